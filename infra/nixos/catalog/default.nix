@@ -1,0 +1,74 @@
+# The one table of services, secrets and profiles. Pure data: no `lib`, no nixpkgs, evaluates offline.
+# The CLI, the NixOS modules, the Debian guest, the smoke suite and the docs all read it.
+let
+  services = import ./services.nix;
+  secrets = import ./secrets.nix;
+  profiles = import ./profiles.nix;
+  bases = [ "nixos" "debian" ];
+
+  pick = names: set: builtins.listToAttrs (map (name: { inherit name; value = set.${name}; }) names);
+  unique = builtins.foldl' (seen: x: if builtins.elem x seen then seen else seen ++ [ x ]) [ ];
+
+  attrOf = base: profile: if base == "nixos" then profile else "${profile}-${base}";
+
+  refresher = role: "postgres-set-${role}-password.service";
+
+  # What one base makes of one profile: only what it carries, with unit names resolved.
+  plan = base: profileName: profile:
+    let
+      carries = id: services.${id}.bases ? ${base};
+      carried = builtins.filter carries profile.services;
+      unitsOf = id: services.${id}.bases.${base}.units;
+
+      databases = builtins.filter (d: d != null)
+        (map (id: let d = services.${id}.database; in if d == null then null else d // { unit = refresher d.role; }) profile.services);
+
+      secretNames = unique (
+        builtins.concatMap (id: services.${id}.secrets) carried ++ map (d: d.secret) databases
+      );
+      rolesOf = secret: builtins.filter (d: d.secret == secret) databases;
+      resolveSecret = name: secrets.${name} // {
+        path = "/run/secrets/${name}";
+        refresh = map (d: d.unit) (rolesOf name)
+          ++ builtins.concatMap unitsOf (builtins.filter (id: builtins.elem id carried) secrets.${name}.refresh);
+      };
+
+      asked = check: !(check ? bases) || builtins.elem base check.bases;
+      resolveService = id: builtins.removeAttrs services.${id} [ "bases" "database" ] // {
+        units = unitsOf id;
+        checks = map (check: check // { id = "${id}.${check.id}"; }) (builtins.filter asked services.${id}.checks);
+      };
+    in
+    {
+      inherit base databases;
+      profile = profileName;
+      attr = attrOf base profileName;
+      qcow = "rave-${attrOf base profileName}.qcow2";
+      services = builtins.listToAttrs (map (name: { inherit name; value = resolveService name; }) carried);
+      absent = builtins.filter (id: !(carries id)) profile.services;
+      secrets = builtins.listToAttrs (map (name: { inherit name; value = resolveSecret name; }) secretNames);
+      exposed = builtins.filter (p: p.exposed) (builtins.concatMap (id: services.${id}.ports) carried);
+      inherit (profile) resources;
+    };
+in
+rec {
+  inherit services secrets profiles bases;
+
+  # plans.<profile>.<base>
+  plans = builtins.mapAttrs
+    (name: profile: builtins.listToAttrs (map (base: { name = base; value = plan base name profile; }) bases))
+    profiles;
+
+  # Debian packages that a profile's services bring on the Debian base.
+  debianPackages = profile: unique (builtins.concatMap
+    (id: services.${id}.bases.debian.packages or [ ])
+    profiles.${profile}.services);
+
+  # What `nix eval --json .#profileMetadata` prints and the CLI reads.
+  metadata = {
+    schemaVersion = 1;
+    inherit secrets;
+    profiles = builtins.mapAttrs (name: profile: profile // { bases = plans.${name}; }) profiles;
+    services = builtins.mapAttrs (_: s: { inherit (s) title description; bases = builtins.attrNames s.bases; }) services;
+  };
+}

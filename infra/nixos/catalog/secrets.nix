@@ -1,0 +1,58 @@
+# The secrets of the platform. The attribute name is the selector in the SOPS file ("a/b" is key b
+# in map a) and the place in the guest: /run/secrets/a/b.
+#
+#   owner      account that may read it (mode 0400); root where the base has no such account
+#   generate   how `rave secrets init` makes a value
+#   refresh    services restarted after it changed (a database password first reaches PostgreSQL)
+let
+  password = { kind = "password"; length = 32; };
+  hex = bytes: { kind = "hex"; inherit bytes; };
+  secret = description: owner: generate: refresh: { inherit description owner generate refresh; mode = "0400"; };
+
+  # PostgreSQL takes it through postgres-set-<role>-password.service, which the catalog derives.
+  role = name: owner: refresh: secret "password of the PostgreSQL role ${name}" owner password refresh;
+in
+{
+  "grafana/admin-password" = secret "first password of Grafana's administrator" "grafana" password [ "grafana" ];
+  "grafana/secret-key" = secret "signs Grafana's data source credentials" "grafana" (hex 32) [ "grafana" ];
+  "grafana/db-password" = role "grafana" "grafana" [ "grafana" ];
+
+  "database/mattermost-password" = role "mattermost" "mattermost" [ "mattermost" ];
+  "database/penpot-password" = role "penpot" "root" [ "penpot" ];
+  "database/n8n-password" = role "n8n" "root" [ "n8n" ];
+  "database/outline-password" = role "outline" "outline" [ "outline" ];
+  "database/synapse-password" = role "synapse" "matrix-synapse" [ "matrix" ];
+  "database/prometheus-password" = role "prometheus" "prometheus" [ ];
+
+  "gitlab/root-password" = secret "first password of GitLab's administrator" "gitlab" password [ ];
+  "gitlab/db-password" = role "gitlab" "gitlab" [ "gitlab" ];
+  "gitlab/secret" = secret "GitLab secret_key_base" "gitlab" (hex 64) [ "gitlab" ];
+  "gitlab/db" = secret "GitLab db_key_base" "gitlab" (hex 64) [ "gitlab" ];
+  "gitlab/otp" = secret "GitLab otp_key_base" "gitlab" (hex 64) [ "gitlab" ];
+  "gitlab/jws" = secret "GitLab's OpenID Connect signing key" "gitlab" { kind = "rsa"; bits = 3072; } [ "gitlab" ];
+  "gitlab/active-record-primary-key" = secret "GitLab Active Record encryption: primary key" "gitlab" (hex 32) [ "gitlab" ];
+  "gitlab/active-record-deterministic-key" = secret "GitLab Active Record encryption: deterministic key" "gitlab" (hex 32) [ "gitlab" ];
+  "gitlab/active-record-salt" = secret "GitLab Active Record encryption: salt" "gitlab" (hex 32) [ "gitlab" ];
+
+  "matrix/registration-shared-secret" = secret "lets an administrator register accounts" "matrix-synapse" (hex 32) [ "matrix" ];
+  "matrix/macaroon-secret-key" = secret "signs Synapse's access tokens" "matrix-synapse" (hex 32) [ "matrix" ];
+  "matrix/form-secret" = secret "signs Synapse's forms" "matrix-synapse" (hex 32) [ "matrix" ];
+
+  "oidc/matrix-client-secret" = secret "Synapse's client secret at GitLab" "matrix-synapse" (hex 32) [ "matrix" ];
+  "oidc/outline-client-secret" = secret "Outline's client secret at GitLab" "outline" (hex 32) [ "outline" ];
+  "oidc/chat-control-client-secret" = secret "the chat bridge's client secret at GitLab" "root" (hex 32) [ ];
+
+  "webhook/gitlab-signing-secret" = secret "signs GitLab's webhooks" "root" (hex 32) [ ];
+
+  "penpot/secret-key" = secret "signs Penpot's sessions" "root" (hex 64) [ "penpot" ];
+  "outline/secret-key" = secret "encrypts Outline's data" "outline" (hex 32) [ "outline" ];
+  "outline/utils-secret" = secret "guards Outline's maintenance endpoints" "outline" (hex 32) [ "outline" ];
+  "n8n/encryption-key" = secret "encrypts n8n's stored credentials" "root" (hex 32) [ "n8n" ];
+
+  "redis/password" = secret "password of Redis" "redis" password [ "redis" ];
+  "nats/password" = secret "password of the NATS user rave" "nats" password [ "nats" ];
+
+  # One pair: the certificate belongs to the key.
+  "tls/certificate" = secret "certificate of nginx" "root" { kind = "tls-certificate"; key = "tls/key"; } [ "nginx" ];
+  "tls/key" = secret "private key of nginx" "root" { kind = "tls-key"; } [ "nginx" ];
+}

@@ -1,0 +1,303 @@
+# The services of the platform. One record each; docs/how-to/add-a-service.md explains the fields.
+#
+#   bases.<base>.units   systemd units that must be active; a base that is absent does not carry the service
+#   bases.debian.packages  Debian packages that bring it
+#   ports                what it listens on; `exposed` ports are the only ones the firewall admits
+#   checks               health questions, asked inside the guest unless `from = "host"`
+#   secrets              entries of secrets.nix it needs to start or to be complete
+#   database             PostgreSQL role (and database) prepared for it; `secret` holds the password
+#   scrape               where Prometheus finds its metrics
+#   memory               MemoryMax of its units in MiB, per mode
+let
+  loopback = name: port: { inherit name port; protocol = "tcp"; exposed = false; };
+  exposed = name: port: { inherit name port; protocol = "tcp"; exposed = true; };
+
+  # Health questions. `timeout` in seconds.
+  http = id: title: url: more: { inherit id title url; kind = "http"; from = "guest"; status = 200; timeout = 5; } // more;
+  tcp = id: title: port: { inherit id title port; kind = "tcp"; from = "guest"; timeout = 3; };
+  command = id: title: argv: matches: more: { inherit id title argv matches; kind = "command"; from = "guest"; timeout = 5; } // more;
+
+  metrics = port: { inherit port; path = "/metrics"; };
+  none = { ports = [ ]; checks = [ ]; secrets = [ ]; database = null; scrape = null; memory = { safe = 64; full = 128; }; };
+
+  exporter = title: port: unit: package: contains: none // {
+    inherit title;
+    description = "Prometheus exporter: ${title}";
+    bases = {
+      debian = { units = [ "${package}.service" ]; packages = [ package ]; };
+      nixos = { units = [ unit ]; };
+    };
+    ports = [ (loopback "metrics" port) ];
+    checks = [ (http "metrics" "answers with metrics of its target" "http://127.0.0.1:${toString port}/metrics" { inherit contains; }) ];
+    scrape = metrics port;
+  };
+
+  # A service that the NixOS base alone carries.
+  nixosOnly = units: { nixos = { inherit units; }; };
+in
+{
+  # --- foundation -------------------------------------------------------------------------------
+  sshd = none // {
+    title = "OpenSSH";
+    description = "the only way in: keys only, no root";
+    bases = {
+      debian = { units = [ "ssh.service" ]; packages = [ "openssh-server" ]; };
+      nixos = { units = [ "sshd.service" ]; };
+    };
+    ports = [ (exposed "ssh" 22) ];
+    checks = [ (tcp "port" "accepts connections" 22) ];
+  };
+
+  firewall = none // {
+    title = "nftables";
+    description = "admits exactly the exposed ports of this catalog";
+    bases = {
+      debian = { units = [ "nftables.service" ]; packages = [ "nftables" ]; };
+      nixos = { units = [ "nftables.service" ]; };
+    };
+    checks = [ (command "policy" "drops what it does not admit" [ "nft" "list" "chain" "inet" "rave" "input" ] "policy drop" { user = "root"; bases = [ "debian" ]; }) ];
+  };
+
+  fail2ban = none // {
+    title = "fail2ban";
+    description = "bans an address after three failed logins";
+    bases = {
+      debian = { units = [ "fail2ban.service" ]; packages = [ "fail2ban" "python3-systemd" ]; };
+      nixos = { units = [ "fail2ban.service" ]; };
+    };
+    checks = [ (command "jail" "watches sshd" [ "fail2ban-client" "status" "sshd" ] "Status for the jail: sshd" { user = "root"; timeout = 10; }) ];
+    memory = { safe = 96; full = 160; };
+  };
+
+  nginx = none // {
+    title = "nginx";
+    description = "TLS 1.3 front of the platform and its status page";
+    bases = {
+      debian = { units = [ "nginx.service" ]; packages = [ "nginx-light" ]; };
+      nixos = { units = [ "nginx.service" ]; };
+    };
+    ports = [ (exposed "status" 3002) (loopback "stub-status" 8081) ];
+    checks = [
+      (http "stub-status" "counts its connections" "http://127.0.0.1:8081/nginx_status" { contains = "Active connections"; })
+      (http "status-page" "serves the status page over TLS" "https://127.0.0.1:3002/" { contains = "rave"; })
+      (http "status-page-outside" "serves the status page to the host" "https://127.0.0.1:3002/" { contains = "rave"; from = "host"; })
+    ];
+    secrets = [ "tls/certificate" "tls/key" ];
+    memory = { safe = 64; full = 256; };
+  };
+
+  # --- data and messaging -----------------------------------------------------------------------
+  postgresql = none // {
+    title = "PostgreSQL";
+    description = "one role and one database for each of its consumers";
+    bases = {
+      debian = { units = [ "postgresql.service" ]; packages = [ "postgresql-15" ]; };
+      nixos = { units = [ "postgresql.service" ]; };
+    };
+    ports = [ (loopback "postgresql" 5432) ];
+    checks = [
+      (command "query" "answers a query" [ "psql" "-XAtc" "select 'alive'" ] "^alive$" { user = "postgres"; })
+      (command "writable" "is not in recovery" [ "psql" "-XAtc" "select pg_is_in_recovery()" ] "^f$" { user = "postgres"; })
+    ];
+    memory = { safe = 384; full = 1024; };
+  };
+
+  redis = none // {
+    title = "Redis";
+    description = "cache and job queues";
+    bases = {
+      debian = { units = [ "redis-server.service" ]; packages = [ "redis-server" ]; };
+      nixos = { units = [ "redis-rave.service" ]; };
+    };
+    ports = [ (loopback "redis" 6379) ];
+    checks = [ (command "ping" "answers PING" [ "redis-cli" "ping" ] "^PONG$" { user = "root"; environmentSecret = { REDISCLI_AUTH = "redis/password"; }; }) ];
+    secrets = [ "redis/password" ];
+    memory = { safe = 128; full = 512; };
+  };
+
+  nats = none // {
+    title = "NATS JetStream";
+    description = "events between the parts of the platform";
+    bases = {
+      debian = { units = [ "nats-server.service" ]; packages = [ "nats-server" ]; };
+      nixos = { units = [ "nats.service" ]; };
+    };
+    ports = [ (loopback "client" 4222) (loopback "monitor" 8222) ];
+    checks = [
+      (http "healthz" "is healthy" "http://127.0.0.1:8222/healthz" { contains = "ok"; })
+      (http "jetstream" "has JetStream" "http://127.0.0.1:8222/jsz" { contains = "\"memory\""; })
+    ];
+    secrets = [ "nats/password" ];
+    memory = { safe = 96; full = 256; };
+  };
+
+  # --- monitoring -------------------------------------------------------------------------------
+  prometheus = none // {
+    title = "Prometheus";
+    description = "metrics and alert rules";
+    bases = {
+      debian = { units = [ "prometheus.service" ]; packages = [ "prometheus" ]; };
+      nixos = { units = [ "prometheus.service" ]; };
+    };
+    ports = [ (loopback "web" 9090) ];
+    checks = [
+      (http "ready" "is ready" "http://127.0.0.1:9090/-/ready" { contains = "Ready"; })
+      (http "targets" "reaches every target" "http://127.0.0.1:9090/api/v1/query?query=up" { kind = "prometheus-targets"; timeout = 20; })
+    ];
+    secrets = [ "database/prometheus-password" ];
+    database = { role = "prometheus"; name = null; secret = "database/prometheus-password"; };
+    scrape = metrics 9090;
+    memory = { safe = 256; full = 512; };
+  };
+
+  alertmanager = none // {
+    title = "Alertmanager";
+    description = "routes alerts";
+    bases = {
+      debian = { units = [ "prometheus-alertmanager.service" ]; packages = [ "prometheus-alertmanager" ]; };
+      nixos = { units = [ "alertmanager.service" ]; };
+    };
+    ports = [ (loopback "web" 9093) ];
+    checks = [ (http "ready" "is ready" "http://127.0.0.1:9093/-/ready" { }) ];
+    scrape = metrics 9093;
+    memory = { safe = 64; full = 128; };
+  };
+
+  node-exporter = exporter "machine" 9100 "prometheus-node-exporter.service" "prometheus-node-exporter" "node_memory_MemAvailable_bytes";
+  postgres-exporter = exporter "PostgreSQL" 9187 "prometheus-postgres-exporter.service" "prometheus-postgres-exporter" "pg_up 1";
+  nginx-exporter = exporter "nginx" 9113 "prometheus-nginx-exporter.service" "prometheus-nginx-exporter" "nginx_up 1";
+  redis-exporter = exporter "Redis" 9121 "prometheus-redis-exporter.service" "prometheus-redis-exporter" "redis_up 1";
+
+  nats-exporter = none // {
+    title = "NATS";
+    description = "Prometheus exporter: NATS";
+    bases = nixosOnly [ "prometheus-nats-exporter.service" ];
+    ports = [ (loopback "metrics" 7777) ];
+    checks = [ (http "metrics" "answers with metrics of its target" "http://127.0.0.1:7777/metrics" { contains = "gnatsd_varz"; }) ];
+    scrape = metrics 7777;
+  };
+
+  grafana = none // {
+    title = "Grafana";
+    description = "dashboards";
+    bases = nixosOnly [ "grafana.service" ];
+    ports = [ (loopback "web" 3000) ];
+    checks = [ (http "health" "has its database" "http://127.0.0.1:3000/api/health" { contains = "ok"; }) ];
+    secrets = [ "grafana/admin-password" "grafana/secret-key" ];
+    database = { role = "grafana"; name = "grafana"; secret = "grafana/db-password"; };
+    scrape = metrics 3000;
+    memory = { safe = 192; full = 384; };
+  };
+
+  # --- forge and chat ---------------------------------------------------------------------------
+  gitlab = none // {
+    title = "GitLab";
+    description = "repositories, merge requests, pipelines and sign-in for the rest";
+    bases = nixosOnly [ "gitlab.service" "gitlab-sidekiq.service" "gitaly.service" ];
+    ports = [ (loopback "web" 8080) ];
+    checks = [ (http "readiness" "is ready" "http://127.0.0.1:8080/-/readiness" { timeout = 20; }) ];
+    secrets = [
+      "gitlab/root-password"
+      "gitlab/secret"
+      "gitlab/db"
+      "gitlab/otp"
+      "gitlab/jws"
+      "gitlab/active-record-primary-key"
+      "gitlab/active-record-deterministic-key"
+      "gitlab/active-record-salt"
+    ];
+    database = { role = "gitlab"; name = "gitlab"; secret = "gitlab/db-password"; };
+    memory = { safe = 3072; full = 4096; };
+  };
+
+  mattermost = none // {
+    title = "Mattermost";
+    description = "team chat";
+    bases = nixosOnly [ "mattermost.service" ];
+    ports = [ (loopback "web" 8065) ];
+    checks = [ (http "ping" "answers" "http://127.0.0.1:8065/api/v4/system/ping" { contains = "OK"; }) ];
+    database = { role = "mattermost"; name = "mattermost"; secret = "database/mattermost-password"; };
+    memory = { safe = 512; full = 1024; };
+  };
+
+  matrix = none // {
+    title = "Matrix Synapse";
+    description = "team chat with single sign-on; federation is off";
+    bases = nixosOnly [ "matrix-synapse.service" ];
+    ports = [ (loopback "client" 8008) ];
+    checks = [ (http "versions" "serves the client API" "http://127.0.0.1:8008/_matrix/client/versions" { contains = "versions"; }) ];
+    secrets = [ "matrix/registration-shared-secret" "matrix/macaroon-secret-key" "matrix/form-secret" "oidc/matrix-client-secret" ];
+    database = { role = "synapse"; name = "synapse"; secret = "database/synapse-password"; };
+    memory = { safe = 384; full = 768; };
+  };
+
+  element = none // {
+    title = "Element";
+    description = "web client of Matrix, served by nginx";
+    bases = nixosOnly [ ];
+    checks = [ ];
+  };
+
+  # --- agents: their records are complete; no base carries them yet -------------------------------
+  webhook-dispatcher = none // {
+    title = "Webhook dispatcher";
+    description = "stores signed webhooks before it acknowledges them";
+    bases = { };
+    secrets = [ "webhook/gitlab-signing-secret" ];
+  };
+  chat-bridge = none // {
+    title = "Chat bridge";
+    description = "agent control from chat";
+    bases = { };
+    secrets = [ "oidc/chat-control-client-secret" ];
+  };
+  agents = none // {
+    title = "Agents";
+    description = "runs agent tasks";
+    bases = { };
+  };
+  vibe-kanban = none // {
+    title = "Vibe Kanban";
+    description = "boards for agent work";
+    bases = { };
+  };
+  claude-code-router = none // {
+    title = "Claude Code Router";
+    description = "routes agents to models";
+    bases = { };
+  };
+
+  # --- applications -----------------------------------------------------------------------------
+  penpot = none // {
+    title = "Penpot";
+    description = "design, as OCI containers";
+    bases = nixosOnly [ "podman-penpot-frontend.service" "podman-penpot-backend.service" "podman-penpot-exporter.service" ];
+    ports = [ (loopback "web" 9001) ];
+    checks = [ (http "page" "serves its page" "http://127.0.0.1:9001/" { }) ];
+    secrets = [ "penpot/secret-key" ];
+    database = { role = "penpot"; name = "penpot"; secret = "database/penpot-password"; };
+    memory = { safe = 1024; full = 1536; };
+  };
+
+  outline = none // {
+    title = "Outline";
+    description = "documents";
+    bases = nixosOnly [ "outline.service" ];
+    ports = [ (loopback "web" 3010) ];
+    checks = [ (http "health" "is healthy" "http://127.0.0.1:3010/_health" { contains = "OK"; }) ];
+    secrets = [ "outline/secret-key" "outline/utils-secret" "oidc/outline-client-secret" ];
+    database = { role = "outline"; name = "outline"; secret = "database/outline-password"; };
+    memory = { safe = 512; full = 768; };
+  };
+
+  n8n = none // {
+    title = "n8n";
+    description = "workflow automation";
+    bases = nixosOnly [ "n8n.service" ];
+    ports = [ (loopback "web" 5678) ];
+    checks = [ (http "health" "is healthy" "http://127.0.0.1:5678/healthz" { contains = "ok"; }) ];
+    secrets = [ "n8n/encryption-key" ];
+    database = { role = "n8n"; name = "n8n"; secret = "database/n8n-password"; };
+    memory = { safe = 512; full = 768; };
+  };
+}

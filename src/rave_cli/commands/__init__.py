@@ -1,0 +1,1 @@
+"""The verbs of the CLI, one file per noun: parse, call, show."""

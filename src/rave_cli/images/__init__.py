@@ -1,0 +1,1 @@
+"""Images: the Nix driver, the Debian closure and the image manifest."""

@@ -1,0 +1,1 @@
+"""Virtual machines: spec, QEMU arguments, lifecycle, readiness and SSH."""

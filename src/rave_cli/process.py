@@ -1,0 +1,233 @@
+"""The only door to subprocesses: argv lists, explicit environment, deadlines, redacted logging."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from rave_cli.errors import ExitCode, RaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+log = logging.getLogger("rave.process")
+
+# What a child may inherit. Everything else, tokens of the caller included, stays here.
+INHERITED = (
+    "HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
+    "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "NIX_REMOTE",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+)  # fmt: skip
+
+# Debian package that brings a tool, for the hint of a missing one.
+APT_PACKAGE = {
+    "age-keygen": "age",
+    "apt-get": "apt",
+    "mke2fs": "e2fsprogs",
+    "mmdebstrap": "mmdebstrap",
+    "musl-gcc": "musl-tools",
+    "nix": "nix-bin",
+    "qemu-img": "qemu-utils",
+    "qemu-system-x86_64": "qemu-system-x86",
+    "ssh": "openssh-client",
+    "ssh-keygen": "openssh-client",
+}
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A finished subprocess. Output is undecoded; `text` and `error_text` decode it."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def ok(self) -> bool:
+        """Whether the process exited with status 0."""
+        return self.returncode == 0
+
+    @property
+    def text(self) -> str:
+        """Standard output as text."""
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def error_text(self) -> str:
+        """Standard error as text."""
+        return self.stderr.decode(errors="replace")
+
+    def tail(self, lines: int = 12) -> tuple[str, ...]:
+        """Return the last lines of standard error, or of standard output if that is empty."""
+        text = self.error_text.strip() or self.text.strip()
+        return tuple(text.splitlines()[-lines:])
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment a child gets: the inherited names that are set, plus `extra`."""
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return inherited | dict(extra or {})
+
+
+def find(tool: str) -> str | None:
+    """Return the absolute path of `tool` on PATH, or None."""
+    return shutil.which(tool)
+
+
+def require(tool: str) -> str:
+    """Return the absolute path of `tool` on PATH.
+
+    Raises:
+        RaveError: HOST, with the package to install, if it is missing.
+    """
+    path = find(tool)
+    if path is None:
+        package = APT_PACKAGE.get(tool, tool)
+        raise RaveError(
+            f"{tool} is not on PATH",
+            hint=f"apt-get install {package}   (rave doctor lists everything that is missing)",
+            exit_code=ExitCode.HOST,
+        )
+    return path
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    timeout: float,
+    stdin: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Completed:
+    """Run a program to its end and return what it said, whatever its exit status.
+
+    Args:
+        argv: the program and its arguments. Never a secret: those go through `stdin` or a file.
+        timeout: seconds; afterwards the whole process group is killed.
+        stdin: bytes for standard input, never logged; None means /dev/null.
+        env: additions to the inherited environment (see `environment`).
+        cwd: working directory.
+        pass_fds: file descriptors the child keeps open.
+
+    Raises:
+        RaveError: HOST if the program is missing or does not end in time.
+    """
+    with spawn(
+        argv,
+        stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=env,
+        cwd=cwd,
+        pass_fds=pass_fds,
+    ) as child:
+        try:
+            stdout, stderr = child.communicate(stdin, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            raise RaveError(
+                f"{argv[0]} did not finish within {timeout:g} s",
+                hint="rave doctor",
+                exit_code=ExitCode.HOST,
+            ) from error
+    done = Completed(tuple(map(str, argv)), child.returncode, stdout, stderr)
+    log.debug("exit %d: %s", done.returncode, done.argv[0])
+    return done
+
+
+@contextmanager
+def spawn(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a program in its own process group; on leaving, whatever still runs of it is killed.
+
+    Raises:
+        RaveError: HOST if the program is missing or cannot be started.
+    """
+    words = tuple(map(str, argv))
+    child = start(
+        words, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds
+    )
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            kill_group(child)
+        for stream in (child.stdin, child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def start(
+    argv: Sequence[str | Path],
+    *,
+    stdin: int | IO[bytes] = subprocess.DEVNULL,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own and leave it to the caller.
+
+    Raises:
+        RaveError: HOST if the program is missing or cannot be started.
+    """
+    words = tuple(map(str, argv))
+    log.debug("run: %s", shlex.join(words))
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            env=environment(env),
+            cwd=cwd,
+            pass_fds=tuple(pass_fds),
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        require(words[0])
+        raise RaveError(
+            f"{words[0]} cannot be started: {error.strerror} ({error.filename})",
+            hint="rave doctor",
+            exit_code=ExitCode.HOST,
+        ) from error
+    except OSError as error:
+        raise RaveError(
+            f"{words[0]} cannot be started: {error.strerror}",
+            hint="rave doctor",
+            exit_code=ExitCode.HOST,
+        ) from error
+
+
+def kill_group(child: subprocess.Popen[bytes], grace: float = 2.0) -> None:
+    """End a child's process group: SIGTERM, `grace` seconds, SIGKILL; the child is reaped."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            child.wait(timeout=grace)
+        except subprocess.TimeoutExpired:
+            continue
+        break
+    child.wait()

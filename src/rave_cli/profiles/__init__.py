@@ -1,0 +1,1 @@
+"""The catalog of profiles, services and secrets, as frozen values."""

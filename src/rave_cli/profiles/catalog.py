@@ -1,0 +1,212 @@
+"""The catalog as frozen values: profiles, and for each base the plan of what it carries."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from rave_cli.errors import ExitCode, RaveError
+
+SCHEMA_VERSION = 1
+
+T = TypeVar("T")
+Mode = Literal["safe", "full"]
+
+
+def _alias(name: str) -> str:
+    """Return the Nix spelling of a field: camelCase with units as they are written (MiB, GiB)."""
+    return to_camel(name).replace("Mib", "MiB").replace("Gib", "GiB")
+
+
+class Record(BaseModel):
+    """A frozen record of the catalog; unknown fields are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=_alias, populate_by_name=True
+    )
+
+
+class Resources(Record):
+    """What a machine of a profile gets: memory in MiB, disk in GiB."""
+
+    memory_mib: Annotated[int, Field(ge=128)]
+    cpus: Annotated[int, Field(ge=1)]
+    disk_gib: Annotated[int, Field(ge=1)]
+
+
+class ByMode(Record, Generic[T]):
+    """One value for each mode."""
+
+    safe: T
+    full: T
+
+    def of(self, mode: Mode) -> T:
+        """Return the value that applies in `mode`."""
+        return self.safe if mode == "safe" else self.full
+
+
+class Port(Record):
+    """A port a service listens on; the firewall admits only the exposed ones."""
+
+    name: str
+    port: Annotated[int, Field(ge=1, le=65535)]
+    protocol: Literal["tcp", "udp"]
+    exposed: bool
+
+
+class Check(Record):
+    """A health question as data. `timeout` in seconds; `matches` is a regular expression."""
+
+    id: str
+    title: str
+    kind: Literal["http", "tcp", "command", "prometheus-targets"]
+    from_: Annotated[Literal["guest", "host"], Field(alias="from")] = "guest"
+    timeout: float
+    url: str | None = None
+    status: int = 200
+    contains: str | None = None
+    port: int | None = None
+    argv: tuple[str, ...] = ()
+    matches: str | None = None
+    user: str | None = None
+    environment_secret: dict[str, str] = {}
+    bases: tuple[str, ...] | None = None
+
+
+class Scrape(Record):
+    """Where Prometheus finds a service's metrics."""
+
+    port: int
+    path: str
+
+
+class Service(Record):
+    """A service as one base carries it."""
+
+    title: str
+    description: str
+    units: tuple[str, ...]
+    ports: tuple[Port, ...]
+    checks: tuple[Check, ...]
+    secrets: tuple[str, ...]
+    scrape: Scrape | None
+    memory: ByMode[int]
+
+
+class Secret(Record):
+    """A secret of the catalog; in a plan `refresh` names the units to restart after a change."""
+
+    description: str
+    owner: str
+    mode: str
+    generate: dict[str, Any]
+    refresh: tuple[str, ...]
+    path: str | None = None
+
+
+class Database(Record):
+    """A PostgreSQL role, its database if it owns one, and the unit that sets its password."""
+
+    role: str
+    name: str | None
+    secret: str
+    unit: str
+
+
+class Plan(Record):
+    """What one base makes of one profile."""
+
+    profile: str
+    base: str
+    attr: str
+    qcow: str
+    services: dict[str, Service]
+    absent: tuple[str, ...]
+    secrets: dict[str, Secret]
+    databases: tuple[Database, ...]
+    exposed: tuple[Port, ...]
+    resources: ByMode[Resources]
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Every health question of the services this base carries."""
+        return tuple(check for service in self.services.values() for check in service.checks)
+
+
+class Profile(Record):
+    """A profile: what it is for, its services, and one plan per base."""
+
+    description: str
+    services: tuple[str, ...]
+    features: tuple[str, ...]
+    resources: ByMode[Resources]
+    bases: dict[str, Plan]
+
+
+class ServiceSummary(Record):
+    """A service of the catalog and the bases that carry it."""
+
+    title: str
+    description: str
+    bases: tuple[str, ...]
+
+
+class Catalog(Record):
+    """`profileMetadata`: the one table of profiles, services and secrets."""
+
+    schema_version: Literal[1]
+    profiles: dict[str, Profile]
+    services: dict[str, ServiceSummary]
+    secrets: dict[str, Secret]
+
+    def profile(self, name: str) -> Profile:
+        """Return a profile.
+
+        Raises:
+            RaveError: USAGE if there is none of that name.
+        """
+        if name not in self.profiles:
+            raise _unknown("profile", name, list(self.profiles))
+        return self.profiles[name]
+
+    def plan(self, profile: str, base: str) -> Plan:
+        """Return what `base` makes of `profile`.
+
+        Raises:
+            RaveError: USAGE if there is no such profile or base.
+        """
+        bases = self.profile(profile).bases
+        if base not in bases:
+            raise _unknown("base", base, list(bases))
+        return bases[base]
+
+
+def parse(data: bytes | str) -> Catalog:
+    """Read a catalog from its JSON text.
+
+    Raises:
+        RaveError: HOST if the text is not a catalog this version of rave understands.
+    """
+    try:
+        return Catalog.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise RaveError(
+            f"the flake's profileMetadata does not fit this rave: {place}: {first['msg']}",
+            hint="use the rave of the same checkout as the flake, or update both",
+            exit_code=ExitCode.HOST,
+        ) from error
+
+
+def _unknown(kind: str, name: str, known: list[str]) -> RaveError:
+    close = get_close_matches(name, known, n=1)
+    guess = f"; did you mean {close[0]}?" if close else ""
+    return RaveError(
+        f"there is no {kind} {name!r}{guess}",
+        hint=f"rave vm list-profiles   (known: {', '.join(sorted(known))})",
+        exit_code=ExitCode.USAGE,
+    )

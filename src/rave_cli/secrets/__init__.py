@@ -1,0 +1,1 @@
+"""SOPS/age secrets: the sops wrapper, policy, validation and installation."""

@@ -1,0 +1,1 @@
+"""Checks of a running machine: phases, probes, runner and reports."""

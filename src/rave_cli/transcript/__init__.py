@@ -1,0 +1,1 @@
+"""The signed record of a run: event chain, statement, signatures and verification."""
