@@ -96,10 +96,10 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
                 stream.flush()
                 os.fchmod(stream.fileno(), mode)
                 os.fsync(stream.fileno())
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         except BaseException:
             with suppress(FileNotFoundError):
-                os.unlink(temporary)
+                Path(temporary).unlink()
             raise
         sync_dir(path.parent)
 
@@ -127,7 +127,7 @@ def read_private(path: Path) -> bytes:
             if error.errno == errno.ELOOP:
                 raise RaveError(
                     f"{path} is a symbolic link; a key file must not be one",
-                    hint=f"cp --remove-destination \"$(readlink -f {path})\" {path}",
+                    hint=f'cp --remove-destination "$(readlink -f {path})" {path}',
                     exit_code=ExitCode.SECRETS,
                 ) from error
             raise

@@ -1,0 +1,180 @@
+"""The root command: global options, lazily loaded commands, and the one place that reports errors.
+
+A command's module is imported when the command runs or its help is asked for, so that `rave --help`
+costs little more than importing Click.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rave_cli import __version__
+from rave_cli.errors import ExitCode, RaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """Where a command lives, with the line that help shows without importing it."""
+
+    target: str
+    help: str
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand only when it is needed."""
+
+    def __init__(self, *args: Any, lazy: Mapping[str, Lazy], **kwargs: Any) -> None:  # noqa: ANN401 - Click's own signature
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order they are declared, which is the order of the work."""
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return a subcommand."""
+        entry = self.lazy.get(name)
+        if entry is None:
+            return None  # Click says "No such command" and names the nearest ones itself
+        module, attribute = entry.target.split(":")
+        command = getattr(import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.target} is not a Click command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of subcommands from the declared lines, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in self.lazy.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "up": Lazy("rave_cli.commands.up:up", "Everything: build, launch, secrets, smoke run."),
+        "down": Lazy("rave_cli.commands.up:down", "Stop a machine that `up` launched."),
+        "vm": Lazy("rave_cli.app:vm", "Images and machines."),
+        "secrets": Lazy("rave_cli.commands.secrets:secrets", "SOPS/age secrets."),
+        "smoke": Lazy("rave_cli.commands.smoke:smoke", "Check a machine and prove it."),
+        "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
+        "config": Lazy("rave_cli.commands.config:config", "Settings and where they come from."),
+        "completion": Lazy("rave_cli.commands.completion:completion", "Shell completion script."),
+    },
+    epilog="Start here: rave up --profile demo --base debian",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="rave")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more (also DEBUG=1).")
+@click.option("-q", "--quiet", is_flag=True, help="Say only results, warnings and errors.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Configuration file (TOML) instead of $XDG_CONFIG_HOME/rave/config.toml.",
+)
+@click.pass_context
+def cli(
+    ctx: click.Context, as_json: bool, verbose: bool, quiet: bool, config_file: str | None
+) -> None:
+    """Turn a profile into a running, secured, proven virtual machine.
+
+    \b
+    profile --build--> image --launch--> machine --install--> secrets --check--> transcript
+    """
+    from pathlib import Path
+
+    from rave_cli import settings
+    from rave_cli.commands.context import App
+    from rave_cli.show import Show
+
+    loaded = settings.load(Path(config_file) if config_file else None)
+    ctx.obj = App(Show(as_json, quiet, verbose or loaded.debug), loaded)
+    if ctx.obj.show.verbose:
+        import logging
+
+        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
+        logging.getLogger("rave").setLevel(logging.DEBUG)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "list-profiles": Lazy("rave_cli.commands.vm:list_profiles", "The profiles of the flake."),
+        "build-image": Lazy("rave_cli.commands.images:build_image", "Build a profile's image."),
+        "launch-local": Lazy("rave_cli.commands.vm:launch_local", "Create and start a machine."),
+        "create": Lazy("rave_cli.commands.vm:create", "Make a machine from an image."),
+        "start": Lazy("rave_cli.commands.vm:start", "Start a machine and wait until it is ready."),
+        "stop": Lazy("rave_cli.commands.vm:stop", "Stop a machine."),
+        "status": Lazy("rave_cli.commands.vm:status", "What a machine is doing."),
+        "list": Lazy("rave_cli.commands.vm:list_", "All machines."),
+        "ssh": Lazy("rave_cli.commands.vm:ssh", "Log in to a machine."),
+        "exec": Lazy("rave_cli.commands.vm:exec_", "Run one command in a machine."),
+        "logs": Lazy("rave_cli.commands.vm:logs", "The console or journal of a machine."),
+        "delete": Lazy("rave_cli.commands.vm:delete", "Delete a machine and its disk."),
+    },
+)
+def vm() -> None:
+    """Images and machines."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run rave as a process: every foreseeable fault ends in one message and its exit code."""
+    try:
+        status = cli.main(args=list(argv) if argv is not None else None, standalone_mode=False)
+        code = status if isinstance(status, int) else ExitCode.OK
+    except click.exceptions.Exit as error:
+        code = error.exit_code
+    except click.ClickException as error:
+        code = _report_usage(error)
+    except (click.Abort, KeyboardInterrupt):
+        sys.stderr.write("interrupted\n")
+        code = ExitCode.INTERRUPTED
+    except RaveError as error:
+        code = _report(error)
+    except BrokenPipeError:
+        code = _reader_left()
+    except OSError as error:
+        from rave_cli.paths import os_fault
+
+        if error.errno is None:
+            raise
+        code = _report(os_fault(error))
+    sys.exit(int(code))
+
+
+def _report(error: RaveError) -> ExitCode:
+    """Show an error in the form this invocation speaks."""
+    from rave_cli.show import Show
+
+    Show(as_json="--json" in sys.argv).error(error)
+    return error.exit_code
+
+
+def _report_usage(error: click.ClickException) -> int:
+    """Show Click's own message, and the JSON document where one is expected."""
+    error.show()
+    if "--json" in sys.argv:
+        document = {"error": error.format_message(), "exitCode": error.exit_code}
+        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    return error.exit_code
+
+
+def _reader_left() -> ExitCode:
+    """The reader of our stdout is gone: end quietly, without Python's own complaint."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.OK

@@ -1,0 +1,177 @@
+"""The only code that prints. Results go to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from rave_cli.errors import RaveError
+
+# Progress is for people who wait: nothing is drawn before this many seconds.
+PATIENCE = 0.4
+
+
+@dataclass(frozen=True)
+class Show:
+    """How this invocation talks. With `as_json`, stdout carries exactly one JSON document."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def result(self, document: Any, text: str) -> None:  # noqa: ANN401 - anything JSON can carry
+        """Print the command's result: the document with `--json`, else the text."""
+        if self.as_json:
+            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        elif text:
+            sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+        """Return a table as text: aligned and coloured on a terminal, tab-separated in a pipe."""
+        if not sys.stdout.isatty():
+            return "\n".join("\t".join(row) for row in rows)
+        from rich.table import Table
+
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in columns:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*row)
+        console = _console(sys.stdout)
+        with console.capture() as captured:
+            console.print(table)
+        return captured.get().rstrip("\n")
+
+    def note(self, text: str) -> None:
+        """Say something on stderr, unless quiet."""
+        if not self.quiet:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    def warning(self, text: str) -> None:
+        """Say something on stderr that matters even when quiet."""
+        sys.stderr.write(f"{_paint('warning:', '33', sys.stderr)} {text}\n")
+        sys.stderr.flush()
+
+    def error(self, error: RaveError) -> None:
+        """Say what happened, what it was like just before, and what helps."""
+        lines = [f"{_paint('error:', '31', sys.stderr)} {error.message}"]
+        lines += [f"  | {line}" for line in error.detail]
+        if error.hint:
+            lines.append(f"{_paint('hint:', '36', sys.stderr)} {error.hint}")
+        sys.stderr.write("\n".join(lines) + "\n")
+        if self.as_json:
+            document = {
+                "error": error.message,
+                "hint": error.hint,
+                "detail": list(error.detail),
+                "exitCode": int(error.exit_code),
+            }
+            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+
+    def mark(self, status: str) -> str:
+        """Return a status word, coloured on a terminal."""
+        colours = {
+            "ok": "32",
+            "pass": "32",
+            "warn": "33",
+            "skip": "36",
+            "fail": "31",
+            "error": "31",
+        }
+        return _paint(status, colours.get(status, "0"), sys.stdout)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Progress]:
+        """Show that something goes on: a bar on a terminal, a line per step elsewhere."""
+        if self.quiet:
+            yield Progress(title)
+        elif sys.stderr.isatty():
+            with _Bar(title) as bar:
+                yield bar
+        else:
+            yield _Lines(title)
+
+
+class Progress:
+    """A running operation that shows nothing. `done` and `total` are in whatever unit it counts."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.began = time.monotonic()
+
+    def update(self, text: str, done: float | None = None, total: float | None = None) -> None:
+        """Say how far it is."""
+
+
+class _Lines(Progress):
+    """Progress in a log: one line for each new step, with the seconds since the start."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        self.last = ""
+        sys.stderr.write(f"{title}\n")
+        sys.stderr.flush()
+
+    def update(self, text: str, done: float | None = None, total: float | None = None) -> None:
+        if text == self.last:
+            return
+        self.last = text
+        sys.stderr.write(f"  {time.monotonic() - self.began:6.1f} s  {text}\n")
+        sys.stderr.flush()
+
+
+class _Bar(Progress):
+    """Progress on a terminal."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title)
+        from rich import progress
+
+        self.bar = progress.Progress(
+            progress.SpinnerColumn(),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(bar_width=24),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("{task.fields[step]}", style="dim"),
+            console=_console(sys.stderr),
+            transient=True,
+        )
+        self.task = self.bar.add_task(title, total=None, step="")
+
+    def __enter__(self) -> _Bar:
+        self.bar.start()
+        return self
+
+    def __exit__(self, kind: object, value: object, trace: object) -> None:
+        self.bar.stop()
+        if kind is None and time.monotonic() - self.began > PATIENCE:
+            took = time.monotonic() - self.began
+            sys.stderr.write(f"{_paint('✓', '32', sys.stderr)} {self.title}  {took:.1f} s\n")
+
+    def update(self, text: str, done: float | None = None, total: float | None = None) -> None:
+        self.bar.update(self.task, step=text, completed=done, total=total)
+
+
+def _console(stream: Any) -> Console:  # noqa: ANN401 - a text stream
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, soft_wrap=True)
+
+
+def _paint(text: str, code: str, stream: Any) -> str:  # noqa: ANN401 - a text stream
+    """Colour a word where colour is welcome (https://no-color.org)."""
+    if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{code}m{text}\x1b[0m"
