@@ -46,12 +46,24 @@ class LazyGroup(click.Group):
         """Import and return a subcommand."""
         entry = self.lazy.get(name)
         if entry is None:
-            return None  # Click says "No such command" and names the nearest ones itself
+            return None
         module, attribute = entry.target.split(":")
         command = getattr(import_module(module), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{entry.target} is not a Click command")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a subcommand; guess what a misspelt one meant."""
+        if args and args[0] not in self.lazy and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            close = get_close_matches(args[0], self.lazy, n=1)
+            guess = f" Did you mean '{close[0]}'?" if close else ""
+            ctx.fail(f"No such command '{args[0]}'.{guess}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of subcommands from the declared lines, importing none of them."""
