@@ -1,0 +1,114 @@
+"""`make test`: every check of the repository in one run, ending with the counts.
+
+Usage: python -m tests.run [lint|unit|integration|e2e]; without a word, everything.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+
+LINTERS = (
+    ("format", ["ruff", "format", "--check", "--quiet", "src", "tests", "benchmarks"]),
+    ("lint", ["ruff", "check", "--quiet", "src", "tests", "benchmarks"]),
+    ("types", ["mypy", "--no-error-summary"]),
+    ("imports", ["lint-imports", "--no-cache"]),
+)
+
+SUITES = {
+    "unit": ["tests/unit"],
+    "integration": ["tests/nix", "tests/integration"],
+    "e2e": ["tests/e2e"],
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a pytest run came to, read from its JUnit report."""
+
+    counts: Counter[str]
+    skips: Counter[str]
+
+
+def main(words: list[str]) -> int:
+    """Run what was asked for and print the closing lines."""
+    unknown = set(words) - {"lint", *SUITES}
+    if unknown:
+        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}; see make help\n")
+        return 2
+    failed = [] if words and "lint" not in words else lint()
+    suites = [path for name, paths in SUITES.items() if not words or name in words for path in paths]
+    outcome = Outcome(Counter(), Counter())
+    if suites:
+        status, outcome = test(suites, measure=not words)
+        failed += [] if status == 0 else ["pytest"]
+    return close(failed, outcome)
+
+
+def lint() -> list[str]:
+    """Run the linters; return the names of those that found something."""
+    return [name for name, argv in LINTERS if not step(name, [str(BIN / argv[0]), *argv[1:]])]
+
+
+def step(name: str, argv: list[str]) -> bool:
+    """Run one program, say how long it took, and return whether it was content."""
+    began = time.monotonic()
+    done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, text=True)
+    print(f"{'ok  ' if done.returncode == 0 else 'FAIL'} {name} ({time.monotonic() - began:.1f} s)")
+    if done.returncode != 0:
+        print(done.stdout + done.stderr)
+    return done.returncode == 0
+
+
+def test(paths: list[str], *, measure: bool) -> tuple[int, Outcome]:
+    """Run pytest over `paths`, with branch coverage if `measure`; return its status and counts."""
+    existing = [path for path in paths if any((ROOT / path).rglob("test_*.py"))]
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch) / "junit.xml"
+        runner = ["-m", "coverage", "run"] if measure else []
+        argv = [sys.executable, *runner, "-m", "pytest", "-q", f"--junitxml={report}", *existing]
+        status = subprocess.run(argv, cwd=ROOT, check=False).returncode
+        if measure:
+            step("coverage data", [sys.executable, "-m", "coverage", "combine", "--quiet"])
+            subprocess.run([sys.executable, "-m", "coverage", "report"], cwd=ROOT, check=False)
+        return status, read(report) if report.exists() else Outcome(Counter(), Counter())
+
+
+def read(report: Path) -> Outcome:
+    """Count the cases of a JUnit report, and why cases were skipped."""
+    counts: Counter[str] = Counter()
+    skips: Counter[str] = Counter()
+    for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - our own pytest wrote it
+        skip = case.find("skipped")
+        if skip is not None:
+            counts["skipped"] += 1
+            skips[skip.get("message", "no reason given")] += 1
+        elif case.find("failure") is not None or case.find("error") is not None:
+            counts["failed"] += 1
+        else:
+            counts["passed"] += 1
+    return Outcome(counts, skips)
+
+
+def close(failed: list[str], outcome: Outcome) -> int:
+    """Print why tests were skipped and the closing line; return the exit status."""
+    for reason, number in sorted(outcome.skips.items()):
+        print(f"skipped {number}: {reason}")
+    if failed:
+        print(f"FAILED: {', '.join(failed)}")
+    counts = outcome.counts
+    print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
