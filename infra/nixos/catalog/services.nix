@@ -99,7 +99,7 @@ in
       (command "query" "answers a query" [ "psql" "-XAtc" "select 'alive'" ] "^alive$" { user = "postgres"; })
       (command "writable" "is not in recovery" [ "psql" "-XAtc" "select pg_is_in_recovery()" ] "^f$" { user = "postgres"; })
     ];
-    memory = { safe = 384; full = 1024; };
+    memory = { safe = 384; full = 896; };
   };
 
   redis = none // {

@@ -1,0 +1,37 @@
+"""Shared fixtures: a home of its own for every test, so that none touches the user's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Settings of the caller that would change what a test sees.
+AMBIENT = (
+    "DEBUG", "NO_COLOR", "RAVE_BASE", "RAVE_FLAKE", "RAVE_PROFILE", "RAVE_SIGNING_KEY",
+    "SAFE_MODE", "SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", "VALIDATION_TIMEOUT",
+)  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Point HOME and the XDG directories into the test's own directory and return it."""
+    root = tmp_path / "home"
+    root.mkdir()
+    monkeypatch.setenv("HOME", str(root))
+    for name, place in {
+        "XDG_CONFIG_HOME": ".config",
+        "XDG_DATA_HOME": ".local/share",
+        "XDG_STATE_HOME": ".local/state",
+        "XDG_CACHE_HOME": ".cache",
+        "XDG_RUNTIME_DIR": "run",
+    }.items():
+        path = root / place
+        path.mkdir(parents=True, mode=0o700)
+        monkeypatch.setenv(name, str(path))
+    for name in AMBIENT:
+        monkeypatch.delenv(name, raising=False)
+    return root

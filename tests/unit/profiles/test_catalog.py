@@ -1,0 +1,98 @@
+"""The catalog as values: what it promises, and how it refuses what it does not know."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.profiles.catalog import Catalog, parse
+from rave_cli.profiles.source import BAKED
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return parse(BAKED.read_bytes())
+
+
+def test_every_profile_can_be_asked_for_on_every_base(catalog: Catalog) -> None:
+    for name, profile in catalog.profiles.items():
+        assert set(profile.bases) == {"nixos", "debian"}
+        for base in profile.bases:
+            plan = catalog.plan(name, base)
+            assert set(plan.services) | set(plan.absent) == set(profile.services)
+            assert not set(plan.services) & set(plan.absent)
+
+
+def test_only_ssh_and_the_status_page_are_exposed(catalog: Catalog) -> None:
+    for profile in catalog.profiles.values():
+        for plan in profile.bases.values():
+            assert {port.port for port in plan.exposed} == {22, 3002}
+
+
+def test_demo_lives_in_two_gibibytes(catalog: Catalog) -> None:
+    resources = catalog.plan("demo", "debian").resources
+    assert (resources.of("safe").memory_mib, resources.of("full").memory_mib) == (2048, 4096)
+
+
+def test_the_caps_of_the_services_fit_the_machine(catalog: Catalog) -> None:
+    for profile in catalog.profiles.values():
+        for plan in profile.bases.values():
+            caps = [service.memory for service in plan.services.values()]
+            # SAFE disciplines the sum; FULL_PIPE lets services share what others leave.
+            assert sum(cap.safe for cap in caps) <= plan.resources.safe.memory_mib, plan.attr
+            assert max(cap.full for cap in caps) <= plan.resources.full.memory_mib, plan.attr
+
+
+def test_every_secret_a_service_needs_is_in_the_plan(catalog: Catalog) -> None:
+    for profile in catalog.profiles.values():
+        for plan in profile.bases.values():
+            needed = {name for service in plan.services.values() for name in service.secrets}
+            needed |= {database.secret for database in plan.databases}
+            assert needed == set(plan.secrets)
+            for name, secret in plan.secrets.items():
+                assert secret.path == f"/run/secrets/{name}"
+
+
+def test_a_database_password_reaches_postgresql_first(catalog: Catalog) -> None:
+    refresh = catalog.plan("demo", "nixos").secrets["grafana/db-password"].refresh
+    assert refresh == ("postgres-set-grafana-password.service", "grafana.service")
+
+
+def test_check_ids_carry_their_service_and_are_unique(catalog: Catalog) -> None:
+    for profile in catalog.profiles.values():
+        for plan in profile.bases.values():
+            ids = [check.id for check in plan.checks]
+            assert len(set(ids)) == len(ids)
+            assert {id_.split(".")[0] for id_ in ids} <= set(plan.services)
+
+
+def test_no_two_services_of_a_plan_share_a_port(catalog: Catalog) -> None:
+    for profile in catalog.profiles.values():
+        for plan in profile.bases.values():
+            ports = [port.port for service in plan.services.values() for port in service.ports]
+            assert len(set(ports)) == len(ports), plan.attr
+
+
+@pytest.mark.parametrize(
+    ("profile", "base", "said"),
+    [("dmo", "debian", "no profile 'dmo'; did you mean demo?"),
+     ("demo", "debain", "no base 'debain'; did you mean debian?"),
+     ("../etc", "debian", "no profile '../etc'")],
+)  # fmt: skip
+def test_an_unknown_word_gets_a_guess(catalog: Catalog, profile: str, base: str, said: str) -> None:
+    with pytest.raises(RaveError) as caught:
+        catalog.plan(profile, base)
+    assert said in caught.value.message
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_a_catalog_of_another_shape_is_refused() -> None:
+    document = json.loads(BAKED.read_bytes())
+    document["profiles"]["demo"]["bases"]["debian"]["surprise"] = 1
+    with pytest.raises(RaveError, match=r"profiles\.demo\.bases\.debian\.surprise"):
+        parse(json.dumps(document))
+    document = json.loads(BAKED.read_bytes()) | {"schemaVersion": 2}
+    with pytest.raises(RaveError, match="schemaVersion"):
+        parse(json.dumps(document))

@@ -1,0 +1,73 @@
+"""The only door to subprocesses."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from rave_cli import process
+from rave_cli.errors import ExitCode, RaveError
+
+
+def test_output_and_status_come_back() -> None:
+    done = process.run(["sh", "-c", "cat; echo oops >&2; exit 3"], stdin=b"hello", timeout=10)
+    assert (done.returncode, done.stdout, done.stderr) == (3, b"hello", b"oops\n")
+    assert not done.ok
+    assert done.tail() == ("oops",)
+
+
+def test_a_missing_tool_names_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(RaveError) as caught:
+        process.run(["qemu-img", "info"], timeout=1)
+    assert caught.value.exit_code == ExitCode.HOST
+    assert "qemu-img is not on PATH" in caught.value.message
+    assert "qemu-utils" in (caught.value.hint or "")
+
+
+def test_a_program_that_cannot_start_is_a_fault_not_a_traceback() -> None:
+    with pytest.raises(RaveError) as caught:
+        process.run(["/etc/hostname"], timeout=1)
+    assert "cannot be started" in caught.value.message
+
+
+def test_a_deadline_kills_the_whole_group() -> None:
+    began = time.monotonic()
+    with pytest.raises(RaveError, match=r"did not finish within 0\.3 s"):
+        process.run(["sh", "-c", "sleep 61.5 & wait"], timeout=0.3)
+    assert time.monotonic() - began < 5
+    listing = subprocess.run(["pgrep", "-f", "sleep 61.5"], capture_output=True, check=False)
+    assert listing.stdout == b""
+
+
+def test_a_child_that_ignores_sigterm_is_killed() -> None:
+    child = process.start(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"])
+    time.sleep(0.1)
+    process.kill_group(child, grace=0.2)
+    assert child.returncode == -signal.SIGKILL
+
+
+def test_the_environment_is_chosen_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "hunter2")
+    done = process.run(["env"], env={"EXTRA": "1"}, timeout=10)
+    assert "SECRET_TOKEN" not in done.text
+    assert "EXTRA=1" in done.text
+    assert f"PATH={os.environ['PATH']}" in done.text
+
+
+def test_standard_input_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG, logger="rave"):
+        process.run(["cat"], stdin=b"hunter2", timeout=10)
+    assert "run: cat" in caplog.text
+    assert "hunter2" not in caplog.text
+
+
+def test_leaving_spawn_ends_the_child() -> None:
+    with process.spawn(["sleep", "60"]) as child:
+        assert child.poll() is None
+    assert child.returncode == -signal.SIGTERM
