@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test lint format unit integration e2e host lock baked reference bench clean
+.PHONY: demo test lint format unit integration e2e host lock baked reference clean
 
 demo: host $(STAMP)
 	$(BIN)/rave up --profile demo --base debian
@@ -37,8 +37,8 @@ lint: $(DEV_STAMP)
 	$(BIN)/python -m tests.run lint
 
 format: $(DEV_STAMP)
-	$(BIN)/ruff format src tests benchmarks
-	$(BIN)/ruff check --fix src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks docs
+	$(BIN)/ruff check --fix src tests benchmarks docs
 
 unit integration e2e: $(DEV_STAMP)
 	$(BIN)/python -m tests.run $@
@@ -55,6 +55,10 @@ lock: $(DEV_STAMP)
 baked:
 	nix --extra-experimental-features 'nix-command flakes' eval --offline --json .#profileMetadata \
 	  | $(PYTHON) -m json.tool --sort-keys --indent 1 > src/rave_cli/profiles/catalog.json
+
+# Reference pages that code already knows.
+reference: $(DEV_STAMP)
+	$(BIN)/python docs/generate.py
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage*

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 LINTERS = (
-    ("format", ["ruff", "format", "--check", "--quiet", "src", "tests", "benchmarks"]),
-    ("lint", ["ruff", "check", "--quiet", "src", "tests", "benchmarks"]),
+    ("format", ["ruff", "format", "--check", "--quiet", "src", "tests", "benchmarks", "docs"]),
+    ("lint", ["ruff", "check", "--quiet", "src", "tests", "benchmarks", "docs"]),
     ("types", ["mypy", "--no-error-summary"]),
     ("imports", ["lint-imports", "--no-cache"]),
 )
@@ -46,7 +46,9 @@ def main(words: list[str]) -> int:
         sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}; see make help\n")
         return 2
     failed = [] if words and "lint" not in words else lint()
-    suites = [path for name, paths in SUITES.items() if not words or name in words for path in paths]
+    suites = [
+        path for name, paths in SUITES.items() if not words or name in words for path in paths
+    ]
     outcome = Outcome(Counter(), Counter())
     if suites:
         status, outcome = test(suites, measure=not words)

@@ -1,0 +1,87 @@
+"""The repository stays clean: no built, logged or secret thing beside source; docs are current."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rave_cli.process import APT_PACKAGE
+
+ROOT = Path(__file__).resolve().parents[2]
+
+FORBIDDEN_NAMES = re.compile(
+    r"\.(qcow2|raw|img|iso|log|sock|pid|sqlite|db|key|pem|p12|age)$|(^|/)(\.env|keys\.txt|id_\w+)$"
+)
+FORBIDDEN_CONTENT = re.compile(
+    rb"AGE-SECRET-KEY-1[A-Z0-9]{58}"
+    rb"|-----BEGIN (OPENSSH |RSA |EC )?PRIVATE KEY-----\n[A-Za-z0-9+/]{40}"
+)
+TOP_LEVEL = {
+    ".ci", ".gitignore", ".gitlab-ci.yml", "CHANGELOG.md", "LICENSE", "Makefile", "README.md",
+    "artifacts", "benchmarks", "docs", "flake.lock", "flake.nix", "infra", "pyproject.toml",
+    "requirements", "src", "tests",
+}  # fmt: skip
+
+
+def tracked() -> list[Path]:
+    done = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=True,
+    )
+    return [ROOT / name for name in done.stdout.decode().split("\0") if name]
+
+
+FILES = [path for path in tracked() if path.is_file()]
+
+
+def test_nothing_built_logged_or_secret_lies_beside_source() -> None:
+    names = [str(path.relative_to(ROOT)) for path in FILES]
+    assert [name for name in names if FORBIDDEN_NAMES.search(name)] == []
+    assert [name for name in names if name.startswith("artifacts/")] == ["artifacts/README.md"]
+
+
+def test_no_secret_stands_in_a_file() -> None:
+    assert [path for path in FILES if FORBIDDEN_CONTENT.search(path.read_bytes())] == []
+
+
+def test_files_are_small() -> None:
+    large = {
+        str(p.relative_to(ROOT)): p.stat().st_size for p in FILES if p.stat().st_size > 400_000
+    }
+    assert large == {}
+
+
+def test_the_top_level_is_what_was_agreed() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} <= TOP_LEVEL
+
+
+@pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
+def test_the_lock_pins_hashes_and_names_no_address(name: str) -> None:
+    text = (ROOT / "requirements" / name).read_text()
+    packages = re.findall(r"^([a-z0-9.-]+)==\S+ \\$", text, re.MULTILINE)
+    assert len(packages) > 10
+    assert len(packages) == len(re.findall(r"^[a-z]", text, re.MULTILINE))
+    for block in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]:
+        assert "--hash=sha256:" in block
+    assert "://" not in text
+
+
+def test_host_packages_are_named_once() -> None:
+    lines = (ROOT / "infra/host/debian-packages").read_text().splitlines()
+    listed = dict(line.split() for line in lines if line and not line.startswith("#"))
+    assert listed.items() <= APT_PACKAGE.items()
+
+
+def test_generated_pages_are_current() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/generate.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
