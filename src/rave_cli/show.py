@@ -42,12 +42,13 @@ class Show:
         if not sys.stdout.isatty():
             return "\n".join("\t".join(row) for row in rows)
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             table.add_column(column)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*map(Text.from_ansi, row))
         console = _console(sys.stdout)
         with console.capture() as captured:
             console.print(table)

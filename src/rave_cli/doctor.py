@@ -1,0 +1,188 @@
+"""What this host has and lacks: named examinations that try things rather than look for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from rave_cli import paths, process
+from rave_cli.errors import ExitCode, RaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+Status = Literal["ok", "warn", "fail", "skip"]
+
+# MiB: the demo profile in SAFE mode with QEMU's own share, and its image with room to build it.
+MEMORY_NEEDED = 2048 + 640
+DISK_NEEDED = 8 * 1024
+
+# Unix socket addresses are 108 bytes with their NUL (unix(7)); the longest name of ours is
+# "/" + a machine name of 63 + "/events.sock".
+SOCKET_ROOM = 107 - 64 - len("/events.sock")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one examination found. `fix` is a command that mends it, where there is one."""
+
+    id: str
+    status: Status
+    detail: str
+    fix: tuple[str, ...] = ()
+
+    @property
+    def document(self) -> dict[str, object]:
+        """What `--json` carries."""
+        return {"id": self.id, "status": self.status, "detail": self.detail, "fix": list(self.fix)}
+
+
+def examine(names: Iterable[str] = ()) -> list[Finding]:
+    """Run the named examinations, or all, in the order of EXAMINATIONS.
+
+    Raises:
+        RaveError: USAGE for an unknown name.
+    """
+    wanted = list(names) or list(EXAMINATIONS)
+    for name in wanted:
+        if name not in EXAMINATIONS:
+            raise RaveError(
+                f"there is no examination {name!r}",
+                hint=f"rave doctor [{'|'.join(EXAMINATIONS)}]",
+                exit_code=ExitCode.USAGE,
+            )
+    return [_guarded(name) for name in EXAMINATIONS if name in wanted]
+
+
+def mend(findings: Iterable[Finding], on_fix: Callable[[Finding], None]) -> list[Finding]:
+    """Run the fix of everything that is not ok, then examine those again."""
+    again = []
+    for finding in findings:
+        if finding.status == "ok" or not finding.fix:
+            continue
+        on_fix(finding)
+        process.run(finding.fix, env={"DEBIAN_FRONTEND": "noninteractive"}, timeout=900)
+        again.append(finding.id)
+    return examine(again) if again else []
+
+
+def _guarded(name: str) -> Finding:
+    """Run one examination; a RaveError is its finding."""
+    try:
+        return EXAMINATIONS[name]()
+    except RaveError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        return Finding(name, "fail", f"{error.message}{hint}")
+
+
+def _packages() -> Finding:
+    missing = {tool: pkg for tool, pkg in process.APT_PACKAGE.items() if not process.find(tool)}
+    if not missing:
+        return Finding("packages", "ok", f"all {len(process.APT_PACKAGE)} host programs are there")
+    packages = sorted(set(missing.values()))
+    install = ("apt-get", "install", "--yes", "--no-install-recommends", *packages)
+    needs_sudo = os.getuid() != 0
+    fix = ("sudo", "-n", *install) if needs_sudo else install
+    return Finding("packages", "fail", f"missing: {', '.join(sorted(missing))}", fix)
+
+
+def _nix() -> Finding:
+    from rave_cli.images import nix
+
+    return Finding("nix", "ok", nix.describe())
+
+
+def _accelerator() -> Finding:
+    from rave_cli.machines import accelerator
+
+    found = accelerator.detect(fresh=True)
+    status: Status = "ok" if found.kind == "kvm" else "warn"
+    return Finding("accelerator", status, f"{found.kind}: {found.reason}")
+
+
+def _caps() -> Finding:
+    from rave_cli.machines import caps
+
+    why = caps.no_manager()
+    if why is None:
+        return Finding("caps", "ok", "systemd caps memory, CPU and tasks of each QEMU")
+    return Finding("caps", "warn", f"{why}: only the guest's own memory size limits QEMU")
+
+
+def _memory() -> Finding:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    free = available // 1024
+    status: Status = "ok" if free >= MEMORY_NEEDED else "fail"
+    return Finding("memory", status, f"{free} MiB available, demo needs {MEMORY_NEEDED} MiB")
+
+
+def _disk() -> Finding:
+    places = {_existing(place) for place in (paths.data_dir(), paths.cache_dir(), Path("/nix"))}
+    free = {place: shutil.disk_usage(place).free // 2**20 for place in sorted(places)}
+    worst = min(free, key=lambda place: free[place])
+    status: Status = "ok" if free[worst] >= DISK_NEEDED else "fail"
+    detail = f"{free[worst]} MiB free at {worst}, demo needs up to {DISK_NEEDED} MiB"
+    return Finding("disk", status, detail)
+
+
+def _existing(place: Path) -> Path:
+    return next(path for path in (place, *place.parents) if path.exists())
+
+
+def _runtime() -> Finding:
+    place = paths.private_dir(paths.runtime_dir())
+    if len(os.fsencode(place)) > SOCKET_ROOM:
+        return Finding("runtime", "fail", f"{place} is too long for the sockets of machines")
+    return Finding("runtime", "ok", f"{place} is private")
+
+
+def _sops() -> Finding:
+    from rave_cli.secrets import sops
+
+    report = sops.report()
+    detail = f"sops {report.version} from {report.tool.origin} ({report.tool.path})"
+    if report.warnings:
+        return Finding("sops", "warn", "; ".join((detail, *report.warnings)))
+    return Finding("sops", "ok", detail)
+
+
+def _identity() -> Finding:
+    from rave_cli.secrets import identity
+
+    place = identity.key_file()
+    if not place.exists():
+        return Finding("identity", "skip", f"no age identity at {place} yet: rave secrets init")
+    try:
+        identity.load()
+    except RaveError as error:
+        fix = ("chmod", "600", str(place)) if "others" in error.message else ()
+        return Finding("identity", "fail", error.message, fix)
+    return Finding("identity", "ok", f"age identity at {place}")
+
+
+def _signing() -> Finding:
+    from rave_cli.transcript import signing
+
+    place = signing.default_path()
+    if not place.exists():
+        return Finding("signing", "skip", f"no signing key at {place} yet: rave smoke run makes it")
+    signing.load(place)
+    return Finding("signing", "ok", f"signing key at {place}")
+
+
+EXAMINATIONS: Mapping[str, Callable[[], Finding]] = {
+    "packages": _packages,
+    "nix": _nix,
+    "accelerator": _accelerator,
+    "caps": _caps,
+    "memory": _memory,
+    "disk": _disk,
+    "runtime": _runtime,
+    "sops": _sops,
+    "identity": _identity,
+    "signing": _signing,
+}
