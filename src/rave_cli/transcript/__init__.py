@@ -1,1 +1,52 @@
-"""The signed record of a run: event chain, statement, signatures and verification."""
+"""The signed record of a run: event chain, statement, signatures and verification.
+
+Writing one:
+
+    key = signing_key()                          # key.created: tell the user that it is new
+    redactor = Redactor(secret_values)           # redactor.learn([...]) when more become known
+    with EventLog.begin(Path("artifacts"), redactor=redactor) as events:
+        events.append("boot", "stage", {"stage": "sshd", "seconds": 4.2})
+        ...
+        files = write(RunRecord(profile="demo", ..., checks=(CheckRecord(...), ...)), events, key)
+
+`RunRecord.status` follows from the checks; `RunRecord(aborted="why")` records a run that did not
+complete, unsigned. Parts that do not exist are `skipped("why")`.
+
+Verifying one, with trust from outside the files:
+
+    verify(files.document, key=Path("id_ed25519.pub"), image=qcow2, policy=Path("policy.yaml"))
+
+raises `RefusedError` (a RaveError with exit code 7 and a `reason`) unless all of it is true.
+"""
+
+from rave_cli.transcript.events import EventLog, Session
+from rave_cli.transcript.policy import Policy, load_policy, parse_age
+from rave_cli.transcript.record import CheckRecord, ImageRecord, RunRecord, skipped
+from rave_cli.transcript.redaction import Redactor, redact
+from rave_cli.transcript.refusal import Reason, RefusedError
+from rave_cli.transcript.signing import SigningKey, signing_key
+from rave_cli.transcript.verify import Verified, verify
+from rave_cli.transcript.write import TranscriptFiles, siblings, write
+
+__all__ = [
+    "CheckRecord",
+    "EventLog",
+    "ImageRecord",
+    "Policy",
+    "Reason",
+    "Redactor",
+    "RefusedError",
+    "RunRecord",
+    "Session",
+    "SigningKey",
+    "TranscriptFiles",
+    "Verified",
+    "load_policy",
+    "parse_age",
+    "redact",
+    "siblings",
+    "signing_key",
+    "skipped",
+    "verify",
+    "write",
+]

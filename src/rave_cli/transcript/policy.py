@@ -1,0 +1,172 @@
+"""What a verifier demands of a run: the checks that must have passed, and what configured it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.paths import refusing
+from rave_cli.transcript.canonical import DamagedError, parse
+from rave_cli.transcript.record import CHECK_ID, SHA256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rave_cli.transcript.document import Document
+
+VERSION = 1
+LARGEST_FILE = 1 << 20
+AGE = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
+AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+MEMBERS = {"version", "required", "allow_warn", "profile", "base", "max_age", "configuration"}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Demands on a run.
+
+    Args:
+        required: ids of checks that must have passed.
+        allow_warn: whether a warning counts as passed. A skip or an error never does.
+        profile: the profile it must have been, if any is demanded.
+        base: the base it must have been.
+        max_age: how old it may be.
+        configuration: sha256 in hex that each named configuration must have had.
+    """
+
+    required: tuple[str, ...]
+    allow_warn: bool = False
+    profile: str | None = None
+    base: str | None = None
+    max_age: timedelta | None = None
+    configuration: Mapping[str, str] = field(default_factory=dict)
+
+    def shortfalls(self, document: Document) -> list[str]:
+        """Return, in one line each, where a run falls short of the policy's checks."""
+        accepted = {"pass", "warn"} if self.allow_warn else {"pass"}
+        lines = []
+        for id_ in self.required:
+            status = document.checks.get(id_)
+            if status is None:
+                lines.append(f"{id_}: was not run")
+            elif status not in accepted:
+                lines.append(f"{id_}: {status}")
+        for name, digest in self.configuration.items():
+            if document.configuration.get(name) != digest:
+                lines.append(f"{name}: the run was configured by another version")
+        return lines
+
+
+def parse_age(text: str) -> timedelta:
+    """Return the duration that `90m`, `24h` or `7d` means.
+
+    Raises:
+        RaveError: USAGE for anything else.
+    """
+    found = AGE.fullmatch(text)
+    if found is None:
+        raise RaveError(
+            f"{text!r} is not an age",
+            hint="write a number and its unit: 90m, 24h or 7d",
+            exit_code=ExitCode.USAGE,
+        )
+    return timedelta(**{AGE_UNITS[found[2]]: int(found[1])})
+
+
+def load_policy(path: Path) -> Policy:
+    """Read a policy file: YAML, or JSON if its name ends so.
+
+    Raises:
+        RaveError: USAGE if it is damaged, has unknown or repeated members, or demands no check;
+            HOST if it cannot be read.
+    """
+    with refusing(path), path.open("rb") as stream:
+        raw = stream.read(LARGEST_FILE + 1)
+    try:
+        return _policy(_members(raw, json=path.suffix == ".json"))
+    except DamagedError as error:
+        raise RaveError(
+            f"the policy {path} cannot be used: {error}",
+            hint="docs/how-to/verify-a-transcript.md shows a policy",
+            exit_code=ExitCode.USAGE,
+        ) from error
+
+
+def _policy(found: dict[str, Any]) -> Policy:
+    unknown = sorted(set(found) - MEMBERS)
+    if unknown:
+        raise DamagedError(f"unknown member {unknown[0]!r}")
+    if found.get("version") != VERSION or isinstance(found["version"], bool):
+        raise DamagedError(f"its version is not {VERSION}")
+    allow_warn = found.get("allow_warn", False)
+    if not isinstance(allow_warn, bool):
+        raise DamagedError("allow_warn is neither true nor false")
+    max_age = _optional_text(found, "max_age")
+    return Policy(
+        required=_required(found.get("required")),
+        allow_warn=allow_warn,
+        profile=_optional_text(found, "profile"),
+        base=_optional_text(found, "base"),
+        max_age=None if max_age is None else parse_age(max_age),
+        configuration=_digests(found.get("configuration", {})),
+    )
+
+
+def _required(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value:
+        raise DamagedError("required must list the checks that must have passed")
+    for id_ in value:
+        if not isinstance(id_, str) or not CHECK_ID.fullmatch(id_):
+            raise DamagedError(f"{id_!r} in required is not a check id")
+    return tuple(value)
+
+
+def _digests(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise DamagedError("configuration must give a sha256 for each name")
+    for name, digest in value.items():
+        if not isinstance(name, str) or not SHA256.fullmatch(str(digest)):
+            raise DamagedError(f"the digest of {name!r} is not a sha256 in hex")
+    return value
+
+
+def _optional_text(found: dict[str, Any], name: str) -> str | None:
+    value = found.get(name)
+    if value is not None and not isinstance(value, str):
+        raise DamagedError(f"{name} is not a text")
+    return value
+
+
+def _members(raw: bytes, *, json: bool) -> dict[str, Any]:
+    if len(raw) > LARGEST_FILE:
+        raise DamagedError("it is too large")
+    value = parse(raw) if json else _yaml(raw)
+    if not isinstance(value, dict):
+        raise DamagedError("it is not a table of members")
+    return value
+
+
+def _yaml(raw: bytes) -> object:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Refuses repeated keys, of which YAML would keep the last without a word."""
+
+        def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+            found = super().construct_mapping(node, deep)
+            if len(found) != len(node.value):
+                raise DamagedError(
+                    f"a key appears twice in the table at line {node.start_mark.line + 1}"
+                )
+            return found
+
+    try:
+        return yaml.load(raw, Loader=Loader)  # noqa: S506 - a SafeLoader
+    except DamagedError:
+        raise
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise DamagedError(f"it is not YAML: {error}") from error

@@ -1,0 +1,160 @@
+"""The same run as an in-toto statement in a DSSE envelope, for tools that are not ours.
+
+The statement says nothing that the document does not: it is derived from it, and verification
+derives it again and compares the bytes.
+
+Sources: in-toto Attestation Framework v1 (Statement, ResourceDescriptor, DigestSet), predicate
+test-result v0.1, DSSE protocol v1.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rave_cli.transcript.canonical import (
+    DamagedError,
+    Json,
+    document_bytes,
+    line_bytes,
+    parse_document,
+    parse_line,
+    to_json,
+)
+
+if TYPE_CHECKING:
+    from rave_cli.transcript.document import Document
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
+PAYLOAD_TYPE = "application/vnd.in-toto+json"
+EXTENSION = "rave_run_v1"
+RESULT = {"SUCCESS": "PASSED", "WARNING": "WARNED", "FAILED": "FAILED"}
+
+
+@dataclass(frozen=True)
+class Envelope:
+    """A DSSE envelope with one signature."""
+
+    payload_type: str
+    payload: bytes
+    keyid: str
+    signature: bytes
+
+
+def statement_bytes(document: Document, sha256: str) -> bytes:
+    """Return the statement about a completed run.
+
+    Args:
+        document: the transcript.
+        sha256: hex digest of the transcript's file.
+    """
+    image = document.image
+    extension = {
+        "transcript": {"sha256": sha256},
+        "session": document.session,
+        "nonce": document.nonce,
+        "profile": document.profile,
+        "base": document.base,
+        "events": {"count": document.chain_count, "head": document.chain_head},
+        "guest_boot_id": document.guest_boot_id,
+        "image": {"before": image["sha256"], "after": image["sha256_after"]},
+        "skipped_tests": document.having("skip"),
+        "tools": document.tools,
+        "redactions": document.redactions,
+    }
+    predicate = {
+        "result": RESULT[document.status],
+        "configuration": [
+            {"name": name, "digest": {"sha256": digest}}
+            for name, digest in document.configuration.items()
+        ],
+        "passedTests": document.having("pass"),
+        "warnedTests": document.having("warn"),
+        "failedTests": document.having("fail", "error"),
+        EXTENSION: extension,
+    }
+    return line_bytes(
+        to_json(
+            {
+                "_type": STATEMENT_TYPE,
+                "subject": [
+                    {"name": image["name"], "digest": {"sha256": image["sha256"]}},
+                    {
+                        "name": image["store_path"],
+                        "digest": {"nix_nar_sha256": nar_hex(image["nar_hash"])},
+                    },
+                ],
+                "predicateType": PREDICATE_TYPE,
+                "predicate": predicate,
+            }
+        )
+    )
+
+
+def nar_hex(nar_hash: str) -> str:
+    """Return a narHash (`sha256-<base64>`) in the lowercase hex that a DigestSet wants."""
+    return base64.b64decode(nar_hash.removeprefix("sha256-")).hex()
+
+
+def pre_authentication(payload_type: str, payload: bytes) -> bytes:
+    """Return the bytes that a DSSE signature covers (PAE of the DSSE protocol, version 1)."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def envelope_bytes(envelope: Envelope) -> bytes:
+    """Return an envelope as its JSON file."""
+    return document_bytes(
+        {
+            "payload": base64.b64encode(envelope.payload).decode(),
+            "payloadType": envelope.payload_type,
+            "signatures": [
+                {
+                    "keyid": envelope.keyid,
+                    "sig": base64.b64encode(envelope.signature).decode(),
+                }
+            ],
+        }
+    )
+
+
+def parse_envelope(raw: bytes) -> Envelope:
+    """Read an envelope that must be written exactly as `envelope_bytes` writes it.
+
+    Raises:
+        DamagedError: if it is anything else.
+    """
+    match parse_document(raw):
+        case {
+            "payload": str(payload),
+            "payloadType": str(payload_type),
+            "signatures": [{"keyid": str(keyid), "sig": str(signature)}],
+        }:
+            pass
+        case _:
+            raise DamagedError("it is not an envelope with one signature")
+    try:
+        envelope = Envelope(
+            payload_type=payload_type,
+            payload=base64.b64decode(payload, validate=True),
+            keyid=keyid,
+            signature=base64.b64decode(signature, validate=True),
+        )
+    except binascii.Error as error:
+        raise DamagedError("it holds something that is not base64") from error
+    if envelope_bytes(envelope) != raw:
+        raise DamagedError("it is not written in the canonical form")
+    return envelope
+
+
+def types_of(payload: bytes) -> tuple[Json, Json]:
+    """Return the statement type and the predicate type that a payload names.
+
+    Raises:
+        DamagedError: if the payload is not a JSON object in canonical form.
+    """
+    statement = parse_line(payload)
+    return statement.get("_type"), statement.get("predicateType")

@@ -1,0 +1,146 @@
+"""Writes the files of a transcript: everything is made in memory, the document comes last."""
+
+from __future__ import annotations
+
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.paths import atomic_write, refusing
+from rave_cli.transcript import document as documents
+from rave_cli.transcript import sshsig
+from rave_cli.transcript.events import Chain, timestamp
+from rave_cli.transcript.statement import (
+    PAYLOAD_TYPE,
+    Envelope,
+    envelope_bytes,
+    pre_authentication,
+    statement_bytes,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.transcript.events import EventLog
+    from rave_cli.transcript.record import RunRecord
+    from rave_cli.transcript.redaction import Redactor
+    from rave_cli.transcript.signing import SigningKey
+
+
+@dataclass(frozen=True)
+class TranscriptFiles:
+    """Where the files of a transcript lie. An aborted run has no signed ones."""
+
+    document: Path
+    events: Path
+    dsse: Path | None
+    sshsig: Path | None
+
+
+def siblings(document: Path) -> TranscriptFiles:
+    """Return the places of all files of a completed run's transcript."""
+    stem = document.name.removesuffix(".json")
+    return TranscriptFiles(
+        document=document,
+        events=document.with_name(f"{stem}.events.ndjson"),
+        dsse=document.with_name(f"{stem}.dsse.json"),
+        sshsig=document.with_name(f"{stem}.sshsig"),
+    )
+
+
+def write(record: RunRecord, events: EventLog, key: SigningKey) -> TranscriptFiles:
+    """Complete a run's event log and write the signed files beside it.
+
+    A run that was aborted gets a document too, but neither an end event nor a signature, so that
+    no tool can mistake it for evidence.
+
+    Args:
+        record: what the run found.
+        events: the log of the run, still open; it is closed.
+        key: the key to sign with.
+
+    Raises:
+        RaveError: HOST if the disk is full, and then no document is left behind; SECRETS if a
+            secret value would be published.
+    """
+    if record.status == "ABORTED":
+        return _write_aborted(record, events)
+    seconds = events.elapsed()
+    chain = events.finish(record.status)
+    unsigned = documents.unsigned_bytes(record, chain, seconds, key.fingerprint, events.redactor)
+    document = documents.with_signature(unsigned, key.private.sign(unsigned))
+    _refuse_leaks(events.redactor, events.path, document)
+    payload = statement_bytes(documents.parse(document), hashlib.sha256(document).hexdigest())
+    envelope = Envelope(
+        payload_type=PAYLOAD_TYPE,
+        payload=payload,
+        keyid=key.fingerprint,
+        signature=key.private.sign(pre_authentication(PAYLOAD_TYPE, payload)),
+    )
+    files = siblings(events.path.with_name(f"{events.session.stem}.json"))
+    _write_all(
+        {
+            files.dsse: envelope_bytes(envelope),
+            files.sshsig: sshsig.sign(key.private, document),
+            files.document: document,
+        }
+    )
+    return files
+
+
+def _write_aborted(record: RunRecord, events: EventLog) -> TranscriptFiles:
+    seconds = events.elapsed()
+    events.close()
+    chain = Chain(
+        head=events.head,
+        count=events.count,
+        session=events.session.id,
+        nonce=events.session.nonce,
+        started=timestamp(events.session.started),
+        completed=timestamp(events.now()),
+        status=record.status,
+    )
+    document = documents.unsigned_bytes(record, chain, seconds, "", events.redactor)
+    _refuse_leaks(events.redactor, events.path, document)
+    path = events.path.with_name(f"{events.session.stem}.json")
+    atomic_write(path, document)
+    return TranscriptFiles(document=path, events=events.path, dsse=None, sshsig=None)
+
+
+def _write_all(files: dict[Path | None, bytes]) -> None:
+    """Write every file, the last one last, or leave none of them."""
+    paths = [path for path in files if path is not None]
+    try:
+        for path in paths:
+            atomic_write(path, files[path])
+    except BaseException:
+        for path in paths:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        raise
+
+
+def _refuse_leaks(redactor: Redactor, log: Path, document: bytes) -> None:
+    """Refuse to publish a secret that redaction could not take out.
+
+    That happens if an event was written before its secret was known, or if a secret is one of
+    rave's own words.
+    """
+    with refusing(log):
+        lines = log.read_text().splitlines()
+    where = [
+        f"line {number} of {log}"
+        for number, line in enumerate(lines, start=1)
+        if redactor.finds(line)
+    ]
+    if redactor.finds(document.decode()):
+        where.append("the document")
+    if where:
+        raise RaveError(
+            "a secret value stands in the record of the run, so no transcript was written",
+            hint="rave secrets edit; give the secret a long random value",
+            exit_code=ExitCode.SECRETS,
+            detail=tuple(where),
+        )
