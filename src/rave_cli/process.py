@@ -145,6 +145,24 @@ def run(
     return done
 
 
+def foreground(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
+    """Run a program that owns the terminal, such as an editor, and return its exit status.
+
+    Raises:
+        RaveError: HOST if the program is missing or cannot be started.
+    """
+    words = tuple(map(str, argv))
+    log.debug("run: %s", shlex.join(words))
+    try:
+        return subprocess.run(words, env=environment(env), check=False).returncode
+    except OSError as error:
+        raise RaveError(
+            f"{words[0]} cannot be started: {error.strerror}",
+            hint="rave doctor",
+            exit_code=ExitCode.HOST,
+        ) from error
+
+
 @contextmanager
 def spawn(
     argv: Sequence[str | Path],

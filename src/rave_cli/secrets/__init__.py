@@ -1,1 +1,1 @@
-"""SOPS/age secrets: the sops wrapper, policy, validation and installation."""
+"""The operator's SOPS file: make, check, change it, and install what a machine needs of it."""

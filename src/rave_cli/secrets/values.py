@@ -1,0 +1,102 @@
+"""Checks of decrypted values: do they have the form that the catalog's rule promises?
+
+Findings name a secret and never repeat its value.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from rave_cli.secrets.findings import Finding, error, warning
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+
+    from rave_cli.profiles.catalog import Secret
+
+SHORTEST_PASSWORD = 16
+_SOON = timedelta(days=30)
+
+
+def check(
+    values: Mapping[str, str], catalog: Mapping[str, Secret], *, now: datetime | None = None
+) -> Iterator[Finding]:
+    """Yield what is wrong with the values of the catalog's secrets."""
+    moment = now or datetime.now(UTC)
+    for name, secret in catalog.items():
+        if name in values:
+            yield from _check_one(name, secret, values, moment)
+
+
+def _check_one(
+    name: str, secret: Secret, values: Mapping[str, str], now: datetime
+) -> Iterator[Finding]:
+    rule, value = secret.generate, values[name]
+    kind = rule["kind"]
+    if kind == "password":
+        yield from _check_password(name, value)
+    elif kind == "hex":
+        if not re.fullmatch(f"[0-9a-f]{{{2 * int(rule['bytes'])}}}", value):
+            yield error("value", f"it is not {rule['bytes']} bytes in lower-case hex", place=name)
+    elif kind == "rsa":
+        key = private_key(value)
+        if not isinstance(key, rsa.RSAPrivateKey):
+            yield error("value", "it is not an RSA private key in PEM", place=name)
+        elif key.key_size < int(rule["bits"]):
+            yield error("value", f"the RSA key has fewer than {rule['bits']} bits", place=name)
+    elif kind == "tls-key":
+        if not isinstance(private_key(value), ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+            yield error("value", "it is not an EC or RSA private key in PEM", place=name)
+    elif kind == "tls-certificate":
+        yield from _check_certificate(name, value, values.get(rule["key"], ""), now)
+
+
+def _check_password(name: str, value: str) -> Iterator[Finding]:
+    if not value.isprintable() or not value.isascii() or " " in value:
+        yield error("value", "it has characters other than printable ASCII", place=name)
+    elif len(value) < SHORTEST_PASSWORD:
+        yield error("value", f"it is shorter than {SHORTEST_PASSWORD} characters", place=name)
+
+
+def _check_certificate(name: str, value: str, key_pem: str, now: datetime) -> Iterator[Finding]:
+    try:
+        certificate = x509.load_pem_x509_certificates(value.encode())[0]
+    except ValueError:
+        yield error("value", "it is not a certificate in PEM", place=name)
+        return
+    key = private_key(key_pem)
+    if key is not None and _public(key.public_key()) != _public(certificate.public_key()):
+        yield error("certificate-key", "it does not belong to the private key", place=name)
+    ends = certificate.not_valid_after_utc
+    hint = f"rave secrets rotate {name}"
+    if ends <= now:
+        yield error("certificate-expired", f"it ended on {ends:%Y-%m-%d}", place=name, hint=hint)
+    elif ends - now < _SOON:
+        yield warning("certificate-ends", f"it ends on {ends:%Y-%m-%d}", place=name, hint=hint)
+    if certificate.not_valid_before_utc > now:
+        begins = certificate.not_valid_before_utc
+        yield error("certificate-early", f"it begins on {begins:%Y-%m-%d}", place=name)
+
+
+def private_key(pem: str) -> PrivateKeyTypes | None:
+    """Read an unencrypted private key in PEM; None if it is not one."""
+    try:
+        return load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError):
+        return None
+
+
+def _public(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
