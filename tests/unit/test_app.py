@@ -61,9 +61,7 @@ def test_every_command_has_help_and_an_example(home: Path) -> None:
         assert not leaf or "Example" in shown.output, path
 
 
-def test_an_unknown_command_gets_a_guess(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_command_gets_a_guess(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert outcome(["smke"]) == ExitCode.USAGE
     assert "Did you mean 'smoke'?" in capsys.readouterr().err
 
