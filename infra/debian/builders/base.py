@@ -1,0 +1,156 @@
+"""Builder of the base: every package of a lock installed into one root file system, as a tar.
+
+Environment: `out`, `specPath` (JSON: packages in lock order as {"file","essential"}, kernel, epoch).
+Of the host it uses python3, dpkg-deb, tar, unshare, mount and chroot; all else, dpkg included, comes
+from the packages themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from guestroot import clamp_times, extract_deb, guest_environment, remove, run_in
+
+# What a guest never reads. Copyright files stay: they are the licences of what the image holds.
+# PostgreSQL's JIT compiler alone would be 130 MB; without its files PostgreSQL goes without.
+EXCLUDED = (
+    "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
+    "/usr/share/i18n/*", "/usr/share/lintian/*", "/usr/share/bash-completion/*",
+    "/usr/share/javascript/moment-timezone/data/*",
+    "/usr/lib/x86_64-linux-gnu/libLLVM*", "/usr/lib/llvm-*", "/usr/lib/x86_64-linux-gnu/libz3*",
+    "/usr/lib/postgresql/*/lib/llvmjit*", "/usr/lib/postgresql/*/lib/bitcode/*",
+)  # fmt: skip
+INCLUDED = ("/usr/share/doc/*/copyright",)
+
+# Only the files are wanted: the machine boots the kernel that lies beside the image.
+KERNEL_EXCLUDED = ("boot/*", "usr/share/doc/linux-image-*/changelog*")
+
+# Made at installation: by the clock, at random, or of no use afterwards.
+LEFTOVERS = (
+    "etc/.pwd.lock", "etc/group-", "etc/gshadow-", "etc/passwd-", "etc/shadow-", "etc/subgid-", "etc/subuid-",
+    "etc/ssh/ssh_host_*", "etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem",
+    "var/cache/*/*", "var/lib/apt/lists/*", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*",
+    "var/lib/dbus/machine-id", "var/lib/systemd/catalog/database", "var/lib/systemd/random-seed",
+    "var/log/*.log", "var/log/apt", "var/log/btmp", "var/log/lastlog", "var/log/wtmp", "var/log/faillog",
+    "root/.bash_history", "run/*", "tmp/*", "var/tmp/*",
+    "usr/sbin/policy-rc.d", "debs",
+)  # fmt: skip
+
+
+def main() -> None:
+    """Build the base."""
+    spec = json.loads(Path(os.environ["specPath"]).read_text())
+    out, epoch = Path(os.environ["out"]), int(spec["epoch"])
+    root = Path.cwd() / "root"
+    env = guest_environment(epoch)
+    os.umask(0o022)
+    prepare(root)
+    debs = stage_debs(root, spec["packages"])
+    say("extracting the essential packages")
+    for name, essential in debs:
+        if essential:
+            extract_deb(root / "debs" / name, root)
+    settle_policies(root)
+    say(f"installing {len(debs)} packages")
+    install(root, [name for name, essential in debs if essential], env)
+    install(root, [name for name, essential in debs if not essential], env)
+    say("adding the kernel")
+    out.mkdir()
+    add_kernel(root, Path(spec["kernel"]), out / "vmlinuz", env)
+    say("cleaning up")
+    clean(root)
+    clamp_times(root, epoch)
+    say("writing the archive")
+    archive(root, out / "root.tar", env)
+
+
+def say(text: str) -> None:
+    """Tell what happens next, in the build log."""
+    print(f"rave-phase: {text}", file=sys.stderr, flush=True)
+
+
+def prepare(root: Path) -> None:
+    """Create the root with /usr merged, and the mount points that `run_in` needs."""
+    for folder in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "proc", "dev", "tmp", "run", "sys"):
+        (root / folder).mkdir(parents=True)
+    (root / "tmp").chmod(0o1777)
+    for name in ("bin", "sbin", "lib", "lib64"):
+        (root / name).symlink_to(f"usr/{name}")
+
+
+def stage_debs(root: Path, packages: list[dict[str, object]]) -> list[tuple[str, bool]]:
+    """Put the packages where dpkg in the root finds them; return names and whether essential."""
+    folder = root / "debs"
+    folder.mkdir()
+    staged = []
+    for package in packages:
+        name = f"{package['name']}.deb"
+        shutil.copyfile(str(package["file"]), folder / name)
+        staged.append((name, bool(package["essential"])))
+    return staged
+
+
+def settle_policies(root: Path) -> None:
+    """Let no maintainer script start a service, make a database cluster or spend time on fsync."""
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    cluster = root / "etc/postgresql-common/createcluster.conf"
+    cluster.parent.mkdir(parents=True)
+    cluster.write_text("create_main_cluster = false\n")
+
+
+def install(root: Path, names: list[str], env: dict[str, str]) -> None:
+    """Install packages with the root's own dpkg.
+
+    dpkg configures a pre-dependency as soon as it is unpacked, so one call is enough when they
+    come in the lock's order; ordinary dependencies are all met when the second call ends.
+    """
+    options = ["--force-unsafe-io", "--force-confdef", "--force-confold", "--no-triggers"]
+    options += [f"--path-exclude={pattern}" for pattern in EXCLUDED]
+    options += [f"--path-include={pattern}" for pattern in INCLUDED]
+    run_in(root, ["dpkg", *options, "--force-depends", "--unpack", *[f"/debs/{n}" for n in names]], env)
+    run_in(root, ["dpkg", "--force-unsafe-io", "--force-confold", "--force-depends", "--configure", "--pending"], env)
+
+
+def add_kernel(root: Path, deb: Path, kernel: Path, env: dict[str, str]) -> None:
+    """Extract the kernel package, index its modules and put the kernel itself to `kernel`."""
+    extract_deb(deb, root)
+    version = next((root / "usr/lib/modules").iterdir()).name
+    run_in(root, ["depmod", version], env)
+    shutil.copyfile(root / f"boot/vmlinuz-{version}", kernel)
+    remove(root, KERNEL_EXCLUDED)
+
+
+def clean(root: Path) -> None:
+    """Remove what installation left behind and what must differ from machine to machine."""
+    remove(root, [*LEFTOVERS, *(pattern.lstrip("/") for pattern in EXCLUDED if "doc/" not in pattern)])
+    for package in (root / "usr/share/doc").iterdir():
+        if not package.is_symlink():
+            remove(package, [path.name for path in package.iterdir() if path.name != "copyright"])
+    for dangling in (root / "etc/ssl/certs").glob("*"):
+        if dangling.is_symlink() and not dangling.exists() and not (root / os.readlink(dangling).lstrip("/")).exists():
+            dangling.unlink()
+    (root / "etc/machine-id").write_bytes(b"")
+    (root / "etc/hostname").write_text("rave\n")
+    (root / "etc/resolv.conf").write_bytes(b"")
+
+
+def archive(root: Path, target: Path, env: dict[str, str]) -> None:
+    """Write the root as a tar, sorted, with the root's own tar."""
+    with target.open("wb") as stream:
+        subprocess.run(
+            ["chroot", root, "tar", "-c", "--sort=name", "--numeric-owner", "--format=posix", "--one-file-system",
+             "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+             "--xattrs", "--xattrs-include=security.capability", "-C", "/", "."],
+            env=env, stdout=stream, check=True,
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Write a directory as an ext4 file system, always to the same bytes, with the guest's own e2fsprogs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import uuid
+from pathlib import Path
+
+from guestroot import guest_program
+
+# Any fixed namespace would do; the file system is found as /dev/vda, never by this id.
+NAMESPACE = uuid.UUID("5ae0cf3e-7b0f-5c3a-9a64-3d6c1f7f2a11")
+
+# In place of the host's /etc/mke2fs.conf: all that counts is on the command line.
+CONFIG = "[defaults]\n[fs_types]\next4 = {\n}\n"
+FEATURES = (
+    "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,metadata_csum,"
+    "sparse_super,large_file,huge_file,dir_nlink,extra_isize,resize_inode"
+)
+BYTES_PER_INODE = 32768
+JOURNAL_MIB = 64
+FIRST_INODE = 11
+
+
+def write_ext4(root: Path, target: Path, *, size: int, name: str, epoch: int) -> None:
+    """Write `root` to the file `target` as an ext4 file system of `size` bytes.
+
+    Args:
+        root: the directory; owners, modes, links and time stamps are taken over.
+        target: created sparse.
+        size: bytes.
+        name: what the ids in the file system are derived from.
+        epoch: seconds; every time stamp that mke2fs would take from the clock.
+    """
+    with target.open("wb") as stream:
+        stream.truncate(size)
+    env = {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch), "LC_ALL": "C",
+           "MKE2FS_CONFIG": str(target.with_suffix(".conf"))}  # fmt: skip
+    Path(env["MKE2FS_CONFIG"]).write_text(CONFIG)
+    ident = uuid.uuid5(NAMESPACE, name)
+    # Nothing is left to initialise, or the guest would write inode tables while it boots.
+    extended = f"hash_seed={uuid.uuid5(ident, 'hash')},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard"
+    subprocess.run(
+        [*guest_program(root, "usr/sbin/mke2fs"), "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256",
+         "-i", str(BYTES_PER_INODE), "-J", f"size={JOURNAL_MIB}", "-m", "1", "-O", FEATURES,
+         "-E", extended, "-U", str(ident), "-L", "rave", "-d", root, target],
+        check=True, env=env,
+    )  # fmt: skip
+    settle_change_times(target, root, epoch, env)
+
+
+def settle_change_times(image: Path, root: Path, epoch: int, env: dict[str, str]) -> None:
+    """Set every inode's change time, which mke2fs copies from the builder's disk, to `epoch`."""
+    script = image.with_suffix(".debugfs")
+    lines = (f"set_inode_field <{i}> ctime @{epoch}\n" for i in used_inodes(image, root, env))
+    script.write_text("".join(lines))
+    subprocess.run(
+        [*guest_program(root, "usr/sbin/debugfs"), "-w", "-f", script, image],
+        check=True, env=env, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    script.unlink()
+
+
+def used_inodes(image: Path, root: Path, env: dict[str, str]) -> list[int]:
+    """Return the root's inode number and those of all files."""
+    report = subprocess.run(
+        [*guest_program(root, "usr/sbin/dumpe2fs"), image],
+        check=True, env=env, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    total = int(re.search(r"^Inode count: +(\d+)$", report, re.MULTILINE)[1])
+    free: set[int] = set()
+    for ranges in re.findall(r"^  Free inodes: (.+)$", report, re.MULTILINE):
+        for part in ranges.split(", "):
+            first, _, last = part.partition("-")
+            free.update(range(int(first), int(last or first) + 1))
+    return [2, *(i for i in range(FIRST_INODE, total + 1) if i not in free)]

@@ -1,0 +1,117 @@
+"""Builder of the image: the base plus our overlay, configured, as qcow2 with kernel and initrd beside it.
+
+Environment: `out`, `specPath` (JSON, written by ../default.nix). Of the host it uses python3, dpkg-deb, tar,
+unshare, mount and chroot; compiler and file system tools come from the locked packages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ext4 import write_ext4
+from guestroot import clamp_times, extract_deb, guest_environment, remove, run_in
+from initrd import write_initrd
+from qcow2 import write_qcow2
+
+BUILD = "run/rave-build"
+LIBRARY = "usr/lib/rave"
+SKIPPED = shutil.ignore_patterns(".gitkeep", "__pycache__", "*.pyc")
+
+# What `configure` or the programs it ran may have left.
+LEFTOVERS = ("run/*", "tmp/*", "var/tmp/*", "var/cache/*/*", "etc/.pwd.lock", "etc/*-", "root/.*history")
+
+
+def main() -> None:
+    """Build the image."""
+    spec = json.loads(Path(os.environ["specPath"]).read_text())
+    out, root = Path(os.environ["out"]), Path.cwd() / "root"
+    epoch = int(spec["epoch"])
+    os.umask(0o022)
+    say("unpacking the base")
+    unpack(Path(spec["base"]) / "root.tar", root)
+    say("adding the overlay")
+    add_overlay(root, spec)
+    tools = root / BUILD / "tools"
+    tools.mkdir(parents=True)
+    for deb in spec["tools"]:
+        extract_deb(Path(deb), tools)
+    out.mkdir()
+    write_initrd(root, tools, Path(spec["initrd"]), out / "initrd")
+    say("configuring the guest")
+    configure(root, Path(spec["configure"]), epoch)
+    remove(root, LEFTOVERS)
+    clamp_times(root, epoch)
+    say("writing the file system")
+    raw = Path.cwd() / "disk.raw"
+    write_ext4(root, raw, size=spec["diskGiB"] << 30, name=spec["name"], epoch=epoch)
+    say("writing the image")
+    write_qcow2(raw, out / spec["qcow"])
+    shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
+    boot = {"kind": "kernel", "cmdline": spec["cmdline"]}
+    (out / "boot.json").write_text(json.dumps(boot) + "\n")
+
+
+def say(text: str) -> None:
+    """Tell what happens next, in the build log."""
+    print(f"rave-phase: {text}", file=sys.stderr, flush=True)
+
+
+def unpack(archive: Path, root: Path) -> None:
+    """Unpack the base's archive."""
+    root.mkdir()
+    subprocess.run(
+        ["tar", "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=security.capability",
+         "-f", archive, "-C", root],
+        check=True,
+    )  # fmt: skip
+
+
+def add_overlay(root: Path, spec: dict[str, Any]) -> None:
+    """Copy the overlay directories in order, then our library directory's content."""
+    for directory in spec["overlays"]:
+        merge(Path(directory), root)
+    library = root / LIBRARY
+    library.mkdir(parents=True, exist_ok=True)
+    merge(Path(spec["guest"]), library / "rave_guest")
+    place(Path(spec["sops"]), library / "sops", executable=True)
+    place(Path(spec["plan"]), library / "plan.json", executable=False)
+
+
+def merge(source: Path, target: Path) -> None:
+    """Copy a tree into another; files replace what is there, modes come from the executable bit."""
+    target.mkdir(parents=True, exist_ok=True)
+    ignored = SKIPPED(str(source), [path.name for path in source.iterdir()])
+    for path in sorted(source.iterdir()):
+        if path.name in ignored:
+            continue
+        goal = target / path.name
+        if path.is_symlink():
+            goal.unlink(missing_ok=True)
+            goal.symlink_to(os.readlink(path))
+        elif path.is_dir():
+            merge(path, goal)
+        else:
+            place(path, goal, executable=os.access(path, os.X_OK))
+
+
+def place(source: Path, target: Path, *, executable: bool) -> None:
+    """Copy one file as a new one, 0755 or 0644."""
+    target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)
+    target.chmod(0o755 if executable else 0o644)
+
+
+def configure(root: Path, script: Path, epoch: int) -> None:
+    """Run the configure script inside the root."""
+    place(script, root / BUILD / "configure", executable=True)
+    run_in(root, [f"/{BUILD}/configure"], guest_environment(epoch) | {"RAVE_BUILD": f"/{BUILD}"})
+
+
+if __name__ == "__main__":
+    main()

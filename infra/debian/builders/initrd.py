@@ -1,0 +1,60 @@
+"""Write the guest's initrd: a cpio archive of the tiny init and the modules it loads."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from guestroot import guest_program
+
+REGULAR, DIRECTORY = 0o100000, 0o040000
+
+
+def write_initrd(root: Path, tools: Path, sources: Path, target: Path) -> None:
+    """Compile `sources`/init.c and pack it with the modules that `sources`/modules names.
+
+    Args:
+        root: the guest's root file system; brings the C library that tcc runs on, and the modules.
+        tools: extracted tool packages, with tcc.
+        sources: infra/debian/initrd.
+        target: the archive, uncompressed: unpacking costs more than reading at this size.
+    """
+    program = target.with_name("init")
+    tcc = guest_program(root, "usr/bin/tcc", prefix=tools)
+    subprocess.run(
+        [*tcc, "-B", tools / "usr/lib/x86_64-linux-gnu/tcc", "-nostdinc", "-nostdlib", "-static",
+         "-o", program, sources / "init.c"],
+        check=True, env={"LC_ALL": "C"},
+    )  # fmt: skip
+    modules = find_modules(root, (sources / "modules").read_text().split())
+    listing = "".join(f"/modules/{path.name}\n" for path in modules).encode()
+    entries = [("dev", DIRECTORY | 0o755, b""), ("root", DIRECTORY | 0o755, b"")]
+    entries += [("modules", DIRECTORY | 0o755, b""), ("modules/list", REGULAR | 0o644, listing)]
+    entries += [(f"modules/{path.name}", REGULAR | 0o644, path.read_bytes()) for path in modules]
+    entries += [("init", REGULAR | 0o755, program.read_bytes())]
+    program.unlink()
+    target.write_bytes(cpio(entries))
+
+
+def find_modules(root: Path, names: list[str]) -> list[Path]:
+    """Return the module files, in the order of `names`."""
+    found = {path.name: path for path in (root / "usr/lib/modules").rglob("*.ko")}
+    missing = [name for name in names if f"{name}.ko" not in found]
+    if missing:
+        raise SystemExit(f"the kernel has no module {', '.join(missing)}")
+    return [found[f"{name}.ko"] for name in names]
+
+
+def cpio(entries: list[tuple[str, int, bytes]]) -> bytes:
+    """Return a cpio archive (format newc), owned by root, without time stamps."""
+    members = [*entries, ("TRAILER!!!", 0, b"")]
+    return b"".join(member(i, *entry) for i, entry in enumerate(members, start=1))
+
+
+def member(inode: int, name: str, mode: int, data: bytes) -> bytes:
+    """Return one cpio member: header, name and data, each padded to four bytes."""
+    links = 2 if mode & DIRECTORY else 1
+    path = name.encode() + b"\0"
+    fields = (inode, mode, 0, 0, links, 0, len(data), 0, 0, 0, 0, len(path), 0)
+    head = b"070701" + b"".join(b"%08x" % field for field in fields) + path
+    return head.ljust(-(-len(head) // 4) * 4, b"\0") + data.ljust(-(-len(data) // 4) * 4, b"\0")

@@ -1,0 +1,90 @@
+# The Debian base: from a lock to an image. Pure, without nixpkgs; the host lends a shell and a few tools.
+#
+#   build { catalog, guest, profile, lock } -> { base, image }   (derivations)
+#
+# `lock` is the parsed lock file. The packages it names must be in the store: `rave vm build-image`
+# puts them there, under the names and hashes of the lock.
+{ catalog, guest }:
+let
+  packages = import ./packages.nix;
+
+  # Store paths depend on content alone: not on where the checkout lies, nor on files beside it.
+  source = name: path: builtins.path { inherit name path; filter = tracked; };
+  tracked = path: _: !(builtins.elem (baseNameOf path) [ "__pycache__" ".gitkeep" ]) && builtins.match ".*\\.pyc" path == null;
+  builder = name: files: builtins.path {
+    name = "rave-builder-${name}";
+    path = ./builders;
+    filter = path: _: builtins.elem (baseNameOf path) files;
+  };
+
+  run = { name, program, files, spec }: derivation {
+    inherit name;
+    system = "x86_64-linux";
+    builder = "/bin/sh";
+    args = [ "-euc" ''exec python3 -B "$program"'' ];
+    PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    PYTHONPATH = builder name files;
+    program = "${builder name files}/${program}";
+    spec = builtins.toJSON spec;
+    passAsFile = [ "spec" ];
+  };
+in
+profile: lock:
+let
+  # A locked file. Whoever has its content can add it to a store (nix-store --add-fixed sha256 FILE);
+  # this derivation only says how to get it.
+  locked = { file, sha256, ... }: derivation {
+    name = file;
+    system = "x86_64-linux";
+    builder = "/bin/sh";
+    args = [ "-c" "echo 'rave: ${file} is not in the store; run: rave vm build-image --profile ${profile} --base debian' >&2; exit 1" ];
+    outputHash = sha256;
+    outputHashAlgo = "sha256";
+    outputHashMode = "flat";
+  };
+  role = name: builtins.filter (package: package.role == name) lock.packages;
+  one = list: builtins.head list;
+  plan = catalog.plans.${profile}.debian;
+
+  wanted = builtins.sort builtins.lessThan (packages.foundation ++ catalog.debianPackages profile);
+  checked = value:
+    if lock.requested == wanted then value
+    else throw "the lock of profile ${profile} was made for other packages; run: rave vm lock-closure --profile ${profile}";
+
+  base = run {
+    name = "rave-debian-base";
+    program = "base.py";
+    files = [ "base.py" "guestroot.py" ];
+    spec = {
+      inherit (lock) epoch;
+      kernel = locked (one (role "kernel"));
+      packages = map (package: { inherit (package) name; essential = package.role == "essential"; file = locked package; })
+        (builtins.filter (package: package.role == "essential" || package.role == "guest") lock.packages);
+    };
+  };
+
+  overlay = id: ./services + "/${id}";
+  carried = builtins.filter (id: builtins.pathExists (overlay id)) (builtins.attrNames plan.services);
+
+  image = run {
+    name = "rave-debian-image-${profile}";
+    program = "image.py";
+    files = [ "image.py" "guestroot.py" "initrd.py" "ext4.py" "qcow2.py" ];
+    spec = {
+      inherit (lock) epoch;
+      inherit (plan) qcow;
+      inherit base;
+      name = plan.attr;
+      overlays = [ (source "rave-rootfs" ./rootfs) ] ++ map (id: source "rave-service-${id}" (overlay id)) carried;
+      guest = source "rave-guest" guest;
+      configure = source "rave-configure" ./configure;
+      initrd = source "rave-initrd" ./initrd;
+      tools = map locked (role "tool");
+      sops = locked lock.sops;
+      plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
+      diskGiB = plan.resources.safe.diskGiB;
+      cmdline = packages.cmdline;
+    };
+  };
+in
+checked { inherit base image; }
