@@ -1,0 +1,44 @@
+"""The units postgres-set-<role>-password.service of a plan, as text; used when an image is built.
+
+Each gives its role the password that lies in /run/secrets. The password reaches psql as a systemd
+credential, and PostgreSQL over its socket: no command line and no log sees it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PSQL = "/usr/lib/postgresql/15/bin/psql"
+SQL = "/usr/lib/rave/set-role-password.sql"
+
+_UNIT = """\
+[Unit]
+Description=Sets the password of the PostgreSQL role {role}
+ConditionPathExists={path}
+Requires=postgresql.service
+After=postgresql.service rave-secrets.service
+
+[Service]
+Type=oneshot
+User=postgres
+LoadCredential=password:{path}
+ExecStart={psql} -XAtq -d postgres -v ON_ERROR_STOP=1 -v role={role} -f {sql}
+CapabilityBoundingSet=
+NoNewPrivileges=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def units(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return the text of each refresher of a plan by unit name."""
+    return {
+        entry["unit"]: _UNIT.format(
+            role=entry["role"], path=plan["secrets"][entry["secret"]]["path"], psql=PSQL, sql=SQL
+        )
+        for entry in plan["databases"]
+    }

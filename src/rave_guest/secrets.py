@@ -1,0 +1,327 @@
+"""The verbs secrets-install and secrets-boot: from the encrypted file to services that use it.
+
+`secrets-install` reads one JSON document {"identity", "file"} from stdin, puts the secrets of the
+plan in force, restarts what uses them, proves that it took them, keeps the encrypted file for the
+next boot, and prints one JSON report without values. If any step fails, the secrets that were in
+force before are in force again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rave_guest import generations, takeover
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_REQUEST = 4 << 20
+_TIMEOUT = 60.0  # seconds for sops, and for systemctl
+
+
+class World(NamedTuple):
+    """Where things are on this machine."""
+
+    plan: str = "/usr/lib/rave/plan.json"
+    sops: str = "/usr/lib/rave/sops"
+    store: str = "/var/lib/rave/secrets"
+    lock: str = "/run/rave/secrets.lock"
+    systemctl: str = "systemctl"
+    place: generations.Place = generations.Place()
+
+
+class Refused(Exception):  # noqa: N818 - it reads as what happened
+    """The secrets cannot be put in force; `stage` says at which step. Never holds a value."""
+
+    def __init__(self, stage: str, message: str) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+def main(argv: list[str]) -> int:
+    """Run one of the two verbs; return the exit status."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    world = World()
+    if argv[:1] == ["secrets-boot"]:
+        return boot(world)
+    report = install(world, sys.stdin.buffer.read(MAX_REQUEST + 1))
+    sys.stdout.write(json.dumps(report) + "\n")
+    return 0 if report["ok"] else 1
+
+
+def boot(world: World) -> int:
+    """Put the stored secrets in force, before the services that need them start."""
+    try:
+        identity = _read(f"{world.store}/age.key")
+        file = _read(f"{world.store}/secrets.sops.yaml")
+        with _locked(world.lock):
+            entries = _entries(_plan(world), decrypt(world, identity, file))
+            directory = generations.write(world.place, entries)
+            generations.enforce(world.place, directory)
+            generations.keep_only(world.place, directory)
+    except (Refused, OSError) as error:
+        sys.stderr.write(f"secrets: {error}\n")
+        return 1
+    return 0
+
+
+def install(world: World, request: bytes) -> dict[str, Any]:
+    """Do what `secrets-install` does and return its report."""
+    clock = _Clock()
+    try:
+        identity, file = parse_request(request)
+        with _locked(world.lock):
+            report = _install(world, identity, file, clock)
+    except (Refused, OSError) as error:
+        stage = error.stage if isinstance(error, Refused) else "system"
+        return {"ok": False, "stage": stage, "error": str(error), "seconds": clock.laps}
+    _tell(len(report["secrets"]))
+    return report
+
+
+def parse_request(request: bytes) -> tuple[bytes, bytes]:
+    """Return the age identity and the SOPS file of a request.
+
+    Raises:
+        Refused: it is not {"identity": text, "file": text}.
+    """
+    try:
+        document = json.loads(request) if len(request) <= MAX_REQUEST else None
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or set(document) != {"identity", "file"}:
+        raise Refused("request", "the request is not a document with identity and file")
+    identity, file = document["identity"], document["file"]
+    if not isinstance(identity, str) or not isinstance(file, str):
+        raise Refused("request", "identity and file must be text")
+    if not re.fullmatch(r"AGE-SECRET-KEY-1[0-9A-Z]{58}", identity.strip()):
+        raise Refused("request", "the identity is not an age secret key")
+    return identity.strip().encode() + b"\n", file.encode()
+
+
+def decrypt(world: World, identity: bytes, file: bytes) -> dict[str, bytes]:
+    """Return the values of a SOPS file by name: the path joined with `/`.
+
+    Raises:
+        Refused: sops cannot decrypt it, or a value is not text.
+    """
+    with _memory_file(identity) as key:
+        argv = [world.sops, "--config", "/dev/null", "decrypt"]
+        argv += ["--input-type", "yaml", "--output-type", "json"]
+        # No home: no other key and no configuration than ours takes part.
+        env = {"HOME": "/nonexistent", "SOPS_AGE_KEY_FILE": f"/proc/self/fd/{key}"}
+        done = _run(argv, stage="decrypt", stdin=file, env=env, keep=key)
+    if done.returncode:
+        raise Refused("decrypt", f"sops cannot decrypt the file: {_last_line(done.stderr)}")
+    values: dict[str, bytes] = {}
+    _flatten(json.loads(done.stdout), (), values)
+    return values
+
+
+def _install(world: World, identity: bytes, file: bytes, clock: _Clock) -> dict[str, Any]:
+    plan = _plan(world)
+    entries = _entries(plan, decrypt(world, identity, file))
+    clock.lap("decrypt")
+    old = generations.current(world.place)
+    before = generations.read(old)
+    changed = sorted(name for name in entries if before.get(name) != entries[name].value)
+    new = old
+    if changed or set(before) - set(entries) or old is None:
+        new = generations.write(world.place, entries)
+        generations.enforce(world.place, new)
+    clock.lap("write")
+    try:
+        units = _refresh(world, plan, changed)
+        clock.lap("refresh")
+        values = {name: entry.value for name, entry in entries.items()}
+        proofs = takeover.prove(plan, values, before)
+        clock.lap("prove")
+        _keep(world.store, identity, file, unchanged=not changed)
+    except (takeover.Unproven, Refused, OSError) as error:
+        _restore(world, plan, old, changed)
+        stage = error.stage if isinstance(error, Refused) else "prove"
+        raise Refused(stage, f"{error}; what was in force before is in force again") from error
+    generations.keep_only(world.place, new)
+    clock.lap("keep")
+    return {
+        "ok": True,
+        "changed": changed,
+        "secrets": [_placed(world.place, name) for name in entries],
+        "refreshed": units,
+        "proofs": proofs,
+        "seconds": clock.laps,
+    }
+
+
+def _restore(world: World, plan: Mapping[str, Any], old: str | None, changed: list[str]) -> None:
+    generations.enforce(world.place, old)
+    with suppress(Refused):
+        _refresh(world, plan, changed)
+    generations.keep_only(world.place, old)
+
+
+def _refresh(world: World, plan: Mapping[str, Any], changed: list[str]) -> list[str]:
+    """Restart what uses the changed secrets; systemd orders the units among themselves."""
+    secrets = plan["secrets"]
+    units = list(dict.fromkeys(unit for name in changed for unit in secrets[name]["refresh"]))
+    if units:
+        done = _run([world.systemctl, "restart", "--", *units], stage="refresh")
+        if done.returncode:
+            raise Refused("refresh", f"a service does not start: {_last_line(done.stderr)}")
+    return units
+
+
+def _entries(plan: Mapping[str, Any], values: Mapping[str, bytes]) -> dict[str, generations.Entry]:
+    missing = [name for name in plan["secrets"] if not values.get(name)]
+    if missing:
+        raise Refused("decrypt", f"the file lacks {', '.join(missing)}")
+    return {
+        name: generations.Entry(values[name], secret["owner"], int(secret["mode"], 8))
+        for name, secret in plan["secrets"].items()
+    }
+
+
+def _flatten(node: object, path: tuple[str, ...], values: dict[str, bytes]) -> None:
+    if isinstance(node, dict):
+        for key, child in node.items():
+            _flatten(child, (*path, key), values)
+    elif isinstance(node, str):
+        values["/".join(path)] = node.encode()
+    else:
+        raise Refused("decrypt", f"{'/'.join(path)} is not text")
+
+
+def _placed(place: generations.Place, name: str) -> dict[str, str]:
+    """Describe a secret in force by name, owner and mode."""
+    import grp
+    import pwd
+
+    path = f"{place.link}/{name}"
+    found = os.stat(path)
+    return {
+        "name": name,
+        "path": path,
+        "owner": pwd.getpwuid(found.st_uid).pw_name,
+        "group": grp.getgrgid(found.st_gid).gr_name,
+        "mode": f"{found.st_mode & 0o7777:04o}",
+    }
+
+
+def _keep(store: str, identity: bytes, file: bytes, *, unchanged: bool) -> None:
+    """Keep key and encrypted file for the next boot; what says the same already is left alone."""
+    os.makedirs(store, 0o700, exist_ok=True)
+    os.chmod(store, 0o700)
+    key, kept = f"{store}/age.key", f"{store}/secrets.sops.yaml"
+    same_key = os.path.exists(key) and _read(key) == identity
+    if not same_key:
+        _replace(key, identity)
+    if not (unchanged and same_key and os.path.exists(kept)):
+        _replace(kept, file)
+    fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _replace(path: str, data: bytes) -> None:
+    temporary = f"{path}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(temporary)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+    with os.fdopen(fd, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(fd)
+    os.rename(temporary, path)
+
+
+def _tell(count: int) -> None:
+    from rave_guest import report
+
+    report.send("secrets", state="installed", count=count)
+
+
+def _run(
+    argv: list[str],
+    *,
+    stage: str,
+    stdin: bytes = b"",
+    env: dict[str, str] | None = None,
+    keep: int | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
+            argv,
+            input=stdin,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
+            pass_fds=() if keep is None else (keep,),
+            cwd="/",
+            env=env,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Refused(stage, f"{argv[0]} did not end within {_TIMEOUT:g} s") from error
+
+
+def _plan(world: World) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads(_read(world.plan))
+    return plan
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def _last_line(text: bytes) -> str:
+    lines = text.decode(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+@contextmanager
+def _locked(path: str) -> Iterator[None]:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused("request", "another installation of secrets is running") from error
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _memory_file(data: bytes) -> Iterator[int]:
+    fd = os.memfd_create("age-key", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, data)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+class _Clock:
+    """Seconds per step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """End the step `name`."""
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now
