@@ -25,8 +25,8 @@ from rave_cli.transcript.record import CheckRecord, ImageRecord, RunRecord, skip
 from rave_cli.transcript.redaction import Redactor, redact
 from rave_cli.transcript.refusal import Reason, RefusedError
 from rave_cli.transcript.signing import SigningKey, signing_key
-from rave_cli.transcript.verify import Verified, verify
-from rave_cli.transcript.write import TranscriptFiles, siblings, write
+from rave_cli.transcript.verification import Verified, verify
+from rave_cli.transcript.writer import TranscriptFiles, siblings, write
 
 __all__ = [
     "CheckRecord",

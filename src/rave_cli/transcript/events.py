@@ -231,7 +231,7 @@ class EventLog:
                     "seq": self.count + 1,
                     "prev": self.head,
                     "time": timestamp(now),
-                    "mono": round(self.elapsed(), 6),
+                    "mono": round(self.elapsed(), 3),
                     "phase": to_json(phase),
                     "kind": to_json(kind),
                     "data": self.redactor.value(data),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -85,13 +85,31 @@ def signing_key(path: Path | None = None) -> SigningKey:
     """
     named = path or (Path(value) if (value := os.environ.get(VARIABLE)) else None)
     if named is not None:
-        return SigningKey(_load(named), named)
+        return load(named)
     default = default_path()
     private_dir(default.parent)
     created = _create(default)
-    key = SigningKey(_load(default), default, created)
+    key = replace(load(default), created=created)
     publish(key)
     return key
+
+
+def load(path: Path) -> SigningKey:
+    """Read a signing key that must exist.
+
+    Raises:
+        RaveError: SECRETS if the key must not be used; HOST if it cannot be read.
+    """
+    data = read_private(path)
+    try:
+        key = load_ssh_private_key(data, password=None)
+    except TypeError as error:
+        raise _unusable(path, "has a passphrase", f"ssh-keygen -p -N '' -f {path}") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "is not a private key in OpenSSH's format") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _unusable(path, "is not an Ed25519 key")
+    return SigningKey(key, path)
 
 
 def publish(key: SigningKey) -> None:
@@ -146,19 +164,6 @@ def _create(path: Path) -> bool:
             temporary.unlink(missing_ok=True)
         sync_dir(path.parent)
     return True
-
-
-def _load(path: Path) -> Ed25519PrivateKey:
-    data = read_private(path)
-    try:
-        key = load_ssh_private_key(data, password=None)
-    except TypeError as error:
-        raise _unusable(path, "has a passphrase", f"ssh-keygen -p -N '' -f {path}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise _unusable(path, "is not a private key in OpenSSH's format") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _unusable(path, "is not an Ed25519 key")
-    return key
 
 
 def _unusable(path: Path, why: str, hint: str | None = None) -> RaveError:

@@ -16,7 +16,7 @@ from rave_cli.transcript.events import read_chain, utc_now
 from rave_cli.transcript.policy import Policy, load_policy
 from rave_cli.transcript.refusal import Reason, RefusedError
 from rave_cli.transcript.trust import TrustedKey, load_allowed_signers, load_key
-from rave_cli.transcript.write import siblings
+from rave_cli.transcript.writer import siblings
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,144 @@
+"""Transcripts to test with: a made-up run of the demo profile, written by the real code."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from rave_cli.transcript import (
+    CheckRecord,
+    EventLog,
+    ImageRecord,
+    Redactor,
+    RunRecord,
+    SigningKey,
+    TranscriptFiles,
+    Verified,
+    signing,
+    skipped,
+    verify,
+    write,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+STARTED = datetime(2026, 1, 24, 14, 30, 52, tzinfo=UTC)
+COMPLETED = STARTED + timedelta(seconds=7)
+NOW = COMPLETED + timedelta(minutes=10)
+NONCE = "0123456789abcdef0123456789abcdef"
+IMAGE = b"the bytes of a qcow2"
+IMAGE_SHA256 = hashlib.sha256(IMAGE).hexdigest()
+
+
+class Clock:
+    """A clock that advances one second each time it is read."""
+
+    def __init__(self, start: datetime = STARTED) -> None:
+        self.next = start
+
+    def __call__(self) -> datetime:
+        moment, self.next = self.next, self.next + timedelta(seconds=1)
+        return moment
+
+
+def make_key(directory: Path, name: str = "id_ed25519", seed: int = 1) -> SigningKey:
+    """Return a signing key that is the same in every run, with its public files beside it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    private = Ed25519PrivateKey.from_private_bytes(bytes([seed]) * 32)
+    path = directory / name
+    path.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    path.chmod(0o600)
+    key = signing.load(path)
+    signing.publish(key)
+    return key
+
+
+def make_record(**changes: Any) -> RunRecord:
+    """Return the record of a run in which all is well and one check was skipped."""
+    record = RunRecord(
+        profile="demo",
+        base="debian",
+        mode="safe",
+        checks=(
+            CheckRecord("image.digest", "image", "Is the image whole?", "pass", seconds=0.2),
+            CheckRecord("redis.ping", "services", "Does Redis answer?", "pass", detail="PONG"),
+            CheckRecord("oidc.login", "oidc", "Can one sign in?", "skip", detail="no GitLab"),
+        ),
+        image=ImageRecord(
+            name="demo-debian.qcow2",
+            sha256=IMAGE_SHA256,
+            sha256_after=IMAGE_SHA256,
+            store_path="/nix/store/00000000000000000000000000000000-rave-demo-debian",
+            nar_hash="sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+        ),
+        guest_boot_id="7e4bd0c2-5a6e-4d2c-9c29-0d6f7a3f1f10",
+        system_info={"hostname": "host", "kernel": "6.1", "arch": "x86_64", "cpu_cores": 2},
+        tools={"qemu": "7.2.0", "sops": "3.11.0"},
+        configuration={"flake.lock": "ab" * 32},
+        service_health={"redis": {"state": "healthy"}},
+        authentication_tests=skipped("this base has no GitLab"),
+        performance_metrics={"boot_seconds": 9.5},
+    )
+    return replace(record, **changes)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A written transcript with what is needed to verify it."""
+
+    files: TranscriptFiles
+    key: SigningKey
+    image: Path
+
+    def verify(self, **options: Any) -> Verified:
+        """Verify it shortly after it completed, by its own signer's public key."""
+        if "allowed_signers" not in options:
+            options.setdefault("key", self.key.public_file)
+        return verify(self.files.document, **({"now": NOW} | options))
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files of the set."""
+        assert self.files.dsse is not None
+        assert self.files.sshsig is not None
+        return [self.files.document, self.files.events, self.files.dsse, self.files.sshsig]
+
+
+def make_run(
+    directory: Path,
+    *,
+    record: RunRecord | None = None,
+    key: SigningKey | None = None,
+    start: datetime = STARTED,
+    nonce: str = NONCE,
+    redactor: Redactor | None = None,
+    happen: Callable[[EventLog], None] | None = None,
+) -> Run:
+    """Write a transcript into `directory`/artifacts."""
+    key = key or make_key(directory / "keys")
+    directory.mkdir(parents=True, exist_ok=True)
+    image = directory / "demo-debian.qcow2"
+    image.write_bytes(IMAGE)
+    ticks = iter(range(10_000))
+    with EventLog.begin(
+        directory / "artifacts",
+        nonce=nonce,
+        clock=Clock(start),
+        monotonic=lambda: float(next(ticks)),
+        redactor=redactor,
+    ) as events:
+        for stage in ("kernel", "systemd", "sshd", "services"):
+            events.append("boot", "stage", {"stage": stage})
+        for check in ("image.digest", "redis.ping"):
+            events.append("services", "check", {"id": check, "status": "pass"})
+        if happen is not None:
+            happen(events)
+        files = write(record or make_record(), events, key)
+    return Run(files, key, image)
