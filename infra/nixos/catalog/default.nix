@@ -13,15 +13,15 @@ let
 
   refresher = role: "postgres-set-${role}-password.service";
 
-  # What one base makes of one profile: only what it carries, with unit names resolved.
-  plan = base: profileName: profile:
+  # What one base makes of a list of services: only what it carries, with unit names resolved.
+  planOf = base: profileName: profile: wanted:
     let
       carries = id: services.${id}.bases ? ${base};
-      carried = builtins.filter carries profile.services;
+      carried = builtins.filter carries wanted;
       unitsOf = id: services.${id}.bases.${base}.units;
 
       databases = builtins.filter (d: d != null)
-        (map (id: let d = services.${id}.database; in if d == null then null else d // { unit = refresher d.role; }) profile.services);
+        (map (id: let d = services.${id}.database; in if d == null then null else d // { unit = refresher d.role; }) wanted);
 
       secretNames = unique (
         builtins.concatMap (id: services.${id}.secrets) carried ++ map (d: d.secret) databases
@@ -45,14 +45,20 @@ let
       attr = attrOf base profileName;
       qcow = "rave-${attrOf base profileName}.qcow2";
       services = builtins.listToAttrs (map (name: { inherit name; value = resolveService name; }) carried);
-      absent = builtins.filter (id: !(carries id)) profile.services;
+      absent = builtins.filter (id: !(builtins.elem id carried)) profile.services;
       secrets = builtins.listToAttrs (map (name: { inherit name; value = resolveSecret name; }) secretNames);
       exposed = builtins.filter (p: p.exposed) (builtins.concatMap (id: services.${id}.ports) carried);
       inherit (profile) resources;
     };
+
+  # A base may carry a service that stays off until its operator has configured it (`enabled = false`).
+  offByDefault = base: id: !(services.${id}.bases.${base}.enabled or true);
+
+  plan = base: name: profile:
+    planOf base name profile (builtins.filter (id: !(services.${id}.bases ? ${base} && offByDefault base id)) profile.services);
 in
 rec {
-  inherit services secrets profiles bases;
+  inherit services secrets profiles bases offByDefault planOf;
 
   # plans.<profile>.<base>
   plans = builtins.mapAttrs

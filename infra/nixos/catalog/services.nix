@@ -1,6 +1,7 @@
 # The services of the platform. One record each; docs/how-to/add-a-service.md explains the fields.
 #
 #   bases.<base>.units   systemd units that must be active; a base that is absent does not carry the service
+#   bases.<base>.enabled false: the base carries it, but it stays off until its operator has configured it
 #   bases.debian.packages  Debian packages that bring it
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
 #   checks               health questions, asked inside the guest unless `from = "host"`
@@ -34,6 +35,8 @@ let
 
   # A service that the NixOS base alone carries.
   nixosOnly = units: { nixos = { inherit units; }; };
+  # The same, off until its operator has configured it.
+  nixosOptional = units: { nixos = { inherit units; enabled = false; }; };
 in
 {
   # --- foundation -------------------------------------------------------------------------------
@@ -55,7 +58,10 @@ in
       debian = { units = [ "nftables.service" ]; packages = [ "nftables" ]; };
       nixos = { units = [ "nftables.service" ]; };
     };
-    checks = [ (command "policy" "drops what it does not admit" [ "nft" "list" "chain" "inet" "rave" "input" ] "policy drop" { user = "root"; bases = [ "debian" ]; }) ];
+    checks = [
+      (command "policy" "drops what it does not admit" [ "nft" "list" "chain" "inet" "rave" "input" ] "policy drop" { user = "root"; bases = [ "debian" ]; })
+      (command "policy" "drops what it does not admit" [ "nft" "list" "chain" "inet" "nixos-fw" "input" ] "policy drop" { user = "root"; bases = [ "nixos" ]; })
+    ];
   };
 
   fail2ban = none // {
@@ -193,7 +199,7 @@ in
   gitlab = none // {
     title = "GitLab";
     description = "repositories, merge requests, pipelines and sign-in for the rest";
-    bases = nixosOnly [ "gitlab.service" "gitlab-sidekiq.service" "gitaly.service" ];
+    bases = nixosOnly [ "gitlab.service" "gitlab-sidekiq.service" "gitlab-workhorse.service" "gitaly.service" ];
     ports = [ (loopback "web" 8080) ];
     checks = [ (http "readiness" "is ready" "http://127.0.0.1:8080/-/readiness" { timeout = 20; }) ];
     secrets = [
@@ -234,11 +240,12 @@ in
   element = none // {
     title = "Element";
     description = "web client of Matrix, served by nginx";
-    bases = nixosOnly [ ];
-    checks = [ ];
+    bases = nixosOnly [ "nginx.service" ];
+    checks = [ (http "page" "serves its configuration" "https://element.rave.localhost:3002/config.json" { contains = "default_server_config"; }) ];
   };
 
-  # --- agents: their records are complete; no base carries them yet -------------------------------
+  # --- agents -----------------------------------------------------------------------------------
+  # No base carries the first two yet: their records reserve the names and the secrets.
   webhook-dispatcher = none // {
     title = "Webhook dispatcher";
     description = "stores signed webhooks before it acknowledges them";
@@ -253,18 +260,25 @@ in
   };
   agents = none // {
     title = "Agents";
-    description = "runs agent tasks";
-    bases = { };
+    description = "runs agent tasks, one instance of a template unit for each";
+    bases = nixosOptional [ "rave-agents.target" ];
+    memory = { safe = 512; full = 1024; };
   };
   vibe-kanban = none // {
     title = "Vibe Kanban";
     description = "boards for agent work";
-    bases = { };
+    bases = nixosOptional [ "vibe-kanban.service" ];
+    ports = [ (loopback "web" 3020) ];
+    checks = [ (http "page" "serves its page" "http://127.0.0.1:3020/" { }) ];
+    memory = { safe = 256; full = 512; };
   };
   claude-code-router = none // {
     title = "Claude Code Router";
     description = "routes agents to models";
-    bases = { };
+    bases = nixosOptional [ "claude-code-router.service" ];
+    ports = [ (loopback "api" 3456) ];
+    checks = [ (tcp "port" "accepts connections" 3456) ];
+    memory = { safe = 192; full = 256; };
   };
 
   # --- applications -----------------------------------------------------------------------------

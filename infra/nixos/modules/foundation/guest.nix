@@ -1,0 +1,123 @@
+# The contract that a guest of every base keeps: identity from credentials, stages on the
+# virtio-serial port, the status document, and the programs that the CLI calls over SSH.
+#
+# The programs are the ones of the Debian base; only the shebang and the units around them differ.
+{ config, lib, pkgs, ... }:
+let
+  inherit (config.rave) plan;
+  needs = config.security.rave.needs;
+
+  unitName = lib.removeSuffix ".service";
+  waits = service: lib.any (unit: needs ? ${unitName unit}) service.units;
+  waitingFor = name: lib.filter (unit: lib.elem name needs.${unit}.secrets) (lib.attrNames needs);
+
+  # What the guest must know beyond the catalog: which services wait for secrets, and that
+  # installing a secret also starts the units that waited for it.
+  guestPlan = plan // {
+    services = lib.mapAttrs (_: service: service // { waits = waits service; }) plan.services;
+    secrets = lib.mapAttrs
+      (name: secret: secret // {
+        refresh = lib.unique (secret.refresh ++ map (unit: "${unit}.service") (waitingFor name));
+      })
+      plan.secrets;
+  };
+
+  programs = ../../../debian/rootfs/usr/lib/rave;
+  guest = pkgs.runCommandLocal "rave-guest" { } ''
+    install -d $out
+    install -m 0644 ${pkgs.writeText "plan.json" (builtins.toJSON guestPlan)} $out/plan.json
+    install -m 0755 ${lib.getExe pkgs.sops} $out/sops
+    cp -r ${../../../../src/rave_guest} $out/rave_guest
+
+    cp ${programs + "/stage.sh"} $out/stage.sh
+    cp ${programs + "/rave-guest"} ${programs + "/emergency"} $out/
+    chmod +w $out/rave-guest $out/emergency
+    substituteInPlace $out/rave-guest --replace-fail '#!/usr/bin/python3' '#!${lib.getExe pkgs.python3}'
+    substituteInPlace $out/emergency --replace-fail '#!/bin/sh' '#!${pkgs.runtimeShell}'
+  '';
+
+  early = pkgs.writeShellScript "rave-early" ''
+    set -eu
+    umask 022
+    credentials=/run/credentials/@system
+    mkdir -p /run/rave/ssh /run/rave/www /run/rave/metrics /run/rave/tls /dev/virtio-ports
+    . ${guest}/stage.sh
+
+    instance=""
+    if [ -r "$credentials/rave.instance-id" ]; then
+      read -r instance <"$credentials/rave.instance-id" || [ -n "$instance" ]
+    fi
+    printf '%s\n' "$instance" >/run/rave/instance-id
+    stage systemd
+
+    if [ -r "$credentials/rave.authorized-key" ]; then
+      install -m 0644 "$credentials/rave.authorized-key" /run/rave/ssh/authorized_keys
+    fi
+  '';
+in
+{
+  options.rave.guestPackage = lib.mkOption {
+    type = lib.types.package;
+    readOnly = true;
+    internal = true;
+    description = "What /usr/lib/rave is.";
+  };
+
+  config = {
+    rave.guestPackage = guest;
+
+    # The same place on every base, so the CLI never asks which one it talks to.
+    systemd.tmpfiles.settings."10-rave" = {
+      "/usr/lib/rave"."L+".argument = "${guest}";
+      "/var/lib/rave/secrets".d = { mode = "0700"; user = "root"; group = "root"; };
+    };
+
+    systemd.services.rave-early = {
+      description = "Identity of the machine";
+      wantedBy = [ "sysinit.target" ];
+      before = [ "sysinit.target" ];
+      after = [ "systemd-udevd.service" "local-fs.target" ];
+      unitConfig.DefaultDependencies = false;
+      path = [ pkgs.coreutils ];
+      serviceConfig = {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        ExecStart = early;
+      };
+    };
+
+    systemd.services.rave-ready = {
+      description = "Reports the stages of the boot and keeps the status page current";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "rave-early.service" "systemd-tmpfiles-setup.service" ];
+      # The health questions of the catalog are programs of the system.
+      path = [ config.systemd.package "/run/wrappers" "/run/current-system/sw" ];
+      serviceConfig = {
+        Type = "notify";
+        NotifyAccess = "main";
+        ExecStart = "${guest}/rave-guest ready";
+        ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
+        TimeoutStartSec = "infinity";
+        Restart = "on-failure";
+        RestartSec = 2;
+        MemoryMax = "64M";
+        OOMScoreAdjust = -500;
+        NoNewPrivileges = true;
+      };
+    };
+
+    # A machine that cannot boot says so on the port instead of waiting for a password nobody has.
+    systemd.services.rave-emergency = {
+      description = "Reports that the boot failed";
+      wantedBy = [ "emergency.target" "rescue.target" ];
+      after = [ "rave-early.service" ];
+      unitConfig.DefaultDependencies = false;
+      path = [ pkgs.coreutils config.systemd.package ];
+      serviceConfig = {
+        Type = "oneshot";
+        ExecStart = "${guest}/emergency";
+        StandardOutput = "journal+console";
+      };
+    };
+  };
+}

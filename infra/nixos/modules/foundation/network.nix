@@ -1,0 +1,23 @@
+# QEMU's user network has fixed addresses, so there is nothing to wait for at boot.
+{ lib, ... }:
+{
+  networking = {
+    usePredictableInterfaceNames = false;
+    useDHCP = false;
+    useNetworkd = true;
+    enableIPv6 = false;
+    nameservers = [ "10.0.2.3" ];
+  };
+
+  systemd.network = {
+    wait-online.enable = lib.mkDefault false;
+    networks."10-user" = {
+      matchConfig.Name = "eth0";
+      address = [ "10.0.2.15/24" ];
+      gateway = [ "10.0.2.2" ];
+      networkConfig.LinkLocalAddressing = "no";
+    };
+  };
+
+  services.timesyncd.enable = lib.mkDefault true;
+}

@@ -1,0 +1,5 @@
+# Daily work without the heavy applications.
+{
+  imports = [ ./foundation.nix ];
+  rave.profile = "development";
+}
