@@ -10,13 +10,13 @@ import signal
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
 
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 log = logging.getLogger("rave.process")
 
@@ -228,6 +228,38 @@ def start(
             hint="rave doctor",
             exit_code=ExitCode.HOST,
         ) from error
+    except OSError as error:
+        raise RaveError(
+            f"{words[0]} cannot be started: {error.strerror}",
+            hint="rave doctor",
+            exit_code=ExitCode.HOST,
+        ) from error
+
+
+def detach(argv: Sequence[str | Path], *, output: int) -> int:
+    """Start a program that outlives us, its output going to the descriptor `output`.
+
+    Returns its pid; os.waitpid tells its exit status while we live.
+
+    Raises:
+        RaveError: HOST if the program is missing or cannot be started.
+    """
+    child = start(argv, stdout=output, stderr=output, cwd=Path("/"))
+    # A Popen whose child still runs complains when it is collected; this child is meant to run on.
+    child.returncode = 0
+    return child.pid
+
+
+def become(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> NoReturn:
+    """Replace this process by a program that owns the terminal from here on.
+
+    Raises:
+        RaveError: HOST if the program is missing or cannot be started.
+    """
+    words = tuple(map(str, argv))
+    log.debug("become: %s", shlex.join(words))
+    try:
+        os.execve(require(words[0]), words, environment(env))  # noqa: S606 - this is the one door
     except OSError as error:
         raise RaveError(
             f"{words[0]} cannot be started: {error.strerror}",

@@ -1,0 +1,133 @@
+"""The QEMU command line: specification and accelerator in, argv out. Pure, so it is golden-tested.
+
+No argument carries a secret: first-boot inputs are named by the path of a 0600 file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rave_cli.machines.credentials import blob_paths
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.images.manifest import Image
+    from rave_cli.machines.accelerator import Accelerator
+    from rave_cli.machines.spec import Machine
+
+QEMU = "qemu-system-x86_64"
+
+# The virtio-serial port on which the guest reports its stages.
+READY_PORT = "org.rave.ready"
+
+# What QEMU may no longer do once it has started. `elevateprivileges=deny` forbids QEMU's own
+# -daemonize, which is why the CLI starts it in a session of its own instead.
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+# MiB that TCG may fill with translated code. QEMU's default of 1 GiB would not fit under the
+# memory cap; a booted demo guest uses far less (docs/adr/0005-readiness.md has the figures).
+TRANSLATION_CACHE = 256
+
+
+def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
+    """Return the command that runs a machine, without the cap around it.
+
+    Option and value stay together on one line. Sources of the choices: QEMU 7.2 invocation manual
+    and shared measurements recorded in docs/adr/0005-readiness.md.
+    """
+    spec = machine.spec
+    return (
+        QEMU,
+        "-name", f"{machine.alias},process={machine.alias}",
+        "-uuid", spec.uuid,
+        "-nodefaults",
+        "-no-user-config",
+        "-display", "none",
+        "-sandbox", SANDBOX,
+        "-machine", "q35,hpet=off,vmport=off",
+        *_processor(accelerator, spec.image.base),
+        "-smp", str(spec.cpus),
+        "-m", str(spec.memory_mib),
+        *_boot(spec.image, spec.mode),
+        *_disk(machine.disk),
+        *_network(machine),
+        *_channels(machine),
+        "-device", "virtio-rng-pci",
+        "-device", "virtio-balloon-pci,free-page-reporting=on",
+        *_credentials(machine),
+    )  # fmt: skip
+
+
+def cpu_model(kind: str, base: str) -> str:
+    """Return the CPU a guest sees.
+
+    Under KVM the host's own. Under TCG each feature costs time: the demo guest needed 13.0 s to
+    boot with `max` and 10.5 s with `qemu64`. NixOS guests run software from outside the
+    distribution (Node, Bun, Python wheels) that is built for x86-64-v2, which `qemu64` lacks four
+    instruction sets of; Debian 12 is built for x86-64-v1. SVM only makes guests load KVM in vain.
+    """
+    if kind == "kvm":
+        return "host"
+    return "qemu64,-svm" if base == "debian" else "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt"
+
+
+def esc(path: Path | str) -> str:
+    """Double the commas of a value, as QEMU's option syntax demands."""
+    return str(path).replace(",", ",,")
+
+
+def _credentials(machine: Machine) -> tuple[str, ...]:
+    paths = blob_paths(machine)
+    return tuple(word for path in paths for word in ("-smbios", f"type=11,path={esc(path)}"))
+
+
+def _processor(accelerator: Accelerator, base: str) -> tuple[str, ...]:
+    accel = "kvm" if accelerator.kind == "kvm" else f"tcg,thread=multi,tb-size={TRANSLATION_CACHE}"
+    return ("-accel", accel, "-cpu", cpu_model(accelerator.kind, base))
+
+
+def _boot(image: Image, mode: str) -> tuple[str, ...]:
+    boot = image.boot
+    if boot.kind == "disk":
+        return ()
+    return (
+        "-kernel", str(boot.kernel),
+        "-initrd", str(boot.initrd),
+        "-append", f"{boot.cmdline} rave.mode={mode}".strip(),
+    )  # fmt: skip
+
+
+def _disk(disk: Path) -> tuple[str, ...]:
+    return (
+        "-blockdev", f"driver=file,node-name=file0,filename={esc(disk)},discard=unmap",
+        "-blockdev", "driver=qcow2,node-name=disk0,file=file0,discard=unmap,detect-zeroes=unmap",
+        "-device", "virtio-blk-pci,drive=disk0",
+    )  # fmt: skip
+
+
+def _network(machine: Machine) -> tuple[str, ...]:
+    restrict = "on" if machine.spec.network == "isolated" else "off"
+    forwards = "".join(
+        f",hostfwd=tcp:127.0.0.1:{forward.host}-:{forward.guest}"
+        for forward in machine.spec.forwards
+    )
+    return (
+        "-netdev", f"user,id=net0,ipv6=off,restrict={restrict}{forwards}",
+        "-device", "virtio-net-pci,netdev=net0,romfile=",
+    )  # fmt: skip
+
+
+def _channels(machine: Machine) -> tuple[str, ...]:
+    """Console, monitors and the port of the stages; nothing of it is on TCP."""
+    return (
+        "-chardev", f"file,id=console,path={esc(machine.console_log)}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=qmp,path={esc(machine.qmp_socket)},server=on,wait=off",
+        "-mon", "chardev=qmp,mode=control",
+        "-chardev", f"socket,id=events,path={esc(machine.event_socket)},server=on,wait=off",
+        "-mon", "chardev=events,mode=control",
+        "-chardev", f"file,id=ready,path={esc(machine.stage_file)}",
+        "-device", "virtio-serial-pci",
+        "-device", f"virtserialport,chardev=ready,name={READY_PORT}",
+    )  # fmt: skip

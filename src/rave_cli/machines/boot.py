@@ -1,0 +1,260 @@
+"""Starts QEMU and watches a boot: the I/O around the state machine of readiness.py."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NoReturn
+
+from rave_cli import paths, process
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import credentials
+from rave_cli.machines.qmp import Qmp, QmpError, parse_usernet
+from rave_cli.machines.spec import SSH_PORT
+from rave_cli.machines.stages import Lines, Tail, last_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rave_cli.machines.readiness import Readiness
+    from rave_cli.machines.spec import Machine
+
+# How often the guest's reports are read, in seconds. A read of nothing costs some 20 µs.
+GLANCE = 0.025
+
+# How long a console may go on after its fatal line before it is quoted, in seconds.
+AFTERMATH = 0.2
+
+_FORWARD_FAULT = re.compile(r"Could not set up host forwarding rule 'tcp:([0-9.]+):(\d+)-[^']*'")
+
+
+@dataclass(frozen=True)
+class Boot:
+    """A QEMU process whose boot is being watched. `began` is on the clock of time.monotonic();
+    `monitor` hears QEMU's events, None if another command began this boot and hears them.
+    """
+
+    machine: Machine
+    pid: int
+    began: float
+    monitor: Qmp | None = None
+
+    def now(self) -> float:
+        """Return the seconds since QEMU was started."""
+        return time.monotonic() - self.began
+
+    def returncode(self) -> int | None:
+        """Return how an ended QEMU ended (negative: by that signal); None if it is no child of
+        ours and so nobody tells us.
+        """
+        try:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        return os.waitstatus_to_exitcode(status) if pid else None
+
+
+def launch(machine: Machine, argv: Sequence[str], readiness: Readiness) -> Boot:
+    """Start QEMU detached, so that it outlives this process, and wait for its monitor.
+
+    By then it has read its command line, so the credential blobs are removed again.
+
+    Raises:
+        RaveError: as `watch`; HOST if QEMU is missing or a file cannot be written.
+    """
+    paths.private_dir(paths.runtime_dir())
+    paths.private_dir(machine.runtime)
+    with credentials.written(machine):
+        begun = spawn(machine, argv)
+        with _Watch.over(begun, readiness) as watching:
+            return replace(begun, monitor=watching.await_monitor())
+
+
+def spawn(machine: Machine, argv: Sequence[str]) -> Boot:
+    """Start QEMU. Leftovers of its last run are removed first.
+
+    Raises:
+        RaveError: HOST if QEMU is missing or a log cannot be written.
+    """
+    for stale in (machine.qmp_socket, machine.event_socket, machine.stage_file):
+        stale.unlink(missing_ok=True)
+    with paths.refusing(machine.qemu_log):
+        machine.console_log.unlink(missing_ok=True)
+        fd = os.open(machine.qemu_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        return Boot(machine, pid=process.detach(argv, output=fd), began=time.monotonic())
+    finally:
+        os.close(fd)
+
+
+def watch(boot: Boot, readiness: Readiness) -> dict[int, int]:
+    """Follow a boot until the machine is ready; returns guest port -> host port.
+
+    Raises:
+        RaveError: NOT_READY naming the stage and the cause, with the last lines of console and
+            QEMU; HOST if a port that was asked for is taken.
+    """
+    try:
+        with _Watch.over(boot, readiness) as watching:
+            watching.follow()
+            forwards = watching.forwards()
+            watching.log_in(forwards)
+            return forwards
+    finally:
+        if boot.monitor is not None:
+            boot.monitor.close()
+
+
+def ports(machine: Machine, *, timeout: float = 5.0) -> dict[int, int]:
+    """Return guest port -> host port of a running machine, as QEMU itself says.
+
+    Raises:
+        RaveError: NOT_READY if its monitor does not answer.
+    """
+    with Qmp.connect(machine.qmp_socket, timeout=timeout) as monitor:
+        return parse_usernet(monitor.human("info usernet", timeout=timeout))
+
+
+def evidence(machine: Machine) -> tuple[str, ...]:
+    """Return the last lines of QEMU and of the guest's console."""
+    said = last_lines(machine.qemu_log, 6)
+    console = last_lines(machine.console_log, 12)
+    return tuple(f"qemu: {line}" for line in said) + tuple(f"console: {line}" for line in console)
+
+
+class _Watch:
+    """Everything a boot is watched through: its process, its console and the guest's reports."""
+
+    def __init__(self, boot: Boot, readiness: Readiness, pidfd: int) -> None:
+        self.boot = boot
+        self.readiness = readiness
+        self.pidfd = pidfd
+        self.console = Tail(boot.machine.console_log)
+        self.reports = Tail(boot.machine.stage_file)
+        self.lines = Lines()
+        self.monitor = boot.monitor
+
+    @classmethod
+    @contextmanager
+    def over(cls, boot: Boot, readiness: Readiness) -> Iterator[_Watch]:
+        """Watch a process; whatever fails meanwhile is raised with the evidence."""
+        try:
+            pidfd = os.pidfd_open(boot.pid)
+        except ProcessLookupError:
+            readiness.exited(None, boot.now())
+            raise
+        try:
+            yield cls(boot, readiness, pidfd)
+        except RaveError as error:
+            error.detail = error.detail or evidence(boot.machine)
+            raise
+        finally:
+            os.close(pidfd)
+
+    def gone(self, seconds: float) -> bool:
+        """Sleep at most `seconds`, less if QEMU has news; returns whether it ended."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        if self.monitor is not None:
+            poll.register(self.monitor.fileno(), select.POLLIN)
+        return any(fd == self.pidfd for fd, _ in poll.poll(seconds * 1000))
+
+    def await_monitor(self) -> Qmp:
+        """Connect to the monitor of events as soon as it is there."""
+        while True:
+            try:
+                left = max(0.05, min(2.0, self.readiness.remaining(self.boot.now())))
+                monitor = Qmp.connect(self.boot.machine.event_socket, timeout=left)
+            except QmpError:
+                if self.gone(0.005):
+                    self.exited()
+                self.readiness.tick(self.boot.now())
+            else:
+                self.readiness.reach("qemu", self.boot.now())
+                return monitor
+
+    def follow(self) -> None:
+        """Feed the state machine until the guest reports its services."""
+        while not self.readiness.has("services"):
+            gone = self.gone(GLANCE)
+            self.look()
+            if gone and not self.readiness.has("services"):
+                self.exited()
+            self.readiness.tick(self.boot.now())
+
+    def look(self) -> None:
+        """Feed whatever is new since the last look."""
+        now = self.boot.now()
+        try:
+            if self.monitor is not None:
+                for event in self.monitor.events():
+                    self.readiness.qmp(event, now)
+                if self.monitor.closed:
+                    self.monitor = None
+            for report in self.lines.feed(self.reports.read()):
+                self.readiness.event(report, now)
+            self.readiness.console(self.console.read(), now)
+        except RaveError:
+            self.monitor = None
+            self.gone(AFTERMATH)
+            raise
+
+    def forwards(self) -> dict[int, int]:
+        """Ask QEMU for the ports it chose."""
+        try:
+            found = ports(self.boot.machine)
+        except QmpError as error:
+            self.fail(error)
+        if SSH_PORT not in found:
+            raise self.readiness.fault("QEMU forwards no port to the guest's sshd", self.boot.now())
+        return found
+
+    def log_in(self, forwards: dict[int, int]) -> None:
+        """Reach the last two stages: the SSH banner, and the login with both keys checked."""
+        # Only now: paramiko takes longer to import than QEMU to start.
+        from rave_cli.machines import ssh
+
+        try:
+            connection = ssh.await_banner(
+                self.boot.machine.name, forwards[SSH_PORT], self._deadline()
+            )
+            self.readiness.reach("ssh-banner", self.boot.now())
+            with ssh.login(self.boot.machine, connection, self._deadline()):
+                self.readiness.reach("ssh-auth", self.boot.now())
+        except RaveError as error:
+            self.fail(error)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + max(0.1, self.readiness.remaining(self.boot.now()))
+
+    def fail(self, error: RaveError) -> NoReturn:
+        """Raise what an error means for the boot: QEMU's end, if that was the reason."""
+        if self.gone(0.1):
+            self.exited()
+        fault = self.readiness.fault(error.message, self.boot.now())
+        fault.hint = error.hint
+        raise fault from error
+
+    def exited(self) -> NoReturn:
+        """Raise the end of QEMU; name a cause that only its log knows."""
+        self.look()
+        text = "\n".join(last_lines(self.boot.machine.qemu_log))
+        taken = _FORWARD_FAULT.search(text)
+        if taken is not None:
+            raise RaveError(
+                f"port {taken[1]}:{taken[2]} of the host is taken by another program",
+                hint=f"ss -ltnp 'sport = :{taken[2]}' shows by whom; launch with another --port,"
+                " or with host port 0 for any free one",
+                exit_code=ExitCode.HOST,
+            )
+        if 'Failed to get "write" lock' in text:
+            raise RaveError(
+                f"the disk of machine {self.boot.machine.name} is in use by another program",
+                hint=f"fuser -v {self.boot.machine.disk}",
+                exit_code=ExitCode.HOST,
+            )
+        self.readiness.exited(self.boot.returncode(), self.boot.now())

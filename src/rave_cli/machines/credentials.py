@@ -1,0 +1,60 @@
+"""The guest's first-boot inputs as systemd credentials in SMBIOS type 11 strings.
+
+QEMU reads each blob once while it starts, by `path=`; `value=` would show in /proc/PID/cmdline.
+Format: systemd.system-credentials(7), `io.systemd.credential.binary:NAME=BASE64`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from base64 import b64encode
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rave_cli import paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rave_cli.machines.spec import Machine
+
+INSTANCE_ID = "rave.instance-id"
+HOST_KEY = "rave.ssh-host-key"
+AUTHORIZED_KEY = "rave.authorized-key"
+NAMES = (INSTANCE_ID, HOST_KEY, AUTHORIZED_KEY)
+
+
+def blob_paths(machine: Machine) -> tuple[Path, ...]:
+    """Return where the blobs of a machine are while it starts."""
+    return tuple(machine.credentials / name for name in NAMES)
+
+
+def blob(name: str, value: bytes) -> bytes:
+    """Return the SMBIOS string that carries one credential."""
+    return b"io.systemd.credential.binary:" + name.encode() + b"=" + b64encode(value)
+
+
+@contextmanager
+def written(machine: Machine) -> Iterator[None]:
+    """Keep the blobs on disk (0600 in the private runtime directory) only while QEMU starts.
+
+    Raises:
+        RaveError: SECRETS if a key file of the machine must not be trusted; HOST if a file cannot
+            be read or written.
+    """
+    public = machine.login_key.with_suffix(".pub")
+    with paths.refusing(public):
+        authorized = public.read_bytes()
+    values = {
+        INSTANCE_ID: machine.spec.instance_id.encode(),
+        HOST_KEY: paths.read_private(machine.host_key),
+        AUTHORIZED_KEY: authorized,
+    }
+    directory = paths.private_dir(machine.credentials)
+    try:
+        for name, value in values.items():
+            paths.atomic_write(directory / name, blob(name, value), mode=0o600)
+        yield
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,234 @@
+"""Start, stop, look at and delete machines. What a machine is doing is read from the world: its
+QEMU process, QEMU's monitor and what the guest reported; never from a stored flag.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rave_cli import paths, process
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import accelerator, boot, caps, preflight, store, world
+from rave_cli.machines.argv import QEMU, qemu_argv
+from rave_cli.machines.qmp import Qmp, QmpError, parse_usernet
+from rave_cli.machines.readiness import Readiness
+from rave_cli.machines.spec import machines_dir
+from rave_cli.machines.stages import read_events
+from rave_cli.machines.stop import stop, stop_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from rave_cli.machines.accelerator import Accelerator
+    from rave_cli.machines.readiness import Reached
+    from rave_cli.machines.spec import Machine
+    from rave_cli.machines.stages import StageEvent
+
+State = Literal["stopped", "starting", "running", "paused", "failed", "unresponsive"]
+
+# Seconds in which a healthy QEMU answers on its monitor.
+MONITOR_ANSWERS = 2.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A machine that became ready. Times in seconds: of stages since QEMU was started, of services
+    on the guest's clock since its kernel began. `ports` maps guest ports to ports of 127.0.0.1.
+    """
+
+    machine: Machine
+    pid: int
+    ports: dict[int, int]
+    stages: tuple[Reached, ...]
+    services: dict[str, float]
+    secrets: str
+    accelerator: Accelerator
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a machine is doing now: `uptime` in seconds, `resident_mib` what QEMU really holds."""
+
+    machine: Machine
+    state: State
+    detail: str = ""
+    pid: int | None = None
+    uptime: float | None = None
+    resident_mib: int | None = None
+    ports: dict[int, int] | None = None
+    stage: str | None = None
+    secrets: str | None = None
+
+
+def command(machine: Machine, found: Accelerator) -> tuple[str, ...]:
+    """Return the exact command that `start` would run now."""
+    return (*caps.choose(machine.spec, found.kind).prefix, *qemu_argv(machine, found))
+
+
+def start(
+    machine: Machine,
+    *,
+    on_stage: Callable[[Reached], None],
+    deadline_scale: float | None = None,
+    keep_running: bool = False,
+) -> Ready:
+    """Start a machine and wait until it is ready; join the wait if it is starting already.
+
+    Args:
+        machine: the machine.
+        on_stage: called for each stage as it is reached.
+        deadline_scale: factor on every deadline; None takes the accelerator's measured speed.
+        keep_running: leave QEMU running if the machine does not become ready, to look into it.
+
+    Raises:
+        RaveError: NOT_READY naming the stage at which it stopped; HOST if the host lacks something.
+            Unless `keep_running`, a QEMU that this call started does not outlive a failure, and
+            neither an interruption.
+    """
+    found = accelerator.detect()
+    readiness = Readiness(
+        machine.name,
+        machine.spec.instance_id,
+        scale=found.deadline_scale if deadline_scale is None else deadline_scale,
+        on_stage=on_stage,
+    )
+    cap = caps.choose(machine.spec, found.kind)
+    launched = False
+    try:
+        with store.locked(machine.name):
+            watched = _join(machine)
+            if watched is None:
+                launched = True
+                watched = _launch(machine, found, cap, readiness)
+        forwards = boot.watch(watched, readiness)
+    except BaseException:
+        if launched and not keep_running:
+            kill(machine)
+        raise
+    report = readiness.services
+    return Ready(
+        machine=machine,
+        pid=watched.pid,
+        ports=forwards,
+        stages=tuple(readiness.reached),
+        services=report.service_uptimes if report else {},
+        secrets=(report.secrets if report else None) or "unknown",
+        accelerator=found,
+        notes=(cap.note,) if cap.note else (),
+    )
+
+
+def _join(machine: Machine) -> boot.Boot | None:
+    """Return the boot of a QEMU that another command started, if one runs."""
+    running = world.find(machine.spec.uuid)
+    return None if running is None else boot.Boot(machine, running.pid, running.started)
+
+
+def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
+    """Start QEMU if the host has what it needs."""
+    process.require(QEMU)
+    preflight.check(machine, found.kind)
+    return boot.launch(machine, (*cap.prefix, *qemu_argv(machine, found)), readiness)
+
+
+def kill(machine: Machine) -> None:
+    """End a machine's QEMU at once, without asking the guest."""
+    stop(machine, patience=0.0)
+
+
+def ports(machine: Machine) -> dict[int, int]:
+    """Return guest port -> port of 127.0.0.1 of a running machine.
+
+    Raises:
+        RaveError: NOT_READY if it does not run or QEMU does not answer.
+    """
+    if world.find(machine.spec.uuid) is None:
+        raise RaveError(
+            f"machine {machine.name} is not running",
+            hint=f"rave vm start {machine.name}",
+            exit_code=ExitCode.NOT_READY,
+        )
+    return boot.ports(machine)
+
+
+def status(machine: Machine) -> Status:
+    """Return what a machine is doing now."""
+    running = world.find(machine.spec.uuid)
+    if running is None:
+        return Status(machine, "stopped")
+    reports = read_events(machine.stage_file)
+    state, detail, forwards = _asked(machine, reports)
+    secrets = [event.secrets for event in reports if event.stage in ("services", "secrets")]
+    return Status(
+        machine=machine,
+        state=state,
+        detail=detail,
+        pid=running.pid,
+        uptime=time.monotonic() - running.started,
+        resident_mib=running.resident_mib,
+        ports=forwards,
+        stage=reports[-1].stage if reports else None,
+        secrets=secrets[-1] if secrets else None,
+    )
+
+
+def _asked(
+    machine: Machine, reports: Sequence[StageEvent]
+) -> tuple[State, str, dict[int, int] | None]:
+    """Return state, its detail and the ports as QEMU's monitor and the guest tell them."""
+    try:
+        with Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
+            answer = monitor.execute("query-status", timeout=MONITOR_ANSWERS)
+            forwards = parse_usernet(monitor.human("info usernet", timeout=MONITOR_ANSWERS))
+    except QmpError as error:
+        return "unresponsive", error.message, None
+    if not answer.get("running", False):
+        return "paused", str(answer.get("status", "")), forwards
+    return (*judge(reports), forwards)
+
+
+def judge(reports: Sequence[StageEvent]) -> tuple[State, str]:
+    """Return the state of a machine whose QEMU runs, from what its guest has reported."""
+    for report in reports:
+        if report.stage == "failed":
+            return "failed", report.reason
+        if report.stage == "services":
+            broken = report.failed_services
+            return ("failed", f"failed: {', '.join(broken)}") if broken else ("running", "")
+    return "starting", ""
+
+
+def delete(name: str, *, force: bool = False) -> None:
+    """Delete a machine with its disk, keys and logs.
+
+    Args:
+        name: its name; with `force` even one whose record is damaged.
+        force: end it first if it runs, without asking the guest.
+
+    Raises:
+        RaveError: USAGE if there is none, or it runs and `force` is not given; HOST if its record
+            is damaged and `force` is not given.
+    """
+    with store.locked(name):
+        running = _find_to_delete(name, force=force)
+        if running is not None and not force:
+            raise RaveError(
+                f"machine {name} is running",
+                hint=f"rave vm stop {name}; or rave vm delete {name} --force",
+                exit_code=ExitCode.USAGE,
+            )
+        if running is not None:
+            stop_process(running, paths.runtime_dir() / name / "qmp.sock", patience=0.0)
+        store.remove(name)
+
+
+def _find_to_delete(name: str, *, force: bool) -> world.Process | None:
+    try:
+        return world.find(store.load(name).spec.uuid)
+    except RaveError as error:
+        if not force or error.exit_code == ExitCode.USAGE:
+            raise
+        return world.find_by_directory(machines_dir() / name)

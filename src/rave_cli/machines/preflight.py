@@ -1,0 +1,79 @@
+"""What must hold on the host before a machine may start."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images.manifest import quick_check
+from rave_cli.machines.caps import OVERHEAD
+from rave_cli.machines.qmp import check_socket_path
+
+if TYPE_CHECKING:
+    from rave_cli.machines.accelerator import Kind
+    from rave_cli.machines.spec import Machine
+
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def check(machine: Machine, kind: Kind) -> None:
+    """Refuse a start that cannot go well.
+
+    Raises:
+        RaveError: HOST if the image is gone or truncated, the disk is gone, the memory is not
+            there, or a socket's path would be too long.
+    """
+    check_socket_path(machine.event_socket)
+    quick_check(machine.spec.image)
+    if not machine.disk.is_file():
+        raise RaveError(
+            f"the disk of machine {machine.name} is gone ({machine.disk})",
+            hint=f"rave vm delete {machine.name}, then launch it anew",
+            exit_code=ExitCode.HOST,
+        )
+    check_memory(machine, kind, available_mib())
+
+
+def check_memory(machine: Machine, kind: Kind, available: int | None) -> None:
+    """Refuse if the host cannot give the guest its memory. `available` in MiB, None if unknown.
+
+    Raises:
+        RaveError: HOST.
+    """
+    # Only KVM and TCG's own needs are added, not their worst case: guests seldom fill their memory.
+    needed = machine.spec.memory_mib + OVERHEAD[kind] // 2
+    if available is not None and available < needed:
+        raise RaveError(
+            f"machine {machine.name} needs {needed} MiB of memory and the host has {available} MiB"
+            " available",
+            hint="rave vm list shows what runs; stop a machine, or launch with --mode safe or a"
+            " smaller --memory",
+            exit_code=ExitCode.HOST,
+        )
+
+
+def available_mib() -> int | None:
+    """Return the MiB that may still be used here: the host's, or less where a cgroup says so."""
+    limits = [limit for limit in (_meminfo(), _cgroup()) if limit is not None]
+    return min(limits) if limits else None
+
+
+def _meminfo() -> int | None:
+    try:
+        found = re.search(r"^MemAvailable:\s+(\d+) kB", MEMINFO.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) >> 10 if found else None
+
+
+def _cgroup() -> int | None:
+    """Return what the cgroup v2 at the root of this mount namespace leaves: a container's limit."""
+    try:
+        limit = int((CGROUP / "memory.max").read_text())
+        used = int((CGROUP / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
+    return max(0, limit - used) >> 20

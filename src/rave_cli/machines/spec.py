@@ -1,0 +1,241 @@
+"""What a machine is: its frozen specification, its name rule and the places of its files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - the store reads the annotations
+from typing import TYPE_CHECKING, Literal
+
+from rave_cli import paths
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images.manifest import Image  # noqa: TC001 - the store reads the annotations
+from rave_cli.profiles.catalog import Mode  # noqa: TC001 - the store reads the annotations
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rave_cli.profiles.catalog import Plan
+
+Network = Literal["isolated", "nat"]
+
+# The rule of a DNS label, so that a name can be a host name, a file name and a unit name.
+NAME_RULE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+SSH_PORT = 22
+
+# Least memory in MiB with which a Linux guest with systemd gets as far as saying what is wrong.
+LEAST_MEMORY = 256
+
+
+@dataclass(frozen=True, order=True)
+class Forward:
+    """A TCP port of the host's loopback that leads to one of the guest; host 0 means any free."""
+
+    host: int
+    guest: int
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.guest}"
+
+
+@dataclass(frozen=True)
+class MachineSpec:
+    """Everything that defines a machine. Memory in MiB, disk in GiB."""
+
+    name: str
+    uuid: str
+    instance_id: str
+    profile: str
+    base: str
+    mode: Mode
+    memory_mib: int
+    cpus: int
+    disk_gib: int
+    forwards: tuple[Forward, ...]
+    network: Network
+    image: Image
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that exists: its specification and where its files are."""
+
+    spec: MachineSpec
+    directory: Path
+    runtime: Path
+
+    @property
+    def name(self) -> str:
+        """The machine's name."""
+        return self.spec.name
+
+    @property
+    def alias(self) -> str:
+        """The name under which the host key is pinned, whatever the port of today."""
+        return f"rave-{self.name}"
+
+    @property
+    def disk(self) -> Path:
+        """The qcow2 overlay on the read-only image."""
+        return self.directory / "disk.qcow2"
+
+    @property
+    def identity(self) -> Path:
+        """Directory of the host key, the login key and the age identity."""
+        return self.directory / "identity"
+
+    @property
+    def host_key(self) -> Path:
+        """The guest's SSH host key (private, OpenSSH format)."""
+        return self.identity / "ssh_host_ed25519_key"
+
+    @property
+    def login_key(self) -> Path:
+        """The key that logs in to the guest (private, OpenSSH format)."""
+        return self.identity / "id_ed25519"
+
+    @property
+    def age_key(self) -> Path:
+        """The age identity file of the machine, as `age-keygen` writes it."""
+        return self.identity / "age.key"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The one host key that this machine may show."""
+        return self.directory / "known_hosts"
+
+    @property
+    def console_log(self) -> Path:
+        """What the guest printed on its serial console since the last start."""
+        return self.directory / "console.log"
+
+    @property
+    def qemu_log(self) -> Path:
+        """What QEMU itself said since the last start."""
+        return self.directory / "qemu.log"
+
+    @property
+    def qmp_socket(self) -> Path:
+        """QEMU's monitor for commands."""
+        return self.runtime / "qmp.sock"
+
+    @property
+    def event_socket(self) -> Path:
+        """QEMU's second monitor, kept by whoever waits for the boot."""
+        return self.runtime / "events.sock"
+
+    @property
+    def stage_file(self) -> Path:
+        """What the guest reported on `org.rave.ready` since the last start."""
+        return self.runtime / "stages.jsonl"
+
+    @property
+    def credentials(self) -> Path:
+        """Directory of the SMBIOS blobs that QEMU reads once, while it starts."""
+        return self.runtime / "credentials"
+
+
+def check_name(name: str) -> str:
+    """Return `name` if it may be a machine's name.
+
+    Raises:
+        RaveError: USAGE if it does not follow the rule.
+    """
+    if NAME_RULE.fullmatch(name) is None:
+        raise RaveError(
+            f"{name!r} cannot be a machine's name: use 1 to 63 lower-case letters, digits and"
+            " dashes, with a letter or digit at both ends",
+            hint="rave vm list   (names in use)",
+            exit_code=ExitCode.USAGE,
+        )
+    return name
+
+
+def machines_dir() -> Path:
+    """Return the directory that holds one directory per machine."""
+    return paths.data_dir() / "vms"
+
+
+def locate(spec: MachineSpec) -> Machine:
+    """Return the machine of a specification with the places of its files; nothing is created."""
+    return Machine(spec, machines_dir() / spec.name, paths.runtime_dir() / spec.name)
+
+
+def parse_forward(text: str) -> Forward:
+    """Read `HOST:GUEST`, both TCP port numbers; HOST 0 means any free port.
+
+    Raises:
+        RaveError: USAGE if the text is anything else.
+    """
+    match = re.fullmatch(r"([0-9]{1,5}):([0-9]{1,5})", text)
+    if match is not None:
+        host, guest = int(match[1]), int(match[2])
+        if host <= 65535 and 1 <= guest <= 65535:
+            return Forward(host, guest)
+    raise RaveError(
+        f"--port {text!r} is not HOST:GUEST with two TCP port numbers",
+        hint="rave vm launch-local --profile demo --port 8443:3002",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+def choose_forwards(plan: Plan, asked: Sequence[Forward]) -> tuple[Forward, ...]:
+    """Return one forward per exposed port of the plan, with the user's own choices in place.
+
+    Raises:
+        RaveError: USAGE if a host port is asked for twice, or a guest port that the guest's
+            firewall closes.
+    """
+    exposed = {SSH_PORT} | {port.port for port in plan.exposed if port.protocol == "tcp"}
+    chosen: dict[int, Forward] = {}
+    for forward in asked:
+        if forward.guest not in exposed:
+            open_ports = ", ".join(map(str, sorted(exposed)))
+            raise RaveError(
+                f"--port {forward}: the guest's firewall closes port {forward.guest}",
+                hint=f"the profile {plan.profile} exposes {open_ports}; reach others through"
+                " `rave vm ssh NAME -- -L HOST:localhost:GUEST`",
+                exit_code=ExitCode.USAGE,
+            )
+        taken = [f for f in chosen.values() if forward.host and f.host == forward.host]
+        other = chosen.get(forward.guest) or next(iter(taken), None)
+        if other is not None:
+            raise RaveError(
+                f"--port {forward} is in conflict with --port {other}",
+                hint="give every guest port one host port of its own; 0 means any free one",
+                exit_code=ExitCode.USAGE,
+            )
+        chosen[forward.guest] = forward
+    return tuple(chosen.get(guest, Forward(0, guest)) for guest in sorted(exposed))
+
+
+def choose_resources(
+    plan: Plan,
+    mode: Mode,
+    *,
+    memory_mib: int | None = None,
+    cpus: int | None = None,
+    disk_gib: int | None = None,
+) -> tuple[int, int, int]:
+    """Return memory in MiB, CPUs and disk in GiB: the plan's for `mode`, unless overridden.
+
+    Raises:
+        RaveError: USAGE for a value no machine can run with.
+    """
+    planned = plan.resources.of(mode)
+    memory = planned.memory_mib if memory_mib is None else memory_mib
+    processors = planned.cpus if cpus is None else cpus
+    disk = planned.disk_gib if disk_gib is None else disk_gib
+    for option, value, least in (
+        ("--memory", memory, LEAST_MEMORY),
+        ("--cpus", processors, 1),
+        ("--disk", disk, 1),
+    ):
+        if value < least:
+            raise RaveError(
+                f"{option} {value} is too little: at least {least}",
+                hint=f"leave {option} out to get what the profile {plan.profile} plans",
+                exit_code=ExitCode.USAGE,
+            )
+    return memory, processors, disk

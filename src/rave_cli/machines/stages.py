@@ -1,0 +1,166 @@
+"""What the guest reports on the virtio-serial port `org.rave.ready`: JSON lines in a file.
+
+The lines come from the guest, so nothing in them is trusted: size, types and text are checked here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rave_cli.paths import refusing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger("rave.machines")
+
+PROTOCOL = 1
+LONGEST_LINE = 64 << 10
+
+# Everything a terminal might take for more than text.
+_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class StageEvent:
+    """One report of the guest. `uptime` is the guest's own clock in seconds since its kernel began;
+    `data` holds whatever else the line carried.
+    """
+
+    stage: str
+    instance: str
+    uptime: float
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def failed_services(self) -> tuple[str, ...]:
+        """The services that the guest reports as anything but healthy, with their units."""
+        services = self.data.get("services")
+        if not isinstance(services, dict):
+            return ()
+        return tuple(
+            f"{clean(str(name))} ({clean(str(entry.get('unit', '?')))})"
+            for name, entry in services.items()
+            if isinstance(entry, dict) and entry.get("state") != "healthy"
+        )
+
+    @property
+    def service_uptimes(self) -> dict[str, float]:
+        """For each healthy service the guest's uptime in seconds when it became so."""
+        services = self.data.get("services")
+        if not isinstance(services, dict):
+            return {}
+        return {
+            clean(str(name)): float(entry["uptime"])
+            for name, entry in services.items()
+            if isinstance(entry, dict)
+            and entry.get("state") == "healthy"
+            and isinstance(entry.get("uptime"), int | float)
+        }
+
+    @property
+    def secrets(self) -> str | None:
+        """What the guest says of its secrets: absent, installed, failed; None if nothing."""
+        value = self.data.get("secrets", self.data.get("state"))
+        return clean(value) if isinstance(value, str) else None
+
+    @property
+    def reason(self) -> str:
+        """Why the guest reports a failure, as far as it says."""
+        value = self.data.get("reason", self.data.get("detail", ""))
+        return clean(str(value))[:200]
+
+
+def parse_line(line: bytes) -> StageEvent | None:
+    """Return the event of one line, or None if it is not one this version understands."""
+    try:
+        message = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or message.get("v") != PROTOCOL:
+        return None
+    stage, instance = message.get("stage"), message.get("instance")
+    uptime = message.get("uptime", 0.0)
+    if not isinstance(stage, str) or not isinstance(instance, str):
+        return None
+    if isinstance(uptime, bool) or not isinstance(uptime, int | float):
+        return None
+    known = {"v", "stage", "instance", "uptime"}
+    return StageEvent(
+        stage, instance, float(uptime), {k: v for k, v in message.items() if k not in known}
+    )
+
+
+class Lines:
+    """Cuts received bytes into lines; one that is too long is dropped whole."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[StageEvent]:
+        """Return the events that are complete now."""
+        pieces = (self._rest + data).split(b"\n")
+        self._rest = pieces.pop()
+        events = []
+        for line in pieces:
+            event = None if self._skipping or len(line) > LONGEST_LINE else parse_line(line)
+            self._skipping = False
+            if event is not None:
+                events.append(event)
+            elif line.strip():
+                log.debug("ignored on the stage port: %r", line[:80])
+        if len(self._rest) > LONGEST_LINE:
+            self._rest, self._skipping = b"", True
+        return events
+
+
+class Tail:
+    """Reads what was added to a file since the last call; a file that is not there yet is empty."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+
+    def read(self, most: int = 1 << 20) -> bytes:
+        """Return at most `most` new bytes.
+
+        Raises:
+            RaveError: HOST if the file cannot be read.
+        """
+        with refusing(self._path):
+            try:
+                stream = self._path.open("rb")
+            except FileNotFoundError:
+                return b""
+            with stream:
+                stream.seek(self._offset)
+                data = stream.read(most)
+        self._offset += len(data)
+        return data
+
+
+def read_events(path: Path) -> list[StageEvent]:
+    """Return every event of a stage file; none if there is no file."""
+    return Lines().feed(Tail(path).read())
+
+
+def clean(text: str) -> str:
+    """Return text without control characters and escape sequences, safe for a terminal."""
+    return _CONTROL.sub("", text)
+
+
+def last_lines(path: Path, count: int = 12) -> tuple[str, ...]:
+    """Return the last lines of a log, cleaned; none if there is no log."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - 16384))
+            text = stream.read().decode(errors="replace")
+    except OSError:
+        return ()
+    lines = [clean(line).rstrip() for line in text.replace("\r", "\n").split("\n")]
+    return tuple([line for line in lines if line][-count:])

@@ -1,0 +1,270 @@
+"""Machine directories: made whole or not at all, read with care, locked while they change."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from rave_cli import paths, process
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images.manifest import quick_check
+from rave_cli.machines import identity
+from rave_cli.machines.names import stored_names
+from rave_cli.machines.spec import (
+    Machine,
+    MachineSpec,
+    check_name,
+    choose_forwards,
+    choose_resources,
+    locate,
+    machines_dir,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rave_cli.images.manifest import Image
+    from rave_cli.machines.spec import Forward, Network
+    from rave_cli.profiles.catalog import Mode, Plan
+
+RECORD = "machine.json"
+
+
+class Record(BaseModel):
+    """The content of machine.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1]
+    machine: MachineSpec
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A machine directory whose record cannot be read, and why."""
+
+    name: str
+    error: RaveError
+
+
+def new_spec(
+    plan: Plan,
+    image: Image,
+    *,
+    name: str,
+    mode: Mode,
+    memory_mib: int | None = None,
+    cpus: int | None = None,
+    disk_gib: int | None = None,
+    forwards: Sequence[Forward] = (),
+    network: Network = "isolated",
+) -> MachineSpec:
+    """Return the specification of a new machine: the plan's, where nothing else is asked for.
+
+    Raises:
+        RaveError: USAGE for a bad name, port or size.
+    """
+    memory, processors, disk = choose_resources(
+        plan, mode, memory_mib=memory_mib, cpus=cpus, disk_gib=disk_gib
+    )
+    return MachineSpec(
+        name=check_name(name),
+        uuid=str(uuid.uuid4()),
+        instance_id=secrets.token_hex(16),
+        profile=plan.profile,
+        base=plan.base,
+        mode=mode,
+        memory_mib=memory,
+        cpus=processors,
+        disk_gib=disk,
+        forwards=choose_forwards(plan, forwards),
+        network=network,
+        image=image,
+    )
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the machine's lock: nobody else creates, starts or deletes it meanwhile.
+
+    Raises:
+        RaveError: HOST if another command holds it.
+    """
+    with paths.lock(
+        machines_dir() / f".{check_name(name)}.lock",
+        busy=f"another rave command is creating, starting or deleting machine {name}",
+    ):
+        yield
+
+
+def create(spec: MachineSpec) -> Machine:
+    """Make a machine: identity, pinned host key, overlay disk and record; it appears at once or not
+    at all.
+
+    Raises:
+        RaveError: USAGE if the name is taken; HOST if the image is truncated, a tool is missing or
+            the disk is full.
+    """
+    process.require("qemu-img")
+    quick_check(spec.image)
+    with locked(spec.name):
+        machine = locate(spec)
+        if machine.directory.exists():
+            raise _taken(spec.name)
+        _sweep(spec.name)
+        paths.private_dir(machines_dir())
+        with paths.refusing(machines_dir()):
+            draft = Path(tempfile.mkdtemp(prefix=f".new-{spec.name}.", dir=machines_dir()))
+        try:
+            _fill(replace(machine, directory=draft))
+            with paths.refusing(machine.directory):
+                draft.rename(machine.directory)
+                paths.sync_dir(machines_dir())
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        return machine
+
+
+def _fill(machine: Machine) -> None:
+    """Write everything a machine's directory holds before its first boot."""
+    identity.write(machine)
+    _overlay(machine)
+    record = Record(version=1, machine=machine.spec)
+    paths.atomic_write(machine.directory / RECORD, record.model_dump_json(indent=2).encode())
+
+
+def virtual_size(image: Path) -> int:
+    """Return the size in bytes of the disk that a qcow2 file holds.
+
+    The header is of QEMU's docs/interop/qcow2.txt: magic at 0, virtual size at 24, big-endian.
+
+    Raises:
+        RaveError: HOST if the file cannot be read or is no qcow2 file.
+    """
+    with paths.refusing(image), image.open("rb") as stream:
+        header = stream.read(32)
+    if len(header) < 32 or not header.startswith(b"QFI\xfb"):
+        raise RaveError(
+            f"{image} is not a qcow2 file",
+            hint="rave vm build-image",
+            exit_code=ExitCode.HOST,
+        )
+    return int.from_bytes(header[24:32])
+
+
+def _overlay(machine: Machine) -> None:
+    needed = virtual_size(machine.spec.image.qcow2)
+    if machine.spec.disk_gib << 30 < needed:
+        least = -(-needed >> 30)
+        raise RaveError(
+            f"--disk {machine.spec.disk_gib} is too little: the image's own disk has {least} GiB",
+            hint=f"--disk {least} or more",
+            exit_code=ExitCode.USAGE,
+        )
+    done = process.run(
+        [
+            "qemu-img", "create", "-q",
+            "-f", "qcow2",
+            "-b", machine.spec.image.qcow2,
+            "-F", "qcow2",
+            machine.disk,
+            f"{machine.spec.disk_gib}G",
+        ],
+        timeout=60,
+    )  # fmt: skip
+    if not done.ok:
+        raise RaveError(
+            f"the disk of machine {machine.name} cannot be made: {' '.join(done.tail(1))}",
+            hint=f"df -h {machines_dir()}; rave vm list shows machines you may delete",
+            exit_code=ExitCode.HOST,
+            detail=done.tail(),
+        )
+
+
+def load(name: str) -> Machine:
+    """Return an existing machine.
+
+    Raises:
+        RaveError: USAGE for a bad or unknown name; HOST if its record is damaged.
+    """
+    directory = machines_dir() / check_name(name)
+    if not directory.is_dir():
+        known = stored_names()
+        raise RaveError(
+            f"there is no machine {name!r} (there are: {', '.join(known) or 'none'})",
+            hint=f"rave vm launch-local --profile demo --name {name}",
+            exit_code=ExitCode.USAGE,
+        )
+    try:
+        record = Record.model_validate_json((directory / RECORD).read_bytes())
+    except FileNotFoundError as error:
+        raise _damaged(name, "it is missing") from error
+    except OSError as error:
+        raise _damaged(name, error.strerror or str(error)) from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise _damaged(name, f"{place + ': ' if place else ''}{first['msg']}") from error
+    if record.machine.name != name:
+        raise _damaged(name, f"it is the record of machine {record.machine.name!r}")
+    return locate(record.machine)
+
+
+def list_machines() -> list[Machine | Damaged]:
+    """Return every machine, sorted by name; one with a damaged record as such."""
+    found: list[Machine | Damaged] = []
+    for name in stored_names():
+        try:
+            found.append(load(name))
+        except RaveError as error:
+            found.append(Damaged(name, error))
+    return found
+
+
+def remove(name: str) -> None:
+    """Delete a machine's directories. The caller holds the lock and has ended its QEMU.
+
+    Raises:
+        RaveError: HOST if something cannot be removed.
+    """
+    directory = machines_dir() / check_name(name)
+    grave = machines_dir() / f".old-{name}.{secrets.token_hex(4)}"
+    with paths.refusing(directory):
+        if directory.exists():
+            # Once renamed it is gone for every other command, however long the rest takes.
+            directory.rename(grave)
+        _sweep(name)
+    shutil.rmtree(paths.runtime_dir() / name, ignore_errors=True)
+
+
+def _sweep(name: str) -> None:
+    """Remove what a killed command may have left of this machine."""
+    for pattern in (f".new-{name}.*", f".old-{name}.*"):
+        for path in machines_dir().glob(pattern):
+            with paths.refusing(path):
+                shutil.rmtree(path)
+
+
+def _taken(name: str) -> RaveError:
+    return RaveError(
+        f"machine {name} exists already",
+        hint=f"rave vm start {name}; or rave vm delete {name}; or choose another --name",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+def _damaged(name: str, why: str) -> RaveError:
+    return RaveError(
+        f"the record of machine {name} ({machines_dir() / name / RECORD}) is damaged: {why}",
+        hint=f"rave vm delete {name} --force",
+        exit_code=ExitCode.HOST,
+    )

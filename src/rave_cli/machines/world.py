@@ -1,0 +1,114 @@
+"""What really runs: finds a machine's QEMU in /proc and signals it without racing pid reuse."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running process. `ticks` is its start time as the kernel counts it, which together with the
+    pid names it for good; `started` is the same in seconds on the clock of time.monotonic().
+    """
+
+    pid: int
+    argv: tuple[str, ...]
+    ticks: int
+    started: float
+    resident_mib: int
+
+
+def find(uuid: str) -> Process | None:
+    """Return our QEMU process that runs the machine with this uuid, or None.
+
+    The argv is the evidence: a stored pid may since belong to another program.
+    """
+    return _first(lambda argv: ("-uuid", uuid) in pairwise(argv))
+
+
+def find_by_directory(directory: Path) -> Process | None:
+    """Return our QEMU process that writes its console into `directory`: the way to a machine
+    whose record, and with it the uuid, is lost.
+    """
+    console = f"file,id=console,path={str(directory / 'console.log').replace(',', ',,')}"
+    return _first(lambda argv: console in argv)
+
+
+def _first(matches: Callable[[tuple[str, ...]], bool]) -> Process | None:
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            argv = _argv(entry)
+            if argv and matches(argv):
+                return _describe(entry, argv)
+    return None
+
+
+def _argv(entry: Path) -> tuple[str, ...]:
+    """Return the argv of a process of ours; empty for zombies and other people's processes."""
+    try:
+        if entry.stat().st_uid != os.getuid():
+            return ()
+        raw = (entry / "cmdline").read_bytes()
+    except OSError:
+        return ()
+    return tuple(os.fsdecode(word) for word in raw.rstrip(b"\0").split(b"\0")) if raw else ()
+
+
+def _describe(entry: Path, argv: tuple[str, ...]) -> Process | None:
+    fields = _stat(entry)
+    if fields is None:
+        return None
+    ticks = int(fields[19])
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    resident = int(fields[21]) * os.sysconf("SC_PAGE_SIZE") >> 20
+    return Process(int(entry.name), argv, ticks, time.monotonic() - age, resident)
+
+
+def _stat(entry: Path) -> list[str] | None:
+    """Return the fields of proc(5) stat from the third on: 22 (here 19) is starttime, 24 is rss."""
+    try:
+        return (entry / "stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+@contextmanager
+def held(process: Process) -> Iterator[int | None]:
+    """Yield a pidfd that stands for exactly this process, or None if it is gone."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        yield None
+        return
+    try:
+        # The pid may have been reused between the scan and the open.
+        fields = _stat(PROC / str(process.pid))
+        yield fd if fields is not None and int(fields[19]) == process.ticks else None
+    finally:
+        os.close(fd)
+
+
+def ended(pidfd: int, timeout: float) -> bool:
+    """Return whether the process of a pidfd ends within `timeout` seconds."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def send(pidfd: int, number: signal.Signals) -> None:
+    """Send a signal to the process of a pidfd; one that is gone does not mind."""
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, number)
