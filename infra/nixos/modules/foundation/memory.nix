@@ -6,9 +6,5 @@
     enable = true;
     memoryPercent = { safe = 50; full = 25; }.${config.rave.mode};
   };
-  boot.kernel.sysctl = {
-    "vm.swappiness" = 100;
-    # Redis forks to save; PostgreSQL asks for more than it touches.
-    "vm.overcommit_memory" = 1;
-  };
+  boot.kernel.sysctl."vm.swappiness" = 100;
 }

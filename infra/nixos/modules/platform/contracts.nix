@@ -52,12 +52,12 @@ in
       type = types.attrsOf (types.submodule {
         options = {
           extensions = mkOption {
-            type = types.listOf (types.strMatching "[a-z_]+");
+            type = types.listOf (types.strMatching "[a-z_-]+");
             default = [ ];
             description = "Extensions created in its database.";
           };
           memberOf = mkOption {
-            type = types.listOf (types.strMatching "[a-z_]+");
+            type = types.listOf (types.strMatching "[a-z_-]+");
             default = [ ];
             description = "Roles granted to it.";
           };
