@@ -5,11 +5,13 @@ No argument carries a secret: first-boot inputs are named by the path of a 0600 
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from rave_cli.machines.credentials import blob_paths
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rave_cli.images.manifest import Image
@@ -70,6 +72,18 @@ def cpu_model(kind: str, base: str) -> str:
     if kind == "kvm":
         return "host"
     return "qemu64,-svm" if base == "debian" else "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt"
+
+
+def pretty(argv: Sequence[str]) -> str:
+    """Return a command as a shell takes it, an option and its value on one line."""
+    lines: list[str] = []
+    for word in argv:
+        value = bool(lines) and not word.startswith("-") and lines[-1].startswith("-")
+        if value and " " not in lines[-1]:
+            lines[-1] += f" {shlex.quote(word)}"
+        else:
+            lines.append(shlex.quote(word))
+    return " \\\n  ".join(lines)
 
 
 def esc(path: Path | str) -> str:

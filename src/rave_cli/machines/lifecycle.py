@@ -47,6 +47,30 @@ class Ready:
     accelerator: Accelerator
     notes: tuple[str, ...]
 
+    @property
+    def seconds(self) -> float:
+        """Seconds from QEMU's start until every service was healthy and the login worked."""
+        return self.stages[-1].seconds
+
+    @property
+    def document(self) -> dict[str, object]:
+        """What `--json` shows."""
+        return {
+            "name": self.machine.name,
+            "state": "running",
+            "pid": self.pid,
+            "ports": {str(guest): host for guest, host in sorted(self.ports.items())},
+            "seconds": round(self.seconds, 3),
+            "stages": [
+                {"name": s.name, "seconds": round(s.seconds, 3), "detail": s.detail}
+                for s in self.stages
+            ],
+            "services": self.services,
+            "secrets": self.secrets,
+            "accelerator": self.accelerator.document,
+            "notes": list(self.notes),
+        }
+
 
 @dataclass(frozen=True)
 class Status:
@@ -61,6 +85,31 @@ class Status:
     ports: dict[int, int] | None = None
     stage: str | None = None
     secrets: str | None = None
+
+    @property
+    def document(self) -> dict[str, object]:
+        """What `--json` shows."""
+        spec = self.machine.spec
+        return {
+            "name": spec.name,
+            "state": self.state,
+            "detail": self.detail,
+            "profile": spec.profile,
+            "base": spec.base,
+            "mode": spec.mode,
+            "memoryMiB": spec.memory_mib,
+            "cpus": spec.cpus,
+            "diskGiB": spec.disk_gib,
+            "network": spec.network,
+            "pid": self.pid,
+            "uptime": None if self.uptime is None else round(self.uptime, 1),
+            "residentMiB": self.resident_mib,
+            "ports": {str(guest): host for guest, host in sorted((self.ports or {}).items())},
+            "stage": self.stage,
+            "secrets": self.secrets,
+            "image": {"sha256": spec.image.sha256, "storePath": spec.image.store_path},
+            "directory": str(self.machine.directory),
+        }
 
 
 def command(machine: Machine, found: Accelerator) -> tuple[str, ...]:

@@ -143,6 +143,11 @@ class Tail:
         self._offset += len(data)
         return data
 
+    def skip(self) -> None:
+        """Count what is there now as read."""
+        with refusing(self._path):
+            self._offset = self._path.stat().st_size if self._path.exists() else 0
+
 
 def read_events(path: Path) -> list[StageEvent]:
     """Return every event of a stage file; none if there is no file."""
@@ -155,10 +160,10 @@ def clean(text: str) -> str:
 
 
 def last_lines(path: Path, count: int = 12) -> tuple[str, ...]:
-    """Return the last lines of a log, cleaned; none if there is no log."""
+    """Return the last lines of a log, cleaned, empty ones left out; none if there is no log."""
     try:
         with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - 16384))
+            stream.seek(max(0, path.stat().st_size - max(16384, 256 * count)))
             text = stream.read().decode(errors="replace")
     except OSError:
         return ()

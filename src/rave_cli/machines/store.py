@@ -118,7 +118,7 @@ def create(spec: MachineSpec) -> Machine:
     with locked(spec.name):
         machine = locate(spec)
         if machine.directory.exists():
-            raise _taken(spec.name)
+            raise taken(spec.name)
         _sweep(spec.name)
         paths.private_dir(machines_dir())
         with paths.refusing(machines_dir()):
@@ -254,7 +254,8 @@ def _sweep(name: str) -> None:
                 shutil.rmtree(path)
 
 
-def _taken(name: str) -> RaveError:
+def taken(name: str) -> RaveError:
+    """Return the error of a name that is in use."""
     return RaveError(
         f"machine {name} exists already",
         hint=f"rave vm start {name}; or rave vm delete {name}; or choose another --name",

@@ -1,0 +1,69 @@
+"""What a machine left to read: console, QEMU's own words, the guest's reports, its journal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rave_cli.machines import world
+from rave_cli.machines.stages import Tail, clean, last_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rave_cli.machines.spec import Machine
+
+# How often a followed log is read, in seconds.
+GLANCE = 0.1
+
+# How much of a log is read at once, in bytes.
+CHUNK = 1 << 20
+
+
+def lines(machine: Machine, path: Path, *, last: int | None, follow: bool) -> Iterator[str]:
+    """Yield the lines of a log, without what a terminal would take for more than text.
+
+    Args:
+        machine: whose log it is; following ends when it no longer runs.
+        path: the log.
+        last: only so many of the last lines that are there now; None for all.
+        follow: go on with what is added.
+
+    Raises:
+        RaveError: HOST if the log cannot be read.
+    """
+    tail = Tail(path)
+    if last is not None:
+        yield from last_lines(path, last)
+        tail.skip()
+    rest = b""
+    while True:
+        runs = follow and world.find(machine.spec.uuid) is not None
+        while data := tail.read(CHUNK):
+            *whole, rest = (rest + data).split(b"\n")
+            yield from (_text(line) for line in whole)
+        if not runs:
+            break
+        time.sleep(GLANCE)
+    if rest:
+        yield _text(rest)
+
+
+def _text(line: bytes) -> str:
+    return clean(line.decode(errors="replace").rstrip("\r"))
+
+
+def journal(machine: Machine, count: int) -> str:
+    """Return the last `count` lines of the guest's journal, read over SSH.
+
+    Raises:
+        RaveError: NOT_READY if the machine cannot be reached.
+    """
+    from rave_cli.machines.ssh import connect
+
+    with connect(machine) as session:
+        done = session.run(
+            ["journalctl", "--no-pager", "--lines", str(count)], timeout=60, sudo=True
+        )
+    return "\n".join(clean(line) for line in done.text.splitlines())
