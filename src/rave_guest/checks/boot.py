@@ -1,0 +1,94 @@
+"""How the machine came up: whose it is, its kernel, its plan, its start, the errors it logged."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rave_guest.verdict import Verdict, judge, warned
+from rave_guest.world import read, run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rave_guest.world import World
+
+PLAN = "/usr/lib/rave/plan.json"
+# More than this many error messages in one boot is worth a look.
+ERROR_BUDGET = 10
+# Bits of /proc/sys/kernel/tainted that say something went wrong (kernel.org, tainted-kernels):
+# forced module, bad page, died, warned, soft lockup.
+BAD_TAINT = {1: "a module was forced", 5: "a bad page", 7: "an oops", 9: "a warning",
+             14: "a soft lockup"}  # fmt: skip
+
+
+def identity(ask: Mapping[str, Any], world: World) -> Verdict:
+    """The machine that answers is the one this run was started for."""
+    found = world.facts()
+    problems = []
+    if found["instance"] != ask["instance"]:
+        problems.append("its instance id is another one")
+    return judge(problems, f"instance {found['instance']}, boot {found['boot_id']}")
+
+
+def kernel(_ask: Mapping[str, Any], _world: World) -> Verdict:
+    """The kernel has met no fault."""
+    return judge_taint(int(read("/proc/sys/kernel/tainted").strip() or "0"))
+
+
+def judge_taint(tainted: int) -> Verdict:
+    """Read the taint bits."""
+    problems = [text for bit, text in BAD_TAINT.items() if tainted >> bit & 1]
+    return judge(problems, "not tainted" if not tainted else f"taint {tainted}, none of it a fault")
+
+
+def plan(ask: Mapping[str, Any], _world: World) -> Verdict:
+    """The guest was made from the plan that the host judges it by."""
+    return judge_plan(json.loads(read(PLAN) or "{}"), ask["expected"])
+
+
+def judge_plan(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Verdict:
+    """Compare profile, base, services, secrets and exposed ports."""
+    actual = {
+        "profile": found.get("profile"),
+        "base": found.get("base"),
+        "services": sorted(found.get("services", {})),
+        "secrets": sorted(found.get("secrets", {})),
+        "exposed": sorted(port["port"] for port in found.get("exposed", [])),
+    }
+    problems = [
+        f"{name} differ from the host's" for name in actual if actual[name] != expected[name]
+    ]
+    return judge(problems, f"{actual['profile']} on {actual['base']}")
+
+
+def startup(ask: Mapping[str, Any], _world: World) -> Verdict:
+    """The machine has finished starting, and nothing of it failed."""
+    names = "SystemState,NFailedUnits,NJobs,UserspaceTimestampMonotonic,FinishTimestampMonotonic"
+    done = run(["systemctl", "show", "-p", names], ask["timeout"])
+    return judge_startup(dict(line.partition("=")[::2] for line in done.stdout.splitlines()))
+
+
+def judge_startup(manager: Mapping[str, str]) -> Verdict:
+    """Read the manager's properties."""
+    state = manager.get("SystemState", "unknown")
+    kernel_seconds = int(manager.get("UserspaceTimestampMonotonic") or 0) / 1e6
+    finish = int(manager.get("FinishTimestampMonotonic") or 0) / 1e6
+    figures = {"kernel_seconds": round(kernel_seconds, 2), "finish_seconds": round(finish, 2)}
+    if state in {"starting", "initializing"}:
+        return judge([f"{manager.get('NJobs', '?')} jobs still wait"], "", **figures)
+    problems = [] if state == "running" else [f"the system is {state}"]
+    return judge(problems, f"running, kernel {kernel_seconds:.1f} s, all {finish:.1f} s", **figures)
+
+
+def journal_errors(ask: Mapping[str, Any], _world: World) -> Verdict:
+    """The journal of this boot holds few errors."""
+    argv = ["journalctl", "-b", "-q", "--no-pager", "-p", "err", "-o", "cat", "-n", "200"]
+    return judge_errors(run(argv, ask["timeout"]).stdout.splitlines())
+
+
+def judge_errors(lines: list[str]) -> Verdict:
+    """Count; the last message says what it was about."""
+    if len(lines) > ERROR_BUDGET:
+        return warned(f"{len(lines)} errors, the last: {lines[-1][:160]}", errors=len(lines))
+    return judge([], f"{len(lines)} errors", errors=len(lines))

@@ -1,0 +1,116 @@
+"""What the machine uses: memory against its cap, services against their share, disk, pressure."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from rave_guest import facts
+from rave_guest.verdict import Verdict, failed, judge, skipped, warned
+from rave_guest.world import read
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rave_guest.world import World
+
+
+def memory(ask: Mapping[str, Any], _world: World) -> Verdict:
+    """The machine lives within the memory cap of its mode, with a tenth to spare."""
+    return judge_memory(facts.meminfo(read("/proc/meminfo")), ask["cap_mib"])
+
+
+def judge_memory(found: Mapping[str, int], cap_mib: int) -> Verdict:
+    """Read /proc/meminfo in MiB."""
+    total, free = found["MemTotal"], found["MemAvailable"]
+    problems = []
+    if total > cap_mib:
+        problems.append(f"{total} MiB are more than the cap of {cap_mib} MiB")
+    if free < total // 10:
+        problems.append(f"only {free} of {total} MiB available")
+    used = total - free
+    return judge(
+        problems, f"{used} MiB used, {free} MiB available, cap {cap_mib} MiB",
+        total_mib=total, used_mib=used, available_mib=free, cap_mib=cap_mib,
+    )  # fmt: skip
+
+
+def service_memory(ask: Mapping[str, Any], world: World) -> Verdict:
+    """Every service stays within its share, and systemd enforces the share."""
+    names = [name for entry in ask["services"] for name in entry["units"]]
+    return judge_shares(world.units(names), ask["services"])
+
+
+def judge_shares(
+    units: Mapping[str, Mapping[str, str]], services: list[Mapping[str, Any]]
+) -> Verdict:
+    """Compare MemoryCurrent and MemoryMax of units with the shares (MiB) of their services."""
+    over, uncapped, used = [], [], {}
+    for service in services:
+        mib = [int(u["MemoryCurrent"]) / 2**20 for n in service["units"]
+               if (u := units.get(n, {})).get("MemoryCurrent", "").isdigit()]  # fmt: skip
+        used[service["id"]] = round(sum(mib), 1)
+        if sum(mib) > service["share_mib"]:
+            over.append(f"{service['id']} uses {sum(mib):.0f} of {service['share_mib']} MiB")
+        uncapped += [
+            name
+            for name in service["units"]
+            if not units.get(name, {}).get("MemoryMax", "").isdigit()
+        ]
+    if over:
+        return failed("; ".join(over), used_mib=used)
+    if uncapped:
+        return warned(f"without MemoryMax: {', '.join(uncapped)}", used_mib=used)
+    return judge([], f"{sum(used.values()):.0f} MiB in {len(used)} services", used_mib=used)
+
+
+def out_of_memory(_ask: Mapping[str, Any], _world: World) -> Verdict:
+    """The kernel killed nothing for want of memory."""
+    found = re.search(r"^oom_kill (\d+)$", read("/proc/vmstat"), re.MULTILINE)
+    if found is None:
+        return skipped("this kernel does not count them")
+    kills = int(found[1])
+    return judge([f"{kills} processes killed"] if kills else [], "none killed", kills=kills)
+
+
+def restarts(ask: Mapping[str, Any], world: World) -> Verdict:
+    """No service had to be restarted by systemd since boot."""
+    found = world.units(ask["units"])
+    again = {n: int(u["NRestarts"]) for n, u in found.items() if u.get("NRestarts", "0") != "0"}
+    if again:
+        return warned(", ".join(f"{name}: {count}" for name, count in again.items()), again=again)
+    return judge([], f"none in {len(found)} units")
+
+
+def disk(_ask: Mapping[str, Any], _world: World) -> Verdict:
+    """The root file system has room."""
+    found = os.statvfs("/")
+    return judge_disk(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
+
+
+def judge_disk(total: int, free: int) -> Verdict:
+    """Read the bytes of the file system."""
+    problems = ["less than a tenth is free"] if free < total / 10 else []
+    used = (total - free) / 2**20
+    return judge(
+        problems, f"{used:.0f} MiB used of {total / 2**20:.0f}",
+        used_mib=round(used), total_mib=round(total / 2**20),
+    )  # fmt: skip
+
+
+def pressure(_ask: Mapping[str, Any], _world: World) -> Verdict:
+    """Tasks hardly wait for memory (PSI: share of the last 60 s)."""
+    text = read("/proc/pressure/memory")
+    if not text:
+        return skipped("this kernel measures no pressure")
+    return judge_pressure(text)
+
+
+def judge_pressure(text: str) -> Verdict:
+    """Read /proc/pressure/memory (kernel.org/doc, accounting/psi)."""
+    found = re.search(r"^some .*avg60=([\d.]+)", text, re.MULTILINE)
+    share = float(found[1]) if found else 0.0
+    if share > 10:
+        return warned(f"tasks waited for memory {share:.0f} % of the last minute", some60=share)
+    return judge([], f"{share:.1f} % of the last minute", some60=share)

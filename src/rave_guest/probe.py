@@ -1,0 +1,231 @@
+"""`rave-guest probe`: answers a batch of checks. JSON on stdin, one JSON document on stdout.
+
+Request:  {"v": 1, "checks": [{"id", "kind", "timeout", "retry_for", "needs": [id…], …}, …]}
+Answer:   {"v": 1, "results": [{"id", "status", "detail", "seconds", "attempts", "data"}, …],
+           "facts": {…}, "seconds": s}
+
+Checks run at the same time in threads. One whose `needs` did not pass is skipped with the reason; a
+failing one is asked again, with growing pauses, for `retry_for` seconds; one that does not come
+back is an error. Nothing in the answer is ever a secret.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rave_guest.verdict import ERROR, FAIL, PASS, WARN, Verdict, errored, skipped
+from rave_guest.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+# Kind of check -> module of rave_guest.checks; the function has the kind's name.
+KINDS = {
+    "health": ("http", "tcp", "command", "prometheus-targets", "units", "status-document"),
+    "database": (
+        "postgresql-version", "postgresql-roles", "postgresql-connections",
+        "postgresql-activity", "postgresql-storage",
+    ),
+    "messaging": ("redis-state", "redis-roundtrip", "nats-state", "nats-roundtrip"),
+    "monitoring": ("prometheus-rules", "prometheus-retention"),
+    "network": ("interfaces", "routes", "isolation", "reachability", "firewall", "listeners"),
+    "boot": ("identity", "kernel", "plan", "startup", "journal-errors"),
+    "secrets": (
+        "secret-files", "secret-mount", "secret-store", "postgresql-login", "redis-login",
+        "nats-login", "certificate-pair",
+    ),
+    "security": (
+        "sshd", "sudo", "sysctl", "accounts", "failed-units", "file-modes", "fail2ban-settings",
+        "fail2ban-release",
+    ),
+    "canary": ("canary-files", "canary-processes", "canary-journal"),
+    "performance": ("memory", "service-memory", "out-of-memory", "restarts", "disk", "pressure"),
+}  # fmt: skip
+MODULES = {kind: module for module, kinds in KINDS.items() for kind in kinds}
+
+WORKERS = 8
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
+
+
+class Ask(NamedTuple):
+    """A check as the host asks it; `arguments` are those of its kind."""
+
+    id: str
+    kind: str
+    timeout: float
+    retry_for: float
+    needs: tuple[str, ...]
+    arguments: Mapping[str, Any]
+
+
+class Result(NamedTuple):
+    """A check with its verdict."""
+
+    id: str
+    verdict: Verdict
+    seconds: float
+    attempts: int
+
+    def document(self) -> dict[str, Any]:
+        """Return it as the answer carries it."""
+        head = {"id": self.id, "seconds": round(self.seconds, 3), "attempts": self.attempts}
+        return head | self.verdict._asdict()
+
+
+def parse(request: Any) -> list[Ask]:
+    """Read the request.
+
+    Raises:
+        ValueError: if it is not one, if an id comes twice, or if a check needs one that is missing
+            or comes after it.
+    """
+    if not isinstance(request, dict) or request.get("v") != 1:
+        raise ValueError("not a request of version 1")
+    asks: dict[str, Ask] = {}
+    for entry in request["checks"]:
+        ask = Ask(
+            str(entry["id"]),
+            str(entry["kind"]),
+            float(entry["timeout"]),
+            float(entry.get("retry_for", 0)),
+            tuple(entry.get("needs", ())),
+            entry,
+        )
+        if ask.id in asks:
+            raise ValueError(f"the check {ask.id} comes twice")
+        if missing := [name for name in ask.needs if name not in asks]:
+            raise ValueError(f"{ask.id} needs {missing[0]}, which does not come before it")
+        asks[ask.id] = ask
+    return list(asks.values())
+
+
+class Board:
+    """What is known so far. Threads take the next check whose needs are settled."""
+
+    def __init__(self, asks: list[Ask]) -> None:
+        self._todo = list(asks)
+        self._running: dict[str, float] = {}
+        self._results: dict[str, Result] = {}
+        self._changed = threading.Condition()
+        self._asks = {ask.id: ask for ask in asks}
+
+    def take(self) -> Ask | None:
+        """Return a check to run, waiting for one if need be; None when nothing is left to run."""
+        with self._changed:
+            while self._todo:
+                for ask in self._todo:
+                    if all(name in self._results for name in ask.needs):
+                        self._todo.remove(ask)
+                        self._running[ask.id] = time.monotonic()
+                        return ask
+                self._changed.wait()
+            return None
+
+    def blocked(self, ask: Ask) -> str | None:
+        """Return why `ask` cannot be asked: a need that neither passed nor warned."""
+        with self._changed:
+            for name in ask.needs:
+                if (status := self._results[name].verdict.status) not in {PASS, WARN}:
+                    return f"{name} is a precondition, and its result is {status}"
+        return None
+
+    def settle(self, result: Result) -> None:
+        """Record a result; the first one counts."""
+        with self._changed:
+            self._results.setdefault(result.id, result)
+            self._running.pop(result.id, None)
+            self._changed.notify_all()
+
+    def wait(self) -> list[Result]:
+        """Return every result, in the order asked; what overruns its time becomes an error."""
+        with self._changed:
+            while len(self._results) < len(self._asks):
+                self._expire()
+                self._changed.wait(0.05)
+            return [self._results[name] for name in self._asks]
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for name, since in list(self._running.items()):
+            ask = self._asks[name]
+            # A grace second: a check that keeps its own deadline says more than this one can.
+            if now - since > ask.timeout + ask.retry_for + 1:
+                late = errored(f"no result within {ask.timeout + ask.retry_for:g} s")
+                self.settle(Result(name, late, now - since, 1))
+
+
+def carry_out(
+    ask: Ask, look: Callable[[], Verdict], *, sleep: Callable[[float], None] = time.sleep
+) -> Result:
+    """Ask until the verdict is neither fail nor error, or `retry_for` seconds are over."""
+    started = time.monotonic()
+    pause, attempts = FIRST_PAUSE, 0
+    while True:
+        attempts += 1
+        verdict = _guarded(look, ask.timeout)
+        spent = time.monotonic() - started
+        if verdict.status not in {FAIL, ERROR} or spent + pause > ask.retry_for:
+            return Result(ask.id, verdict, spent, attempts)
+        sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _guarded(look: Callable[[], Verdict], timeout: float) -> Verdict:
+    try:
+        return look()
+    except TimeoutError:
+        return Verdict(FAIL, f"no answer within {timeout:g} s", {})
+    except ConnectionRefusedError:
+        return Verdict(FAIL, "connection refused", {})
+    except Exception as error:  # noqa: BLE001 - a check must not take the others with it
+        return errored(f"{type(error).__name__}: {error}")
+
+
+def question(ask: Ask, world: World) -> Callable[[], Verdict]:
+    """Return the function that answers `ask`."""
+    if ask.kind not in MODULES:
+        return lambda: errored(f"this guest does not know the kind of check {ask.kind!r}")
+    module = import_module(f"rave_guest.checks.{MODULES[ask.kind]}")
+    function = getattr(module, ask.kind.replace("-", "_"))
+    return lambda: function(ask.arguments, world)
+
+
+def _work(board: Board, world: World) -> None:
+    while ask := board.take():
+        reason = board.blocked(ask)
+        if reason:
+            board.settle(Result(ask.id, skipped(reason), 0.0, 0))
+        else:
+            board.settle(carry_out(ask, question(ask, world)))
+
+
+def answer(asks: list[Ask], world: World) -> list[Result]:
+    """Answer all checks, up to eight at a time."""
+    board = Board(asks)
+    for _ in range(min(WORKERS, len(asks))):
+        threading.Thread(target=_work, args=(board, world), daemon=True).start()
+    return board.wait()
+
+
+def main(_argv: list[str]) -> int:
+    """Answer the request on standard input."""
+    started = time.monotonic()
+    asks = parse(json.load(sys.stdin))
+    world = World(unit for ask in asks for unit in ask.arguments.get("units", ()))
+    results = [result.document() for result in answer(asks, world)]
+    document = {
+        "v": 1,
+        "results": results,
+        "facts": world.facts(),
+        "seconds": round(time.monotonic() - started, 3),
+    }
+    json.dump(document, sys.stdout)
+    sys.stdout.flush()
+    # A check that hangs must not hold the process back.
+    os._exit(0)

@@ -1,0 +1,1 @@
+"""Small clients of the protocols that the probe speaks: no package, no extra process."""
