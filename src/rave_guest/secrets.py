@@ -19,9 +19,12 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rave_guest import generations, takeover
+from rave_guest.placement import Direct, Kept, SopsNix, kept
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from rave_guest.placement import Placement
 
 MAX_REQUEST = 4 << 20
 _TIMEOUT = 60.0  # seconds for sops, and for systemctl
@@ -135,12 +138,14 @@ def _install(world: World, identity: bytes, file: bytes, clock: _Clock) -> dict[
     old = generations.current(world.place)
     before = generations.read(old)
     changed = sorted(name for name in entries if before.get(name) != entries[name].value)
-    new = old
-    if changed or set(before) - set(entries) or old is None:
-        new = generations.write(world.place, entries)
-        generations.enforce(world.place, new)
-    clock.lap("write")
+    stale = bool(changed or set(before) - set(entries))
+    if plan["base"] == "nixos":
+        placement = _by_sops_nix(world, identity, file)
+    else:
+        placement = Direct(world.place, entries, stale=stale)
     try:
+        placement.put()
+        clock.lap("write")
         units = _refresh(world, plan, changed)
         clock.lap("refresh")
         values = {name: entry.value for name, entry in entries.items()}
@@ -148,10 +153,12 @@ def _install(world: World, identity: bytes, file: bytes, clock: _Clock) -> dict[
         clock.lap("prove")
         _keep(world.store, identity, file, unchanged=not changed)
     except (takeover.Unproven, Refused, OSError) as error:
-        _restore(world, plan, old, changed)
+        with suppress(Refused):
+            placement.take_back()
+            _refresh(world, plan, changed)
         stage = error.stage if isinstance(error, Refused) else "prove"
         raise Refused(stage, f"{error}; what was in force before is in force again") from error
-    generations.keep_only(world.place, new)
+    placement.settle()
     clock.lap("keep")
     return {
         "ok": True,
@@ -163,11 +170,23 @@ def _install(world: World, identity: bytes, file: bytes, clock: _Clock) -> dict[
     }
 
 
-def _restore(world: World, plan: Mapping[str, Any], old: str | None, changed: list[str]) -> None:
-    generations.enforce(world.place, old)
-    with suppress(Refused):
-        _refresh(world, plan, changed)
-    generations.keep_only(world.place, old)
+def _by_sops_nix(world: World, identity: bytes, file: bytes) -> Placement:
+    key, encrypted = f"{world.store}/age.key", f"{world.store}/secrets.sops.yaml"
+
+    def restore(before: Kept) -> None:
+        for path, data in ((key, before.key), (encrypted, before.file)):
+            if data is not None:
+                _replace(path, data)
+            elif os.path.exists(path):
+                os.unlink(path)
+
+    return SopsNix(
+        world.place,
+        kept(key, encrypted),
+        keep=lambda: _keep(world.store, identity, file, unchanged=False),
+        restore=restore,
+        restart=lambda unit: _restart(world, [unit]),
+    )
 
 
 def _refresh(world: World, plan: Mapping[str, Any], changed: list[str]) -> list[str]:
@@ -175,10 +194,18 @@ def _refresh(world: World, plan: Mapping[str, Any], changed: list[str]) -> list[
     secrets = plan["secrets"]
     units = list(dict.fromkeys(unit for name in changed for unit in secrets[name]["refresh"]))
     if units:
-        done = _run([world.systemctl, "restart", "--", *units], stage="refresh")
-        if done.returncode:
-            raise Refused("refresh", f"a service does not start: {_last_line(done.stderr)}")
-    return units
+        _restart(world, units)
+    # Units that may take minutes to start, and that no proof asks.
+    later = dict.fromkeys(unit for name in changed for unit in secrets[name].get("later", ()))
+    if later:
+        _restart(world, ["--no-block", *later])
+    return [*units, *later]
+
+
+def _restart(world: World, units: list[str]) -> None:
+    done = _run([world.systemctl, "restart", *units], stage="refresh")
+    if done.returncode:
+        raise Refused("refresh", f"a service does not start: {_last_line(done.stderr)}")
 
 
 def _entries(plan: Mapping[str, Any], values: Mapping[str, bytes]) -> dict[str, generations.Entry]:
