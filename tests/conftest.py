@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +15,10 @@ AMBIENT = (
     "DEBUG", "NO_COLOR", "RAVE_BASE", "RAVE_FLAKE", "RAVE_PROFILE", "RAVE_SIGNING_KEY",
     "SAFE_MODE", "SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", "VALIDATION_TIMEOUT",
 )  # fmt: skip
+
+# A property holds however busy the machine is; pytest-timeout ends what hangs.
+settings.register_profile("rave", deadline=None)
+settings.load_profile("rave")
 
 
 @pytest.fixture

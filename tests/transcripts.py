@@ -67,7 +67,7 @@ def make_record(**changes: Any) -> RunRecord:
         base="debian",
         mode="safe",
         checks=(
-            CheckRecord("image.digest", "image", "Is the image whole?", "pass", seconds=0.2),
+            CheckRecord("image.integrity", "image", "Is the image whole?", "pass", seconds=0.2),
             CheckRecord("redis.ping", "services", "Does Redis answer?", "pass", detail="PONG"),
             CheckRecord("oidc.login", "oidc", "Can one sign in?", "skip", detail="no GitLab"),
         ),
@@ -136,7 +136,7 @@ def make_run(
     ) as events:
         for stage in ("kernel", "systemd", "sshd", "services"):
             events.append("boot", "stage", {"stage": stage})
-        for check in ("image.digest", "redis.ping"):
+        for check in ("image.integrity", "redis.ping"):
             events.append("services", "check", {"id": check, "status": "pass"})
         if happen is not None:
             happen(events)

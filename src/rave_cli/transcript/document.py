@@ -74,7 +74,10 @@ MEMBERS: dict[str, type | tuple[type, ...]] = {
     "signature": str,
 }
 IMAGE_MEMBERS = ["name", "sha256", "sha256_after", "store_path", "nar_hash"]
-CHECK_MEMBERS = ["id", "phase", "title", "status", "severity", "seconds", "detail"]
+CHECK_MEMBERS = [
+    "id", "phase", "title", "status", "severity", "viewpoint", "seconds", "attempts", "detail",
+    "data",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -226,8 +229,11 @@ def _check_json(check: CheckRecord, redactor: Redactor) -> dict[str, object]:
         "title": redactor.value(check.title),
         "status": check.status,
         "severity": check.severity,
+        "viewpoint": check.viewpoint,
         "seconds": round(check.seconds, 3),
+        "attempts": check.attempts,
         "detail": redactor.value(check.detail),
+        "data": redactor.value(check.data),
     }
 
 

@@ -29,8 +29,11 @@ class CheckRecord:
         title: the question, for people.
         status: the verdict; only `pass` counts as passed, `error` counts as failed.
         severity: how much a failure matters.
+        viewpoint: from where it looked: inside the guest, from outside, on the host.
         seconds: how long it took.
+        attempts: how often it was tried.
         detail: what was seen; of a skipped check, why.
+        data: figures and lists, as JSON data.
     """
 
     id: str
@@ -38,8 +41,11 @@ class CheckRecord:
     title: str
     status: CheckStatus
     severity: str = "critical"
+    viewpoint: str = "guest"
     seconds: float = 0.0
+    attempts: int = 1
     detail: str = ""
+    data: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not CHECK_ID.fullmatch(self.id):

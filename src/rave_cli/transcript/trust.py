@@ -29,7 +29,7 @@ LARGEST_FILE = 1 << 20
 
 # A field is a run of anything but blanks, in which blanks may stand between double quotes.
 FIELD = re.compile(r'(?:"[^"]*"|[^\s"])+')
-OPTION = re.compile(r'([A-Za-z-]+)(?:=("[^"]*"|[^",]*))?(?:,|$)')
+OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?(?:,|$)')
 TIME_FORMATS = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 
 
@@ -140,13 +140,16 @@ def _signer(line: str) -> TrustedKey | None:
         raise DamagedError("has no key")
     if rest[0] != sshsig.KEY_TYPE.decode() or "cert-authority" in options:
         return None
-    return TrustedKey(
+    key = TrustedKey(
         _key(rest[1]),
         principals=principals,
         namespaces=options.get("namespaces"),
         valid_after=_time(options.get("valid-after")),
         valid_before=_time(options.get("valid-before")),
     )
+    if key.valid_after and key.valid_before and key.valid_before <= key.valid_after:
+        raise DamagedError("has a valid-before that is not later than its valid-after")
+    return key
 
 
 def _is_key_type(word: str) -> bool:
@@ -165,7 +168,7 @@ def _options(text: str) -> dict[str, str]:
             raise DamagedError(f"has an unknown option: {name}")
         if name in found:
             raise DamagedError(f"has the option {name} twice")
-        found[name] = (option[2] or "").strip('"')
+        found[name] = option[2] or ""
         at = option.end()
     return found
 

@@ -88,7 +88,7 @@ def test_allowed_signers_are_read(tmp_path: Path) -> None:
     text = f"""\
 # who may sign
 *@example.org,!evil@example.org namespaces="rave-*,git" {LINE} a comment
-ci  Valid-After="20260101",VALID-BEFORE=202601020304 {OTHER_LINE}
+ci  Valid-After="20260101",VALID-BEFORE="202601020304" {OTHER_LINE}
 "quoted name" valid-after="20260101120000Z" {LINE}
 
 only-git namespaces="git" {LINE}
@@ -136,15 +136,17 @@ def test_a_principal_must_match(tmp_path: Path, principal: str, found: bool) -> 
         (f"{LINE} comment", "unknown option|options that cannot be read"),
         ("rave", "fewer than three fields"),
         (f"rave unknown-option {LINE}", "unknown option"),
-        (f"rave valid-after=soon {LINE}", "time that cannot be read"),
-        (f"rave valid-after=20261301 {LINE}", "time that cannot be read"),
+        (f'rave valid-after="soon" {LINE}', "time that cannot be read"),
+        (f'rave valid-after="20261301" {LINE}', "time that cannot be read"),
+        (f"rave valid-after=20260101 {LINE}", "options that cannot be read"),
+        (f'rave valid-after="20260101Z",valid-before="20260101Z" {LINE}', "not later than"),
         (f"rave valid-after {LINE}", "time that cannot be read"),
         (f'rave namespaces="x,valid-after=20260101 {LINE}', "open quote"),
-        (f"rave valid-after=20260101,valid-after=20270101 {LINE}", "twice"),
+        (f'rave valid-after="20260101",valid-after="20270101" {LINE}', "twice"),
         (f"rave namespaces=a=b,,x {LINE}", "cannot be read"),
         (f"rave {LINE[:-8]}", "key that cannot be read"),
         ("rave ssh-ed25519 ????", "key that cannot be read"),
-        ("rave namespaces=x y z", "has no key"),
+        ('rave namespaces="x" y z', "has no key"),
         ("# nothing", "has no Ed25519 key"),
         (f'rave namespaces="git" {LINE}', "has no Ed25519 key"),
     ],

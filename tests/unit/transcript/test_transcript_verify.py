@@ -89,7 +89,7 @@ def test_a_good_run_is_believed(run: Run) -> None:
         base="debian",
     )
     assert verified.status == "SUCCESS"
-    assert verified.passed == ("image.digest", "redis.ping")
+    assert verified.passed == ("image.integrity", "redis.ping")
     assert verified.skipped == ("oidc.login",)
     assert verified.image_sha256 == IMAGE_SHA256
     assert verified.image_checked
@@ -383,7 +383,7 @@ def test_a_failed_run_is_genuine_and_still_refused(tmp_path: Path) -> None:
     checks = (
         CheckRecord("redis.ping", "services", "Does Redis answer?", "fail"),
         CheckRecord("nats.ping", "services", "Does NATS answer?", "error"),
-        CheckRecord("image.digest", "image", "Is the image whole?", "pass"),
+        CheckRecord("image.integrity", "image", "Is the image whole?", "pass"),
     )
     run = make_run(tmp_path, record=make_record(checks=checks))
     error = refusal(run.verify)
@@ -509,13 +509,13 @@ def test_a_key_must_have_been_valid_when_the_run_completed(
 def test_of_two_entries_for_one_key_the_valid_one_counts(run: Run, tmp_path: Path) -> None:
     line = sshsig.public_line(run.key.public)
     signers = tmp_path / "allowed_signers"
-    signers.write_text(f"old valid-before=20250101Z {line}\nnew valid-after=20260101Z {line}\n")
+    signers.write_text(f'old valid-before="20250101Z" {line}\nnew valid-after="20260101Z" {line}\n')
     assert run.verify(allowed_signers=signers).principals == "new"
 
 
 POLICY = """\
 version: 1
-required: [image.digest, redis.ping]
+required: [image.integrity, redis.ping]
 profile: demo
 base: debian
 max_age: 1h

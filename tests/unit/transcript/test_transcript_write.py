@@ -117,7 +117,7 @@ def test_the_statement_is_an_in_toto_test_result(tmp_path: Path) -> None:
         "predicate": {
             "result": "FAILED",
             "configuration": [{"name": "flake.lock", "digest": {"sha256": "ab" * 32}}],
-            "passedTests": ["image.digest", "redis.ping"],
+            "passedTests": ["image.integrity", "redis.ping"],
             "warnedTests": ["a.warn"],
             "failedTests": ["a.fail", "a.error"],
             "rave_run_v1": {
