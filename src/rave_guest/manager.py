@@ -1,0 +1,154 @@
+"""Asks PID 1 about units over its private D-Bus socket.
+
+`systemctl` takes a tenth of a second to start under emulation, and the guest has no D-Bus daemon;
+the two calls needed here are few bytes. Wire format: the D-Bus specification (message protocol);
+ListUnitsByNames and ListUnitsFiltered: org.freedesktop.systemd1(5).
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+SOCKET = "/run/systemd/private"
+TIMEOUT = 10.0  # seconds; PID 1 answers in milliseconds unless it is reloading
+
+METHOD_RETURN = 2
+HEADER = struct.Struct("<4B3I")
+
+
+class ManagerError(Exception):
+    """PID 1 did not answer as the specification says."""
+
+
+class Manager:
+    """A connection to PID 1; needs root."""
+
+    def __init__(self, path: str = SOCKET) -> None:
+        """Connect and authenticate.
+
+        Raises:
+            OSError: if PID 1 does not listen.
+            ManagerError: if it refuses.
+        """
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(TIMEOUT)
+        self._socket.connect(path)
+        # Our uid (0) in hexadecimal digits of its decimal text.
+        self._socket.sendall(b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n")
+        reply = b""
+        while not reply.endswith(b"\r\n"):
+            byte = self._socket.recv(1)
+            if not byte:
+                raise ManagerError("PID 1 closed the connection")
+            reply += byte
+        if not reply.startswith(b"OK "):
+            raise ManagerError(f"PID 1 refused: {reply!r}")
+        self._serial = 0
+
+    def close(self) -> None:
+        """Give the connection up."""
+        self._socket.close()
+
+    def states(self, names: list[str]) -> dict[str, str]:
+        """ActiveState (`active`, `activating`, `failed`, ...) of each named unit."""
+        return self._units("ListUnitsByNames", names)
+
+    def failed(self) -> list[str]:
+        """Names of the failed units, sorted."""
+        return sorted(self._units("ListUnitsFiltered", ["failed"]))
+
+    def _units(self, member: str, words: list[str]) -> dict[str, str]:
+        self._serial += 1
+        self._socket.sendall(call(member, words, self._serial))
+        while True:
+            kind, serial, body = self._receive()
+            if serial != self._serial:
+                continue
+            if kind != METHOD_RETURN:
+                raise ManagerError(f"PID 1 refused {member}")
+            return units(body)
+
+    def _receive(self) -> tuple[int, int, bytes]:
+        head = self._exactly(HEADER.size)
+        _, kind, _, _, length, _, fields = HEADER.unpack(head)
+        padded = self._exactly(-(-fields // 8) * 8)
+        return kind, reply_serial(padded[:fields]), self._exactly(length)
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            piece = self._socket.recv(count - len(data))
+            if not piece:
+                raise ManagerError("PID 1 closed the connection")
+            data += piece
+        return data
+
+
+def call(member: str, words: list[str], serial: int) -> bytes:
+    """A method call of the manager with one array of strings as its argument."""
+    body = b""
+    for word in words:
+        body = _align(body, 4) + _string(word)
+    body = struct.pack("<I", len(body)) + body
+    fields = b""
+    for code, signature, value in (
+        (1, b"o", _string("/org/freedesktop/systemd1")),
+        (2, b"s", _string("org.freedesktop.systemd1.Manager")),
+        (3, b"s", _string(member)),
+        (8, b"g", b"\x02as\0"),
+    ):
+        fields = _align(fields, 8) + bytes((code, 1)) + signature + b"\0" + value
+    head = HEADER.pack(ord("l"), 1, 0, 1, len(body), serial, len(fields))
+    return _align(head + fields, 8) + body
+
+
+def reply_serial(fields: bytes) -> int:
+    """The serial number that a reply answers, from its header fields; 0 for a signal."""
+    at = 0
+    while at < len(fields):
+        at = -(-at // 8) * 8
+        code, signature = fields[at], fields[at + 2 : at + 3]
+        at += 4
+        if signature == b"g":
+            at += 2 + fields[at]
+            continue
+        at = -(-at // 4) * 4
+        (value,) = struct.unpack_from("<I", fields, at)
+        if code == 5:
+            return int(value)
+        at += 4 if signature == b"u" else 5 + value
+    return 0
+
+
+def units(body: bytes) -> dict[str, str]:
+    """Name and ActiveState of each element of an `a(ssssssouso)` reply."""
+    (length,) = struct.unpack_from("<I", body)
+    at, end = 8, 8 + length
+    found = {}
+    while at < end:
+        at = -(-at // 8) * 8
+        texts = []
+        for _ in range(7):
+            text, at = _text(body, at)
+            texts.append(text)
+        at = -(-at // 4) * 4 + 4
+        for _ in range(2):
+            _, at = _text(body, at)
+        found[texts[0]] = texts[3]
+    return found
+
+
+def _text(body: bytes, at: int) -> tuple[str, int]:
+    at = -(-at // 4) * 4
+    (length,) = struct.unpack_from("<I", body, at)
+    return body[at + 4 : at + 4 + length].decode(), at + 5 + length
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return struct.pack("<I", len(data)) + data + b"\0"
+
+
+def _align(data: bytes, size: int) -> bytes:
+    return data + bytes(-len(data) % size)

@@ -1,0 +1,188 @@
+"""Health questions that cost little: one connection, some bytes, and what the answer must hold.
+
+They come from the plan's checks. Where a check there runs a program (psql, redis-cli,
+fail2ban-client), the same is asked in the service's own protocol, because starting a program
+is what takes time under emulation. All questions are asked at once, without threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+
+# NamedTuple and friends come with typing, whose import is not free here.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+ASK_TIMEOUT = 10.0  # seconds for one answer
+MOST = 4 << 20  # bytes of an answer
+
+
+class Question:
+    """Where to connect, what to send, and what tells a good answer."""
+
+    __slots__ = ("address", "end", "good", "name", "send")
+
+    def __init__(
+        self,
+        name: str,
+        address: str | tuple[str, int],
+        send: bytes,
+        good: Callable[[bytes], bool],
+        end: bytes | None = None,
+    ) -> None:
+        """Put a question together.
+
+        Args:
+            name: what is asked, for people.
+            address: path of a socket, or host and port.
+            send: the bytes that ask.
+            good: whether the bytes received so far are the answer of a healthy service.
+            end: what ends an answer where the service keeps the connection open.
+        """
+        self.name, self.address, self.send, self.good, self.end = name, address, send, good, end
+
+
+def questions(service: str, record: dict[str, Any]) -> list[Question]:
+    """The questions about one service of the plan, each to be answered for it to be healthy."""
+    if service in SPECIAL:
+        return [SPECIAL[service]()]
+    return [
+        http(check["url"], check["status"], check.get("contains") or "")
+        for check in record["checks"]
+        if check["from"] == "guest" and check["kind"] == "http"
+    ]
+
+
+def http(url: str, status: int, contains: str) -> Question:
+    """A GET. For https, whether the port accepts: a handshake costs more than it tells."""
+    scheme, _, rest = url.partition("://")
+    place, _, path = rest.partition("/")
+    host, _, port = place.partition(":")
+    address = (host, int(port or 80))
+    if scheme == "https":
+        return Question(url, address, b"", lambda _: True)
+    wanted = contains.encode()
+
+    def good(answer: bytes) -> bool:
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return head[9:12] == b"%d" % status and wanted in body
+
+    request = f"GET /{path} HTTP/1.0\r\nHost: {place}\r\nUser-Agent: rave-guest\r\n\r\n"
+    return Question(url, address, request.encode(), good)
+
+
+def ssh() -> Question:
+    """OpenSSH's banner. It gets one in return, as it logs an error about a silent visitor."""
+    hello = b"SSH-2.0-rave\r\n"
+    return Question("banner", ("127.0.0.1", 22), hello, lambda a: a.startswith(b"SSH-2.0-"))
+
+
+def redis() -> Question:
+    """PING; being asked for a password is an answer too."""
+    answers = (b"+PONG", b"-NOAUTH")
+    ping = b"PING\r\nQUIT\r\n"
+    return Question("PING", ("127.0.0.1", 6379), ping, lambda a: a.startswith(answers))
+
+
+def postgresql() -> Question:
+    """`select 'alive'` as the superuser over the socket (peer, mapped from root).
+
+    Message formats: PostgreSQL's documentation, "Frontend/Backend Protocol". The query follows the
+    start-up packet at once, as peer authentication asks nothing of the client.
+    """
+    parameters = b"user\0postgres\0database\0postgres\0application_name\0rave\0\0"
+    start = (8 + len(parameters)).to_bytes(4) + (3 << 16).to_bytes(4) + parameters
+    text = b"select 'alive'\0"
+    query = b"Q" + (4 + len(text)).to_bytes(4) + text
+    goodbye = b"X\0\0\0\4"
+    return Question(
+        "select", "/run/postgresql/.s.PGSQL.5432", start + query + goodbye,
+        lambda a: b"\0\0\0\5alive" in a,
+    )  # fmt: skip
+
+
+def fail2ban() -> Question:
+    """Status of the jail sshd, asked of the server as fail2ban-client does (a pickled list)."""
+    end = b"<F2B_END_COMMAND>"
+    return Question(
+        "status sshd", "/run/fail2ban/fail2ban.sock",
+        b"(lp0\nVstatus\np1\naVsshd\np2\na." + end, lambda a: b"Currently banned" in a, end,
+    )  # fmt: skip
+
+
+SPECIAL: dict[str, Callable[[], Question]] = {
+    "sshd": ssh,
+    "redis": redis,
+    "postgresql": postgresql,
+    "fail2ban": fail2ban,
+}
+
+
+class Round:
+    """Questions under way. `step` moves all of them on and tells which were answered, and how."""
+
+    def __init__(self) -> None:
+        """Start with nothing asked."""
+        self._poll = select.poll()
+        self._open: dict[int, tuple[socket.socket, Question, list[bytes], float]] = {}
+
+    def ask(self, question: Question) -> bool:
+        """Send a question; False if nobody listens there."""
+        local = isinstance(question.address, str)
+        connection = socket.socket(socket.AF_UNIX if local else socket.AF_INET, socket.SOCK_STREAM)
+        connection.setblocking(False)
+        outcome = connection.connect_ex(question.address)
+        if outcome not in {0, errno.EINPROGRESS}:
+            connection.close()
+            return False
+        handle = connection.fileno()
+        self._open[handle] = (connection, question, [], time.monotonic() + ASK_TIMEOUT)
+        self._poll.register(handle, select.POLLOUT)
+        return True
+
+    def step(self, wait: float) -> list[tuple[Question, bool]]:
+        """Wait at most `wait` seconds; return the questions that ended, with their verdicts."""
+        ended = []
+        for handle, events in self._poll.poll(int(wait * 1000)):
+            verdict = self._advance(handle, events)
+            if verdict is not None:
+                ended.append((self._drop(handle), verdict))
+        now = time.monotonic()
+        late = [handle for handle, entry in self._open.items() if entry[3] < now]
+        return ended + [(self._drop(handle), False) for handle in late]
+
+    def close(self) -> None:
+        """Give up what is still under way."""
+        for handle in list(self._open):
+            self._drop(handle)
+
+    def _advance(self, handle: int, events: int) -> bool | None:
+        connection, question, pieces, _ = self._open[handle]
+        try:
+            if events & select.POLLOUT:
+                if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    return False
+                connection.send(question.send)
+                self._poll.modify(handle, select.POLLIN)
+                return True if question.good(b"") else None
+            piece = connection.recv(1 << 16)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return False
+        pieces.append(piece)
+        answer = b"".join(pieces)
+        ended = not piece or len(answer) > MOST
+        ended |= question.end is not None and answer.endswith(question.end)
+        return True if question.good(answer) else (False if ended else None)
+
+    def _drop(self, handle: int) -> Question:
+        connection, question, _, _ = self._open.pop(handle)
+        self._poll.unregister(handle)
+        connection.close()
+        return question

@@ -1,0 +1,201 @@
+"""`rave-guest ready`: waits until every service of the plan is healthy, tells the host, stays.
+
+A service whose plan says that it `waits` for secrets is `waiting` as long as there are none.
+
+It starts early, so that it is awake when the last service comes up. A service is healthy when all
+its units are active and all its questions are answered; it has failed when a unit of it has, or
+when its time is over. Afterwards it says READY, which lets the jobs start that may wait (growing
+the disk, ...), and keeps the status page, status.json and the metrics of the services current.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+
+from rave_guest import report
+from rave_guest.manager import Manager
+from rave_guest.questions import Round, questions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rave_guest.questions import Question
+
+PLAN = "/usr/lib/rave/plan.json"
+SECRETS = "/run/secrets"
+SECRETS_UNITS = {"debian": "rave-secrets.service", "nixos": "sops-install-secrets.service"}
+PAUSE = 0.1  # seconds between two looks at what is not healthy yet
+BOOT_PATIENCE = 300.0  # seconds until a service that is still not healthy has failed
+PATIENCE = 15.0  # the same, once the machine runs
+WATCH = 2.0  # seconds between two cheap looks (units, secrets) once the machine runs
+ASK_EVERY = 30.0  # seconds between two rounds of all questions then
+
+
+class Service:
+    """What is known of one service of the plan."""
+
+    def __init__(self, name: str, record: dict[str, Any]) -> None:
+        """Nothing is known yet: the state is `starting`."""
+        self.name = name
+        self.title = str(record["title"])
+        self.units: list[str] = record["units"]
+        # Whether its units stay down until there are secrets (a base may let them wait).
+        self.waits = bool(record.get("waits"))
+        self.questions = questions(name, record)
+        self.state = "starting"
+        self.uptime = 0.0
+        self.unanswered: set[Question] = set()
+        self.under_way: set[Question] = set()
+
+    def settle(self, state: str) -> bool:
+        """Note a verdict, and the uptime if it is a new one; return whether it is."""
+        changed = state != self.state
+        if changed:
+            self.state, self.uptime = state, report.uptime()
+        return changed
+
+    def document(self) -> dict[str, object]:
+        """The service as the event and status.json show it."""
+        return {
+            "state": self.state, "title": self.title, "unit": self.units[0], "uptime": self.uptime,
+        }  # fmt: skip
+
+
+class Watch:
+    """All services of a plan. `settle` brings a verdict on each."""
+
+    def __init__(self, plan: dict[str, Any], manager: Manager) -> None:
+        """Services without units (served by another) are not watched."""
+        self.services = [Service(n, r) for n, r in plan["services"].items() if r["units"]]
+        self._secrets_unit = SECRETS_UNITS[plan["base"]]
+        self._manager = manager
+        self._owner = {q: s for s in self.services for q in s.questions}
+
+    def settle(
+        self, patience: float, pause: float = PAUSE, told: Callable[[Service], None] | None = None
+    ) -> bool:
+        """Ask until each service is healthy or failed; return whether any state is new.
+
+        Args:
+            patience: seconds after which what is not healthy has failed.
+            pause: seconds between two looks at the units.
+            told: called with each service at its verdict.
+        """
+        asking, pending, changed = Round(), list(self.services), False
+        for service in pending:
+            service.unanswered, service.under_way = set(service.questions), set()
+        deadline = time.monotonic() + patience
+        while pending:
+            verdicts = self._units(pending, asking)
+            for question, answered in asking.step(pause):
+                service = self._owner[question]
+                service.under_way.discard(question)
+                if answered:
+                    service.unanswered.discard(question)
+                    if not service.unanswered:
+                        verdicts[service] = "healthy"
+            if time.monotonic() > deadline:
+                verdicts = {service: verdicts.get(service, "failed") for service in pending}
+            for service, state in verdicts.items():
+                changed |= service.settle(state)
+                pending.remove(service)
+                if told:
+                    told(service)
+        asking.close()
+        return changed
+
+    def _units(self, pending: list[Service], asking: Round) -> dict[Service, str]:
+        """Ask what may be asked by now; return the verdicts that the units alone give."""
+        verdicts = {}
+        states = self._manager.states([unit for service in pending for unit in service.units])
+        for service in pending:
+            found = [states.get(unit, "failed") for unit in service.units]
+            if "failed" in found:
+                verdicts[service] = "failed"
+            elif service.waits and "inactive" in found and not secrets_mark():
+                verdicts[service] = "waiting"
+            elif any(state != "active" for state in found):
+                continue
+            elif not service.questions:
+                verdicts[service] = "healthy"
+            for question in service.unanswered - service.under_way:
+                if service not in verdicts and asking.ask(question):
+                    service.under_way.add(question)
+        return verdicts
+
+    def all_active(self) -> bool:
+        """Whether every unit of every service is active now."""
+        awake = [s for s in self.services if s.state != "waiting"]
+        states = self._manager.states([unit for s in awake for unit in s.units])
+        return all(state == "active" for state in states.values())
+
+    def secrets(self) -> str:
+        """`absent`, `installed` or `failed`."""
+        if "failed" in self._manager.states([self._secrets_unit]).values():
+            return "failed"
+        return "installed" if secrets_mark() else "absent"
+
+    def failed_units(self) -> list[str]:
+        """Names of all failed units of the machine, of the plan or not."""
+        return self._manager.failed()
+
+    def documents(self) -> dict[str, dict[str, object]]:
+        """All services as the event shows them."""
+        return {service.name: service.document() for service in self.services}
+
+
+def secrets_mark() -> str:
+    """What /run/secrets points to: it changes with each installation, and is empty before."""
+    try:
+        return os.readlink(SECRETS)
+    except OSError:
+        return ""
+
+
+def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signature
+    """Report the stages of the boot, then watch until the machine stops."""
+    plan = json.loads(report.read(PLAN))
+    watch = Watch(plan, Manager())
+    watch.settle(BOOT_PATIENCE, told=tell_sshd)
+    report.send("services", services=watch.documents(), secrets=watch.secrets())
+    publish(plan, watch)
+    notify("READY=1")
+    asked = time.monotonic()
+    mark = secrets_mark()
+    while True:
+        time.sleep(WATCH)
+        due = time.monotonic() - asked > ASK_EVERY
+        if due or mark != secrets_mark() or not watch.all_active():
+            mark, asked = secrets_mark(), time.monotonic()
+            watch.settle(PATIENCE, pause=1.0)
+            publish(plan, watch)
+
+
+def tell_sshd(service: Service) -> None:
+    """Report the stage `sshd` as soon as it answers."""
+    if service.name == "sshd" and service.state == "healthy":
+        report.send("sshd")
+
+
+def publish(plan: dict[str, Any], watch: Watch) -> None:
+    """Write status.json, the status page and the metrics of the services."""
+    from rave_guest import status
+
+    document = status.document(plan, watch.documents(), watch.secrets(), watch.failed_units())
+    report.write(report.STATUS, json.dumps(document, indent=1) + "\n")
+    report.write(status.PAGE, status.page(document))
+    report.write(status.METRICS, status.metrics(document))
+
+
+def notify(message: str) -> None:
+    """Tell PID 1, as sd_notify(3) does."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.sendto(message.encode(), address)
