@@ -11,15 +11,23 @@ let
   waits = service: lib.any (unit: needs ? ${unitName unit}) service.units;
   waitingFor = name: lib.filter (unit: lib.elem name needs.${unit}.secrets) (lib.attrNames needs);
 
+  # What `rave secrets install` proves by logging in, and therefore waits for: the setters of database
+  # passwords, and these. The rest may take minutes to start (GitLab does), so it is only told to.
+  proven = map (database: database.unit) plan.databases
+    ++ lib.concatMap (id: plan.services.${id}.units or [ ]) [ "nginx" "postgresql" "redis" "nats" ];
+
   # What the guest must know beyond the catalog: which services wait for secrets, and that
   # installing a secret also starts the units that waited for it.
+  refreshing = name: secret:
+    let
+      units = lib.unique (secret.refresh ++ map (unit: "${unit}.service") (waitingFor name));
+      parts = lib.partition (unit: lib.elem unit proven) units;
+    in
+    secret // { refresh = parts.right; later = parts.wrong; };
+
   guestPlan = plan // {
     services = lib.mapAttrs (_: service: service // { waits = waits service; }) plan.services;
-    secrets = lib.mapAttrs
-      (name: secret: secret // {
-        refresh = lib.unique (secret.refresh ++ map (unit: "${unit}.service") (waitingFor name));
-      })
-      plan.secrets;
+    secrets = lib.mapAttrs refreshing plan.secrets;
   };
 
   programs = ../../../debian/rootfs/usr/lib/rave;

@@ -57,7 +57,10 @@ in
         content = "REDIS_PASSWORD=${config.sops.placeholder."redis/password"}";
         restartUnits = [ "prometheus-redis-exporter.service" ];
       };
-      security.rave.needs.prometheus-redis-exporter.templates = [ "redis-exporter.env" ];
+      security.rave.needs.prometheus-redis-exporter = {
+        secrets = [ "redis/password" ];
+        templates = [ "redis-exporter.env" ];
+      };
       services.prometheus.exporters.redis = listen "redis-exporter" // {
         extraFlags = [ "-redis.addr=redis://127.0.0.1:${toString cfg.redis.ports.redis}" ];
       };
