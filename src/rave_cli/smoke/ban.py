@@ -1,0 +1,115 @@
+"""The ban, really tried: failed logins from outside until the guest shuts the door on us.
+
+To the guest everybody outside is its gateway, so the ban meets this host, and with it every new
+connection to the machine. It is tried only if it cannot lock us out for long: the connection that
+is open stays open (the firewall lets established ones go on), lifts the ban at once, and should
+that fail, the ban ends by itself soon.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from rave_cli.smoke import inside
+from rave_cli.smoke.model import CheckResult, Question, Verdict, judge
+from rave_cli.smoke.outside import LOOPBACK, SSH_PORT, new_key, transport
+from rave_cli.smoke.questions import GATEWAY
+
+if TYPE_CHECKING:
+    from rave_cli.smoke.scene import Scene
+
+# A ban that lasts longer is not risked.
+LONGEST_BAN = 120
+KEYS = 3
+# Seconds within which a machine that does not shut us out shows its banner, even under TCG.
+PATIENCE = 4.0
+
+
+@dataclass(frozen=True)
+class Names:
+    """The checks that the ban is about."""
+
+    settings: str = "security.fail2ban"
+    check: str = "security.ban"
+
+
+BAN = Names()
+RELEASE = Question(
+    "security.ban-lifted", "security", "the ban is lifted", kind="fail2ban-release",
+    arguments={"address": GATEWAY}, timeout=15,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The machine's SSH port, and the open connection that can lift a ban."""
+
+    scene: Scene
+    session: inside.Runs | None
+
+    def try_ban(self, settings: CheckResult | None) -> Verdict:
+        """Fail to log in until banned, see that new connections get no answer, lift the ban.
+
+        Args:
+            settings: the result of `security.fail2ban`, which tells how long a ban lasts.
+        """
+        seconds = settings.data.get("bantime") if settings is not None else None
+        if self.session is None or not isinstance(seconds, int):
+            return Verdict("skip", "whether a ban ends soon is not known, so it is not tried")
+        if not 0 < seconds <= LONGEST_BAN:
+            return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
+        self._provoke()
+        shut = self._waits_for(greeted=False)
+        answer = inside.ask(self.session, [RELEASE], {}, most_seconds=60)
+        reopened = self._waits_for(greeted=True)
+        return judge_ban(shut=shut, inner=answer.results[0], reopened=reopened)
+
+    def _provoke(self) -> None:
+        # Refused keys, one after another over one connection; earlier refusals count as well, so
+        # the door may shut in between.
+        with (
+            suppress(OSError, EOFError, paramiko.SSHException),
+            transport(self.scene, 20) as opened,
+        ):
+            for _ in range(KEYS):
+                with suppress(paramiko.AuthenticationException):
+                    opened.auth_publickey("rave", new_key())
+
+    def _waits_for(self, *, greeted: bool) -> bool:
+        """Return whether a new connection is (or is not) greeted before long."""
+        deadline = time.monotonic() + 3 * PATIENCE
+        while time.monotonic() < deadline:
+            if self._greeted() == greeted:
+                return True
+            time.sleep(0.2)
+        return False
+
+    def _greeted(self) -> bool:
+        try:
+            with socket.create_connection(
+                (LOOPBACK, self.scene.ports[SSH_PORT]), PATIENCE
+            ) as plain:
+                plain.settimeout(PATIENCE)
+                return plain.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+
+def judge_ban(*, shut: bool, inner: CheckResult, reopened: bool) -> Verdict:
+    """Read whether the door shut, what fail2ban and nftables said inside, and whether it opened."""
+    problems = []
+    if not shut:
+        problems.append("new connections are still greeted after the failed logins")
+    if inner.status != "pass":
+        problems.append(f"inside: {inner.detail}")
+    if not reopened:
+        problems.append("after the ban was lifted, new connections are not greeted")
+    return judge(
+        problems, "refused keys got this host banned; no new connection until it was lifted"
+    )

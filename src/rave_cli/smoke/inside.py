@@ -1,0 +1,152 @@
+"""Asks the guest: one `rave-guest probe` call per batch, over a connection that stays open."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.smoke.model import STATUSES, CheckResult, Question, Verdict, blocked, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rave_cli.process import Completed
+
+PROBE = ("/usr/lib/rave/rave-guest", "probe")
+# The probe itself: interpreter, modules, answer. Under TCG it needs about one second.
+OVERHEAD = 20.0
+
+
+class Runs(Protocol):
+    """The part of an SSH session that is needed here."""
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False
+    ) -> Completed:
+        """Run a command in the guest."""
+        ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Results of a batch, and what the guest said about itself."""
+
+    results: tuple[CheckResult, ...]
+    facts: Mapping[str, Any]
+
+
+def ask(
+    session: Runs,
+    questions: Sequence[Question],
+    known: Mapping[str, CheckResult],
+    *,
+    most_seconds: float,
+) -> Answer:
+    """Ask a batch of guest questions in one call.
+
+    Questions whose needs were settled elsewhere and did not pass are skipped here; needs within
+    the batch are the probe's own affair.
+
+    Args:
+        session: the open connection.
+        questions: the batch; a question comes after those of the batch that it needs.
+        known: results so far.
+        most_seconds: what is left of the run's time.
+
+    Raises:
+        RaveError: NOT_READY if the connection breaks, the call does not end in time, or the guest
+            does not answer what was asked.
+    """
+    reasons = {q.id: reason for q in questions if (reason := blocked(q, known))}
+    skipped = [settle(q, Verdict("skip", reasons[q.id])) for q in questions if q.id in reasons]
+    asked = [q for q in questions if q.id not in reasons]
+    settled = {**known, **{result.id: result for result in skipped}}
+    # A need that is skipped in this batch skips what depends on it, link by link.
+    while late := [q for q in asked if blocked(q, settled)]:
+        for question in late:
+            result = settle(question, Verdict("skip", blocked(question, settled) or ""))
+            settled[question.id] = result
+            skipped.append(result)
+        asked = [q for q in asked if q.id not in settled]
+    if not asked:
+        return Answer(tuple(skipped), {})
+    done = session.run(
+        PROBE, stdin=request(asked), sudo=True, timeout=min(most_seconds, longest(asked))
+    )
+    if not done.ok:
+        raise _unusable(f"exit status {done.returncode}", done.tail(6))
+    answer = read_answer(done.stdout, asked)
+    return Answer((*skipped, *answer.results), answer.facts)
+
+
+def longest(questions: Sequence[Question]) -> float:
+    """Return the seconds after which a batch must have been answered.
+
+    Eight checks run at a time, so the slowest chain decides; the sum is a bound that no honest
+    guest reaches, and a check that hangs is cut off by the probe itself.
+    """
+    times = [q.timeout + q.retry_for + 1 for q in questions]
+    return OVERHEAD + max(*times, sum(times) / 4)
+
+
+def request(questions: Sequence[Question]) -> bytes:
+    """Return the probe's standard input."""
+    batch = {question.id for question in questions}
+    checks = [
+        {
+            **question.arguments,
+            "id": question.id,
+            "kind": question.kind,
+            "timeout": question.timeout,
+            "retry_for": question.retry_for,
+            "needs": [name for name in question.needs if name in batch],
+        }
+        for question in questions
+    ]
+    return json.dumps({"v": 1, "checks": checks}).encode()
+
+
+def read_answer(raw: bytes, questions: Sequence[Question]) -> Answer:
+    """Read the probe's standard output. The guest is not trusted to answer well.
+
+    Raises:
+        RaveError: NOT_READY if it is not an answer to exactly these questions.
+    """
+    try:
+        document = json.loads(raw)
+        results, facts = _parts(document, questions)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unusable(f"{type(error).__name__}: {error}") from error
+    return Answer(results, facts)
+
+
+def _parts(
+    document: Mapping[str, Any], questions: Sequence[Question]
+) -> tuple[tuple[CheckResult, ...], Mapping[str, Any]]:
+    entries = {str(entry["id"]): entry for entry in document["results"]}
+    if len(entries) != len(document["results"]) or set(entries) != {q.id for q in questions}:
+        raise ValueError("it does not answer what was asked")
+    if not isinstance(document["facts"], dict):
+        raise TypeError("its facts are no table")
+    return tuple(_result(q, entries[q.id]) for q in questions), document["facts"]
+
+
+def _result(question: Question, entry: Mapping[str, Any]) -> CheckResult:
+    status, data = entry["status"], entry["data"]
+    if status not in STATUSES or not isinstance(data, dict):
+        raise ValueError(f"{question.id}: not a verdict")
+    verdict = Verdict(status, str(entry["detail"])[:2000], data)
+    return settle(
+        question, verdict, seconds=float(entry["seconds"]), attempts=int(entry["attempts"])
+    )
+
+
+def _unusable(why: str, detail: tuple[str, ...] = ()) -> RaveError:
+    return RaveError(
+        f"the guest's probe gave no usable answer: {why}",
+        hint="rave vm exec NAME -- sudo /usr/lib/rave/rave-guest probe </dev/null",
+        exit_code=ExitCode.NOT_READY,
+        detail=detail,
+    )

@@ -1,0 +1,223 @@
+"""What a smoke run is made of: phases, questions, results. Frozen values, nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Status = Literal["pass", "fail", "warn", "skip", "error"]
+Severity = Literal["critical", "warning"]
+# guest: answered inside. outside: through the forwarded ports. host: looked at on the host.
+Viewpoint = Literal["guest", "outside", "host"]
+
+STATUSES: tuple[Status, ...] = ("pass", "fail", "warn", "skip", "error")
+BAD: tuple[Status, ...] = ("fail", "error")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """An ordered group of checks."""
+
+    id: str
+    title: str
+
+
+PHASES = (
+    Phase("configuration", "Configuration"),
+    Phase("image", "Image"),
+    Phase("boot", "Boot"),
+    Phase("health", "Service health"),
+    Phase("sign-in", "OIDC sign-in"),
+    Phase("chat-control", "Chat control of agents"),
+    Phase("sandbox", "Sandbox provisioning"),
+    Phase("workflow", "End-to-end workflow"),
+    Phase("secrets", "Secrets"),
+    Phase("security", "Security"),
+    Phase("performance", "Performance"),
+)
+PHASE_IDS = tuple(phase.id for phase in PHASES)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One check before it is asked.
+
+    Args:
+        id: unique in a run, such as `postgresql.roles`.
+        phase: id of its phase.
+        title: what passes, as a statement.
+        viewpoint: from where it is looked at.
+        kind: for `guest`, what the probe does.
+        arguments: for `guest`, what the probe needs for it; JSON data, never a secret.
+        timeout: seconds for one attempt.
+        retry_for: seconds during which a failing attempt is repeated, with growing pauses.
+        needs: ids of checks that must have passed (or warned); otherwise this one is skipped.
+        severity: a failed `warning` counts as a warning.
+        skip: why there is nothing to ask on this base; None asks.
+    """
+
+    id: str
+    phase: str
+    title: str
+    viewpoint: Viewpoint = "guest"
+    kind: str = ""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    timeout: float = 20.0
+    retry_for: float = 0.0
+    needs: tuple[str, ...] = ()
+    severity: Severity = "critical"
+    skip: str | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one check found; `data` holds figures and lists, never a secret."""
+
+    status: Status
+    detail: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+def judge(problems: list[str], good: str, **data: Any) -> Verdict:  # noqa: ANN401 - JSON data
+    """Fail with the problems, or pass with `good` if there is none."""
+    return Verdict("fail", "; ".join(problems), data) if problems else Verdict("pass", good, data)
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """A check with its verdict."""
+
+    id: str
+    phase: str
+    title: str
+    status: Status
+    detail: str
+    seconds: float
+    severity: Severity
+    viewpoint: Viewpoint = "guest"
+    attempts: int = 1
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "id": self.id,
+            "phase": self.phase,
+            "title": self.title,
+            "status": self.status,
+            "severity": self.severity,
+            "viewpoint": self.viewpoint,
+            "seconds": round(self.seconds, 3),
+            "attempts": self.attempts,
+            "detail": self.detail,
+            "data": dict(self.data),
+        }
+
+
+def settle(
+    question: Question, verdict: Verdict, *, seconds: float = 0.0, attempts: int = 1
+) -> CheckResult:
+    """Return the result of a question; a failed `warning` counts as a warning."""
+    status = verdict.status
+    if status == "fail" and question.severity == "warning":
+        status = "warn"
+    return CheckResult(
+        question.id, question.phase, question.title, status, verdict.detail, seconds,
+        question.severity, question.viewpoint, attempts, verdict.data,
+    )  # fmt: skip
+
+
+def blocked(question: Question, known: Mapping[str, CheckResult]) -> str | None:
+    """Return why a question is not asked: its own reason, or a need that did not pass."""
+    if question.skip is not None:
+        return question.skip
+    for name in question.needs:
+        if name in known and known[name].status not in ("pass", "warn"):
+            return f"{name} is a precondition, and its result is {known[name].status}"
+    return None
+
+
+@dataclass(frozen=True)
+class SmokeRun:
+    """A finished run.
+
+    Args:
+        session: id of the run, which its transcript carries.
+        profile: profile of the machine.
+        base: base of its image.
+        mode: `safe` or `full`.
+        machine: name of the machine.
+        started: UTC, `2026-01-24T14:30:52Z`.
+        seconds: duration of the checks.
+        results: every check, in the order of the phases.
+        phase_seconds: wall time per phase. Phases overlap, so they add up to more than `seconds`.
+        facts: what the guest said about itself; empty if it never answered.
+        aborted: why the run did not complete; None if it did.
+        files: name -> path of what was written.
+    """
+
+    session: str
+    profile: str
+    base: str
+    mode: str
+    machine: str
+    started: str
+    seconds: float
+    results: tuple[CheckResult, ...]
+    phase_seconds: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    aborted: str | None = None
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> Literal["SUCCESS", "WARNING", "FAILED", "ABORTED"]:
+        """The verdict on the run. Skips and errors never count as passed."""
+        if self.aborted is not None:
+            return "ABORTED"
+        if any(result.status in BAD for result in self.results) or not self.count()["pass"]:
+            return "FAILED"
+        return "WARNING" if self.count()["warn"] else "SUCCESS"
+
+    def count(self, phase: str | None = None) -> dict[Status, int]:
+        """Return how many checks, of one phase or of all, ended in which status."""
+        found = Counter(r.status for r in self.results if phase in (None, r.phase))
+        return {status: found.get(status, 0) for status in STATUSES}
+
+    def of(self, phase: str) -> tuple[CheckResult, ...]:
+        """Return the results of a phase."""
+        return tuple(result for result in self.results if result.phase == phase)
+
+    def with_files(self, files: Mapping[str, str]) -> SmokeRun:
+        """Return the run with the places of what was written."""
+        return replace(self, files=dict(files))
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return {
+            "session": self.session,
+            "status": self.status,
+            "aborted": self.aborted,
+            "profile": self.profile,
+            "base": self.base,
+            "mode": self.mode,
+            "machine": self.machine,
+            "started": self.started,
+            "seconds": round(self.seconds, 3),
+            "summary": self.count(),
+            "phases": [
+                {
+                    "id": phase.id,
+                    "title": phase.title,
+                    "seconds": round(self.phase_seconds.get(phase.id, 0.0), 3),
+                    "summary": self.count(phase.id),
+                }
+                for phase in PHASES
+            ],
+            "facts": dict(self.facts),
+            "checks": [result.document() for result in self.results],
+            "files": dict(self.files),
+        }

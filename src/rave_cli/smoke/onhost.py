@@ -1,0 +1,224 @@
+"""What is looked at on the host: plan, specification, image, stages, QEMU's use of the host."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from rave_cli import process
+from rave_cli.machines import world
+from rave_cli.machines.stages import read_events
+from rave_cli.smoke.model import Verdict, judge
+from rave_cli.smoke.questions import secret_names
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rave_cli.images.manifest import Image
+    from rave_cli.machines.spec import MachineSpec
+    from rave_cli.machines.stages import StageEvent
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.smoke.scene import Operator, Scene
+
+STAGES = ("systemd", "sshd", "services")
+# docs/explanation/architecture.md: a machine is up within a minute.
+BOOT_LIMIT = 60.0
+# QEMU's own memory beside the guest's: its code, device models and TCG's translation cache, MiB.
+QEMU_OVERHEAD = 768
+
+
+def plan(scene: Scene) -> Verdict:
+    """No two services share a port, and every secret and database of a service is in the plan."""
+    return judge_plan(scene.plan)
+
+
+def judge_plan(plan: Plan) -> Verdict:
+    """Look for contradictions within a plan."""
+    users = Counter(p.port for s in plan.services.values() for p in s.ports)
+    problems = [f"port {port} is used {count} times" for port, count in users.items() if count > 1]
+    for name, service in plan.services.items():
+        problems += [f"{name} needs the secret {s}, which the plan lacks"
+                     for s in service.secrets if s not in plan.secrets]  # fmt: skip
+    for database in plan.databases:
+        if database.secret not in plan.secrets:
+            problems.append(f"the role {database.role} needs {database.secret}")
+    ids = Counter(check.id for check in plan.checks)
+    problems += [f"the check {id_} comes {count} times" for id_, count in ids.items() if count > 1]
+    if not plan.services:
+        problems.append("no service")
+    good = f"{len(plan.services)} services, {len(plan.secrets)} secrets, {len(ids)} health checks"
+    return judge(problems, good)
+
+
+def resources(scene: Scene) -> Verdict:
+    """The machine was specified with what its mode plans."""
+    return judge_resources(scene.machine.spec, scene.plan)
+
+
+def judge_resources(spec: MachineSpec, plan: Plan) -> Verdict:
+    """Compare a specification with the plan's resources for its mode."""
+    planned = plan.resources.of(spec.mode)
+    figures = {"memory_mib": spec.memory_mib, "cpus": spec.cpus, "disk_gib": spec.disk_gib}
+    text = f"{spec.memory_mib} MiB, {spec.cpus} CPUs, {spec.disk_gib} GiB in {spec.mode} mode"
+    over = [
+        f"{name} {value} instead of {getattr(planned, name)}"
+        for name, value in figures.items()
+        if value > getattr(planned, name)
+    ]
+    if over:
+        return Verdict("warn", f"more than {spec.mode} mode plans: {', '.join(over)}", figures)
+    return Verdict("pass", text, figures)
+
+
+def secrets_file(operator: Operator) -> Verdict:
+    """The operator's secrets file is fit for use."""
+    if operator.missing is not None:
+        return Verdict("skip", operator.missing)
+    return judge(list(operator.problems), f"{len(operator.values)} secrets, all findings clear")
+
+
+def digest(image: Image) -> str:
+    """Return the sha256 of the image's bytes, in hex.
+
+    Raises:
+        OSError: the image cannot be read.
+    """
+    with image.qcow2.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def integrity(image: Image, found: str) -> Verdict:
+    """Compare the sha256 that was found with the manifest's."""
+    problems = [] if found == image.sha256 else [f"sha256 {found[:12]}…, not {image.sha256[:12]}…"]
+    return judge(problems, f"sha256:{found}", sha256=found)
+
+
+def unchanged(before: str, after: str) -> Verdict:
+    """Compare the image's sha256 at the beginning and at the end of the run."""
+    problems = [] if before == after else [f"it was {before[:12]}… and is {after[:12]}… now"]
+    return judge(problems, "the same sha256 before and after")
+
+
+def read_only(scene: Scene) -> Verdict:
+    """No write bit on the image, which lies in the Nix store."""
+    mode = scene.image.qcow2.stat().st_mode & 0o777
+    problems = [f"its mode is {mode:04o}"] if mode & 0o222 else []
+    if not str(scene.image.qcow2.resolve()).startswith(scene.image.store_path.rstrip("/") + "/"):
+        problems.append(f"it is not in {scene.image.store_path}")
+    return judge(problems, f"mode {mode:04o} in {scene.image.store_path}")
+
+
+def overlay(scene: Scene) -> Verdict:
+    """Ask qemu-img what lies below the machine's disk."""
+    argv = ["qemu-img", "info", "-U", "--output=json", str(scene.machine.disk)]
+    done = process.run(argv, timeout=20)
+    if not done.ok:
+        return Verdict("error", " ".join(done.tail(1)))
+    return judge_overlay(json.loads(done.stdout), scene.image.qcow2)
+
+
+def judge_overlay(info: dict[str, Any], image: Path) -> Verdict:
+    """Read `qemu-img info --output=json`."""
+    below = info.get("full-backing-filename", info.get("backing-filename"))
+    problems = [] if below == str(image) else [f"it lies on {below}"]
+    size = int(info.get("actual-size", 0))
+    return judge(problems, f"on the image, {size >> 20} MiB of its own", bytes=size)
+
+
+def stages(scene: Scene) -> Verdict:
+    """The reports of the guest since the machine started."""
+    return judge_stages(read_events(scene.machine.stage_file), scene.machine.spec.instance_id)
+
+
+def judge_stages(events: Sequence[StageEvent], instance: str) -> Verdict:
+    """Read the reports: all stages, of this instance, in time order, no failure among them."""
+    own = [event for event in events if event.instance == instance]
+    seen = [event.stage for event in own]
+    problems = [f"no report of {stage}" for stage in STAGES if stage not in seen]
+    problems += [f"the guest failed: {e.reason}" for e in own if e.stage == "failed"]
+    if len(own) != len(events):
+        problems.append("another instance reported on this machine's port")
+    for event in own:
+        if event.stage == "services":
+            problems += [f"{name} was not healthy" for name in event.failed_services]
+    uptimes = [event.uptime for event in own]
+    if uptimes != sorted(uptimes):
+        problems.append("the clock of the guest ran backwards")
+    figures = {event.stage: event.uptime for event in own}
+    return judge(problems, ", ".join(f"{e.stage} {e.uptime:.1f} s" for e in own), uptimes=figures)
+
+
+def boot_time(scene: Scene) -> Verdict:
+    """When the last service of the profile became healthy, on the guest's clock."""
+    events = [e for e in read_events(scene.machine.stage_file) if e.stage == "services"]
+    if not events:
+        return Verdict("error", "the guest did not report its services")
+    return judge_boot(events[0])
+
+
+def judge_boot(event: StageEvent) -> Verdict:
+    """Read the report of the services."""
+    problems = []
+    if event.uptime > BOOT_LIMIT:
+        problems.append(f"{event.uptime:.1f} s, more than {BOOT_LIMIT:.0f}")
+    slowest = sorted(event.service_uptimes.items(), key=lambda item: -item[1])[:3]
+    names = ", ".join(f"{name} {seconds:.1f}" for name, seconds in slowest)
+    return judge(problems, f"{event.uptime:.1f} s; last: {names}", seconds=event.uptime,
+                 services=event.service_uptimes)  # fmt: skip
+
+
+def qemu_memory(scene: Scene) -> Verdict:
+    """What QEMU holds of the host's memory."""
+    found = world.find(scene.machine.spec.uuid)
+    if found is None:
+        return Verdict("error", "QEMU is gone")
+    return judge_resident(found.resident_mib, scene.machine.spec.memory_mib)
+
+
+def judge_resident(resident_mib: int, memory_mib: int) -> Verdict:
+    """Compare QEMU's resident memory with the guest's and the overhead it may have."""
+    most = memory_mib + QEMU_OVERHEAD
+    problems = [f"{resident_mib} MiB, more than {most}"] if resident_mib > most else []
+    return judge(problems, f"{resident_mib} MiB for a guest of {memory_mib}",
+                 resident_mib=resident_mib)  # fmt: skip
+
+
+def image_size(scene: Scene) -> Verdict:
+    """The size of the image against the disk of its machine."""
+    return judge_size(scene.image.size, scene.machine.spec.disk_gib)
+
+
+def judge_size(size: int, disk_gib: int) -> Verdict:
+    """Compare the image's bytes with a quarter of the machine's disk."""
+    most = disk_gib << 28
+    problems = [f"{size >> 20} MiB, more than {most >> 20}"] if size > most else []
+    return judge(problems, f"{size >> 20} MiB", bytes=size)
+
+
+def decoys(scene: Scene) -> Verdict:
+    """The listeners that were held open heard nothing; then prove that they could have."""
+    import socket
+
+    visits = {f"{d.seen[0]}:{d.seen[1]}": d.visits() for d in scene.decoys}
+    deaf = []
+    for decoy in scene.decoys:
+        with socket.create_connection(decoy.address, 2):
+            if decoy.visits() != 1:
+                deaf.append(f"the listener on {decoy.address[0]} does not hear anybody")
+    return judge_decoys(visits, deaf)
+
+
+def judge_decoys(visits: dict[str, int], deaf: list[str]) -> Verdict:
+    """Read the connections per listener, and the listeners that proved unable to hear."""
+    if not visits or deaf:
+        return Verdict("error", "; ".join(deaf) or "no listener could be held open")
+    problems = [f"{count} connections arrived at {name}" for name, count in visits.items() if count]
+    return judge(problems, f"{len(visits)} listeners that work heard nothing", visits=visits)
+
+
+def hidden(plan: Plan, operator: Operator) -> dict[str, str]:
+    """Return the values that must turn up nowhere, by name."""
+    return {name: operator.values[name] for name in secret_names(plan) if name in operator.values}

@@ -1,0 +1,323 @@
+"""Keeps what a run finds: each result goes, redacted, to the hash-chained event log at once; at the
+end the transcript is signed and the reports are written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import threading
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from rave_cli import __version__
+from rave_cli.machines import accelerator
+from rave_cli.smoke import reports
+from rave_cli.smoke.model import PHASE_IDS, CheckResult, SmokeRun, Verdict, judge
+from rave_cli.transcript import (
+    CheckRecord,
+    EventLog,
+    ImageRecord,
+    Redactor,
+    RunRecord,
+    skipped,
+)
+from rave_cli.transcript import write as write_transcript
+from rave_cli.transcript.events import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from rave_cli.smoke.model import Question, Status
+    from rave_cli.smoke.runner import Request
+    from rave_cli.smoke.scene import Scene
+
+# Phase whose one result stands for a part that no base carries yet -> field of the transcript.
+PARTS = {
+    "sign-in": "authentication_tests",
+    "chat-control": "agent_control_tests",
+    "sandbox": "sandbox_tests",
+}
+# Check -> figure of its data -> name in the transcript's performance_metrics.
+FIGURES = {
+    "performance.boot": {"seconds": "services_healthy_seconds", "services": "service_seconds"},
+    "boot.stages": {"uptimes": "stage_seconds"},
+    "boot.finished": {"kernel_seconds": "kernel_seconds", "finish_seconds": "startup_seconds"},
+    "performance.memory": {
+        "used_mib": "guest_memory_used_mib",
+        "available_mib": "guest_memory_available_mib",
+        "cap_mib": "guest_memory_cap_mib",
+    },
+    "performance.services": {"used_mib": "service_memory_mib"},
+    "performance.qemu": {"resident_mib": "qemu_resident_mib"},
+    "performance.image": {"bytes": "image_bytes"},
+    "performance.disk": {"used_mib": "disk_used_mib"},
+    "performance.page": {"p50_seconds": "page_p50_seconds", "p95_seconds": "page_p95_seconds"},
+    "image.overlay": {"bytes": "overlay_bytes"},
+}
+
+
+class Notebook:
+    """The record of a run under way. Threads may add results at the same time."""
+
+    def __init__(self, request: Request, log: EventLog, questions: Sequence[Question]) -> None:
+        self.request = request
+        self.known: dict[str, CheckResult] = {}
+        self.facts: Mapping[str, Any] = {}
+        self.digests: Mapping[str, str] = {}
+        self._log = log
+        self._questions = questions
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._spans: dict[str, tuple[float, float]] = {}
+
+    @classmethod
+    def begin(
+        cls, request: Request, hidden: Mapping[str, str], questions: Sequence[Question]
+    ) -> Self:
+        """Create the event log.
+
+        Raises:
+            RaveError: HOST if it cannot be written.
+        """
+        redactor = Redactor(value.encode() for value in hidden.values())
+        log = EventLog.begin(request.output, nonce=request.nonce, redactor=redactor)
+        spec = request.machine.spec
+        log.append(
+            "configuration",
+            "subject",
+            {
+                "machine": spec.name,
+                "instance": spec.instance_id,
+                "profile": spec.profile,
+                "base": spec.base,
+                "mode": spec.mode,
+                "network": spec.network,
+                "image": f"sha256:{spec.image.sha256}",
+                "checks": len(questions),
+            },
+        )
+        return cls(request, log, questions)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._log.close()
+
+    def add(self, result: CheckResult) -> None:
+        """Keep a result, redacted, and write it to the event log.
+
+        Raises:
+            RaveError: HOST if the disk is full.
+        """
+        clean = replace(
+            result,
+            detail=self._log.redactor.text(result.detail),
+            data=self._log.redactor.value(dict(result.data)),  # type: ignore[arg-type]
+        )
+        now = time.monotonic() - self._began
+        with self._lock:
+            self.known[result.id] = clean
+            first, last = self._spans.get(result.phase, (now, now))
+            self._spans[result.phase] = (min(first, now - result.seconds), max(last, now))
+        entry = clean.document()
+        self._log.append(entry.pop("phase"), "check", entry)
+
+    def redactions(self, scene: Scene) -> Verdict:
+        """Say whether anything had to be redacted from what this run recorded."""
+        if not scene.hidden:
+            return Verdict("skip", f"there are no secrets to look for: {scene.operator.missing}")
+        count = self._log.redactor.count
+        problems = [f"{count} places had to be redacted"] if count else []
+        return judge(problems, f"{self._log.count} events, none held a secret")
+
+    def complete(self) -> SmokeRun:
+        """Sign and write everything.
+
+        Raises:
+            RaveError: HOST if something cannot be written; SECRETS if a secret would be published.
+        """
+        return self._write(self.smoke_run(None))
+
+    def abort(self, reason: str) -> SmokeRun:
+        """Write what there is as an aborted run: unsigned, so that it can never be verified.
+
+        Raises:
+            RaveError: as `complete`.
+        """
+        self._log.append("transcript", "abort", {"reason": reason})
+        return self._write(self.smoke_run(reason))
+
+    def smoke_run(self, aborted: str | None) -> SmokeRun:
+        """Return the run as a value, results in the order of the suite."""
+        with self._lock:
+            results = tuple(self.known[q.id] for q in self._questions if q.id in self.known)
+            spans = dict(self._spans)
+        spec = self.request.machine.spec
+        return SmokeRun(
+            session=self._log.session.id,
+            profile=spec.profile,
+            base=spec.base,
+            mode=spec.mode,
+            machine=spec.name,
+            started=timestamp(self._log.session.started),
+            seconds=time.monotonic() - self._began,
+            results=results,
+            phase_seconds={phase: end - start for phase, (start, end) in spans.items()},
+            facts=self.facts,
+            aborted=aborted,
+        )
+
+    def _write(self, run: SmokeRun) -> SmokeRun:
+        record = run_record(run, self.request, self.digests, self._questions)
+        files = write_transcript(record, self._log, self.request.key)
+        places = {"transcript": files.document, "events": files.events}
+        if files.dsse is not None and files.sshsig is not None:
+            places |= {"attestation": files.dsse, "signature": files.sshsig}
+        stem = self.request.output / self._log.session.stem
+        places |= reports.places(stem)
+        complete = run.with_files({name: str(path) for name, path in places.items()})
+        reports.write(complete, stem)
+        return complete
+
+
+def run_record(
+    run: SmokeRun,
+    request: Request,
+    digests: Mapping[str, str],
+    questions: Sequence[Question],
+) -> RunRecord:
+    """Return what the transcript says of a run."""
+    image = request.image
+    complete = "before" in digests and "after" in digests
+    return RunRecord(
+        profile=run.profile,
+        base=run.base,
+        mode=run.mode,
+        checks=tuple(_check(result) for result in run.results),
+        image=ImageRecord(
+            name=image.qcow2.name,
+            sha256=digests["before"],
+            sha256_after=digests["after"],
+            store_path=image.store_path,
+            nar_hash=image.nar_hash,
+        )
+        if complete
+        else None,
+        guest_boot_id=run.facts.get("boot_id"),
+        system_info=system_info(run.facts),
+        tools={"rave": __version__, "python": platform.python_version()},
+        configuration=configuration(request, questions),
+        service_health=service_health(run, request),
+        **{field: _part(run, phase) for phase, field in PARTS.items()},
+        performance_metrics=performance_metrics(run),
+        security_validation=security(run),
+        aborted=run.aborted if run.aborted or complete else "the image could not be read",
+    )
+
+
+def _check(result: CheckResult) -> CheckRecord:
+    return CheckRecord(
+        id=result.id,
+        phase=result.phase,
+        title=result.title,
+        status=result.status,
+        severity=result.severity,
+        seconds=round(result.seconds, 3),
+        detail=result.detail,
+    )
+
+
+def system_info(facts: Mapping[str, Any]) -> dict[str, object]:
+    """Return the machine's facts in the fields that operators know, and the host's."""
+    found = accelerator.detect()
+    memory = facts.get("memory_mib")
+    names = ("hostname", "kernel", "arch", "cpu_cores", "os", "uptime")
+    return {
+        **{name: facts[name] for name in names if name in facts},
+        **({"memory_gb": round(memory / 1024, 1)} if isinstance(memory, int | float) else {}),
+        "accelerator": found.kind,
+        "accelerator_reason": found.reason,
+        "host_kernel": platform.release(),
+    }
+
+
+def configuration(request: Request, questions: Sequence[Question]) -> dict[str, str]:
+    """Return the sha256 of what configured the run: the plan, the suite, the flake's lock."""
+    asked = [[q.id, q.title, q.kind, q.viewpoint, q.severity, list(q.needs)] for q in questions]
+    found = {
+        "plan": _digest(request.plan.model_dump_json(by_alias=True).encode()),
+        "suite": _digest(json.dumps(asked).encode()),
+    }
+    if request.lock_file is not None and request.lock_file.is_file():
+        found["flake.lock"] = _digest(request.lock_file.read_bytes())
+    return found
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def service_health(run: SmokeRun, request: Request) -> dict[str, object]:
+    """Return per service of the profile what was found; absent ones with the reason."""
+    found: dict[str, object] = {}
+    for name in request.plan.services:
+        statuses = {r.id: r.status for r in run.results if r.id.partition(".")[0] == name}
+        found[name] = {"status": health_of(list(statuses.values())), "checks": statuses}
+    for name in request.plan.absent:
+        found[name] = skipped(f"the base {run.base} does not carry it")
+    return found
+
+
+def health_of(statuses: list[Status]) -> str:
+    """Return the state of a service from the verdicts on it."""
+    if not statuses:
+        return "not asked"
+    if "fail" in statuses or "error" in statuses:
+        return "unhealthy"
+    return "healthy" if "pass" in statuses else "not asked"
+
+
+def _part(run: SmokeRun, phase: str) -> dict[str, object]:
+    results = run.of(phase)
+    if all(result.status == "skip" for result in results):
+        return dict(skipped("; ".join(r.detail for r in results) or "the run did not get there"))
+    return {"status": health_of([r.status for r in results]),
+            "checks": {r.id: r.status for r in results}}  # fmt: skip
+
+
+def performance_metrics(run: SmokeRun) -> dict[str, object]:
+    """Return the figures of the run, by name with the unit in it."""
+    by_id = {result.id: result for result in run.results}
+    found: dict[str, object] = {"checks_seconds": round(run.seconds, 3)}
+    for id_, names in FIGURES.items():
+        data = by_id[id_].data if id_ in by_id else {}
+        found |= {target: data[name] for name, target in names.items() if name in data}
+    found["phase_seconds"] = {
+        phase: round(run.phase_seconds[phase], 3)
+        for phase in PHASE_IDS
+        if phase in run.phase_seconds
+    }
+    return found
+
+
+def security(run: SmokeRun) -> dict[str, object]:
+    """Return what the phases secrets and security found."""
+    results = [*run.of("secrets"), *run.of("security")]
+    critical = [r.id for r in results if r.status in ("fail", "error") and r.severity == "critical"]
+    return {
+        "status": "fail" if critical else "pass" if any(r.status == "pass" for r in results) else
+        "skip",
+        "critical_findings": len(critical),
+        "findings": critical,
+        "checks": {result.id: result.status for result in results},
+    }  # fmt: skip

@@ -1,0 +1,115 @@
+"""The port scan: what of the guest can be reached from outside, really tried.
+
+QEMU forwards only the exposed ports, so a scan of the forwards alone would prove QEMU's argv, not
+the guest's firewall. Therefore temporary forwards to other ports are added through QMP, a
+connection is made through each, and QEMU's own table says what became of it: `ESTABLISHED` means
+that the guest answered, `SYN_SENT` that it kept silent, no entry that it refused.
+Ports on which nothing listens inside cannot be reached, so listeners are what the scan is about.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import socket
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from rave_cli.machines.qmp import Qmp, QmpError
+from rave_cli.smoke.model import Verdict, judge
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rave_cli.smoke.scene import Scene
+
+# Asked besides the catalog's: what attackers try first, and ports where nothing should ever be.
+EXTRA = (21, 23, 25, 53, 80, 111, 139, 443, 445, 631, 2375, 2379, 3000, 3306, 5000, 5433, 6443,
+         8000, 8080, 8443, 9000, 9200, 10250, 11211, 27017, 65535)  # fmt: skip
+SETTLE = 1.5
+ANSWERS = 10.0
+
+# A row of `info usernet`: TCP[STATE] fd source-address port destination-address port …
+_ROW = re.compile(
+    r"^\s*TCP\[(?P<state>[A-Z0-9_]+)\]\s+\S+\s+\S+\s+(?P<source>\d+)\s+\S+\s+(?P<port>\d+)\s",
+    re.MULTILINE,
+)
+
+
+def targets(scene: Scene) -> tuple[int, ...]:
+    """Return the ports to try: all of the catalog that are not exposed, and the usual suspects."""
+    exposed = {port.port for port in scene.plan.exposed}
+    known = {p.port for s in scene.plan.services.values() for p in s.ports if p.protocol == "tcp"}
+    return tuple(sorted((known | set(EXTRA)) - exposed))
+
+
+def ports(scene: Scene, timeout: float) -> Verdict:
+    """Scan from outside; the exposed ports must answer, and no other."""
+    exposed = sorted(port.port for port in scene.plan.exposed)
+    tried = targets(scene)
+    with Qmp.connect(scene.machine.qmp_socket, timeout=ANSWERS) as monitor:
+        answered = _answered(monitor, tried)
+    silent = [port for port in exposed if not _speaks(scene.ports.get(port), timeout)]
+    return judge_scan(answered, silent, tried, exposed)
+
+
+def judge_scan(
+    answered: Sequence[int], silent: Sequence[int], tried: Sequence[int], exposed: Sequence[int]
+) -> Verdict:
+    """Read which of the closed ports answered, and which of the exposed ones did not."""
+    problems = [f"port {port} can be reached" for port in answered]
+    problems += [f"the exposed port {port} does not answer" for port in silent]
+    good = f"{', '.join(map(str, exposed))} answer; {len(tried)} others tried, none does"
+    return judge(problems, good, tried=list(tried))
+
+
+def _answered(monitor: Qmp, tried: Sequence[int]) -> list[int]:
+    """Return the guest ports of `tried` that accepted a connection."""
+    with ExitStack() as stack:
+        doors = {port: stack.enter_context(_forward(monitor, port)) for port in tried}
+        for host in doors.values():
+            with suppress(OSError):
+                stack.enter_context(socket.create_connection(("127.0.0.1", host), 5))
+        time.sleep(SETTLE)
+        return sorted(established(monitor.human("info usernet", timeout=ANSWERS)) & set(tried))
+
+
+def established(table: str) -> set[int]:
+    """Return the guest ports of forwarded connections that the guest answered (`info usernet`)."""
+    return {int(row["port"]) for row in _ROW.finditer(table) if row["state"] == "ESTABLISHED"}
+
+
+@contextmanager
+def _forward(monitor: Qmp, port: int) -> Iterator[int]:
+    """Add a forward to a guest port for as long as the context lasts; yields the host's port.
+
+    QEMU's `hostfwd_add` cannot choose a port and tell it in one step without listing all, so a
+    free one is drawn here until it accepts.
+    """
+    host = 0
+    for _ in range(20):
+        host = 20000 + secrets.randbelow(40000)
+        answer = monitor.human(f"hostfwd_add net0 tcp:127.0.0.1:{host}-:{port}", timeout=ANSWERS)
+        if not answer.strip():
+            break
+    else:
+        raise QmpError(f"no forward to port {port}: {answer.strip()}")
+    try:
+        yield host
+    finally:
+        monitor.human(f"hostfwd_remove net0 tcp:127.0.0.1:{host}", timeout=ANSWERS)
+
+
+def _speaks(host: int | None, timeout: float) -> bool:
+    """Return whether something answers behind a forward: a banner, or an error to non-TLS bytes."""
+    if host is None:
+        return False
+    try:
+        with socket.create_connection(("127.0.0.1", host), timeout) as plain:
+            plain.settimeout(timeout)
+            # SSH greets by itself; a TLS server answers garbage with an alert or an error page.
+            plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            return bool(plain.recv(1))
+    except OSError:
+        return False
