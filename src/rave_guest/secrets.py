@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -54,6 +55,9 @@ def main(argv: list[str]) -> int:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # So that an installation that is told to end takes itself back first.
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(1))
     world = World()
     if argv[:1] == ["secrets-boot"]:
         return boot(world)
@@ -87,7 +91,8 @@ def install(world: World, request: bytes) -> dict[str, Any]:
             report = _install(world, identity, file, clock)
     except (Refused, OSError) as error:
         stage = error.stage if isinstance(error, Refused) else "system"
-        return {"ok": False, "stage": stage, "error": str(error), "seconds": clock.laps}
+        text = f"{error}; what was in force before is still in force"
+        return {"ok": False, "stage": stage, "error": text, "seconds": clock.laps}
     _tell(len(report["secrets"]))
     return report
 
@@ -131,33 +136,81 @@ def decrypt(world: World, identity: bytes, file: bytes) -> dict[str, bytes]:
     return values
 
 
+class _Installation(NamedTuple):
+    """What is to be in force, what was, and the names that differ."""
+
+    world: World
+    plan: Mapping[str, Any]
+    entries: Mapping[str, generations.Entry]
+    before: Mapping[str, bytes]
+    changed: list[str]
+
+    def take_over(self, clock: _Clock) -> tuple[list[str], list[dict[str, Any]]]:
+        """Restart what uses the changed secrets and prove it; return the units and the proofs.
+
+        Where nothing changed but a service does not take what is in force (an installation was
+        killed half way, or somebody changed a password by hand), everything is restarted once.
+        """
+        units = self.refresh(self.changed)
+        clock.lap("refresh")
+        try:
+            proofs = self._prove(takeover.PATIENCE if units else takeover.AT_REST)
+        except takeover.Unproven:
+            if units:
+                raise
+            units = self.refresh(list(self.entries))
+            proofs = self._prove(takeover.PATIENCE)
+        clock.lap("prove")
+        return units, proofs
+
+    def take_back(self, placement: Placement) -> None:
+        """Put in force what was before, as far as that can be done."""
+        with suppress(Refused, OSError):
+            placement.take_back()
+            self.refresh(self.changed)
+
+    def refresh(self, names: list[str]) -> list[str]:
+        """Restart what uses these secrets; systemd orders the units among themselves."""
+        secrets = self.plan["secrets"]
+        units = list(dict.fromkeys(unit for name in names for unit in secrets[name]["refresh"]))
+        if units:
+            _restart(self.world, units)
+        # Units that may take minutes to start, and that no proof asks.
+        later = dict.fromkeys(unit for name in names for unit in secrets[name].get("later", ()))
+        if later:
+            _restart(self.world, ["--no-block", *later])
+        return [*units, *later]
+
+    def _prove(self, patience: float) -> list[dict[str, Any]]:
+        values = {name: entry.value for name, entry in self.entries.items()}
+        return takeover.prove(self.plan, takeover.Change(values, self.before), patience)
+
+
 def _install(world: World, identity: bytes, file: bytes, clock: _Clock) -> dict[str, Any]:
     plan = _plan(world)
     entries = _entries(plan, decrypt(world, identity, file))
     clock.lap("decrypt")
-    old = generations.current(world.place)
-    before = generations.read(old)
+    before = generations.read(generations.current(world.place))
     changed = sorted(name for name in entries if before.get(name) != entries[name].value)
-    stale = bool(changed or set(before) - set(entries))
     if plan["base"] == "nixos":
         placement = _by_sops_nix(world, identity, file)
     else:
+        stale = bool(changed or set(before) - set(entries))
         placement = Direct(world.place, entries, stale=stale)
+    installation = _Installation(world, plan, entries, before, changed)
+    settled = False
     try:
         placement.put()
         clock.lap("write")
-        units = _refresh(world, plan, changed)
-        clock.lap("refresh")
-        values = {name: entry.value for name, entry in entries.items()}
-        proofs = takeover.prove(plan, values, before)
-        clock.lap("prove")
+        units, proofs = installation.take_over(clock)
         _keep(world.store, identity, file, unchanged=not changed)
-    except (takeover.Unproven, Refused, OSError) as error:
-        with suppress(Refused):
-            placement.take_back()
-            _refresh(world, plan, changed)
-        stage = error.stage if isinstance(error, Refused) else "prove"
-        raise Refused(stage, f"{error}; what was in force before is in force again") from error
+        settled = True
+    except takeover.Unproven as error:
+        raise Refused("prove", str(error)) from error
+    finally:
+        # However this ends: half of an installation must not stay.
+        if not settled:
+            installation.take_back(placement)
     placement.settle()
     clock.lap("keep")
     return {
@@ -187,19 +240,6 @@ def _by_sops_nix(world: World, identity: bytes, file: bytes) -> Placement:
         restore=restore,
         restart=lambda unit: _restart(world, [unit]),
     )
-
-
-def _refresh(world: World, plan: Mapping[str, Any], changed: list[str]) -> list[str]:
-    """Restart what uses the changed secrets; systemd orders the units among themselves."""
-    secrets = plan["secrets"]
-    units = list(dict.fromkeys(unit for name in changed for unit in secrets[name]["refresh"]))
-    if units:
-        _restart(world, units)
-    # Units that may take minutes to start, and that no proof asks.
-    later = dict.fromkeys(unit for name in changed for unit in secrets[name].get("later", ()))
-    if later:
-        _restart(world, ["--no-block", *later])
-    return [*units, *later]
 
 
 def _restart(world: World, units: list[str]) -> None:

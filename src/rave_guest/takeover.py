@@ -7,17 +7,18 @@ secret and the service, never a value.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rave_guest.wire import postgres
 from rave_guest.wire.nats import Nats, NatsError
 from rave_guest.wire.redis import Redis, RedisError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 TIMEOUT = 5.0  # seconds for one exchange
-PATIENCE = 15.0  # seconds a restarted service gets until it takes the new value
+PATIENCE = 15.0  # seconds that a service gets after its restart
+AT_REST = 2.0  # seconds that a service gets that was not restarted
 NATS_USER = "rave"
 # Refused by every service: no generated or valid value is this short.
 _WRONG = "wrong"
@@ -29,66 +30,80 @@ class Unproven(Exception):  # noqa: N818 - it reads as what happened
     """A service does not behave as its secret demands."""
 
 
-def prove(
-    plan: Mapping[str, Any], values: Mapping[str, bytes], before: Mapping[str, bytes]
-) -> list[dict[str, Any]]:
+class Change(NamedTuple):
+    """The secrets now in force, and those that were before; a changed one must be refused now."""
+
+    values: Mapping[str, bytes]
+    before: Mapping[str, bytes]
+
+    def of(self, name: str) -> tuple[str, str | None]:
+        """Return a secret's value and its previous one if that was another."""
+        value, old = self.values[name].decode(), self.before.get(name, b"").decode()
+        return value, old if old and old != value else None
+
+
+def prove(plan: Mapping[str, Any], change: Change, patience: float) -> list[dict[str, Any]]:
     """Ask every service of the plan that can be asked; return one record for each.
 
     Args:
         plan: the resolved plan of this guest.
-        values: the secrets now in force.
-        before: the secrets that were in force before; a value that changed must be refused now.
+        change: the secrets now in force, and those before.
+        patience: seconds that each service gets until it answers as it must.
 
     Raises:
         Unproven: if a service does not accept the new value, or still accepts something else.
     """
-    asked: list[tuple[str, str, Callable[[str, str | None], list[str]]]] = [
-        (f"postgresql:{entry['role']}", entry["secret"], _postgresql(plan, entry))
-        for entry in plan["databases"]
-        if "postgresql" in plan["services"]
+    return [
+        _record(question, change, patience)
+        for question in _questions(plan)
+        if question.secret in change.values
     ]
-    for service, secret, question in (
+
+
+class _Question(NamedTuple):
+    """How to ask a service about a secret; `ask` gets the value and the previous one, if any."""
+
+    service: str
+    secret: str
+    ask: Callable[[str, str | None], list[str]]
+
+
+def _questions(plan: Mapping[str, Any]) -> Iterator[_Question]:
+    services = plan["services"]
+    if "postgresql" in services:
+        for entry in plan["databases"]:
+            ask = _postgresql(services["postgresql"], entry)
+            yield _Question(f"postgresql:{entry['role']}", entry["secret"], ask)
+    for service, secret, maker in (
         ("redis", "redis/password", _redis),
         ("nats", "nats/password", _nats),
         ("nginx", "tls/certificate", _nginx),
     ):
-        if service in plan["services"]:
-            asked.append((service, secret, question(plan["services"][service])))
-    return [
-        _record(name, secret, question, values, before)
-        for name, secret, question in asked
-        if secret in values
-    ]
+        if service in services:
+            yield _Question(service, secret, maker(services[service]))
 
 
-def _record(
-    name: str,
-    secret: str,
-    question: Callable[[str, str | None], list[str]],
-    values: Mapping[str, bytes],
-    before: Mapping[str, bytes],
-) -> dict[str, Any]:
+def _record(question: _Question, change: Change, patience: float) -> dict[str, Any]:
     began = time.monotonic()
-    value, old = values[secret].decode(), before.get(secret, b"").decode() or None
-    refused = _patiently(name, lambda: question(value, old if old != value else None))
+    refused = _patiently(question, *change.of(question.secret), patience)
     return {
-        "service": name,
-        "secret": secret,
+        "service": question.service,
+        "secret": question.secret,
         "accepted": True,
         "refused": refused,
         "seconds": round(time.monotonic() - began, 3),
     }
 
 
-def _patiently(name: str, ask: Callable[[], list[str]]) -> list[str]:
+def _patiently(question: _Question, value: str, old: str | None, patience: float) -> list[str]:
     """Ask until the service answers as it must, or patience ends."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while True:
         try:
-            return ask()
+            return question.ask(value, old)
         except (OSError, ValueError, Unproven) as error:
             if time.monotonic() > deadline:
-                raise Unproven(f"{name}: {error}") from error
+                raise Unproven(f"{question.service}: {error}") from error
         time.sleep(0.02)
 
 
@@ -97,10 +112,10 @@ def _port(service: Mapping[str, Any], name: str) -> int:
 
 
 def _postgresql(
-    plan: Mapping[str, Any], entry: Mapping[str, Any]
+    service: Mapping[str, Any], entry: Mapping[str, Any]
 ) -> Callable[[str, str | None], list[str]]:
     role, database = entry["role"], entry["name"] or "postgres"
-    port = _port(plan["services"]["postgresql"], "postgresql")
+    port = _port(service, "postgresql")
 
     def ask(value: str, old: str | None) -> list[str]:
         try:
