@@ -12,6 +12,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeAlias
 
+# What a guest says is cut to this, so that it cannot make a record too large or too deep to read.
+LONGEST_TEXT = 16 * 1024
+DEEPEST = 32
+
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 
@@ -19,11 +23,11 @@ class DamagedError(ValueError):
     """Data that is not what it must be; the message goes on after "it is damaged: "."""
 
 
-def to_json(value: object) -> Json:
+def to_json(value: object, depth: int = DEEPEST) -> Json:
     """Return `value` as plain JSON data that can always be written.
 
-    Tuples become lists, numbers that are none (NaN, infinity) become null, and lone surrogates,
-    which no decoder need accept, become U+FFFD.
+    Tuples become lists, numbers that are none (NaN, infinity) become null, lone surrogates, which
+    no decoder need accept, become U+FFFD, and what is nested more than `depth` deep is left out.
 
     Raises:
         TypeError: for anything that has no JSON form (bytes, paths, sets).
@@ -33,12 +37,32 @@ def to_json(value: object) -> Json:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return _whole(value)
+    if depth == 0:
+        return "[nested too deeply]"
     if isinstance(value, Mapping):
-        return {str(to_json(str(name))): to_json(item) for name, item in value.items()}
+        return {_whole(str(name)): to_json(item, depth - 1) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [to_json(item) for item in value]
+        return [to_json(item, depth - 1) for item in value]
     raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def clip(value: Json) -> Json:
+    """Return `value` with every text cut to `LONGEST_TEXT` characters, saying so."""
+    if isinstance(value, dict):
+        return {_clipped(name): clip(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [clip(item) for item in value]
+    return _clipped(value) if isinstance(value, str) else value
+
+
+def _clipped(text: str) -> str:
+    more = len(text) - LONGEST_TEXT
+    return text if more <= 0 else f"{text[:LONGEST_TEXT]} [{more} more characters]"
+
+
+def _whole(text: str) -> str:
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def document_bytes(value: Json) -> bytes:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 SCHEMA = "rave-events@v1"
+LARGEST = 64 << 20
 GENESIS = "0" * 64
 PHASE = "transcript"
 BEGIN = "begin"

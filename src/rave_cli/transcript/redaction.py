@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from rave_cli.transcript.canonical import Json, to_json
+from rave_cli.transcript.canonical import Json, clip, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -56,9 +56,13 @@ class Redactor:
         return text
 
     def value(self, value: object) -> Json:
-        """Return `value` as JSON data (see `canonical.to_json`) without secrets, keys included."""
+        """Return `value` as JSON data without secrets, keys included.
+
+        See `canonical.to_json` and `canonical.clip` for what becomes of odd and endless data; it is
+        cut after redaction, so that no part of a secret is left at the cut.
+        """
         plain = to_json(value)
-        return self._walk(plain) if self.finds(json.dumps(plain)) else plain
+        return clip(self._walk(plain) if self.finds(json.dumps(plain)) else plain)
 
     def finds(self, written: str) -> bool:
         """Return whether JSON text, as rave writes it, holds any form of any secret."""

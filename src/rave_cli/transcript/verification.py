@@ -12,6 +12,7 @@ from rave_cli.paths import refusing
 from rave_cli.transcript import document as documents
 from rave_cli.transcript import sshsig, statement
 from rave_cli.transcript.canonical import DamagedError, parse
+from rave_cli.transcript.events import LARGEST as LARGEST_LOG
 from rave_cli.transcript.events import read_chain, utc_now
 from rave_cli.transcript.policy import Policy, load_policy
 from rave_cli.transcript.refusal import Reason, RefusedError
@@ -24,11 +25,8 @@ if TYPE_CHECKING:
     from rave_cli.transcript.document import Document
     from rave_cli.transcript.events import Chain
 
-MIB = 1 << 20
-LARGEST_DOCUMENT = 16 * MIB
-LARGEST_LOG = 64 * MIB
-LARGEST_ENVELOPE = 32 * MIB
-LARGEST_SIGNATURE = MIB // 256
+LARGEST_ENVELOPE = 2 * documents.LARGEST
+LARGEST_SIGNATURE = 4096
 
 # How far the clock of the machine that ran may have been ahead of ours.
 CLOCK_SKEW = timedelta(minutes=5)
@@ -177,9 +175,11 @@ def _verified_document(file: Path, trusted: tuple[TrustedKey, ...]) -> tuple[Doc
             f"{file.name} was never written; {files.events.name} is all that is left of the run",
             hint="rave smoke run",
         )
-    raw = _read(file, LARGEST_DOCUMENT)
+    raw = _read(file, documents.LARGEST)
     signers = _signers(raw, trusted)
     document = _document(raw)
+    if document.status == "ABORTED":
+        raise _aborted()
     signer = _valid_signer(signers, document)
     _check_events(document, read_chain(_read(files.events, LARGEST_LOG)))
     _check_attestation(document, raw, signer, _read(files.dsse, LARGEST_ENVELOPE))
@@ -216,7 +216,7 @@ def _signers(raw: bytes, trusted: tuple[TrustedKey, ...]) -> list[TrustedKey]:
     if signers:
         return signers
     claimed = _claims(raw, "signer")
-    if claimed is not None and claimed not in {key.fingerprint for key in trusted}:
+    if isinstance(claimed, str) and claimed not in {key.fingerprint for key in trusted}:
         raise RefusedError(
             Reason.WRONG_KEY,
             "the document was not signed by a key that you trust",
@@ -303,8 +303,6 @@ def _check_attestation(document: Document, raw: bytes, signer: TrustedKey, data:
     if envelope.keyid != signer.fingerprint:
         raise _attestation("names another key than the one that signed it")
     _check_types(envelope)
-    if document.status not in statement.RESULT:
-        raise _aborted()
     expected = statement.statement_bytes(document, hashlib.sha256(raw).hexdigest())
     if envelope.payload != expected:
         raise RefusedError(Reason.MISMATCH, "the attestation is of another run", hint=FETCH)
@@ -340,7 +338,7 @@ def _check_ssh_signature(raw: bytes, signer: TrustedKey, data: bytes) -> None:
 def _check_times(
     document: Document, completed: datetime, now: datetime, limits: list[timedelta | None]
 ) -> None:
-    if _moment(document.started) > completed or completed > now + CLOCK_SKEW:
+    if completed > now + CLOCK_SKEW:
         raise RefusedError(
             Reason.FUTURE,
             f"the run completed on {document.completed}, which has not come yet",
@@ -356,19 +354,15 @@ def _check_times(
 
 
 def _check_status(document: Document) -> None:
-    if document.status == "ABORTED":
-        raise _aborted()
     if document.status == "FAILED":
         raise RefusedError(
             Reason.FAILED,
             "the record is genuine, and it says that the run failed",
             hint="rave smoke run",
-            detail=tuple(f"{id_}: {document.checks[id_]}" for id_ in _failures(document)),
+            detail=tuple(
+                f"{id_}: {document.checks[id_]}" for id_ in document.having("fail", "error")
+            ),
         )
-
-
-def _failures(document: Document) -> list[str]:
-    return document.having("fail", "error")
 
 
 def _check_identity(

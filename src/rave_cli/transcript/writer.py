@@ -11,6 +11,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.paths import atomic_write, refusing
 from rave_cli.transcript import document as documents
 from rave_cli.transcript import sshsig
+from rave_cli.transcript.events import LARGEST as LARGEST_LOG
 from rave_cli.transcript.events import Chain, timestamp
 from rave_cli.transcript.statement import (
     PAYLOAD_TYPE,
@@ -71,7 +72,7 @@ def write(record: RunRecord, events: EventLog, key: SigningKey) -> TranscriptFil
     chain = events.finish(record.status)
     unsigned = documents.unsigned_bytes(record, chain, seconds, key.fingerprint, events.redactor)
     document = documents.with_signature(unsigned, key.private.sign(unsigned))
-    _refuse_leaks(events.redactor, events.path, document)
+    _check(events.redactor, events.path, document)
     payload = statement_bytes(documents.parse(document), hashlib.sha256(document).hexdigest())
     envelope = Envelope(
         payload_type=PAYLOAD_TYPE,
@@ -103,7 +104,7 @@ def _write_aborted(record: RunRecord, events: EventLog) -> TranscriptFiles:
         status=record.status,
     )
     document = documents.unsigned_bytes(record, chain, seconds, "", events.redactor)
-    _refuse_leaks(events.redactor, events.path, document)
+    _check(events.redactor, events.path, document)
     path = events.path.with_name(f"{events.session.stem}.json")
     atomic_write(path, document)
     return TranscriptFiles(document=path, events=events.path, dsse=None, sshsig=None)
@@ -122,14 +123,21 @@ def _write_all(files: dict[Path | None, bytes]) -> None:
         raise
 
 
-def _refuse_leaks(redactor: Redactor, log: Path, document: bytes) -> None:
-    """Refuse to publish a secret that redaction could not take out.
+def _check(redactor: Redactor, log: Path, document: bytes) -> None:
+    """Refuse a record that no verifier would read, and one in which a secret is left.
 
-    That happens if an event was written before its secret was known, or if a secret is one of
+    Redaction misses a secret if an event was written before it was known, or if it is one of
     rave's own words.
     """
     with refusing(log):
-        lines = log.read_text().splitlines()
+        raw = log.read_bytes()
+    if len(raw) > LARGEST_LOG or len(document) > documents.LARGEST:
+        raise RaveError(
+            "the record of the run is too large to be verified, so no transcript was written",
+            hint=f"ls -l {log}; a guest that says so much is not in order",
+            exit_code=ExitCode.CHECK_FAILED,
+        )
+    lines = raw.decode().splitlines()
     where = [
         f"line {number} of {log}"
         for number, line in enumerate(lines, start=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -68,11 +67,11 @@ def run(tmp_path: Path) -> Run:
 def test_the_recipe_uses_no_other_tools() -> None:
     script = re.sub(r"'[^']*'|\"[^\"]*\"|#.*", "_", "\n".join(recipe()))
     starts = r"(?:^|[|;{(]|do\b|\$\()\s*([a-z][a-z0-9-]*)(?= )"
-    found = set(re.findall(starts, script, re.MULTILINE)) - {"while", "done", "case", "do"}
+    found = set(re.findall(starts, script, re.MULTILINE)) - {"for", "done", "do"}
     assert {"ssh-keygen", "openssl", "sha256sum"} < found
     assert found <= {
         "ssh-keygen", "openssl", "sha256sum", "sed", "grep", "printf", "cut", "tail", "tr", "wc",
-        "cat", "rm", "echo", "exit",
+        "cat", "rm", "seq", "break",
     }  # fmt: skip
 
 
@@ -115,6 +114,30 @@ def test_the_recipe_refuses_a_changed_log(
     lines = run.files.events.read_text().splitlines(keepends=True)
     run.files.events.write_text("".join(change(lines)))
     assert follow(run, tmp_path / "work").returncode != 0
+
+
+@pytest.mark.parametrize("junk", [b"x", b"\n", b"\0", b'{"kind":"end","data":{"count":8,'])
+@pytest.mark.parametrize("where", ["before", "within", "behind"])
+def test_the_recipe_refuses_junk_in_the_log(
+    run: Run, tmp_path: Path, junk: bytes, where: str
+) -> None:
+    raw = run.files.events.read_bytes()
+    at = {"before": 0, "within": raw.index(b"\n") - 5, "behind": len(raw)}[where]
+    run.files.events.write_bytes(raw[:at] + junk + raw[at:])
+    assert follow(run, tmp_path / "work").returncode != 0
+
+
+def test_openssl_alone_sees_members_smuggled_in_behind_the_signature(
+    run: Run, tmp_path: Path
+) -> None:
+    """A `sed` that empties any value on that line would sign off whatever else stands there."""
+    raw = run.files.document.read_text()
+    assert raw.endswith('"\n}\n')
+    run.files.document.write_text(raw[:-4] + '", "overall_status": "SUCCESS", "z": ""\n}\n')
+    (block,) = [block for block in recipe() if 'work/signed"\nsed -n' in block]
+    assert follow(run, tmp_path / "work", block).returncode != 0
+    run.files.document.write_text(raw)
+    assert follow(run, tmp_path / "work", block).returncode == 0
 
 
 def test_the_recipe_refuses_another_image_key_or_status(tmp_path: Path) -> None:
@@ -250,7 +273,7 @@ def test_a_full_disk_leaves_no_transcript(tmp_path: Path) -> None:
         assert log.read_bytes().endswith(b"\n")
         shutil.rmtree(small / "artifacts")
 
-        record = make_record(system_info={"much": os.urandom(30_000).hex()})
+        record = make_record(system_info={"much": ["x" * 10_000] * 6})
         with pytest.raises(RaveError, match="no space left"):
             make_run(small, key=key, record=record)
         assert [path.name.split(".", 1)[1] for path in (small / "artifacts").iterdir()] == [

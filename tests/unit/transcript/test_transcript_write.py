@@ -233,6 +233,34 @@ def test_a_full_disk_leaves_nothing_that_looks_valid(
     assert [path.suffix for path in (tmp_path / "artifacts").iterdir()] == [".ndjson"]
 
 
+# --- a guest that says too much
+
+
+def test_endless_and_bottomless_answers_are_cut(tmp_path: Path) -> None:
+    nested: Any = "bottom"
+    for _ in range(5000):
+        nested = [nested]
+    secret = b"correct-horse-battery"
+    answer = "x" * (16 * 1024 - 10) + secret.decode() + "y" * 10_000
+    run = make_run(
+        tmp_path,
+        record=make_record(system_info={"nested": nested, "long": answer}),
+        redactor=Redactor([secret]),
+    )
+    assert run.verify().status == "SUCCESS"
+    document = json.loads(run.files.document.read_bytes())
+    assert document["system_info"]["long"].endswith(" more characters]")
+    assert "correct" not in document["system_info"]["long"]
+    assert "[nested too deeply]" in json.dumps(document["system_info"]["nested"])
+
+
+def test_a_record_that_no_verifier_would_read_is_not_written(tmp_path: Path) -> None:
+    flood = {"lines": ["x" * 16_000] * 1100}
+    with pytest.raises(RaveError, match="too large to be verified"):
+        make_run(tmp_path, record=make_record(system_info=flood))
+    assert [path.suffix for path in (tmp_path / "artifacts").iterdir()] == [".ndjson"]
+
+
 # --- what a record cannot be
 
 
