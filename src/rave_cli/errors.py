@@ -22,12 +22,16 @@ class ExitCode(IntEnum):
 class RaveError(Exception):
     """A foreseeable fault: what happened and why, and the command that helps.
 
+    `reason` is a code word for programs, where a kind of fault has several.
+
     Args:
         message: what happened and why, as one sentence without a final full stop.
         hint: what to do next; a command the user can run wherever there is one.
         exit_code: the exit code the process ends with.
         detail: lines that help to understand the fault, such as the end of a log.
     """
+
+    reason: str | None = None
 
     def __init__(
         self,

@@ -75,6 +75,7 @@ class Show:
         if self.as_json:
             document = {
                 "error": error.message,
+                "reason": error.reason,
                 "hint": error.hint,
                 "detail": list(error.detail),
                 "exitCode": int(error.exit_code),

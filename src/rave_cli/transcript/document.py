@@ -41,6 +41,8 @@ LARGEST = 16 << 20
 UNSIGNED_END = b'  "signature": ""\n}\n'
 SIGNED_END = re.compile(rb'  "signature": "([A-Za-z0-9+/]{86}==)"\n\}\n\Z')
 
+BOOT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
 # Every member and its JSON type, in the order in which they are written.
 MEMBERS: dict[str, type | tuple[type, ...]] = {
     "schema": str,
@@ -127,7 +129,7 @@ def unsigned_bytes(
         "profile": record.profile,
         "base": record.base,
         "mode": record.mode,
-        "guest_boot_id": record.guest_boot_id,
+        "guest_boot_id": _boot_id(record.guest_boot_id),
         "validation_results": [_check_json(check, redactor) for check in record.checks],
         "configuration": record.configuration,
         "image": image and {name: getattr(image, name) for name in IMAGE_MEMBERS},
@@ -222,6 +224,11 @@ def _found(record: RunRecord) -> dict[str, object]:
         "tools": record.tools,
         "abort_reason": record.aborted,
     }
+
+
+def _boot_id(value: object) -> str | None:
+    """Return what the guest says its boot id is, if it is one; a guest may say anything."""
+    return value if isinstance(value, str) and BOOT_ID.fullmatch(value) else None
 
 
 def _check_json(check: CheckRecord, redactor: Redactor) -> dict[str, object]:

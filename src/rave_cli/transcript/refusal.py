@@ -43,6 +43,8 @@ class RefusedError(RaveError):
         detail: further lines, such as the checks a policy misses.
     """
 
+    reason: Reason
+
     def __init__(
         self,
         reason: Reason,

@@ -254,6 +254,13 @@ def test_endless_and_bottomless_answers_are_cut(tmp_path: Path) -> None:
     assert "[nested too deeply]" in json.dumps(document["system_info"]["nested"])
 
 
+@pytest.mark.parametrize("boot_id", [["x"], 7, "x" * 36, "", "correct-horse-battery"])
+def test_a_boot_id_that_is_none_is_not_recorded(tmp_path: Path, boot_id: Any) -> None:
+    run = make_run(tmp_path, record=make_record(guest_boot_id=boot_id))
+    assert json.loads(run.files.document.read_bytes())["guest_boot_id"] is None
+    assert run.verify().status == "SUCCESS"
+
+
 def test_a_record_that_no_verifier_would_read_is_not_written(tmp_path: Path) -> None:
     flood = {"lines": ["x" * 16_000] * 1100}
     with pytest.raises(RaveError, match="too large to be verified"):
