@@ -213,6 +213,7 @@ in
       "gitlab/active-record-salt"
     ];
     database = { role = "gitlab"; name = "gitlab"; secret = "gitlab/db-password"; };
+    scrape = { port = 8080; path = "/-/metrics"; };
     memory = { safe = 3072; full = 4096; };
   };
 
@@ -230,10 +231,11 @@ in
     title = "Matrix Synapse";
     description = "team chat with single sign-on; federation is off";
     bases = nixosOnly [ "matrix-synapse.service" ];
-    ports = [ (loopback "client" 8008) ];
+    ports = [ (loopback "client" 8008) (loopback "metrics" 9010) ];
     checks = [ (http "versions" "serves the client API" "http://127.0.0.1:8008/_matrix/client/versions" { contains = "versions"; }) ];
     secrets = [ "matrix/registration-shared-secret" "matrix/macaroon-secret-key" "matrix/form-secret" "oidc/matrix-client-secret" ];
     database = { role = "synapse"; name = "synapse"; secret = "database/synapse-password"; };
+    scrape = { port = 9010; path = "/_synapse/metrics"; };
     memory = { safe = 384; full = 768; };
   };
 
@@ -312,6 +314,7 @@ in
     checks = [ (http "health" "is healthy" "http://127.0.0.1:5678/healthz" { contains = "ok"; }) ];
     secrets = [ "n8n/encryption-key" ];
     database = { role = "n8n"; name = "n8n"; secret = "database/n8n-password"; };
+    scrape = metrics 5678;
     memory = { safe = 512; full = 768; };
   };
 }

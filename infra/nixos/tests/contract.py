@@ -1,11 +1,10 @@
-"""The contract that a guest of every base keeps (docs/explanation/guest-contract). Stdlib only.
+"""The contract that a guest of every base keeps. Standard library only.
 
-Runs as root inside a guest: from the NixOS test, and over SSH from the end-to-end test of the Debian
-base. Prints one JSON document {"broken": [sentence, ...], "base", "profile"} and exits 1 if any is.
+Runs as root inside a guest: in the NixOS test, and over SSH in the end-to-end test of Debian.
+Prints one JSON document {"broken": [sentence, ...], "base", "profile"} and exits 1 if any is.
 """
 
 import json
-import os
 import re
 import stat
 import subprocess
@@ -21,7 +20,7 @@ def listeners() -> set[tuple[bool, int]]:
     """Return (whether on loopback alone, port) of every listening TCP socket."""
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        if not os.path.exists(table):
+        if not Path(table).exists():
             continue
         for line in Path(table).read_text().splitlines()[1:]:
             fields = line.split()
@@ -68,9 +67,8 @@ def logins() -> list[str]:
         "passwordauthentication": "no", "kbdinteractiveauthentication": "no",
         "permitrootlogin": "no", "authenticationmethods": "publickey", "allowusers": "rave",
     }  # fmt: skip
-    sshd = next(
-        p for p in ("/run/current-system/sw/bin/sshd", "/usr/sbin/sshd") if os.path.exists(p)
-    )
+    places = ("/run/current-system/sw/bin/sshd", "/usr/sbin/sshd")
+    sshd = next(place for place in places if Path(place).exists())
     settings = dict(line.split(" ", 1) for line in says(sshd, "-T").splitlines() if " " in line)
     return [f"sshd: {key} is {settings.get(key)}, not {value}"
             for key, value in wanted.items() if settings.get(key) != value]  # fmt: skip
@@ -85,13 +83,13 @@ def passwords() -> list[str]:
 def stored_secrets() -> list[str]:
     """Secrets, if installed, are in memory and belong to their owner alone."""
     broken = []
-    if os.path.lexists("/run/secrets"):
-        for directory, _, files in os.walk(os.path.realpath("/run/secrets")):
-            for file in files:
-                mode = stat.S_IMODE(os.stat(os.path.join(directory, file)).st_mode)
-                if mode & 0o077:
-                    broken.append(f"{directory}/{file} has mode {mode:04o}")
-        kinds = says("findmnt", "-n", "-o", "FSTYPE", "--target", os.path.realpath("/run/secrets"))
+    link = Path("/run/secrets")
+    if link.is_symlink():
+        for file in (path for path in link.resolve().rglob("*") if path.is_file()):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            if mode & 0o077:
+                broken.append(f"{file} has mode {mode:04o}")
+        kinds = says("findmnt", "-n", "-o", "FSTYPE", "--target", str(link.resolve()))
         if kinds.strip() not in {"ramfs", "tmpfs"}:
             broken.append(f"/run/secrets is on {kinds.strip()}")
     return broken
@@ -112,7 +110,8 @@ def main() -> int:
     plan = json.loads((HOME / "plan.json").read_text())
     broken = [*identity(), *programs(plan), *exposure(plan), *logins(), *passwords()]
     broken += [*stored_secrets(), *status(plan)]
-    print(json.dumps({"broken": broken, "base": plan["base"], "profile": plan["profile"]}))
+    report = {"broken": broken, "base": plan["base"], "profile": plan["profile"]}
+    sys.stdout.write(json.dumps(report) + "\n")
     return 1 if broken else 0
 
 

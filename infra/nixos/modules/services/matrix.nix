@@ -82,12 +82,20 @@ in
             # `client` alone: without the federation resource no other server can reach this one.
             resources = [ { names = [ "client" ]; compress = false; } ];
           }
+          {
+            port = cfg.ports.metrics;
+            bind_addresses = [ address ];
+            type = "metrics";
+            tls = false;
+            resources = [ ];
+          }
         ];
         federation_domain_whitelist = [ ];
         trusted_key_servers = [ ];
         allow_public_rooms_over_federation = false;
         enable_registration = false;
         report_stats = false;
+        enable_metrics = true;
         database = {
           name = "psycopg2";
           args = {

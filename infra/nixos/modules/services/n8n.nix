@@ -27,7 +27,7 @@ in
         N8N_EDITOR_BASE_URL = "${url "n8n"}/";
         WEBHOOK_URL = "${url "n8n"}/";
         N8N_PROXY_HOPS = 1;
-        N8N_METRICS = false;
+        N8N_METRICS = true;
         N8N_HIRING_BANNER_ENABLED = false;
         N8N_DIAGNOSTICS_ENABLED = false;
         N8N_VERSION_NOTIFICATIONS_ENABLED = false;

@@ -1,0 +1,2 @@
+# Stands in for the module of this name in nixpkgs.
+{ }
