@@ -42,7 +42,7 @@ def patterns(values: Mapping[str, str]) -> dict[bytes, str]:
 def image(scene: Scene) -> Verdict:
     """Search the raw bytes of the whole store output, the qcow2 included."""
     if not scene.hidden:
-        return Verdict("skip", NOTHING.format(scene.operator.missing))
+        return Verdict("skip", NOTHING.format(scene.operator.why_none))
     packed = _compressed(scene.image.qcow2)
     if packed != 0:
         return Verdict("error", f"{packed or 'an unknown number of'} compressed clusters cannot be"
@@ -73,7 +73,7 @@ def _compressed(image: Path) -> int | None:
 def qemu(scene: Scene) -> Verdict:
     """Read QEMU's command line and environment as any process of this user can."""
     if not scene.hidden:
-        return Verdict("skip", NOTHING.format(scene.operator.missing))
+        return Verdict("skip", NOTHING.format(scene.operator.why_none))
     found = world.find(scene.machine.spec.uuid)
     if found is None:
         return Verdict("error", "QEMU is gone")
@@ -85,7 +85,7 @@ def qemu(scene: Scene) -> Verdict:
 def logs(scene: Scene) -> Verdict:
     """Read what the machine printed and reported."""
     if not scene.hidden:
-        return Verdict("skip", NOTHING.format(scene.operator.missing))
+        return Verdict("skip", NOTHING.format(scene.operator.why_none))
     machine = scene.machine
     places = (machine.console_log, machine.qemu_log, machine.stage_file)
     texts = {path.name: path.read_bytes() for path in places if path.exists()}

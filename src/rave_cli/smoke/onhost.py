@@ -75,7 +75,7 @@ def judge_resources(spec: MachineSpec, plan: Plan) -> Verdict:
 
 def secrets_file(operator: Operator) -> Verdict:
     """The operator's secrets file is fit for use."""
-    if operator.missing is not None:
+    if operator.missing is not None and not operator.problems:
         return Verdict("skip", operator.missing)
     return judge(list(operator.problems), f"{len(operator.values)} secrets, all findings clear")
 

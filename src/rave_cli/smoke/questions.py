@@ -248,7 +248,7 @@ def _networking(plan: Plan, subject: Subject) -> Iterator[Question]:
     yield _ask("networking.isolation", phase, "the guest tries to reach out, and cannot",
                "isolation", network=subject.network, patience=2, timeout=10,
                tcp=[*OUTSIDE_TCP, *subject.decoys], udp=list(OUTSIDE_UDP))  # fmt: skip
-    yield _host("networking.decoys", phase, "listeners on the host hear nothing from the guest",
+    yield _host("networking.outward", phase, "listeners on the host hear nothing from the guest",
                 needs=("networking.isolation",))  # fmt: skip
 
 

@@ -135,7 +135,7 @@ class Notebook:
     def redactions(self, scene: Scene) -> Verdict:
         """Say whether anything had to be redacted from what this run recorded."""
         if not scene.hidden:
-            return Verdict("skip", f"there are no secrets to look for: {scene.operator.missing}")
+            return Verdict("skip", f"there are no secrets to look for: {scene.operator.why_none}")
         count = self._log.redactor.count
         problems = [f"{count} places had to be redacted"] if count else []
         return judge(problems, f"{self._log.count} events, none held a secret")

@@ -166,7 +166,7 @@ class Visit:
             session = self._log_in(stack)
             view = self._thread(lambda: self._outer_view(session))
             self._batch(session, lambda q: q.phase in FIRST_BATCH or q.id == BAN.settings)
-            self._answer(["networking.decoys"], lambda: onhost.decoys(self.scene))
+            self._answer(["networking.outward"], lambda: onhost.decoys(self.scene))
             self._join(view)
             gate = self._thread(lambda: self._refusals(session))
             self._batch(session, lambda _: True)

@@ -29,6 +29,11 @@ class Operator:
     problems: tuple[str, ...] = ()
     missing: str | None = None
 
+    @property
+    def why_none(self) -> str:
+        """Why there is nothing to search for, for a check that is skipped."""
+        return self.missing or "the plan needs none"
+
 
 @dataclass(frozen=True)
 class Scene:
