@@ -371,7 +371,7 @@ def _specify(app: App, asked: dict[str, Any], *, build: bool) -> MachineSpec:
         raise store.taken(name)
     return store.new_spec(
         plan,
-        _image(app, plan, mode, build=build),
+        image_of(app, plan, mode) if build else _built_image(plan),
         name=name,
         mode=mode,
         memory_mib=asked["memory"],
@@ -382,27 +382,36 @@ def _specify(app: App, asked: dict[str, Any], *, build: bool) -> MachineSpec:
     )
 
 
-def _image(app: App, plan: Plan, mode: Mode, *, build: bool) -> Image:
-    """Return the image that exists, or build it."""
-    from rave_cli.errors import ExitCode, RaveError
+def image_of(app: App, plan: Plan, mode: Mode) -> Image:
+    """Return the image of a plan; built if there is none yet."""
+    from rave_cli.commands.images import teller
     from rave_cli.images.build import build_image, existing_image
 
     image = existing_image(plan)
     if image is not None:
         return image
-    if not build:
-        raise RaveError(
-            f"there is no image of {plan.profile} on {plan.base} yet, so no command to show",
-            hint=f"rave vm build-image --profile {plan.profile} --base {plan.base}",
-            exit_code=ExitCode.HOST,
-        )
     with app.show.progress(f"Building {plan.attr}") as progress:
         return build_image(
             plan,
             flake=app.settings.require_flake(),
             mode=mode,
-            on_event=lambda event: progress.update(str(event)),
+            on_event=teller(app, progress),
         )
+
+
+def _built_image(plan: Plan) -> Image:
+    """Return the image of a plan, without building one."""
+    from rave_cli.errors import ExitCode, RaveError
+    from rave_cli.images.build import existing_image
+
+    image = existing_image(plan)
+    if image is None:
+        raise RaveError(
+            f"there is no image of {plan.profile} on {plan.base} yet, so no command to show",
+            hint=f"rave vm build-image --profile {plan.profile} --base {plan.base}",
+            exit_code=ExitCode.HOST,
+        )
+    return image
 
 
 def _show_command(app: App, spec: MachineSpec) -> None:

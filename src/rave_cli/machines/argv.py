@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rave_cli.images.manifest import Image
     from rave_cli.machines.accelerator import Accelerator
-    from rave_cli.machines.spec import Machine
+    from rave_cli.machines.spec import Machine, MachineSpec
 
 QEMU = "qemu-system-x86_64"
 
@@ -51,7 +50,7 @@ def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
         *_processor(accelerator, spec.image.base),
         "-smp", str(spec.cpus),
         "-m", str(spec.memory_mib),
-        *_boot(spec.image, spec.mode),
+        *_boot(spec),
         *_disk(machine.disk),
         *_network(machine),
         *_channels(machine),
@@ -101,14 +100,15 @@ def _processor(accelerator: Accelerator, base: str) -> tuple[str, ...]:
     return ("-accel", accel, "-cpu", cpu_model(accelerator.kind, base))
 
 
-def _boot(image: Image, mode: str) -> tuple[str, ...]:
-    boot = image.boot
+def _boot(spec: MachineSpec) -> tuple[str, ...]:
+    boot = spec.image.boot
     if boot.kind == "disk":
         return ()
+    machine_id = spec.uuid.replace("-", "")
     return (
         "-kernel", str(boot.kernel),
         "-initrd", str(boot.initrd),
-        "-append", f"{boot.cmdline} rave.mode={mode}".strip(),
+        "-append", f"{boot.cmdline} rave.mode={spec.mode} systemd.machine_id={machine_id}".strip(),
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def scope_argv(spec: MachineSpec, kind: Kind, *, user: bool) -> tuple[str, ...]:
 def choose(spec: MachineSpec, kind: Kind) -> Cap:
     """Return the cap this host can give, found out by giving it to `true`."""
     user = os.getuid() != 0
-    why = _no_manager(user=user)
+    why = no_manager()
     if why is None:
         prefix = scope_argv(spec, kind, user=user)
         done = process.run((*prefix, "true"), timeout=10)
@@ -70,11 +70,11 @@ def choose(spec: MachineSpec, kind: Kind) -> Cap:
     return Cap((), f"no cap around QEMU ({why}); the guest's {spec.memory_mib} MiB still hold")
 
 
-def _no_manager(*, user: bool) -> str | None:
-    """Return why there is no systemd manager to ask, or None."""
+def no_manager() -> str | None:
+    """Return why there is no systemd manager to ask for a cap, or None if there is one."""
     if process.find("systemd-run") is None:
         return "systemd-run is not on PATH"
-    if not user:
+    if os.getuid() == 0:
         return None if Path("/run/systemd/system").is_dir() else "systemd does not run here"
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
     if not (Path(runtime) / "systemd/private").exists():

@@ -1,0 +1,142 @@
+"""A stand-in for QEMU that lives for milliseconds: opens monitors, plays a script, obeys orders.
+
+Its behaviour is read from behaviour.json beside it (conftest.Behaviour).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from base64 import b64decode
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ARGV = sys.argv[1:]
+BEHAVIOUR = json.loads(Path(sys.argv[0]).with_name("behaviour.json").read_text())
+
+
+def option(prefix: str, key: str) -> str:
+    """Return `key` of the option value that starts with `prefix`."""
+    value = next(word for word in ARGV if word.startswith(prefix))
+    return {name: text for name, _, text in (pair.partition("=") for pair in value.split(","))}[key]
+
+
+def credential(name: str) -> str:
+    """Return a credential as the guest's systemd would take it from SMBIOS."""
+    for word in ARGV:
+        if word.startswith("type=11,path="):
+            text = Path(word.removeprefix("type=11,path=")).read_text()
+            key, _, value = text.removeprefix("io.systemd.credential.binary:").partition("=")
+            if key == name:
+                return b64decode(value).decode()
+    raise SystemExit(f"no credential {name}")
+
+
+def listen(path: str) -> socket.socket:
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(path)
+    server.listen(4)
+    return server
+
+
+def usernet() -> str:
+    head = "Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ"
+    rows = [
+        f"  TCP[HOST_FORWARD]  12       127.0.0.1 {host:5}  10.0.2.15 {int(guest):5}     0     0"
+        for guest, host in BEHAVIOUR["ports"].items()
+    ]
+    return "\r\n".join(["Hub -1 (net0):", f"  {head}", *rows, ""])
+
+
+class Fake:
+    """One run of the stand-in."""
+
+    def __init__(self) -> None:
+        self.instance = credential("rave.instance-id")
+        self.console = Path(option("file,id=console", "path")).open("wb", buffering=0)  # noqa: SIM115
+        self.reports = Path(option("file,id=ready", "path")).open("wb", buffering=0)  # noqa: SIM115
+        self.steps = list(BEHAVIOUR["steps"])
+        self.wake = 0.0
+        self.clients: list[socket.socket] = []
+        self.heard = False
+        self.poll = selectors.DefaultSelector()
+        for chardev in ("qmp", "events"):
+            server = listen(option(f"socket,id={chardev}", "path"))
+            self.poll.register(server, selectors.EVENT_READ, self.accept)
+
+    def accept(self, server: socket.socket) -> None:
+        client, _ = server.accept()
+        self.clients.append(client)
+        self.poll.register(client, selectors.EVENT_READ, self.hear)
+        if BEHAVIOUR["greet"]:
+            self.say(client, {"QMP": {"version": {}, "capabilities": []}})
+
+    def say(self, client: socket.socket, message: dict[str, Any]) -> None:
+        with suppress(OSError):
+            client.sendall(json.dumps(message).encode() + b"\r\n")
+
+    def hear(self, client: socket.socket) -> None:
+        data = client.recv(65536)
+        if not data:
+            self.poll.unregister(client)
+            self.clients.remove(client)
+            client.close()
+        for line in data.splitlines():
+            request = json.loads(line)
+            self.obey(client, request["execute"])
+
+    def obey(self, client: socket.socket, command: str) -> None:
+        answers = {
+            "human-monitor-command": usernet(),
+            "query-status": {
+                "status": BEHAVIOUR["status"],
+                "running": BEHAVIOUR["status"] == "running",
+            },
+        }
+        self.say(client, {"return": answers.get(command, {})})
+        self.heard |= command == "qmp_capabilities"
+        if command == "quit" and BEHAVIOUR["quit"]:
+            raise SystemExit(0)
+        if command == "system_powerdown" and BEHAVIOUR["powerdown"]:
+            raise SystemExit(0)
+
+    def step(self) -> None:
+        ((kind, value),) = self.steps.pop(0).items()
+        if kind == "console":
+            self.console.write(value.encode())
+        elif kind == "report":
+            line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
+            self.reports.write(json.dumps(line).encode() + b"\n")
+        elif kind == "event":
+            for client in self.clients:
+                self.say(client, {"event": value["name"], "data": value.get("data", {})})
+        elif kind == "sleep":
+            self.wake = time.monotonic() + value
+        elif kind == "exit":
+            raise SystemExit(value)
+        elif kind == "kill":
+            os.kill(os.getpid(), value)
+
+    def run(self) -> None:
+        while True:
+            busy = self.steps and time.monotonic() >= self.wake
+            for key, _ in self.poll.select(0 if busy else 0.005):
+                key.data(key.fileobj)
+            # Steps wait for the first client, so that a test sees the monitor before the boot.
+            if busy and self.heard:
+                self.step()
+
+
+if not BEHAVIOUR["sigterm"]:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+sys.stderr.write(BEHAVIOUR["stderr"])
+sys.stderr.flush()
+if BEHAVIOUR["dies"] is not None:
+    sys.exit(BEHAVIOUR["dies"])
+Fake().run()

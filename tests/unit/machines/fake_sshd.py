@@ -1,0 +1,109 @@
+"""An SSH server in a thread that plays the guest's sshd, well-behaved or not."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+import paramiko
+from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class _Server(paramiko.ServerInterface):
+    def __init__(self, sshd: FakeSshd) -> None:
+        self.sshd = sshd
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.sshd.logins.append(username)
+        good = username == "rave" and key.get_base64() in self.sshd.authorized
+        return AUTH_SUCCESSFUL if good else AUTH_FAILED
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "publickey"
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        return OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        threading.Thread(
+            target=self.sshd.execute, args=(channel, command.decode()), daemon=True
+        ).start()
+        return True
+
+
+class FakeSshd:
+    """Serves on a free port of the loopback. `banner=False` accepts TCP and says nothing.
+
+    The handler gets command and standard input, and returns exit status and both outputs.
+    """
+
+    def __init__(
+        self,
+        host_key: bytes,
+        authorized: str,
+        *,
+        handler: Callable[[str, bytes], tuple[int, bytes, bytes]] | None = None,
+        banner: bool = True,
+    ) -> None:
+        import io
+
+        self.host_key = paramiko.Ed25519Key.from_private_key(io.StringIO(host_key.decode()))
+        self.authorized = authorized
+        self.handler = handler or (lambda command, data: (0, command.encode() + data, b""))
+        self.banner = banner
+        self.logins: list[str] = []
+        self.connections = 0
+        self._open: list[socket.socket | paramiko.Transport] = []
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        # Closing alone would not wake the accept() of the other thread.
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join(5)
+        self.drop()
+
+    def drop(self) -> None:
+        """Break every connection."""
+        for connection in self._open:
+            connection.close()
+        self._open.clear()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                self.connections += 1
+                if not self.banner:
+                    self._open.append(connection)
+                    continue
+                transport = paramiko.Transport(connection)
+                transport.add_server_key(self.host_key)
+                self._open.append(transport)
+                with suppress(paramiko.SSHException, EOFError):
+                    transport.start_server(event=threading.Event(), server=_Server(self))
+
+    def execute(self, channel: paramiko.Channel, command: str) -> None:
+        """Read standard input to its end, then let the handler answer."""
+        data = bytearray()
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            if not command.startswith("no-input"):
+                while chunk := channel.recv(1 << 15):
+                    data += chunk
+            status, stdout, stderr = self.handler(command, bytes(data))
+            channel.sendall_stderr(stderr)
+            channel.sendall(stdout)
+            channel.send_exit_status(status)
+            channel.shutdown_write()
+            channel.close()

@@ -1,0 +1,110 @@
+"""The QEMU command line, against golden files and the rules that no golden file may break.
+
+After a wanted change: UPDATE_GOLDEN=1 pytest tests/unit/machines/test_argv.py; read the diff.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rave_cli.images.manifest import Boot, Image
+from rave_cli.machines.accelerator import Accelerator
+from rave_cli.machines.argv import cpu_model, esc, pretty, qemu_argv
+from rave_cli.machines.spec import Forward, Machine, MachineSpec
+
+GOLDEN = Path(__file__).parent / "golden"
+TCG = Accelerator("tcg", "", 0.064)
+KVM = Accelerator("kvm", "", 0.01)
+STORE = Path("/nix/store/abc-image")
+
+KERNEL_IMAGE = Image(
+    profile="demo",
+    base="debian",
+    qcow2=STORE / "rave-demo-debian.qcow2",
+    sha256="0" * 64,
+    size=1,
+    store_path=str(STORE),
+    nar_hash="sha256-x",
+    boot=Boot("kernel", STORE / "vmlinuz", STORE / "initrd", "root=/dev/vda rw quiet"),
+)
+DISK_IMAGE = replace(KERNEL_IMAGE, base="nixos", boot=Boot("disk", None, None, ""))
+
+SPEC = MachineSpec(
+    name="demo",
+    uuid="5efdf6ad-af20-48ad-810a-fdf250e8f266",
+    instance_id="6b1228606bf9e88a7e7ed606c7975002",
+    profile="demo",
+    base="debian",
+    mode="safe",
+    memory_mib=2048,
+    cpus=2,
+    disk_gib=12,
+    forwards=(Forward(0, 22), Forward(8443, 3002)),
+    network="isolated",
+    image=KERNEL_IMAGE,
+)
+
+
+def machine(spec: MachineSpec = SPEC, home: str = "/home/u/.local/share/rave/vms") -> Machine:
+    return Machine(spec, Path(home) / spec.name, Path("/run/user/1000/rave") / spec.name)
+
+
+CASES = {
+    "tcg-debian": (machine(), TCG),
+    "kvm-debian": (machine(), KVM),
+    "tcg-nixos-nat-full": (
+        machine(replace(SPEC, base="nixos", mode="full", network="nat", image=DISK_IMAGE)),
+        TCG,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_command_is_the_golden_one(name: str) -> None:
+    text = pretty(qemu_argv(*CASES[name])) + "\n"
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_argument_carries_a_secret_or_listens_beyond_loopback(name: str) -> None:
+    argv = qemu_argv(*CASES[name])
+    text = " ".join(argv)
+    assert SPEC.instance_id not in text
+    assert "value=" not in text
+    assert "tcp::" not in text
+    assert text.count("hostfwd=tcp:") == text.count("hostfwd=tcp:127.0.0.1:")
+    assert not any(word.startswith(("tcp:", "telnet:")) for word in argv)
+    assert "-sandbox" in argv
+
+
+def test_isolation_is_the_network_option() -> None:
+    assert "restrict=on" in " ".join(qemu_argv(machine(), TCG))
+    assert "restrict=off" in " ".join(qemu_argv(machine(replace(SPEC, network="nat")), TCG))
+
+
+def test_a_comma_in_a_path_does_not_end_the_option() -> None:
+    odd = machine(home="/home/u,v/vms")
+    text = " ".join(qemu_argv(odd, TCG))
+    assert "path=/home/u,,v/vms/demo/console.log" in text
+    assert "filename=/home/u,,v/vms/demo/disk.qcow2" in text
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40))
+def test_escaping_can_be_undone(path: str) -> None:
+    assert esc(path).replace(",,", ",") == path
+    assert "," not in esc(path).replace(",,", "")
+
+
+def test_a_guest_gets_the_processor_its_software_needs() -> None:
+    assert cpu_model("kvm", "nixos") == "host"
+    assert "sse4.2" in cpu_model("tcg", "nixos")
+    assert "sse4.2" not in cpu_model("tcg", "debian")

@@ -1,0 +1,143 @@
+"""What the host must give before a start, the cap around QEMU, and the scan for our processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_cli import process
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import caps, preflight, world
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rave_cli.machines.spec import Machine
+
+
+class TestMemory:
+    """The memory preflight."""
+
+    @pytest.fixture(autouse=True)
+    def _files(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.meminfo, self.cgroup = tmp_path / "meminfo", tmp_path / "cgroup"
+        self.cgroup.mkdir()
+        monkeypatch.setattr(preflight, "MEMINFO", self.meminfo)
+        monkeypatch.setattr(preflight, "CGROUP", self.cgroup)
+
+    def test_the_smaller_of_host_and_container_counts(self) -> None:
+        assert preflight.available_mib() is None
+        self.meminfo.write_text("MemTotal: 9 kB\nMemAvailable:    4194304 kB\n")
+        assert preflight.available_mib() == 4096
+        (self.cgroup / "memory.max").write_text("max\n")
+        (self.cgroup / "memory.current").write_text("1\n")
+        assert preflight.available_mib() == 4096
+        (self.cgroup / "memory.max").write_text(f"{3 << 30}\n")
+        (self.cgroup / "memory.current").write_text(f"{1 << 30}\n")
+        assert preflight.available_mib() == 2048
+
+    def test_too_little_is_refused_with_both_figures(self, machine: Machine) -> None:
+        preflight.check_memory(machine, "tcg", None)
+        preflight.check_memory(machine, "tcg", 1 << 20)
+        with pytest.raises(RaveError, match="has 1000 MiB available") as caught:
+            preflight.check_memory(machine, "tcg", 1000)
+        assert caught.value.exit_code == ExitCode.HOST
+        assert "--memory" in str(caught.value.hint)
+
+
+def test_the_cap_is_above_what_the_guest_may_use(machine: Machine) -> None:
+    argv = caps.scope_argv(machine.spec, "tcg", user=True)
+    assert argv[:3] == ("systemd-run", "--user", "--scope")
+    assert argv[-1] == "--"
+    limits = dict(argv[i + 1].split("=") for i, word in enumerate(argv) if word == "-p")
+    assert int(limits["MemoryMax"].rstrip("M")) == machine.spec.memory_mib + caps.OVERHEAD["tcg"]
+    assert limits["MemorySwapMax"] == "0"
+    assert limits["CPUQuota"] == "300%"
+    assert limits["TasksMax"] == "256"
+    assert "--user" not in caps.scope_argv(machine.spec, "tcg", user=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "note"), [(0, ""), (1, "no cap around QEMU (systemd-run refused: no rights)")]
+)
+def test_a_cap_is_given_if_the_manager_really_gives_it(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, status: int, note: str
+) -> None:
+    asked: list[tuple[str, ...]] = []
+
+    def run(argv: tuple[str, ...], *, timeout: float) -> process.Completed:
+        asked.append(tuple(argv))
+        return process.Completed(tuple(argv), status, b"", b"no rights\n")
+
+    monkeypatch.setattr(caps, "no_manager", lambda: None)
+    monkeypatch.setattr(process, "run", run)
+    cap = caps.choose(machine.spec, "tcg")
+    assert asked[0][-1] == "true"
+    assert cap.note.startswith(note)
+    assert bool(cap.prefix) == (status == 0)
+
+
+def test_without_a_manager_the_note_says_so(machine: Machine) -> None:
+    cap = caps.choose(machine.spec, "tcg")
+    assert cap.prefix == ()
+    assert "systemd-run is not on PATH" in cap.note
+    assert "2048 MiB" in cap.note
+
+
+UUID = "11111111-2222-3333-4444-555555555555"
+
+
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose argv looks like a machine's."""
+    code = "import time; print(flush=True); time.sleep(60)"
+    argv = [sys.executable, "-ISEc", code, "-uuid", UUID, "file,id=console,path=/x/console.log"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        yield child
+        child.kill()
+
+
+def test_a_machine_s_process_is_found_by_its_argv(sleeper: subprocess.Popen[bytes]) -> None:
+    found = world.find(UUID)
+    assert found is not None
+    assert found.pid == sleeper.pid
+    assert 0 <= time.monotonic() - found.started < 30
+    assert found.resident_mib > 0
+    same = world.find_by_directory(Path("/x"))
+    assert same is not None
+    assert same.pid == sleeper.pid
+
+
+def test_a_uuid_elsewhere_in_the_argv_is_no_machine(sleeper: subprocess.Popen[bytes]) -> None:
+    assert world.find(UUID[:-1]) is None
+    assert world.find("-uuid") is None
+    assert world.find_by_directory(Path("/")) is None
+
+
+def test_a_zombie_does_not_run(sleeper: subprocess.Popen[bytes]) -> None:
+    found = world.find(UUID)
+    assert found is not None
+    with world.held(found) as pidfd:
+        assert pidfd is not None
+        assert not world.ended(pidfd, 0)
+        os.kill(sleeper.pid, 9)
+        assert world.ended(pidfd, 5)
+    assert world.find(UUID) is None
+
+
+def test_a_reused_pid_is_not_taken_for_the_machine(sleeper: subprocess.Popen[bytes]) -> None:
+    found = world.find(UUID)
+    assert found is not None
+    other = world.Process(found.pid, found.argv, found.ticks - 1, found.started, 1)
+    with world.held(other) as pidfd:
+        assert pidfd is None
+    with world.held(world.Process(2**22 - 1, (), 0, 0.0, 0)) as pidfd:
+        assert pidfd is None

@@ -1,0 +1,460 @@
+"""Whole lifecycles against the fake QEMU and sshd: every path of start, stop and delete."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import boot, credentials, lifecycle, readiness, store, world
+from rave_cli.machines.argv import qemu_argv
+from rave_cli.machines.qmp import Qmp, QmpError
+from rave_cli.machines.readiness import NAMES, Reached
+from rave_cli.machines.stop import stop
+from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
+from tests.unit.machines.fake_sshd import FakeSshd
+
+if TYPE_CHECKING:
+    from rave_cli.machines.lifecycle import Ready
+    from rave_cli.machines.spec import Machine
+
+
+def start(machine: Machine, **options: Any) -> Ready:
+    return lifecycle.start(machine, **({"on_stage": lambda _stage: None} | options))
+
+
+def failed_start(machine: Machine, **options: Any) -> RaveError:
+    with pytest.raises(RaveError) as caught:
+        start(machine, **options)
+    return caught.value
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short deadlines for every stage of the guest; QEMU itself may take its time to start."""
+    short = tuple(s if s.name == "qemu" else replace(s, seconds=0.25) for s in readiness.STAGES)
+    monkeypatch.setattr(readiness, "STAGES", short)
+
+
+def wait_for(condition: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline, "waited for 10 s"
+        time.sleep(0.005)
+
+
+def test_a_start_goes_through_every_stage_in_order(machine: Machine, sshd: FakeSshd) -> None:
+    seen: list[Reached] = []
+    ready = start(machine, on_stage=seen.append)
+    assert [stage.name for stage in seen] == list(NAMES)
+    assert ready.stages == tuple(seen)
+    assert [s.seconds for s in seen] == sorted(s.seconds for s in seen)
+    assert ready.ports == {22: sshd.port, 3002: 9}
+    assert ready.services == {"postgresql": 1.2, "nginx": 1.1}
+    assert ready.secrets == "absent"
+    assert set(sshd.logins) == {"rave"}
+
+
+def test_nobody_connects_before_the_guest_says_that_its_services_run(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    host.behave(steps=[*HEALTHY[:3], {"sleep": 0.3}, HEALTHY[3]])
+    connections: list[int] = []
+    start(machine, on_stage=lambda _stage: connections.append(sshd.connections))
+    assert connections[NAMES.index("services")] == 0
+
+
+def test_a_ready_guest_is_noticed_within_300_ms(machine: Machine, sshd: FakeSshd) -> None:
+    noticed: dict[str, float] = {}
+    start(machine, on_stage=lambda stage: noticed.setdefault(stage.name, time.time()))
+    written = machine.stage_file.stat().st_mtime
+    assert noticed["services"] - written < 0.3
+
+
+def test_a_started_machine_runs_and_survives_us(machine: Machine, sshd: FakeSshd) -> None:
+    ready = start(machine)
+    found = lifecycle.status(machine)
+    assert (found.state, found.pid, found.ports) == ("running", ready.pid, ready.ports)
+    assert os.getsid(ready.pid) == ready.pid
+
+
+def test_credentials_exist_only_while_qemu_starts(machine: Machine, sshd: FakeSshd) -> None:
+    start(machine)
+    assert not machine.credentials.exists()
+
+
+def test_starting_twice_joins_the_first(machine: Machine, sshd: FakeSshd, host: Host) -> None:
+    first = start(machine)
+    second = start(machine)
+    assert second.pid == first.pid
+    assert len(running_fakes(host.bin)) == 1
+
+
+def test_a_start_joins_a_boot_that_a_killed_command_left(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    host.behave(steps=[*HEALTHY[:2], {"sleep": 0.5}, *HEALTHY[2:]])
+    pid = os.fork()
+    if pid == 0:
+        try:
+            start(machine, on_stage=lambda s: os._exit(9) if s.name == "systemd" else None)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert lifecycle.status(machine).state == "starting"
+    assert start(machine).ports[22] == sshd.port
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ([{"exit": 3}], "kernel", "exit status 3"),
+        ([HEALTHY[0], {"kill": 9}], "systemd", "SIGKILL"),
+        ([HEALTHY[0], {"kill": 6}], "systemd", "SIGABRT"),
+        (
+            [{"console": "[    1.2] Kernel panic - not syncing: VFS: Unable to mount root fs\n"}],
+            "systemd",
+            "Kernel panic - not syncing: VFS",
+        ),
+        ([{"console": "You are in emer"}, {"sleep": 0.05}, {"console": "gency mode."}], "systemd",
+         "emergency mode"),
+        ([*HEALTHY[:2], {"report": {"stage": "failed", "reason": "emergency.target"}}], "services",
+         "emergency.target"),
+        ([{"report": {"stage": "systemd", "instance": "another"}}], "kernel", "'another'"),
+        (
+            [{"report": {"stage": "services", "services": {
+                "redis": {"state": "failed", "unit": "redis-server.service"},
+                "nginx": {"state": "healthy", "unit": "nginx.service"}}}}],
+            "services",
+            "redis (redis-server.service)",
+        ),
+        ([{"event": {"name": "GUEST_PANICKED"}}, {"sleep": 5}], "kernel", "panicked"),
+        ([{"event": {"name": "SHUTDOWN", "data": {"reason": "guest-reset"}}}, {"sleep": 5}],
+         "kernel", "guest-reset"),
+        ([{"event": {"name": "BLOCK_IO_ERROR", "data": {"action": "stop", "nospace": True}}},
+          {"sleep": 5}], "kernel", "no space left"),
+    ],
+)  # fmt: skip
+def test_what_ends_a_boot_is_told_at_once_with_stage_and_cause(
+    machine: Machine, sshd: FakeSshd, host: Host, case: tuple[list[Any], str, str]
+) -> None:
+    steps, stage, cause = case
+    host.behave(steps=steps)
+    began = time.monotonic()
+    error = failed_start(machine)
+    assert time.monotonic() - began < 3
+    assert error.exit_code == ExitCode.NOT_READY
+    assert f"stopped at stage {stage} " in error.message
+    assert cause in error.message
+    assert error.hint is not None
+    assert lifecycle.status(machine).state == "stopped"
+    assert running_fakes(host.bin) == []
+
+
+def test_the_last_console_lines_come_with_the_error_and_cannot_paint_the_terminal(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    text = "one\r\n\x1b[31mKernel panic - not syncing: \x1b]0;owned\x07 oops\r\nend trace\r\n"
+    host.behave(steps=[{"console": text}, {"sleep": 5}])
+    error = failed_start(machine)
+    assert "console: one" in error.detail
+    assert "console: end trace" in error.detail
+    assert "\x1b" not in error.message + "".join(error.detail)
+    assert "\x07" not in error.message + "".join(error.detail)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [([], "kernel"), (HEALTHY[:1], "systemd"), (HEALTHY[:3], "services")],
+)
+def test_a_hanging_guest_is_given_up_at_the_stage_it_hangs_in(
+    machine: Machine, sshd: FakeSshd, host: Host, impatient: None, case: tuple[list[Any], str]
+) -> None:
+    steps, stage = case
+    host.behave(steps=steps)
+    error = failed_start(machine)
+    assert error.exit_code == ExitCode.NOT_READY
+    assert f"stopped at stage {stage} " in error.message
+    assert running_fakes(host.bin) == []
+
+
+def test_a_qemu_whose_monitor_never_greets_is_given_up(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    host.behave(greet=False)
+    error = failed_start(machine, deadline_scale=0.03)
+    assert "stopped at stage qemu " in error.message
+    assert running_fakes(host.bin) == []
+
+
+def test_a_qemu_that_dies_at_once_is_quoted(machine: Machine, sshd: FakeSshd, host: Host) -> None:
+    host.behave(dies=1, stderr="qemu-system-x86_64: -device foo: no such device\n")
+    error = failed_start(machine)
+    assert "stopped at stage qemu " in error.message
+    assert error.detail == ("qemu: qemu-system-x86_64: -device foo: no such device",)
+
+
+def test_a_taken_port_is_named(machine: Machine, sshd: FakeSshd, host: Host) -> None:
+    host.behave(
+        dies=1,
+        stderr="qemu-system-x86_64: -netdev user,id=net0: Could not set up host forwarding rule"
+        " 'tcp:127.0.0.1:8443-:3002'\n",
+    )
+    error = failed_start(machine)
+    assert error.exit_code == ExitCode.HOST
+    assert "127.0.0.1:8443" in error.message
+    assert "8443" in str(error.hint)
+
+
+def test_a_disk_in_use_is_named(machine: Machine, sshd: FakeSshd, host: Host) -> None:
+    host.behave(dies=1, stderr='Failed to get "write" lock\nIs another process using the image?\n')
+    error = failed_start(machine)
+    assert error.exit_code == ExitCode.HOST
+    assert "in use by another program" in error.message
+
+
+def test_another_host_key_is_refused_at_once(machine: Machine, host: Host) -> None:
+    from rave_cli.machines.identity import new_ssh_key
+
+    public = machine.login_key.with_suffix(".pub").read_text().split()[1]
+    with FakeSshd(new_ssh_key("evil").private, public) as evil:
+        host.behave(ports={22: evil.port})
+        error = failed_start(machine)
+        assert evil.logins == []
+    assert "stopped at stage ssh-auth " in error.message
+    assert "another host key" in error.message
+    assert running_fakes(host.bin) == []
+
+
+def test_a_refused_login_key_is_told_at_once(machine: Machine, host: Host) -> None:
+    with FakeSshd(machine.host_key.read_bytes(), "nobody") as picky:
+        host.behave(ports={22: picky.port})
+        error = failed_start(machine)
+    assert "stopped at stage ssh-auth " in error.message
+    assert "refuses the login key" in error.message
+
+
+def test_an_open_port_without_a_banner_is_no_sign_of_life(
+    machine: Machine, host: Host, impatient: None
+) -> None:
+    with FakeSshd(machine.host_key.read_bytes(), "", banner=False) as mute:
+        host.behave(ports={22: mute.port})
+        error = failed_start(machine)
+    assert "stopped at stage ssh-banner " in error.message
+    assert "no banner came" in error.message
+
+
+def test_an_interruption_ends_qemu_and_leaves_a_machine_that_starts(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    def interrupt(stage: Reached) -> None:
+        if stage.name == "systemd":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        start(machine, on_stage=interrupt)
+    assert running_fakes(host.bin) == []
+    assert lifecycle.status(machine).state == "stopped"
+    assert start(machine).ports
+
+
+def test_a_failed_machine_can_be_kept_to_look_into_it(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    host.behave(steps=[*HEALTHY[:2], {"report": {"stage": "failed", "reason": "no luck"}}])
+    failed_start(machine, keep_running=True)
+    found = lifecycle.status(machine)
+    assert (found.state, found.detail) == ("failed", "no luck")
+    assert stop(machine).rung == "acpi"
+
+
+def test_a_boot_that_another_command_began_is_not_ended_by_us(
+    machine: Machine, sshd: FakeSshd, host: Host, impatient: None
+) -> None:
+    host.behave(steps=HEALTHY[:2])
+    failed_start(machine, keep_running=True)
+    failed_start(machine)
+    assert len(running_fakes(host.bin)) == 1
+
+
+def test_what_the_host_lacks_stops_a_start_before_qemu(
+    machine: Machine, sshd: FakeSshd, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rave_cli.machines.preflight.available_mib", lambda: 100)
+    error = failed_start(machine)
+    assert error.exit_code == ExitCode.HOST
+    assert "100 MiB available" in error.message
+    assert not machine.qemu_log.exists()
+
+
+def test_a_truncated_image_stops_a_start(machine: Machine, sshd: FakeSshd) -> None:
+    machine.spec.image.qcow2.write_bytes(b"QFI\xfb")
+    assert failed_start(machine).exit_code in (ExitCode.HOST, ExitCode.BUILD)
+
+
+def test_a_lost_disk_stops_a_start(machine: Machine, sshd: FakeSshd) -> None:
+    machine.disk.unlink()
+    error = failed_start(machine)
+    assert error.exit_code == ExitCode.HOST
+    assert "disk of machine demo is gone" in error.message
+
+
+def test_a_missing_qemu_names_its_package(machine: Machine, host: Host) -> None:
+    (host.bin / "qemu-system-x86_64").unlink()
+    error = failed_start(machine)
+    assert error.exit_code == ExitCode.HOST
+    assert "qemu-system-x86" in str(error.hint)
+
+
+def test_two_starts_at_once_begin_one_qemu(machine: Machine, sshd: FakeSshd, host: Host) -> None:
+    outcomes: list[Any] = []
+
+    def attempt() -> None:
+        try:
+            outcomes.append(start(machine).pid)
+        except RaveError as error:
+            outcomes.append(error)
+
+    threads = [threading.Thread(target=attempt) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(running_fakes(host.bin)) == 1
+    pids = {outcome for outcome in outcomes if isinstance(outcome, int)}
+    busy = [outcome for outcome in outcomes if isinstance(outcome, RaveError)]
+    assert len(pids) == 1
+    assert all("another rave command" in error.message for error in busy)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        ({}, "acpi"),
+        ({"powerdown": False}, "quit"),
+        ({"powerdown": False, "quit": False}, "sigterm"),
+        ({"powerdown": False, "quit": False, "sigterm": False}, "sigkill"),
+        ({"greet": False}, "sigterm"),
+    ],
+)
+def test_the_ladder_down_reports_the_rung_that_worked(
+    machine: Machine,
+    sshd: FakeSshd,
+    host: Host,
+    case: tuple[dict[str, bool], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    behaviour, rung = case
+    monkeypatch.setattr("rave_cli.machines.stop.QEMU_ENDS", 0.1)
+    monkeypatch.setattr("rave_cli.machines.stop.MONITOR_ANSWERS", 0.2)
+    host.behave(**behaviour)
+    machine.runtime.mkdir(parents=True)
+    launch_unwatched(machine)
+    tried: list[str] = []
+    report = stop(machine, patience=0.1, on_rung=tried.append)
+    assert report.rung == rung
+    assert tried[-1] == rung
+    assert lifecycle.status(machine).state == "stopped"
+
+
+def launch_unwatched(machine: Machine) -> None:
+    """Start QEMU as `start` does, without following the boot or minding a mute monitor."""
+    with credentials.written(machine):
+        boot.spawn(machine, qemu_argv(machine, TCG))
+        wait_for(machine.event_socket.exists)
+    with suppress(QmpError), Qmp.connect(machine.event_socket, timeout=0.2):
+        # A client that was greeted lets the fake play its script.
+        wait_for(lambda: machine.stage_file.stat().st_size > 0)
+
+
+def test_a_guest_that_cannot_hear_the_power_button_is_not_waited_for(
+    machine: Machine, sshd: FakeSshd, host: Host, impatient: None
+) -> None:
+    host.behave(steps=[HEALTHY[0]])
+    failed_start(machine, keep_running=True)
+    tried: list[str] = []
+    assert stop(machine, on_rung=tried.append).rung == "quit"
+    assert tried == ["quit"]
+
+
+def test_a_frozen_qemu_is_killed_and_seen_as_unresponsive(
+    machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rave_cli.machines.stop.QEMU_ENDS", 0.1)
+    monkeypatch.setattr("rave_cli.machines.stop.MONITOR_ANSWERS", 0.1)
+    monkeypatch.setattr("rave_cli.machines.lifecycle.MONITOR_ANSWERS", 0.1)
+    ready = start(machine)
+    os.kill(ready.pid, signal.SIGSTOP)
+    assert lifecycle.status(machine).state == "unresponsive"
+    assert stop(machine, patience=0.1).rung == "sigkill"
+
+
+def test_a_qemu_killed_behind_our_back_is_seen_and_startable(
+    machine: Machine, sshd: FakeSshd
+) -> None:
+    ready = start(machine)
+    os.kill(ready.pid, signal.SIGKILL)
+    wait_for(lambda: world.find(machine.spec.uuid) is None)
+    assert lifecycle.status(machine).state == "stopped"
+    assert stop(machine).rung == "not-running"
+    assert start(machine).pid != ready.pid
+
+
+def test_ports_of_a_stopped_machine_are_refused_with_the_way_out(machine: Machine) -> None:
+    with pytest.raises(RaveError, match="is not running") as caught:
+        lifecycle.ports(machine)
+    assert caught.value.exit_code == ExitCode.NOT_READY
+    assert caught.value.hint == "rave vm start demo"
+
+
+def test_a_paused_machine_is_not_called_running(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    host.behave(status="io-error")
+    start(machine)
+    found = lifecycle.status(machine)
+    assert (found.state, found.detail) == ("paused", "io-error")
+
+
+def test_deleting_a_running_machine_needs_force(machine: Machine, sshd: FakeSshd) -> None:
+    start(machine)
+    with pytest.raises(RaveError, match="is running") as caught:
+        lifecycle.delete("demo")
+    assert caught.value.exit_code == ExitCode.USAGE
+    lifecycle.delete("demo", force=True)
+    assert store.list_machines() == []
+    assert world.find(machine.spec.uuid) is None
+    assert not machine.runtime.exists()
+
+
+def test_a_damaged_record_is_told_and_force_is_the_way_out(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    start(machine)
+    (machine.directory / "machine.json").write_text('{"version": 1, "mach')
+    for attempt in (store.load, lifecycle.delete):
+        with pytest.raises(RaveError, match="is damaged") as caught:
+            attempt("demo")
+        assert caught.value.exit_code == ExitCode.HOST
+        assert caught.value.hint == "rave vm delete demo --force"
+    lifecycle.delete("demo", force=True)
+    assert running_fakes(host.bin) == []
+    assert not machine.directory.exists()
+
+
+def test_private_things_are_private(machine: Machine, sshd: FakeSshd) -> None:
+    start(machine)
+    modes = {
+        path: stat.S_IMODE(path.stat().st_mode)
+        for path in (machine.directory, machine.identity, machine.runtime, machine.host_key,
+                     machine.login_key, machine.age_key)
+    }  # fmt: skip
+    assert {path.name: mode & 0o077 for path, mode in modes.items() if mode & 0o077} == {}

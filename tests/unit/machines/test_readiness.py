@@ -1,0 +1,151 @@
+"""The state machine of a boot, alone: any order of sightings keeps its promises."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.qmp import Event
+from rave_cli.machines.readiness import (
+    FATAL_CONSOLE,
+    NAMES,
+    STAGES,
+    Reached,
+    Readiness,
+    describe_exit,
+)
+from rave_cli.machines.stages import StageEvent
+
+
+def boot(scale: float = 1.0) -> tuple[Readiness, list[Reached]]:
+    seen: list[Reached] = []
+    return Readiness("demo", "me", scale=scale, on_stage=seen.append), seen
+
+
+SIGHTINGS = st.lists(
+    st.tuples(
+        st.sampled_from(["reach", "console", "systemd", "sshd", "services", "tick"]),
+        st.sampled_from(NAMES),
+        st.floats(0, 5),
+    ),
+    max_size=20,
+)
+
+
+@given(SIGHTINGS)
+def test_stages_are_reached_once_and_in_order_whatever_is_seen(
+    sightings: list[tuple[str, str, float]],
+) -> None:
+    readiness, seen = boot(scale=100)
+    now = 0.0
+    for kind, stage, step in sightings:
+        now += step
+        match kind:
+            case "reach":
+                readiness.reach(stage, now)
+            case "console":
+                readiness.console(b"Linux\r\n", now)
+            case "tick":
+                readiness.tick(now)
+            case _:
+                readiness.event(StageEvent(kind, "me", now), now)
+    assert [step.name for step in seen] == list(NAMES[: len(seen)])
+    assert seen == readiness.reached
+    assert [step.seconds for step in seen] == sorted(step.seconds for step in seen)
+
+
+@given(st.integers(0, len(STAGES) - 1), st.floats(1, 10), st.floats(0, 50))
+def test_each_deadline_counts_from_the_stage_before_and_is_scaled(
+    done: int, scale: float, began: float
+) -> None:
+    readiness, _ = boot(scale)
+    if done:
+        readiness.reach(NAMES[done - 1], began)
+    else:
+        began = 0.0
+    limit = began + STAGES[done].seconds * scale
+    readiness.tick(limit - 0.01)
+    with pytest.raises(RaveError, match=f"stopped at stage {NAMES[done]} ") as caught:
+        readiness.tick(limit + 0.01)
+    assert caught.value.exit_code == ExitCode.NOT_READY
+
+
+def test_a_ready_machine_has_no_deadline() -> None:
+    readiness, _ = boot()
+    readiness.reach(NAMES[-1], 1)
+    readiness.tick(1e9)
+    assert readiness.stage is None
+
+
+@given(st.integers(1, 80))
+def test_a_fatal_line_is_found_wherever_the_read_is_cut(cut: int) -> None:
+    text = b"[ 1.0] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0\r\n"
+    readiness, _ = boot()
+    faults = []
+    for part in (text[:cut], text[cut:]):
+        try:
+            readiness.console(part, 1)
+        except RaveError as error:
+            faults.append(error.message)
+    assert "the guest's kernel panicked" in faults[0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'You are in emergency mode. After logging in, type "journalctl -xb"',
+        b"You are in rescue mode. ",
+        b"Cannot open access to console, the root account is locked.",
+        b"Gave up waiting for root file system device.",
+        b"Entering emergency mode. Exit the shell to continue.",
+        b"Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+    ],
+)
+def test_what_distributions_print_before_they_give_up_is_known(line: bytes) -> None:
+    assert any(pattern.search(line) for pattern, _ in FATAL_CONSOLE)
+
+
+def test_ordinary_output_is_not_fatal() -> None:
+    readiness, seen = boot()
+    readiness.console(b"emergency-mode docs\r\nNot a panic\r\n", 1)
+    assert [step.name for step in seen] == ["qemu", "kernel"]
+
+
+def test_an_unknown_stage_of_a_newer_guest_is_ignored() -> None:
+    readiness, seen = boot()
+    readiness.event(StageEvent("brand-new", "me", 1.0), 1)
+    assert seen == []
+
+
+def test_an_answer_of_another_instance_is_refused() -> None:
+    readiness, _ = boot()
+    with pytest.raises(RaveError, match="did not take its credentials"):
+        readiness.event(StageEvent("services", "you", 1.0), 1)
+
+
+def test_a_healthy_disk_error_report_goes_on() -> None:
+    readiness, _ = boot()
+    readiness.qmp(Event("BLOCK_IO_ERROR", {"action": "report"}), 1)
+    readiness.qmp(Event("NIC_RX_FILTER_CHANGED", {}), 1)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (None, "ended"),
+        (0, "exit status 0"),
+        (1, "exit status 1"),
+        (-signal.SIGABRT, "SIGABRT"),
+        (-signal.SIGKILL, "out-of-memory"),
+    ],
+)
+def test_the_end_of_a_process_is_put_in_words(code: int | None, text: str) -> None:
+    assert text in describe_exit(code)
+
+
+def test_every_stage_names_what_it_waits_for_and_a_command() -> None:
+    assert all(stage.waits_for and stage.hint.startswith("rave ") for stage in STAGES)

@@ -1,0 +1,164 @@
+"""SSH with a pinned host key, against a server in a thread."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import ssh
+from rave_cli.machines.identity import new_ssh_key
+from rave_cli.machines.ssh import HostKeyChangedError, LoginRefusedError, connect, openssh_argv
+from tests.unit.machines.fake_sshd import FakeSshd
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.machines.spec import Machine
+
+
+def authorized(machine: Machine) -> str:
+    return machine.login_key.with_suffix(".pub").read_text().split()[1]
+
+
+def refused(machine: Machine, server: FakeSshd, kind: type[RaveError], match: str) -> None:
+    with pytest.raises(kind, match=match), connect(machine, port=server.port):
+        pass
+
+
+def test_a_command_answers_with_status_and_both_outputs(machine: Machine) -> None:
+    def handler(command: str, data: bytes) -> tuple[int, bytes, bytes]:
+        return 7, command.encode(), b"err:" + data
+
+    key = machine.host_key.read_bytes()
+    with (
+        FakeSshd(key, authorized(machine), handler=handler) as server,
+        connect(machine, port=server.port) as session,
+    ):
+        done = session.run(["echo", "a b", "$HOME"], stdin=b"in", timeout=5)
+        assert (done.returncode, done.stdout, done.stderr) == (
+            7,
+            b"echo 'a b' '$HOME'",
+            b"err:in",
+        )
+        assert session.run(["id"], timeout=5, sudo=True).stdout == b"sudo -n -- id"
+        assert server.connections == 1
+
+
+def test_much_goes_both_ways_at_once(machine: Machine) -> None:
+    data = bytes(range(256)) * 20_000
+
+    with (
+        FakeSshd(
+            machine.host_key.read_bytes(), authorized(machine), handler=lambda _c, d: (0, d, b"")
+        ) as server,
+        connect(machine, port=server.port) as session,
+    ):
+        assert session.run(["cat"], stdin=data, timeout=20).stdout == data
+
+
+def test_a_command_that_does_not_end_is_given_up(machine: Machine) -> None:
+    def handler(_command: str, _data: bytes) -> tuple[int, bytes, bytes]:
+        time.sleep(3)
+        return 0, b"", b""
+
+    with (
+        FakeSshd(machine.host_key.read_bytes(), authorized(machine), handler=handler) as server,
+        connect(machine, port=server.port) as session,
+        pytest.raises(RaveError, match=r"sleep did not finish within 1 s") as caught,
+    ):
+        session.run(["sleep", "60"], timeout=1)
+    assert caught.value.exit_code == ExitCode.NOT_READY
+
+
+def test_a_broken_connection_is_told(machine: Machine) -> None:
+    with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
+
+        def handler(_command: str, _data: bytes) -> tuple[int, bytes, bytes]:
+            server.drop()
+            return 0, b"", b""
+
+        server.handler = handler
+        with (
+            connect(machine, port=server.port) as session,
+            pytest.raises(RaveError, match="the connection broke"),
+        ):
+            session.run(["true"], timeout=5)
+
+
+def test_output_without_end_is_cut_off(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ssh, "MOST_OUTPUT", 100_000)
+    with (
+        FakeSshd(
+            machine.host_key.read_bytes(),
+            authorized(machine),
+            handler=lambda _c, _d: (0, b"y" * 1_000_000, b""),
+        ) as server,
+        connect(machine, port=server.port) as session,
+        pytest.raises(RaveError, match="printed more than"),
+    ):
+        session.run(["yes"], timeout=5)
+
+
+def test_a_changed_host_key_is_refused_before_anything_is_sent(machine: Machine) -> None:
+    with FakeSshd(new_ssh_key("x").private, authorized(machine)) as server:
+        refused(machine, server, HostKeyChangedError, "another host key")
+        assert server.logins == []
+
+
+@pytest.mark.parametrize("content", ["", "rave-other ssh-ed25519 AAAA\n"])
+def test_nothing_is_trusted_that_is_not_pinned(machine: Machine, content: str) -> None:
+    machine.known_hosts.write_text(content)
+    with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
+        refused(machine, server, HostKeyChangedError, "does not pin a key")
+        assert server.logins == []
+
+
+def test_the_agent_and_the_user_s_own_keys_are_never_offered(
+    machine: Machine, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / ".ssh").mkdir()
+    own = new_ssh_key("me")
+    (home / ".ssh" / "id_ed25519").write_bytes(own.private)
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(home / "agent"))
+    with FakeSshd(machine.host_key.read_bytes(), own.public.split()[1].decode()) as server:
+        refused(machine, server, LoginRefusedError, "refuses the login key")
+        assert server.logins == ["rave"]
+
+
+def test_a_port_that_is_closed_silent_or_not_ssh_is_told_apart(machine: Machine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(RaveError, match="no banner came"):
+            ssh.await_banner("demo", port, time.monotonic() + 0.3)
+    with pytest.raises(RaveError, match="refused"):
+        ssh.await_banner("demo", port, time.monotonic() + 0.2)
+
+
+def test_the_banner_is_waited_for_and_left_for_the_handshake(machine: Machine) -> None:
+    with (
+        FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server,
+        ssh.await_banner("demo", server.port, time.monotonic() + 5) as connection,
+    ):
+        assert connection.recv(4) == b"SSH-"
+
+
+def test_openssh_trusts_only_the_pinned_key_and_reads_no_configuration(machine: Machine) -> None:
+    argv = openssh_argv(machine, 4022, ["-L", "9:localhost:9"], terminal=False)
+    options = {argv[i + 1] for i, word in enumerate(argv) if word == "-o"}
+    assert argv[:3] == ("ssh", "-F", "none")
+    assert argv[-3:] == ("rave@127.0.0.1", "-L", "9:localhost:9")
+    assert {
+        "StrictHostKeyChecking=yes",
+        "GlobalKnownHostsFile=/dev/null",
+        "HostKeyAlias=rave-demo",
+        "IdentitiesOnly=yes",
+        "IdentityAgent=none",
+        "BatchMode=yes",
+        f'UserKnownHostsFile="{machine.known_hosts}"',
+        f'IdentityFile="{machine.login_key}"',
+    } <= options
+    assert "BatchMode=no" in openssh_argv(machine, 4022, terminal=True)

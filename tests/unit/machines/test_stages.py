@@ -1,0 +1,132 @@
+"""What comes out of the guest's port: lines cut anywhere, lines that lie, lines that paint."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rave_cli.machines.stages import (
+    LONGEST_LINE,
+    Lines,
+    StageEvent,
+    Tail,
+    clean,
+    last_lines,
+    parse_line,
+    read_events,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVENTS = st.builds(
+    lambda stage, instance, uptime: {
+        "v": 1, "stage": stage, "instance": instance, "uptime": uptime
+    },
+    st.text(max_size=12), st.text(max_size=12), st.floats(0, 1e6),
+)  # fmt: skip
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=6,
+)
+
+
+@given(st.lists(EVENTS | st.just({"v": 2}), max_size=8), st.data())
+def test_events_come_out_whole_wherever_the_stream_is_cut(
+    messages: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    raw = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
+    lines, found, at = Lines(), [], 0
+    while at < len(raw):
+        size = data.draw(st.integers(1, len(raw) - at))
+        found += lines.feed(raw[at : at + size])
+        at += size
+    expected = [m["stage"] for m in messages if m["v"] == 1]
+    assert [event.stage for event in found] == expected
+
+
+@given(st.binary(max_size=200))
+def test_no_line_crashes_the_reader(raw: bytes) -> None:
+    assert isinstance(Lines().feed(raw + b"\n"), list)
+
+
+@given(st.fixed_dictionaries({"v": st.just(1), "stage": ANY_JSON, "instance": ANY_JSON},
+                             optional={"uptime": ANY_JSON, "services": ANY_JSON,
+                                       "secrets": ANY_JSON, "reason": ANY_JSON}))  # fmt: skip
+def test_no_type_in_a_line_crashes_its_reader(message: dict[str, Any]) -> None:
+    event = parse_line(json.dumps(message).encode())
+    if event is not None:
+        assert isinstance(event.failed_services, tuple)
+        assert isinstance(event.service_uptimes, dict)
+        assert event.secrets is None or isinstance(event.secrets, str)
+        assert isinstance(event.reason, str)
+
+
+def test_a_line_that_is_too_long_is_dropped_whole() -> None:
+    good = b'{"v":1,"stage":"sshd","instance":"i","uptime":1}\n'
+    lines = Lines()
+    assert lines.feed(b'{"x":"' + b"y" * LONGEST_LINE) == []
+    assert lines.feed(b"y" * 100 + b'"}\n' + good) == [StageEvent("sshd", "i", 1.0)]
+
+
+def test_deeply_nested_json_is_no_event() -> None:
+    assert parse_line(b'{"v":' + b"[" * 60000) is None
+
+
+def test_the_services_of_a_report_are_sorted_out() -> None:
+    event = StageEvent("services", "i", 9.0, {
+        "services": {
+            "nginx": {"state": "healthy", "unit": "nginx.service", "uptime": 3.5},
+            "redis": {"state": "failed", "unit": "redis-server.service"},
+            "odd": "nonsense",
+        },
+        "secrets": "absent",
+    })  # fmt: skip
+    assert event.failed_services == ("redis (redis-server.service)",)
+    assert event.service_uptimes == {"nginx": 3.5}
+    assert event.secrets == "absent"
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("plain ü\ttext", "plain ü\ttext"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("title\x1b]0;owned\x07", "title0;owned"),
+        ("a\x08b\x00c\x9bd", "abcd"),
+    ],
+)
+def test_nothing_that_paints_a_terminal_survives(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+
+
+@given(st.text())
+def test_no_control_character_survives(text: str) -> None:
+    assert not any(ord(c) < 32 and c not in "\t\n" for c in clean(text))
+
+
+def test_a_tail_reads_only_what_is_new(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    tail = Tail(path)
+    assert tail.read() == b""
+    path.write_bytes(b"one")
+    assert tail.read() == b"one"
+    assert tail.read() == b""
+    with path.open("ab") as stream:
+        stream.write(b"two")
+    assert tail.read(2) == b"tw"
+    tail.skip()
+    assert tail.read() == b""
+
+
+def test_the_last_lines_of_a_long_log_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"".join(b"line %d\r\n" % number for number in range(100_000)))
+    assert last_lines(path, 2) == ("line 99998", "line 99999")
+    assert last_lines(tmp_path / "none") == ()
+    assert read_events(tmp_path / "none") == []
