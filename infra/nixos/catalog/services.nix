@@ -150,8 +150,6 @@ in
       (http "ready" "is ready" "http://127.0.0.1:9090/-/ready" { contains = "Ready"; })
       (http "targets" "reaches every target" "http://127.0.0.1:9090/api/v1/query?query=up" { kind = "prometheus-targets"; timeout = 20; })
     ];
-    secrets = [ "database/prometheus-password" ];
-    database = { role = "prometheus"; name = null; secret = "database/prometheus-password"; };
     scrape = metrics 9090;
     memory = { safe = 256; full = 512; };
   };
@@ -170,7 +168,10 @@ in
   };
 
   node-exporter = exporter "machine" 9100 "prometheus-node-exporter.service" "prometheus-node-exporter" "node_memory_MemAvailable_bytes";
-  postgres-exporter = exporter "PostgreSQL" 9187 "prometheus-postgres-exporter.service" "prometheus-postgres-exporter" "pg_up 1";
+  postgres-exporter = exporter "PostgreSQL" 9187 "prometheus-postgres-exporter.service" "prometheus-postgres-exporter" "pg_up 1" // {
+    secrets = [ "database/prometheus-password" ];
+    database = { role = "prometheus"; name = null; secret = "database/prometheus-password"; };
+  };
   nginx-exporter = exporter "nginx" 9113 "prometheus-nginx-exporter.service" "prometheus-nginx-exporter" "nginx_up 1";
   redis-exporter = exporter "Redis" 9121 "prometheus-redis-exporter.service" "prometheus-redis-exporter" "redis_up 1";
 

@@ -1,0 +1,123 @@
+"""What Debian's own Nix proves, with no nixpkgs, no network and no daemon."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.nix.conftest import ROOT, EvaluationError, nix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+BAKED = ROOT / "src/rave_cli/profiles/catalog.json"
+ALIASES = {"rave-qcow2", "rave-qcow2-dev", "rave-qcow2-demo"}
+PROFILES = {"demo", "development", "production"}
+PINS = {
+    "nixpkgs": "b18a4b905f8d028dc4476412e6d6891728695379",
+    "sops-nix": "56b24064fdcaedca53553b1a6d607fd23b613a24",
+}
+BUDGET = 0.2  # seconds for profileMetadata, offline
+
+
+def files() -> list[Path]:
+    return sorted([*ROOT.glob("infra/**/*.nix"), *ROOT.glob("tests/**/*.nix"), ROOT / "flake.nix"])
+
+
+def evaluate(attribute: str, *apply: str) -> Any:
+    return json.loads(nix("nix", "eval", "--offline", "--json", f".#{attribute}", *apply))
+
+
+def test_every_file_parses() -> None:
+    nix("nix-instantiate", "--parse", *map(str, files()))
+
+
+@pytest.mark.parametrize("text", ["{ ", "{ lib }: lib.", "let x = 1; }"])
+def test_a_broken_file_does_not(text: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.nix"
+    broken.write_text(text)
+    with pytest.raises(EvaluationError, match="syntax error"):
+        nix("nix-instantiate", "--parse", str(broken))
+
+
+def test_the_baked_catalog_is_the_flakes() -> None:
+    assert evaluate("profileMetadata") == json.loads(BAKED.read_text())
+
+
+def test_profile_metadata_is_quick() -> None:
+    def measure() -> float:
+        start = time.perf_counter()
+        nix("nix", "eval", "--offline", "--json", ".#profileMetadata")
+        return time.perf_counter() - start
+
+    measure()
+    fastest = min(measure() for _ in range(5))
+    # The machine may be busy with other things; the fastest of five is about our code.
+    assert fastest <= BUDGET, f"{fastest:.3f} s"
+
+
+def test_listing_packages_forces_no_input() -> None:
+    names = set(evaluate("packages.x86_64-linux", "--apply", "builtins.attrNames"))
+    assert names >= PROFILES | {f"{name}-debian" for name in PROFILES} | ALIASES | {"rave-cli"}
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("nixosConfigurations", {"demo", "development", "production", "production-full"}),
+        ("nixosModules", {"default", "foundation", "gitlab", "penpot", "redis"}),
+        ("checks.x86_64-linux", {"minimal-test", "contract-test", "forge-test"}),
+        ("devShells.x86_64-linux", {"default"}),
+        ("apps.x86_64-linux", {"default"}),
+        ("lib", {"productionWithPort"}),
+    ],
+)
+def test_listing_outputs_forces_no_input(output: str, expected: set[str]) -> None:
+    assert set(evaluate(output, "--apply", "builtins.attrNames")) >= expected
+
+
+def test_every_service_of_the_base_has_a_module() -> None:
+    modules = set(evaluate("nixosModules", "--apply", "builtins.attrNames"))
+    metadata = evaluate("profileMetadata")
+    carried = {name for name, record in metadata["services"].items() if "nixos" in record["bases"]}
+    assert modules == carried | {"default", "foundation"}
+
+
+def test_an_image_of_nixpkgs_needs_nixpkgs() -> None:
+    with pytest.raises(EvaluationError, match=r"api\.github\.com|Could ?n.t resolve|NixOS/nixpkgs"):
+        nix("nix", "eval", "--offline", "--raw", ".#packages.x86_64-linux.demo.drvPath")
+
+
+def test_the_lock_pins_what_the_flake_asks_for() -> None:
+    lock = json.loads((ROOT / "flake.lock").read_text())
+    assert lock["nodes"]["root"]["inputs"] == {"nixpkgs": "nixpkgs", "sops-nix": "sops-nix"}
+    assert lock["nodes"]["sops-nix"]["inputs"] == {"nixpkgs": ["nixpkgs"]}
+    flake = (ROOT / "flake.nix").read_text()
+    for name, revision in PINS.items():
+        node = lock["nodes"][name]
+        assert node["locked"]["rev"] == revision
+        assert node["locked"]["narHash"].startswith("sha256-")
+        reference = f"github:{node['original']['owner']}/{node['original']['repo']}"
+        assert reference in flake
+    assert lock["nodes"]["nixpkgs"]["original"]["ref"] == "nixos-26.05"
+    assert "github:NixOS/nixpkgs/nixos-26.05" in flake
+
+
+def test_nix_accepts_the_lock_as_it_stands() -> None:
+    before = (ROOT / "flake.lock").read_bytes()
+    text = nix("nix", "flake", "metadata", "--offline", "--no-write-lock-file")
+    assert PINS["nixpkgs"] in text
+    assert (ROOT / "flake.lock").read_bytes() == before
+
+
+def test_the_throttles_of_safe_mode_are_literals() -> None:
+    config = json.loads(
+        nix("nix-instantiate", "--eval", "--strict", "--json", "-E",
+            f"(import {ROOT}/flake.nix).nixConfig")
+    )  # fmt: skip
+    assert config == {"max-jobs": 1, "cores": 2}

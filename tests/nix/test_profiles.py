@@ -1,0 +1,157 @@
+"""The profiles as NixOS evaluates them: what is true of every machine of every profile and mode."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.nix.conftest import MODES, PROFILES, ROOT, Evaluator
+
+pytestmark = pytest.mark.integration
+
+EVERY = [(profile, mode) for profile in PROFILES for mode in MODES]
+every_machine = pytest.mark.parametrize(("profile", "mode"), EVERY)
+
+
+@every_machine
+def test_assertions_hold_and_nothing_is_deprecated(
+    evaluator: Evaluator, profile: str, mode: str
+) -> None:
+    report = evaluator.report(profile, mode)
+    assert report["failed"] == []
+    assert report["warnings"] == []
+    assert (report["profile"], report["mode"]) == (profile, mode)
+
+
+@every_machine
+def test_the_plan_is_the_catalogs(evaluator: Evaluator, profile: str, mode: str) -> None:
+    plan = evaluator.report(profile, mode)["plan"]
+    catalog = evaluator.ask(f"(import {ROOT}/infra/nixos/catalog).plans.{profile}.nixos", profile)
+    assert plan == catalog
+
+
+@every_machine
+def test_every_secret_that_is_used_is_declared(
+    evaluator: Evaluator, profile: str, mode: str
+) -> None:
+    report = evaluator.report(profile, mode)
+    declared = {secret["path"] for secret in report["secrets"].values()}
+    declared |= {template["path"] for template in report["templates"].values()}
+    for unit, paths in report["used"].items():
+        found = {path for path in paths if path.startswith("/run/secrets/")}
+        assert found <= declared | {"/run/secrets/tls"}, unit
+
+
+@every_machine
+def test_who_needs_a_secret_waits_for_it(evaluator: Evaluator, profile: str, mode: str) -> None:
+    report = evaluator.report(profile, mode)
+    for unit in report["needs"]:
+        assert "sops-install-secrets.service" in report["order"][unit]["after"], unit
+        assert any(path.startswith("/run/secrets/") for path in report["used"][unit]), unit
+
+
+@every_machine
+def test_a_password_is_set_after_the_roles_and_before_its_service(
+    evaluator: Evaluator, profile: str, mode: str
+) -> None:
+    report = evaluator.report(profile, mode)
+    databases = report["plan"]["databases"]
+    assert databases
+    for database in databases:
+        unit = database["unit"].removesuffix(".service")
+        order = report["order"][unit]
+        assert {"postgresql.target", "sops-install-secrets.service"} <= set(order["after"])
+        assert "postgresql.target" in order["requires"]
+        assert order["before"], f"{unit} is before nothing"
+        text = report["texts"][unit]
+        assert f"LoadCredential=password:/run/secrets/{database['secret']}" in text
+        assert "-v pw" not in text
+
+
+@every_machine
+def test_secrets_come_after_the_boot(evaluator: Evaluator, profile: str, mode: str) -> None:
+    report = evaluator.report(profile, mode)
+    files = ["/var/lib/rave/secrets/age.key", "/var/lib/rave/secrets/secrets.sops.yaml"]
+    assert [report["ageKeyFile"], report["sopsFile"]] == files
+    conditions = evaluator.ask(
+        "config.systemd.services.sops-install-secrets.unitConfig.ConditionPathExists", profile, mode
+    )
+    assert conditions == files
+    for name, secret in report["secrets"].items():
+        assert secret["path"] == f"/run/secrets/{name}"
+        assert secret["mode"] == "0400"
+
+
+@every_machine
+def test_every_unit_has_the_cap_of_its_service(
+    evaluator: Evaluator, profile: str, mode: str
+) -> None:
+    report = evaluator.report(profile, mode)
+    for name, service in report["plan"]["services"].items():
+        cap = f"{service['memory'][mode]}M"
+        if name == "gitlab":
+            assert report["slices"]["system-gitlab"] == cap
+        elif name != "element":
+            for unit in service["units"]:
+                assert report["limits"][unit.removesuffix(".service")]["max"] == cap, unit
+
+
+@every_machine
+def test_only_ssh_and_the_status_page_pass_the_firewall(
+    evaluator: Evaluator, profile: str, mode: str
+) -> None:
+    assert sorted(evaluator.report(profile, mode)["ports"]) == [22, 3002]
+
+
+@pytest.mark.parametrize(("mode", "days"), [("safe", "3d"), ("full", "7d")])
+def test_metrics_are_kept_by_mode(evaluator: Evaluator, mode: str, days: str) -> None:
+    assert evaluator.report("demo", mode)["retention"] == days
+
+
+def test_every_service_with_metrics_is_scraped(evaluator: Evaluator) -> None:
+    report = evaluator.report("production")
+    wanted = {name for name, service in report["plan"]["services"].items() if service["scrape"]}
+    assert set(report["scraped"]) == wanted
+
+
+def test_every_database_of_the_plan_is_made(evaluator: Evaluator) -> None:
+    report = evaluator.report("production")
+    databases = report["plan"]["databases"]
+    assert set(report["roles"]) == {database["role"] for database in databases}
+    assert set(report["databases"]) == {d["name"] for d in databases if d["name"]}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_no_known_default_password_is_in_a_text(evaluator: Evaluator, profile: str) -> None:
+    report = evaluator.report(profile)
+    everything = "\n".join(report["texts"].values())
+    everything += "\n".join(template["content"] for template in report["templates"].values())
+    for known in ("mmpgsecret", "SW2YcwTIb9zpOOhoPsMm", "changeme", "AGE-SECRET-KEY"):
+        assert known not in everything
+
+
+def test_templates_hold_placeholders_only(evaluator: Evaluator) -> None:
+    for name, template in evaluator.report("production")["templates"].items():
+        assert "<SOPS:" in template["content"], name
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("mode", MODES)
+def test_the_image_has_the_name_the_catalog_says(
+    with_nixpkgs: Evaluator, profile: str, mode: str
+) -> None:
+    image = with_nixpkgs.ask(
+        "{ inherit (config.system.build.images.qemu.passthru) filePath;"
+        " inherit (config.system.build.images.qemu) drvPath; }",
+        profile, mode,
+    )  # fmt: skip
+    assert image["filePath"] == f"rave-{profile}.qcow2"
+    assert image["drvPath"].endswith("nixos-disk-image.drv")
+
+
+def test_unfree_packages_are_two_and_production_only(with_nixpkgs: Evaluator) -> None:
+    question = (
+        "map (name: config.nixpkgs.config.allowUnfreePredicate { pname = name; })"
+        ' [ "n8n" "outline" "elasticsearch" ]'
+    )
+    assert with_nixpkgs.ask(question, "production") == [True, True, False]
+    assert not with_nixpkgs.ask("config.nixpkgs.config ? allowUnfreePredicate", "development")

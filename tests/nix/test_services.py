@@ -1,0 +1,201 @@
+"""Services by themselves: switched off they leave no trace, asked for wrongly they are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.nix.conftest import EvaluationError, Evaluator
+
+pytestmark = pytest.mark.integration
+
+# Without these the machine is none, or what needs them is refused (tested below).
+NEEDED = {"sshd", "firewall", "nginx", "postgresql", "gitlab", "matrix", "redis", "nats"}
+REMOVABLE = [
+    "fail2ban", "prometheus", "alertmanager", "node-exporter", "postgres-exporter",
+    "nginx-exporter", "redis-exporter", "nats-exporter", "grafana", "mattermost", "element",
+    "penpot", "outline", "n8n",
+]  # fmt: skip
+
+
+def off(*services: str) -> str:
+    return " ".join(f"{{ services.rave.{name}.enable = false; }}" for name in services)
+
+
+@pytest.mark.parametrize("service", REMOVABLE)
+def test_a_disabled_service_leaves_no_trace(with_lib: Evaluator, service: str) -> None:
+    whole = with_lib.report("production")
+    record = whole["plan"]["services"][service]
+    report = with_lib.report("production", modules=off(service))
+    assert report["failed"] == []
+    assert service not in report["plan"]["services"]
+    assert service not in report["scraped"]
+    assert f"{service}.rave.localhost" not in report["virtualHosts"]
+    left = {unit for other in report["plan"]["services"].values() for unit in other["units"]}
+    for unit in set(record["units"]) - left:
+        assert unit.removesuffix(".service") not in report["texts"], unit
+    needed = {name for other in report["plan"]["services"].values() for name in other["secrets"]}
+    needed |= {database["secret"] for database in report["plan"]["databases"]}
+    assert set(report["secrets"]) == needed
+
+
+@pytest.mark.parametrize("service", ["grafana", "penpot", "n8n"])
+def test_neither_does_it_in_a_real_nixos(with_nixpkgs: Evaluator, service: str) -> None:
+    report = with_nixpkgs.report("production", modules=off(service))
+    assert report["failed"] == []
+    everything = "\n".join(report["texts"].values())
+    assert f"/run/secrets/{service}/" not in everything
+    assert service not in report["databases"]
+    assert service not in report["texts"]
+
+
+def test_production_covers_every_removable_service(with_lib: Evaluator) -> None:
+    assert set(with_lib.report("production")["plan"]["services"]) == {*REMOVABLE, *NEEDED}
+
+
+def test_a_moved_port_moves_everything(evaluator: Evaluator) -> None:
+    modules = "{ services.rave.nginx.ports.status = 8443; services.rave.grafana.ports.web = 3100; }"
+    report = evaluator.report("demo", modules=modules)
+    assert report["failed"] == []
+    assert sorted(report["ports"]) == [22, 8443]
+    plan = report["plan"]
+    assert {port["port"] for port in plan["exposed"]} == {22, 8443}
+    assert plan["services"]["grafana"]["scrape"]["port"] == 3100
+    urls = [c.get("url") or "" for s in plan["services"].values() for c in s["checks"]]
+    assert not [url for url in urls if ":3002/" in url or ":3000/" in url]
+
+
+WRONG_TYPES = [
+    ('services.rave.grafana.ports.web = "3000";', "services.rave.grafana.ports.web"),
+    ("services.rave.grafana.ports.web = 70000;", "services.rave.grafana.ports.web"),
+    ("services.rave.redis.memoryMiB = 0;", "services.rave.redis.memoryMiB"),
+    ("services.rave.prometheus.retentionDays = -1;", "services.rave.prometheus.retentionDays"),
+    ('services.rave.sshd.enable = "yes";', "services.rave.sshd.enable"),
+    ('rave.mode = lib.mkForce "huge";', "rave.mode"),
+    ('rave.profile = lib.mkForce "staging";', "rave.profile"),
+    ('rave.domain = "Not A Name";', "rave.domain"),
+    ('rave.ingress.x.maxBodySize = "lots";', "rave.ingress.x.maxBodySize"),
+    ('services.rave.mattermost.licenseFile = "canary";', "services.rave.mattermost.licenseFile"),
+    ('services.rave.gitlab.runner.tokenFile = "canary";', "services.rave.gitlab.runner.tokenFile"),
+    ('services.rave.penpot.images.backend = "x:latest";', "services.rave.penpot.images.backend"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("setting", "option"), WRONG_TYPES)
+def test_a_wrong_value_is_refused_by_the_name_of_its_option(
+    evaluator: Evaluator, setting: str, option: str
+) -> None:
+    with pytest.raises(EvaluationError) as refused:
+        evaluator.ask(
+            f"config.{option}", "production", modules=f"({{ lib, ... }}: {{ {setting} }})"
+        )
+    assert option in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["nosuch.enable", "grafana.colour"])
+def test_an_unknown_service_or_option_is_refused(with_nixpkgs: Evaluator, name: str) -> None:
+    with pytest.raises(EvaluationError) as refused:
+        with_nixpkgs.ask("config.rave.mode", "demo", modules=f"{{ services.rave.{name} = true; }}")
+    assert f"services.rave.{name.removesuffix('.enable')}" in str(refused.value)
+    assert "does not exist" in str(refused.value)
+
+
+REFUSED = [
+    (
+        "services.rave.webhook-dispatcher.enable = true;",
+        "services.rave.webhook-dispatcher.enable: the nixos base does not carry this service",
+    ),
+    (
+        "services.rave.chat-bridge.enable = true;",
+        "services.rave.chat-bridge.enable: the nixos base does not carry this service",
+    ),
+    (
+        "services.rave.grafana.ports.web = 9090;",
+        "services.rave.grafana.ports.web: port 9090 is taken twice",
+    ),
+    (
+        'security.rave.needs.x.secrets = [ "no/such" ];',
+        "security.rave.needs.x.secrets: no enabled service declares the secret no/such",
+    ),
+    ("security.rave.sopsBootstrap.enable = false;", "security.rave.sopsBootstrap.enable"),
+    ("services.rave.postgresql.enable = false;", "services.rave.postgresql.enable"),
+    ("services.rave.gitlab.enable = false;", "services.rave.outline.enable"),
+    ("services.rave.matrix.enable = false;", "services.rave.element.enable"),
+    ("services.rave.agents.enable = true;", "services.rave.agents.runner"),
+    ("services.rave.vibe-kanban.enable = true;", "services.rave.vibe-kanban.package"),
+    (
+        "services.rave.claude-code-router.enable = true;",
+        "services.rave.claude-code-router.settings",
+    ),
+    ("services.rave.gitlab.runner.enable = true;", "services.rave.gitlab.runner.tokenFile"),
+    ('services.rave.mattermost.signIn = "gitlab";', "services.rave.mattermost.signIn"),
+    (
+        'services.rave.mattermost.licenseFile = "/nix/store/x";',
+        "services.rave.mattermost.licenseFile: must not be in the Nix store",
+    ),
+    ("rave.ingress.empty = { };", "rave.ingress.empty: exactly one of"),
+    ("rave.databases.nobody = { };", "rave.databases.nobody: no enabled service"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("setting", "message"), REFUSED)
+def test_a_contradiction_is_refused_by_the_name_of_its_option(
+    evaluator: Evaluator, setting: str, message: str
+) -> None:
+    question = "map (a: a.message) (lib.filter (a: !a.assertion) config.assertions)"
+    failed = evaluator.ask(question, "production", modules=f"{{ {setting} }}")
+    assert [text for text in failed if text.startswith(message)], failed
+
+
+LITERALS = [
+    ("services.mattermost.database.password", 'lib.mkForce "canary"'),
+    ("services.grafana.settings.security.admin_password", 'lib.mkForce "canary"'),
+    ("services.grafana.settings.security.secret_key", 'lib.mkForce "canary"'),
+    ("services.grafana.settings.database.password", 'lib.mkForce "canary"'),
+    ("services.matrix-synapse.settings.database.args.password", '"canary"'),
+    ("services.n8n.environment.DB_POSTGRESDB_PASSWORD", '"canary"'),
+    ("services.nats.settings.authorization.token", '"canary"'),
+    ("services.redis.servers.rave.requirePass", '"canary"'),
+    ("users.users.rave.password", '"canary"'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("option", "value"), LITERALS)
+def test_a_literal_secret_is_refused(evaluator: Evaluator, option: str, value: str) -> None:
+    question = "map (a: a.message) (lib.filter (a: !a.assertion) config.assertions)"
+    modules = f"({{ lib, ... }}: {{ {option} = {value}; }})"
+    failed = evaluator.ask(question, "production", modules=modules)
+    message = f"{option}: a secret must not be given as a literal"
+    assert [text for text in failed if text.startswith(message)], failed
+
+
+def test_a_password_of_a_role_is_refused(evaluator: Evaluator) -> None:
+    question = "map (a: a.message) (lib.filter (a: !a.assertion) config.assertions)"
+    user = '{ name = "grafana"; ensureClauses.password = "canary"; }'
+    modules = f"{{ services.postgresql.ensureUsers = [ {user} ]; }}"
+    failed = evaluator.ask(question, "demo", modules=modules)
+    assert [t for t in failed if t.startswith("services.postgresql.ensureUsers.grafana")], failed
+
+
+def test_optional_services_come_up_when_configured(evaluator: Evaluator) -> None:
+    modules = """({ pkgs, ... }: {
+      services.rave.agents = { enable = true; runner = pkgs.jq; instances = [ "one" ]; };
+      services.rave.vibe-kanban = { enable = true; package = pkgs.jq; };
+      services.rave.claude-code-router = {
+        enable = true;
+        settings.Providers = [ { name = "p"; api_key = "$KEY"; } ];
+      };
+    })"""
+    report = evaluator.report("development", modules=modules)
+    assert report["failed"] == []
+    assert {"agents", "vibe-kanban", "claude-code-router"} <= set(report["plan"]["services"])
+    assert "rave-agent@" in report["texts"]
+    assert "vibe-kanban.rave.localhost" in report["virtualHosts"]
+
+
+def test_a_literal_key_of_a_provider_is_refused(evaluator: Evaluator) -> None:
+    question = "map (a: a.message) (lib.filter (a: !a.assertion) config.assertions)"
+    setting = '{ enable = true; settings.Providers = [ { name = "p"; api_key = "canary"; } ]; }'
+    failed = evaluator.ask(
+        question, "development", modules=f"{{ services.rave.claude-code-router = {setting}; }}"
+    )
+    assert any("an `api_key` must not be given as a literal" in text for text in failed), failed
