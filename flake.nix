@@ -32,6 +32,8 @@
       # Needs no input: evaluates offline, on any Nix.
       profileMetadata = catalog.metadata;
 
+      debianRequests = debian.requests;
+
       packages.x86_64-linux = debian.packages // nixos.packages.x86_64-linux;
     };
 }

@@ -7,6 +7,7 @@
 { catalog, guest }:
 let
   packages = import ./packages.nix;
+  request = import ./request.nix;
 
   # Store paths depend on content alone: not on where the checkout lies, nor on files beside it.
   source = name: path: builtins.path { inherit name path; filter = tracked; };
@@ -21,7 +22,7 @@ let
     inherit name;
     system = "x86_64-linux";
     builder = "/bin/sh";
-    args = [ "-euc" ''exec python3 -B "$program"'' ];
+    args = [ ./builders/start ];
     PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     PYTHONPATH = builder name files;
     program = "${builder name files}/${program}";
@@ -46,9 +47,8 @@ let
   one = list: builtins.head list;
   plan = catalog.plans.${profile}.debian;
 
-  wanted = builtins.sort builtins.lessThan (packages.foundation ++ catalog.debianPackages profile);
   checked = value:
-    if lock.requested == wanted then value
+    if lock.requested == request packages (catalog.debianPackages profile) then value
     else throw "the lock of profile ${profile} was made for other packages; run: rave vm lock-closure --profile ${profile}";
 
   base = run {

@@ -16,5 +16,10 @@ let
   image = profile: { name = catalog.plans.${profile}.debian.attr; value = (guest profile (lockOf profile)).image; };
 in
 {
+  # What `rave vm lock-closure` asks apt for.
+  requests = builtins.mapAttrs
+    (profile: _: import ./request.nix (import ./packages.nix) (catalog.debianPackages profile))
+    catalog.profiles;
+
   packages = builtins.listToAttrs (map image (builtins.attrNames catalog.profiles));
 }

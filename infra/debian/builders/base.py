@@ -1,8 +1,7 @@
 """Builder of the base: every package of a lock installed into one root file system, as a tar.
 
-Environment: `out`, `specPath` (JSON: packages in lock order as {"file","essential"}, kernel, epoch).
-Of the host it uses python3, dpkg-deb, tar, unshare, mount and chroot; all else, dpkg included, comes
-from the packages themselves.
+Usage: base.py SPEC OUT; SPEC is JSON that ../default.nix writes. Of the host it uses python3,
+dpkg-deb, tar, unshare, mount and chroot; all else, dpkg included, comes from the packages.
 """
 
 from __future__ import annotations
@@ -13,8 +12,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from guestroot import clamp_times, extract_deb, guest_environment, remove, run_in
+from guestroot import clamp_times, extract_deb, guest_environment, remove, run_in, say
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # What a guest never reads. Copyright files stay: they are the licences of what the image holds.
 # PostgreSQL's JIT compiler alone would be 130 MB; without its files PostgreSQL goes without.
@@ -32,11 +35,11 @@ KERNEL_EXCLUDED = ("boot/*", "usr/share/doc/linux-image-*/changelog*")
 
 # Made at installation: by the clock, at random, or of no use afterwards.
 LEFTOVERS = (
-    "etc/.pwd.lock", "etc/group-", "etc/gshadow-", "etc/passwd-", "etc/shadow-", "etc/subgid-", "etc/subuid-",
-    "etc/ssh/ssh_host_*", "etc/ssl/private/ssl-cert-snakeoil.key", "etc/ssl/certs/ssl-cert-snakeoil.pem",
+    "etc/.pwd.lock", "etc/*-", "etc/ssh/ssh_host_*", "etc/ssl/private/ssl-cert-snakeoil.key",
+    "etc/ssl/certs/ssl-cert-snakeoil.pem",
     "var/cache/*/*", "var/lib/apt/lists/*", "var/lib/dpkg/*-old", "var/lib/dpkg/lock*",
     "var/lib/dbus/machine-id", "var/lib/systemd/catalog/database", "var/lib/systemd/random-seed",
-    "var/log/*.log", "var/log/apt", "var/log/btmp", "var/log/lastlog", "var/log/wtmp", "var/log/faillog",
+    "var/log/*.log", "var/log/apt", "var/log/*tmp", "var/log/lastlog", "var/log/faillog",
     "root/.bash_history", "run/*", "tmp/*", "var/tmp/*",
     "usr/sbin/policy-rc.d", "debs",
 )  # fmt: skip
@@ -44,21 +47,23 @@ LEFTOVERS = (
 
 def main() -> None:
     """Build the base."""
-    spec = json.loads(Path(os.environ["specPath"]).read_text())
-    out, epoch = Path(os.environ["out"]), int(spec["epoch"])
+    spec_file, out = (Path(word) for word in sys.argv[1:])
+    spec = json.loads(spec_file.read_text())
+    epoch = int(spec["epoch"])
     root = Path.cwd() / "root"
     env = guest_environment(epoch)
     os.umask(0o022)
     prepare(root)
     debs = stage_debs(root, spec["packages"])
     say("extracting the essential packages")
-    for name, essential in debs:
-        if essential:
-            extract_deb(root / "debs" / name, root)
+    essential = [name for name, is_essential in debs if is_essential]
+    for name in essential:
+        extract_deb(root / "debs" / name, root)
     settle_policies(root)
     say(f"installing {len(debs)} packages")
-    install(root, [name for name, essential in debs if essential], env)
-    install(root, [name for name, essential in debs if not essential], env)
+    # Each essential package counts on the others being there; they are, extracted.
+    install(root, essential, env, configure=["--force-depends"])
+    install(root, [name for name, is_essential in debs if not is_essential], env)
     say("adding the kernel")
     out.mkdir()
     add_kernel(root, Path(spec["kernel"]), out / "vmlinuz", env)
@@ -69,14 +74,19 @@ def main() -> None:
     archive(root, out / "root.tar", env)
 
 
-def say(text: str) -> None:
-    """Tell what happens next, in the build log."""
-    print(f"rave-phase: {text}", file=sys.stderr, flush=True)
-
-
 def prepare(root: Path) -> None:
     """Create the root with /usr merged, and the mount points that `run_in` needs."""
-    for folder in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "proc", "dev", "tmp", "run", "sys"):
+    for folder in (
+        "usr/bin",
+        "usr/sbin",
+        "usr/lib",
+        "usr/lib64",
+        "proc",
+        "dev",
+        "tmp",
+        "run",
+        "sys",
+    ):
         (root / folder).mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
     for name in ("bin", "sbin", "lib", "lib64"):
@@ -105,17 +115,20 @@ def settle_policies(root: Path) -> None:
     cluster.write_text("create_main_cluster = false\n")
 
 
-def install(root: Path, names: list[str], env: dict[str, str]) -> None:
-    """Install packages with the root's own dpkg.
+def install(
+    root: Path, names: list[str], env: dict[str, str], configure: Sequence[str] = ()
+) -> None:
+    """Install packages with the root's own dpkg: unpack all, then configure all.
 
-    dpkg configures a pre-dependency as soon as it is unpacked, so one call is enough when they
-    come in the lock's order; ordinary dependencies are all met when the second call ends.
+    Unpacking ignores dependencies, which come in apt's order anyway; configuring does not, so that
+    nothing can be missing in the end. `configure` holds further options for it.
     """
-    options = ["--force-unsafe-io", "--force-confdef", "--force-confold", "--no-triggers"]
-    options += [f"--path-exclude={pattern}" for pattern in EXCLUDED]
-    options += [f"--path-include={pattern}" for pattern in INCLUDED]
-    run_in(root, ["dpkg", *options, "--force-depends", "--unpack", *[f"/debs/{n}" for n in names]], env)
-    run_in(root, ["dpkg", "--force-unsafe-io", "--force-confold", "--force-depends", "--configure", "--pending"], env)
+    options = ["--force-unsafe-io", "--force-confdef", "--force-confold"]
+    filters = [f"--path-exclude={pattern}" for pattern in EXCLUDED]
+    filters += [f"--path-include={pattern}" for pattern in INCLUDED]
+    files = [f"/debs/{name}" for name in names]
+    run_in(root, ["dpkg", *options, *filters, "--force-depends", "--unpack", *files], env)
+    run_in(root, ["dpkg", *options, *configure, "--configure", "--pending"], env)
 
 
 def add_kernel(root: Path, deb: Path, kernel: Path, env: dict[str, str]) -> None:
@@ -129,24 +142,36 @@ def add_kernel(root: Path, deb: Path, kernel: Path, env: dict[str, str]) -> None
 
 def clean(root: Path) -> None:
     """Remove what installation left behind and what must differ from machine to machine."""
-    remove(root, [*LEFTOVERS, *(pattern.lstrip("/") for pattern in EXCLUDED if "doc/" not in pattern)])
+    remove(
+        root, [*LEFTOVERS, *(pattern.lstrip("/") for pattern in EXCLUDED if "doc/" not in pattern)]
+    )
     for package in (root / "usr/share/doc").iterdir():
         if not package.is_symlink():
             remove(package, [path.name for path in package.iterdir() if path.name != "copyright"])
-    for dangling in (root / "etc/ssl/certs").glob("*"):
-        if dangling.is_symlink() and not dangling.exists() and not (root / os.readlink(dangling).lstrip("/")).exists():
-            dangling.unlink()
+    drop_dangling(root, root / "etc/ssl/certs")
     (root / "etc/machine-id").write_bytes(b"")
     (root / "etc/hostname").write_text("rave\n")
     (root / "etc/resolv.conf").write_bytes(b"")
 
 
+def drop_dangling(root: Path, folder: Path) -> None:
+    """Remove the links in a folder of the root that lead nowhere."""
+    for path in folder.iterdir():
+        if not path.is_symlink():
+            continue
+        target = path.readlink()
+        goal = root / target.relative_to("/") if target.is_absolute() else folder / target
+        if not goal.is_symlink() and not goal.exists():
+            path.unlink()
+
+
 def archive(root: Path, target: Path, env: dict[str, str]) -> None:
     """Write the root as a tar, sorted, with the root's own tar."""
+    names = "%d/PaxHeaders/%f"  # without the process id that tar would put there
     with target.open("wb") as stream:
         subprocess.run(
-            ["chroot", root, "tar", "-c", "--sort=name", "--numeric-owner", "--format=posix", "--one-file-system",
-             "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime",
+            ["chroot", root, "tar", "-c", "--sort=name", "--numeric-owner", "--format=posix",
+             "--one-file-system", f"--pax-option=exthdr.name={names},delete=atime,delete=ctime",
              "--xattrs", "--xattrs-include=security.capability", "-C", "/", "."],
             env=env, stdout=stream, check=True,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Write a directory as an ext4 file system, always to the same bytes, with the guest's own e2fsprogs."""
+"""Write a directory as an ext4 file system, always to the same bytes, by the guest's e2fsprogs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from guestroot import guest_program
 NAMESPACE = uuid.UUID("5ae0cf3e-7b0f-5c3a-9a64-3d6c1f7f2a11")
 
 # In place of the host's /etc/mke2fs.conf: all that counts is on the command line.
-CONFIG = "[defaults]\n[fs_types]\next4 = {\n}\n"
+CONFIG = "[defaults]\nblocksize = 4096\n[fs_types]\next4 = {\ninode_size = 256\n}\n"
 FEATURES = (
     "none,has_journal,ext_attr,dir_index,filetype,extent,64bit,flex_bg,metadata_csum,"
     "sparse_super,large_file,huge_file,dir_nlink,extra_isize,resize_inode"
@@ -40,20 +40,26 @@ def write_ext4(root: Path, target: Path, *, size: int, name: str, epoch: int) ->
     Path(env["MKE2FS_CONFIG"]).write_text(CONFIG)
     ident = uuid.uuid5(NAMESPACE, name)
     # Nothing is left to initialise, or the guest would write inode tables while it boots.
-    extended = f"hash_seed={uuid.uuid5(ident, 'hash')},lazy_itable_init=0,lazy_journal_init=0,root_owner=0:0,nodiscard"
+    extended = f"hash_seed={uuid.uuid5(ident, 'hash')},root_owner=0:0,nodiscard"
+    extended += ",lazy_itable_init=0,lazy_journal_init=0"
     subprocess.run(
-        [*guest_program(root, "usr/sbin/mke2fs"), "-q", "-F", "-t", "ext4", "-b", "4096", "-I", "256",
-         "-i", str(BYTES_PER_INODE), "-J", f"size={JOURNAL_MIB}", "-m", "1", "-O", FEATURES,
-         "-E", extended, "-U", str(ident), "-L", "rave", "-d", root, target],
+        [*guest_program(root, "usr/sbin/mke2fs"), "-q", "-F", "-t", "ext4",
+         "-b", "4096", "-I", "256", "-i", str(BYTES_PER_INODE), "-J", f"size={JOURNAL_MIB}",
+         "-m", "1", "-O", FEATURES, "-E", extended, "-U", str(ident), "-L", "rave",
+         "-d", root, target],
         check=True, env=env,
     )  # fmt: skip
-    settle_change_times(target, root, epoch, env)
+    settle_times(target, root, epoch, env)
 
 
-def settle_change_times(image: Path, root: Path, epoch: int, env: dict[str, str]) -> None:
-    """Set every inode's change time, which mke2fs copies from the builder's disk, to `epoch`."""
+def settle_times(image: Path, root: Path, epoch: int, env: dict[str, str]) -> None:
+    """Set every inode's change and access time to `epoch`; mke2fs copies the builder's disk's."""
     script = image.with_suffix(".debugfs")
-    lines = (f"set_inode_field <{i}> ctime @{epoch}\n" for i in used_inodes(image, root, env))
+    lines = (
+        f"set_inode_field <{i}> {field} @{epoch}\n"
+        for i in used_inodes(image, root, env)
+        for field in ("ctime", "atime")
+    )
     script.write_text("".join(lines))
     subprocess.run(
         [*guest_program(root, "usr/sbin/debugfs"), "-w", "-f", script, image],
@@ -68,7 +74,7 @@ def used_inodes(image: Path, root: Path, env: dict[str, str]) -> list[int]:
         [*guest_program(root, "usr/sbin/dumpe2fs"), image],
         check=True, env=env, capture_output=True, text=True,
     ).stdout  # fmt: skip
-    total = int(re.search(r"^Inode count: +(\d+)$", report, re.MULTILINE)[1])
+    total = int(re.findall(r"^Inode count: +(\d+)$", report, re.MULTILINE)[0])
     free: set[int] = set()
     for ranges in re.findall(r"^  Free inodes: (.+)$", report, re.MULTILINE):
         for part in ranges.split(", "):

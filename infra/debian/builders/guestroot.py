@@ -1,10 +1,12 @@
-"""A root file system under construction: unpack archives into it, run programs in it, settle its time stamps."""
+"""A root file system under construction: unpack into it, run programs in it, settle its times."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +36,11 @@ exec chroot "$root" "$@"
 """
 
 
+def say(text: str) -> None:
+    """Tell Nix, and through it whoever waits, what happens next."""
+    print("@nix " + json.dumps({"action": "setPhase", "phase": text}), file=sys.stderr, flush=True)
+
+
 def guest_environment(epoch: int) -> dict[str, str]:
     """Return the whole environment of a program that runs in the root: nothing of the host's.
 
@@ -59,13 +66,15 @@ def run_in(root: Path, argv: Sequence[str], env: Mapping[str, str]) -> None:
     """Run a program in the root, in namespaces of its own and without a network.
 
     Raises:
-        subprocess.CalledProcessError: it failed; its output is in the build log.
+        SystemExit: it failed; what it said is in the build log.
     """
-    subprocess.run(
+    status = subprocess.run(
         ["unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child",
          "/bin/sh", "-c", ENTER, "enter", str(root), *argv],
-        env=dict(env), check=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
+        env=dict(env), check=False, stdin=subprocess.DEVNULL,
+    ).returncode  # fmt: skip
+    if status:
+        raise SystemExit(f"{argv[0]} failed in the new root, with status {status}")
 
 
 def extract_deb(deb: Path, target: Path) -> None:

@@ -1,7 +1,7 @@
-"""Builder of the image: the base plus our overlay, configured, as qcow2 with kernel and initrd beside it.
+"""Builder of the image: the base plus our overlay, configured, as qcow2 with kernel and initrd.
 
-Environment: `out`, `specPath` (JSON, written by ../default.nix). Of the host it uses python3, dpkg-deb, tar,
-unshare, mount and chroot; compiler and file system tools come from the locked packages.
+Usage: image.py SPEC OUT; SPEC is JSON that ../default.nix writes. Of the host it uses python3,
+dpkg-deb, tar, unshare, mount and chroot; compiler and file system tools come from the packages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ext4 import write_ext4
-from guestroot import clamp_times, extract_deb, guest_environment, remove, run_in
+from guestroot import clamp_times, extract_deb, guest_environment, remove, run_in, say
 from initrd import write_initrd
 from qcow2 import write_qcow2
 
@@ -24,13 +24,22 @@ LIBRARY = "usr/lib/rave"
 SKIPPED = shutil.ignore_patterns(".gitkeep", "__pycache__", "*.pyc")
 
 # What `configure` or the programs it ran may have left.
-LEFTOVERS = ("run/*", "tmp/*", "var/tmp/*", "var/cache/*/*", "etc/.pwd.lock", "etc/*-", "root/.*history")
+LEFTOVERS = (
+    "run/*",
+    "tmp/*",
+    "var/tmp/*",
+    "var/cache/*/*",
+    "etc/.pwd.lock",
+    "etc/*-",
+    "root/.*history",
+)
 
 
 def main() -> None:
     """Build the image."""
-    spec = json.loads(Path(os.environ["specPath"]).read_text())
-    out, root = Path(os.environ["out"]), Path.cwd() / "root"
+    spec_file, out = (Path(word) for word in sys.argv[1:])
+    spec = json.loads(spec_file.read_text())
+    root = Path.cwd() / "root"
     epoch = int(spec["epoch"])
     os.umask(0o022)
     say("unpacking the base")
@@ -55,11 +64,6 @@ def main() -> None:
     shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
     boot = {"kind": "kernel", "cmdline": spec["cmdline"]}
     (out / "boot.json").write_text(json.dumps(boot) + "\n")
-
-
-def say(text: str) -> None:
-    """Tell what happens next, in the build log."""
-    print(f"rave-phase: {text}", file=sys.stderr, flush=True)
 
 
 def unpack(archive: Path, root: Path) -> None:
@@ -93,7 +97,7 @@ def merge(source: Path, target: Path) -> None:
         goal = target / path.name
         if path.is_symlink():
             goal.unlink(missing_ok=True)
-            goal.symlink_to(os.readlink(path))
+            goal.symlink_to(path.readlink())
         elif path.is_dir():
             merge(path, goal)
         else:
@@ -110,7 +114,8 @@ def place(source: Path, target: Path, *, executable: bool) -> None:
 def configure(root: Path, script: Path, epoch: int) -> None:
     """Run the configure script inside the root."""
     place(script, root / BUILD / "configure", executable=True)
-    run_in(root, [f"/{BUILD}/configure"], guest_environment(epoch) | {"RAVE_BUILD": f"/{BUILD}"})
+    env = guest_environment(epoch) | {"RAVE_BUILD": f"/{BUILD}", "PYTHONDONTWRITEBYTECODE": "1"}
+    run_in(root, [f"/{BUILD}/configure"], env)
 
 
 if __name__ == "__main__":

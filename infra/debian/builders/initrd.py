@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from guestroot import guest_program
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 REGULAR, DIRECTORY = 0o100000, 0o040000
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CLUSTER_BITS = 16
 CLUSTER = 1 << CLUSTER_BITS
@@ -21,7 +24,7 @@ ZERO = bytes(CLUSTER)
 
 
 def write_qcow2(raw: Path, target: Path) -> int:
-    """Write `raw` (its size a multiple of 64 KiB) as qcow2 and return the number of data clusters."""
+    """Write `raw`, a multiple of 64 KiB long, as qcow2; return the number of data clusters."""
     size = raw.stat().st_size
     if size % CLUSTER:
         raise ValueError(f"{raw} is {size} bytes, not a multiple of {CLUSTER}")

@@ -1,0 +1,108 @@
+"""`rave vm build-image` and `rave vm lock-closure`: images and the packages they are made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rave_cli.commands.context import (
+    base_option,
+    json_option,
+    mode_option,
+    pass_app,
+    profile_option,
+)
+
+if TYPE_CHECKING:
+    from rave_cli.commands.context import App
+    from rave_cli.images.events import Event, OnEvent
+    from rave_cli.profiles.catalog import Mode
+    from rave_cli.show import Progress
+
+
+def teller(app: App, progress: Progress) -> OnEvent:
+    """Return what shows the events of a build: notices stay, the rest is progress."""
+
+    def tell(event: Event) -> None:
+        if event.notice:
+            app.show.warning(event.text)
+        else:
+            progress.update(event.text, event.done, event.total)
+
+    return tell
+
+
+@click.command("build-image")
+@profile_option
+@base_option
+@click.option("--attr", metavar="ATTR", help="Another package of the flake with such an image.")
+@mode_option
+@click.option("--locked", is_flag=True, help="Fail rather than update the lock of packages.")
+@click.option(
+    "--repair", is_flag=True, help="Check the image's content; build it again if altered."
+)
+@json_option
+@pass_app
+def build_image(
+    app: App,
+    *,
+    profile: str | None,
+    base: str | None,
+    attr: str | None,
+    mode: Mode | None,
+    locked: bool,
+    repair: bool,
+) -> None:
+    """Build a profile's image and print its path.
+
+    What is unchanged is not built again. The Debian base is made of exactly the packages of the
+    repository's lock; if one has left the package sources, a new lock is made and shown, unless
+    --locked is given.
+
+    \b
+    Example: rave vm build-image --profile demo --base debian
+    """
+    from rave_cli.images.build import build_image as build
+
+    plan = app.plan(profile, base)
+    with app.show.progress(f"Building {attr or plan.attr}") as progress:
+        image = build(
+            plan,
+            flake=app.settings.require_flake(),
+            mode=mode or app.settings.mode,
+            attr=attr,
+            locked=locked,
+            repair=repair,
+            on_event=teller(app, progress),
+        )
+    app.show.result(image.document(), str(image.qcow2))
+
+
+@click.command("lock-closure")
+@profile_option
+@json_option
+@pass_app
+def lock_closure(app: App, profile: str | None) -> None:
+    """Lock the current Debian packages of a profile, in the repository.
+
+    The host's apt chooses and downloads them with its own sources and keys; the lock names no
+    source. Look at the difference and commit it.
+
+    \b
+    Example: rave vm lock-closure --profile demo
+    """
+    from rave_cli.images.build import update_lock
+
+    plan = app.plan(profile, "debian")
+    with app.show.progress(f"Locking the packages of {plan.profile}") as progress:
+        place, changes = update_lock(
+            plan, flake=app.settings.require_flake(), on_event=teller(app, progress)
+        )
+    document = {
+        "lock": str(place),
+        "changed": list(changes.changed),
+        "added": list(changes.added),
+        "removed": list(changes.removed),
+    }
+    app.show.result(document, f"{place}: {len(changes)} packages changed")

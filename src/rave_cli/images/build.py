@@ -1,0 +1,259 @@
+"""From a plan to an image: reuse what is built, else fetch the closure, build and record it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rave_cli import paths
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images import closure
+from rave_cli.images import lock as locks
+from rave_cli.images.events import Event, ignore
+from rave_cli.images.manifest import (
+    Boot,
+    Image,
+    check_image,
+    load_image,
+    save_image,
+    sha256,
+)
+from rave_cli.images.nix import Nix
+
+if TYPE_CHECKING:
+    from rave_cli.images.events import OnEvent
+    from rave_cli.images.nix import Output
+    from rave_cli.profiles.catalog import Mode, Plan
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where rave keeps what it knows of one image."""
+
+    attr: str
+
+    @property
+    def directory(self) -> Path:
+        """The directory of all images' records."""
+        return paths.state_dir() / "images"
+
+    @property
+    def out_link(self) -> Path:
+        """The link into the Nix store; a garbage-collection root."""
+        return self.directory / self.attr
+
+    @property
+    def manifest(self) -> Path:
+        """The manifest."""
+        return self.directory / f"{self.attr}.json"
+
+    @property
+    def lock(self) -> Path:
+        """The file that keeps two builds of one image apart."""
+        return self.directory / f"{self.attr}.lock"
+
+
+def build_image(
+    plan: Plan,
+    *,
+    flake: Path,
+    mode: Mode,
+    attr: str | None = None,
+    locked: bool = False,
+    repair: bool = False,
+    on_event: OnEvent = ignore,
+) -> Image:
+    """Build a plan's image, or return the one that is already built from the same inputs.
+
+    Args:
+        plan: profile and base.
+        flake: directory of the flake.
+        mode: which caps the build gets; the result does not depend on it.
+        attr: another package of the flake that holds such an image.
+        locked: refuse rather than update a lock whose packages have left the mirrors.
+        repair: check the content of an image that is there; build it again if it was altered.
+        on_event: hears what happens.
+
+    Raises:
+        RaveError: BUILD if the build fails or an input cannot be fetched; HOST if this host is at
+            fault; USAGE for an unknown `attr`.
+    """
+    place = Place(attr or plan.attr)
+    with paths.lock(place.lock, busy=f"another rave builds {place.attr} just now"):
+        build = _Build(plan, flake, place, locked=locked, on_event=on_event)
+        image = build.run(mode)
+        return build.repair(image, mode) if repair else image
+
+
+def update_lock(
+    plan: Plan, *, flake: Path, on_event: OnEvent = ignore
+) -> tuple[Path, locks.Difference]:
+    """Lock the current packages of a profile in the repository; return where, and what changed.
+
+    Raises:
+        RaveError: HOST if apt or the network fails; BUILD if the flake cannot be evaluated.
+    """
+    asked = Nix("debian", "safe").evaluate(f"{flake}#debianRequests.{plan.profile}")
+    fresh = closure.resolve(locks.Request.model_validate(asked), on_event)
+    place = closure.repository_lock(flake, plan.profile)
+    try:
+        old = locks.parse(place.read_bytes(), place)
+    except (OSError, RaveError):  # none yet, or one that this command is to replace
+        old = fresh.model_copy(update={"packages": ()})
+    paths.atomic_write(place, locks.render(fresh))
+    return place, locks.difference(old, fresh)
+
+
+def existing_image(plan: Plan, attr: str | None = None) -> Image | None:
+    """Return the image that was last built for a plan, if it is still there."""
+    place = Place(attr or plan.attr)
+    if not place.manifest.is_file():
+        return None
+    image = load_image(place.manifest)
+    if not _links_to(place.out_link, image.store_path) or not image.qcow2.is_file():
+        return None
+    return image
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One call of build_image."""
+
+    plan: Plan
+    flake: Path
+    place: Place
+    locked: bool
+    on_event: OnEvent
+
+    @property
+    def installable(self) -> str:
+        return f"{self.flake}#{self.place.attr}"
+
+    def run(self, mode: Mode) -> Image:
+        """Return the image, built if its inputs are not those of the one that is there."""
+        nix = self.nix(mode)
+        output = nix.output(self.installable)
+        if output.nar_hash is None:
+            nix = self.provide(nix)
+            nix.build(self.installable, self.place.out_link, self.on_event)
+            output = nix.output(self.installable)
+        elif not _links_to(self.place.out_link, output.path):
+            nix.build(self.installable, self.place.out_link, self.on_event)
+        return _record(self.plan, self.place, output, self.on_event)
+
+    def repair(self, image: Image, mode: Mode) -> Image:
+        """Return the image as it was built: built again if its content is not that any more."""
+        self.on_event(Event("checking the image's content"))
+        try:
+            check_image(image)
+        except RaveError as error:
+            self.on_event(Event(f"{error.message}; building it again", notice=True))
+            nix = self.provide(self.nix(mode))
+            nix.build(self.installable, self.place.out_link, self.on_event, repair=True)
+            check_image(image)
+        return image
+
+    def nix(self, mode: Mode) -> Nix:
+        """Return the driver. A lock of our own is named, for it is not the repository's."""
+        if self.plan.base != "debian":
+            return Nix(self.plan.base, mode)
+        chosen = closure.choose(self.flake, self.plan.profile, locked=self.locked)
+        if not chosen.own:
+            return Nix(self.plan.base, mode)
+        text = f"using {chosen.path} in place of the repository's lock"
+        self.on_event(Event(text, notice=True))
+        return Nix(self.plan.base, mode, chosen.path)
+
+    def provide(self, nix: Nix) -> Nix:
+        """Put every file of the lock into the store; return the driver for the lock then used."""
+        if self.plan.base != "debian":
+            return nix
+        profile = self.plan.profile
+        chosen = closure.choose(self.flake, profile, locked=self.locked)
+        try:
+            files = closure.fetch(chosen.lock, self.on_event)
+        except closure.DepartedError as error:
+            if self.locked:
+                raise closure.refused(profile, error.names) from error
+            chosen = closure.replace_lock(chosen, self.flake, profile, error.names, self.on_event)
+            files = closure.fetch(chosen.lock, self.on_event)
+        self.on_event(Event(f"adding {len(files)} files to the Nix store"))
+        nix.add_files(files)
+        return Nix(nix.base, nix.mode, chosen.path if chosen.own else None)
+
+
+def _links_to(link: Path, path: str) -> bool:
+    return link.is_symlink() and str(link.readlink()) == path and link.exists()
+
+
+def _record(plan: Plan, place: Place, output: Output, on_event: OnEvent) -> Image:
+    """Return the image in a store path. Its digest is computed once for each store path."""
+    path, nar_hash = output.path, output.nar_hash or ""
+    known = _known(place)
+    if known is not None and (known.store_path, known.nar_hash) == (path, nar_hash):
+        return known
+    on_event(Event("computing the image's sha256"))
+    qcow2 = find_qcow2(Path(path), plan.qcow)
+    image = Image(
+        profile=plan.profile,
+        base=plan.base,
+        qcow2=qcow2,
+        sha256=sha256(qcow2),
+        size=qcow2.stat().st_size,
+        store_path=path,
+        nar_hash=nar_hash,
+        boot=read_boot(Path(path)),
+    )
+    save_image(image, place.manifest)
+    return image
+
+
+def _known(place: Place) -> Image | None:
+    """Return what the manifest says; one that is not understood is written anew."""
+    try:
+        return load_image(place.manifest)
+    except RaveError:
+        return None
+
+
+def find_qcow2(output: Path, name: str) -> Path:
+    """Return the image file in a build's output: the one of that name, or the only one there is.
+
+    Raises:
+        RaveError: BUILD if there is none.
+    """
+    if (output / name).is_file():
+        return output / name
+    found = sorted(output.glob("*.qcow2"))
+    if len(found) == 1:
+        return found[0]
+    raise RaveError(
+        f"the build's output {output} holds no {name}",
+        hint=f"ls {output}",
+        exit_code=ExitCode.BUILD,
+    )
+
+
+def read_boot(output: Path) -> Boot:
+    """Return how the image in a build's output boots: `boot.json` tells, else it boots by itself.
+
+    Raises:
+        RaveError: BUILD if boot.json is not understood.
+    """
+    place = output / "boot.json"
+    if not place.exists():
+        return Boot("disk", None, None, "")
+    try:
+        document = json.loads(place.read_text())
+        cmdline = str(document["cmdline"])
+        known = document["kind"] == "kernel"
+    except (ValueError, KeyError, TypeError):
+        known, cmdline = False, ""
+    if not known:
+        raise RaveError(
+            f"{place} does not say how to boot the image", hint=f"cat {place}",
+            exit_code=ExitCode.BUILD,
+        )  # fmt: skip
+    return Boot("kernel", output / "vmlinuz", output / "initrd", cmdline)

@@ -1,0 +1,126 @@
+"""What Nix's failures mean: from its words, and its builder's, to an error with a way out."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from rave_cli import process
+from rave_cli.errors import ExitCode, RaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def explain(errors: Sequence[str], log: Sequence[str], base: str, what: str) -> RaveError:
+    """Return the error that Nix's messages and the end of a build's log stand for.
+
+    Args:
+        errors: what Nix said.
+        log: last lines of the builder.
+        base: which base was to be built.
+        what: the installable.
+    """
+    said, everything = "\n".join(errors), "\n".join([*errors, *log])
+    for pattern, make in _FAULTS:
+        match = re.search(pattern, everything, re.IGNORECASE)
+        if match:
+            return make(match, base, what, tuple(errors[-4:]))
+    found = re.search(r"nix log (/nix/store/\S+\.drv)|builder for '(\S+\.drv)' failed", said)
+    hint = f"nix log {found[1] or found[2]}" if found else f"nix build --no-link -L '{what}'"
+    return RaveError(
+        f"building {what} failed", hint=hint, exit_code=ExitCode.BUILD,
+        detail=tuple(log) or tuple(errors),
+    )  # fmt: skip
+
+
+def _full(_match: re.Match[str], _base: str, _what: str, errors: tuple[str, ...]) -> RaveError:
+    return RaveError(
+        "no space left on this host's disk while building",
+        hint="df -h /nix /tmp; nix-collect-garbage frees what no image needs any more",
+        exit_code=ExitCode.HOST,
+        detail=errors,
+    )
+
+
+def _unprivileged(_match: re.Match[str], _base: str, _what: str, _e: tuple[str, ...]) -> RaveError:
+    return RaveError(
+        "the Debian base cannot be built by this user: its builder must run as root, outside Nix's"
+        " sandbox, to install packages",
+        hint="run it as root, or let root add 'trusted-users = root YOU' to /etc/nix/nix.conf",
+        exit_code=ExitCode.HOST,
+    )
+
+
+def _no_store(_match: re.Match[str], _base: str, _what: str, errors: tuple[str, ...]) -> RaveError:
+    return RaveError(
+        "the Nix store cannot be written by this user, and no Nix daemon runs",
+        hint="run it as root, or apt-get install nix-setup-systemd",
+        exit_code=ExitCode.HOST,
+        detail=errors,
+    )
+
+
+def _lacking(match: re.Match[str], _base: str, _what: str, _errors: tuple[str, ...]) -> RaveError:
+    tools = match[1].split()
+    packages = " ".join(process.APT_PACKAGE.get(tool, tool) for tool in tools)
+    return RaveError(
+        f"this host lacks {', '.join(tools)}",
+        hint=f"apt-get install {packages}",
+        exit_code=ExitCode.HOST,
+    )
+
+
+def _owner(_match: re.Match[str], _base: str, what: str, errors: tuple[str, ...]) -> RaveError:
+    place = what.partition("#")[0]
+    return RaveError(
+        f"git does not trust {place}: it belongs to another user",
+        hint=f"git config --global --add safe.directory {place}",
+        exit_code=ExitCode.HOST,
+        detail=errors,
+    )
+
+
+def _offline(_match: re.Match[str], _base: str, what: str, errors: tuple[str, ...]) -> RaveError:
+    profile = what.rpartition("#")[2].removesuffix("-debian")
+    return RaveError(
+        "nixpkgs could not be fetched: its address cannot be reached from here",
+        hint=f"rave vm build-image --profile {profile} --base debian   (needs no nixpkgs)",
+        exit_code=ExitCode.BUILD,
+        detail=errors,
+    )
+
+
+def _unknown(_match: re.Match[str], _base: str, what: str, _errors: tuple[str, ...]) -> RaveError:
+    place, _, attribute = what.rpartition("#")
+    return RaveError(
+        f"the flake in {place} has no package {attribute}",
+        hint="rave vm list-profiles",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+_NO_SPACE = r"No space left on device|Disk quota exceeded|ENOSPC"
+_NO_PRIVILEGE = r"rave: must run as root|restricted setting and you are not a trusted user"
+_NO_TOOL = r"rave: this host lacks (.+)"
+_NOT_OURS = r"dubious ownership|is not owned by current user"
+_NO_ATTRIBUTE = r"does not provide attribute"
+_NO_NETWORK = (
+    r"unable to download|couldn't resolve host|could not resolve host|Connection refused"
+    r"|Network is unreachable|Failed to connect|cannot connect to .*:443"
+)
+_NO_STORE = (
+    r"creating directory '/nix|opening lock file '/nix.*Permission denied|big-lock"
+    r"|cannot connect to (?:socket|daemon)|'/nix/store'.*not (?:exist|allowed)"
+)
+
+# Tried in order; the first pattern that Nix's words match names the fault.
+_FAULTS = (
+    (_NO_SPACE, _full),
+    (_NO_PRIVILEGE, _unprivileged),
+    (_NO_TOOL, _lacking),
+    (_NOT_OURS, _owner),
+    (_NO_ATTRIBUTE, _unknown),
+    (_NO_NETWORK, _offline),
+    (_NO_STORE, _no_store),
+)
