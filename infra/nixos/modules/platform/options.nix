@@ -7,7 +7,9 @@ let
   catalog = import ../../catalog;
   cfg = config.rave;
 
-  carried = lib.filter (id: catalog.services.${id}.bases ? nixos) (lib.attrNames catalog.services);
+  # In the profile's order, so that an unchanged profile is exactly the catalog's plan.
+  known = lib.unique (catalog.profiles.${cfg.profile}.services ++ lib.attrNames catalog.services);
+  carried = lib.filter (id: catalog.services.${id}.bases ? nixos) known;
   enabled = lib.filter (id: config.services.rave.${id}.enable) carried;
 
   # The plan speaks of the catalog's ports. Options may move them, and then everything follows.
