@@ -126,6 +126,9 @@ def cli(
     lazy={
         "list-profiles": Lazy("rave_cli.commands.vm:list_profiles", "The profiles of the flake."),
         "build-image": Lazy("rave_cli.commands.images:build_image", "Build a profile's image."),
+        "lock-closure": Lazy(
+            "rave_cli.commands.images:lock_closure", "Lock a profile's Debian packages."
+        ),
         "launch-local": Lazy("rave_cli.commands.vm:launch_local", "Create and start a machine."),
         "create": Lazy("rave_cli.commands.vm:create", "Make a machine from an image."),
         "start": Lazy("rave_cli.commands.vm:start", "Start a machine and wait until it is ready."),
