@@ -92,12 +92,13 @@ def parse(text: bytes, *, source: Path, file: Path) -> Policy:
 
 def render(recipients: Sequence[str], file_name: str) -> bytes:
     """Return a `.sops.yaml` that lets `recipients` read the file of that name beside it."""
+    quoted = re.escape(file_name).replace("'", "''")
     listed = "".join(f"\n      {recipient}," for recipient in recipients).rstrip(",")
     return (
         "# Who may read the secrets file. rave takes recipients from here alone; after a change:\n"
         "# rave secrets edit\n"
         "creation_rules:\n"
-        f"  - path_regex: '^{re.escape(file_name)}$'\n"
+        f"  - path_regex: '^{quoted}$'\n"
         f"    age: >-{listed}\n"
     ).encode()
 

@@ -1,0 +1,127 @@
+"""`.sops.yaml`: which rule counts, who the recipients are, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rave_cli import age
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.secrets import policy
+
+ONE, TWO = age.generate().recipient, age.generate().recipient
+SOURCE = Path("/place/.sops.yaml")
+FILE = Path("/place/secrets.sops.yaml")
+
+
+def parse(text: str, file: Path = FILE) -> policy.Policy:
+    return policy.parse(text.encode(), source=SOURCE, file=file)
+
+
+POOL = [age.generate().recipient for _ in range(6)]
+NAMES = st.from_regex(r"[A-Za-z0-9._+' ()\[\]-]{1,20}", fullmatch=True)
+
+
+@given(
+    st.lists(st.sampled_from(POOL), min_size=1, unique=True),
+    NAMES.filter(lambda name: name not in {".", ".."}),
+)
+def test_what_is_rendered_reads_back(recipients: list[str], name: str) -> None:
+    found = policy.parse(
+        policy.render(recipients, name), source=SOURCE, file=SOURCE.with_name(name)
+    )
+    assert found.recipients == tuple(recipients)
+    assert found.rule == policy.DEFAULT_RULE
+
+
+def test_the_first_matching_rule_counts() -> None:
+    found = parse(
+        "creation_rules:\n"
+        f"  - path_regex: other\n    age: {TWO}\n"
+        f"  - path_regex: secrets\n    age: {ONE}\n"
+        f"  - age: {TWO}\n"
+    )
+    assert found.recipients == (ONE,)
+
+
+def test_a_rule_without_path_matches_everything() -> None:
+    assert parse(f"creation_rules:\n  - age: [{ONE}, {TWO}]\n").recipients == (ONE, TWO)
+
+
+def test_the_path_is_relative_to_the_policy() -> None:
+    text = f"creation_rules:\n  - path_regex: ^deep/.*\\.yaml$\n    age: {ONE}\n"
+    assert parse(text, SOURCE.parent / "deep/a.yaml").recipients == (ONE,)
+    with pytest.raises(RaveError, match="no rule matches"):
+        parse(text, SOURCE.parent / "a.yaml")
+
+
+def test_the_rule_for_what_is_encrypted() -> None:
+    found = parse(f"creation_rules:\n  - age: {ONE}\n    encrypted_regex: ^data$\n")
+    assert found.rule == ("encrypted_regex", "^data$")
+
+
+@pytest.mark.parametrize(
+    ("rule", "why"),
+    [
+        ("path_regex: (?i)secrets", "differently"),
+        (r"path_regex: \bsecrets\z", "differently"),
+        ("path_regex: 's++'", "differently"),
+        ("path_regex: '['", "path_regex"),
+        ("path_regex: [a]", "path_regex is not text"),
+        ("filename_regex: x", "filename_regex is not supported"),
+        ("pgp: ABCD", "rave does not check pgp"),
+        ("key_groups: []", "rave does not check key_groups"),
+        ("age: ''", "names no age recipient"),
+        ("mac_only_encrypted: true", "names no age recipient"),
+        ("age: ssh-ed25519 AAAA", "ssh recipients are refused"),
+        ("age: age1nonsense", "age1nonsense"),
+        (f"age: '{ONE},{ONE}'", "a recipient is there twice"),
+        (f"age: {ONE}\n    encrypted_regex: a\n    encrypted_suffix: b", "one of"),
+        (f"age: {ONE}\n    encrypted_regex: ''", "one of"),
+        ("x", "a rule is not a map"),
+    ],
+)
+def test_what_is_refused(rule: str, why: str) -> None:
+    with pytest.raises(RaveError) as caught:
+        parse(f"creation_rules:\n  - {rule}\n")
+    assert why in caught.value.message
+    assert str(SOURCE) in caught.value.message
+    assert caught.value.exit_code is ExitCode.SECRETS
+
+
+@pytest.mark.parametrize("text", ["a: b", "creation_rules: x", "creation_rules: []", "][", ""])
+def test_a_file_that_is_no_policy(text: str) -> None:
+    with pytest.raises(RaveError) as caught:
+        parse(text)
+    assert caught.value.exit_code is ExitCode.SECRETS
+
+
+@given(st.binary(max_size=120))
+def test_any_bytes_are_a_policy_or_refused(data: bytes) -> None:
+    try:
+        found = policy.parse(data, source=SOURCE, file=FILE)
+    except RaveError:
+        return
+    assert found.recipients
+
+
+def test_it_is_found_above_the_file(tmp_path: Path) -> None:
+    (tmp_path / ".sops.yaml").write_bytes(policy.render([ONE], "x"))
+    assert policy.find(tmp_path / "a/b/x") == tmp_path / ".sops.yaml"
+
+
+def test_the_nearest_one_counts(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "a"):
+        place.mkdir(exist_ok=True)
+        (place / ".sops.yaml").write_bytes(policy.render([ONE], "x"))
+    assert policy.find(tmp_path / "a/x") == tmp_path / "a/.sops.yaml"
+
+
+def test_without_one_the_hint_is_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "find", lambda file: None)
+    with pytest.raises(RaveError) as caught:
+        policy.load(tmp_path / "x")
+    assert caught.value.hint == "rave secrets init"

@@ -1,0 +1,69 @@
+"""Checks of decrypted values: every fault has a code, and no finding repeats a value."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from rave_cli.secrets import generate, values
+from tests.sops import CATALOG, secret
+
+NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+GOOD = generate.complete({}, CATALOG, now=NOW)
+OTHER = generate.complete({}, CATALOG, now=NOW)
+
+
+def codes(changes: dict[str, str], now: datetime = NOW) -> list[tuple[str, str | None]]:
+    found = list(values.check(GOOD | changes, CATALOG, now=now))
+    for finding in found:
+        assert all(text not in str(finding) for text in changes.values())
+    return [(finding.code, finding.place) for finding in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("redis/password", "tooshort"),
+        ("redis/password", "with a space in the middle of it"),
+        ("redis/password", "with-a-newline-in-it\nand-more"),
+        ("redis/password", "with-a-null-byte-in-it\0--------"),
+        ("redis/password", "pässwörter-need-more-than-ascii"),
+        ("grafana/secret-key", "ABCDEF" * 11),
+        ("grafana/secret-key", "ab" * 31),
+        ("tls/key", "not a key at all"),
+        ("tls/certificate", "not a certificate at all"),
+    ],
+)
+def test_a_value_of_the_wrong_form(name: str, value: str) -> None:
+    assert codes({name: value}) == [("value", name)]
+
+
+def test_a_certificate_of_another_key() -> None:
+    changes = {"tls/certificate": OTHER["tls/certificate"]}
+    assert codes(changes) == [("certificate-key", "tls/certificate")]
+
+
+@pytest.mark.parametrize(
+    ("later", "code"),
+    [
+        (generate.CERTIFICATE_LIFE + timedelta(seconds=1), "certificate-expired"),
+        (generate.CERTIFICATE_LIFE - timedelta(days=10), "certificate-ends"),
+        (-timedelta(hours=2), "certificate-early"),
+    ],
+)
+def test_the_time_of_a_certificate(later: timedelta, code: str) -> None:
+    assert codes({}, NOW + later) == [(code, "tls/certificate")]
+
+
+def test_rsa_keys() -> None:
+    catalog = {"jws": secret(kind="rsa", bits=3072)}
+    small = generate.make({"kind": "rsa", "bits": 2048}, {}, now=NOW)
+    assert [f.message for f in values.check({"jws": small}, catalog)] == [
+        "the RSA key has fewer than 3072 bits"
+    ]
+    assert [f.code for f in values.check({"jws": GOOD["tls/key"]}, catalog)] == ["value"]
+
+
+def test_what_is_missing_is_not_this_checks_business() -> None:
+    assert list(values.check({}, CATALOG)) == []
