@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from rave_cli.errors import ExitCode
 from rave_cli.transcript import (
     CheckRecord,
     EventLog,
     ImageRecord,
+    Reason,
     Redactor,
+    RefusedError,
     RunRecord,
     SigningKey,
     TranscriptFiles,
@@ -142,3 +146,25 @@ def make_run(
             happen(events)
         files = write(record or make_record(), events, key)
     return Run(files, key, image)
+
+
+def refusal(verifying: Callable[[], object]) -> RefusedError:
+    """Return the error with which a verification is refused, which has the form all must have."""
+    with pytest.raises(RefusedError) as caught:
+        verifying()
+    error = caught.value
+    assert error.exit_code is ExitCode.VERIFICATION
+    assert error.message.startswith(f"{error.reason}: ")
+    assert error.hint
+    return error
+
+
+def reason(run: Run, **options: Any) -> Reason:
+    """Return the reason for which a run is refused."""
+    return refusal(lambda: run.verify(**options)).reason
+
+
+def place(run: Run, name: str) -> Path:
+    """Return the file of a set by its name in `TranscriptFiles`."""
+    path: Path = getattr(run.files, name)
+    return path

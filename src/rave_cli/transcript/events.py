@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import threading
 import time
@@ -35,6 +36,8 @@ PHASE = "transcript"
 BEGIN = "begin"
 END = "end"
 MEMBERS = ["seq", "prev", "time", "mono", "phase", "kind", "data"]
+
+NONCE = re.compile(r"[A-Za-z0-9._:=+/-]{8,128}")
 
 # Two runs may begin in the same second; more than this many are somebody's mistake.
 SAME_SECOND = 100
@@ -71,6 +74,21 @@ def utc_now() -> datetime:
 def timestamp(moment: datetime) -> str:
     """Return `2026-01-24T14:30:52Z`."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def checked_nonce(nonce: str) -> str:
+    """Return a nonce that somebody chose.
+
+    Raises:
+        RaveError: USAGE if it is too short to be one, or has other characters than it may.
+    """
+    if NONCE.fullmatch(nonce) is None:
+        raise RaveError(
+            "a nonce is 8 to 128 letters, digits and any of . _ : = + / -",
+            hint="openssl rand -hex 16",
+            exit_code=ExitCode.USAGE,
+        )
+    return nonce
 
 
 class EventLog:
@@ -122,10 +140,11 @@ class EventLog:
             monotonic: returns seconds that never jump.
 
         Raises:
-            RaveError: HOST if the disk is full or the place cannot be written.
+            RaveError: HOST if the disk is full or the place cannot be written; USAGE if `nonce` is
+                no nonce.
         """
         started = clock()
-        nonce = nonce or secrets.token_hex(16)
+        nonce = secrets.token_hex(16) if nonce is None else checked_nonce(nonce)
         with refusing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             for attempt in range(1, SAME_SECOND):

@@ -12,7 +12,7 @@ from rave_cli.paths import atomic_write, refusing
 from rave_cli.transcript import document as documents
 from rave_cli.transcript import sshsig
 from rave_cli.transcript.events import LARGEST as LARGEST_LOG
-from rave_cli.transcript.events import Chain, timestamp
+from rave_cli.transcript.events import Chain, read_chain, timestamp
 from rave_cli.transcript.statement import (
     PAYLOAD_TYPE,
     Envelope,
@@ -72,7 +72,13 @@ def write(record: RunRecord, events: EventLog, key: SigningKey) -> TranscriptFil
     chain = events.finish(record.status)
     unsigned = documents.unsigned_bytes(record, chain, seconds, key.fingerprint, events.redactor)
     document = documents.with_signature(unsigned, key.private.sign(unsigned))
-    _check(events.redactor, events.path, document)
+    log = _checked(events.redactor, events.path, document)
+    if read_chain(log) != chain:
+        raise RaveError(
+            f"{events.path} is not what this run wrote to it",
+            hint=f"lsof {events.path}",
+            exit_code=ExitCode.CHECK_FAILED,
+        )
     payload = statement_bytes(documents.parse(document), hashlib.sha256(document).hexdigest())
     envelope = Envelope(
         payload_type=PAYLOAD_TYPE,
@@ -104,7 +110,7 @@ def _write_aborted(record: RunRecord, events: EventLog) -> TranscriptFiles:
         status=record.status,
     )
     document = documents.unsigned_bytes(record, chain, seconds, "", events.redactor)
-    _check(events.redactor, events.path, document)
+    _checked(events.redactor, events.path, document)
     path = events.path.with_name(f"{events.session.stem}.json")
     atomic_write(path, document)
     return TranscriptFiles(document=path, events=events.path, dsse=None, sshsig=None)
@@ -123,8 +129,8 @@ def _write_all(files: dict[Path | None, bytes]) -> None:
         raise
 
 
-def _check(redactor: Redactor, log: Path, document: bytes) -> None:
-    """Refuse a record that no verifier would read, and one in which a secret is left.
+def _checked(redactor: Redactor, log: Path, document: bytes) -> bytes:
+    """Return the event log's bytes, unless no verifier would read the record or a secret is left.
 
     Redaction misses a secret if an event was written before it was known, or if it is one of
     rave's own words.
@@ -152,3 +158,4 @@ def _check(redactor: Redactor, log: Path, document: bytes) -> None:
             exit_code=ExitCode.SECRETS,
             detail=tuple(where),
         )
+    return raw

@@ -152,6 +152,16 @@ def test_two_runs_of_one_second_do_not_meet(tmp_path: Path) -> None:
         assert one.session.nonce != two.session.nonce
 
 
+@pytest.mark.parametrize(
+    "nonce", ["", "short", "x" * 129, "with blank", "\u00e4" * 9, "x" * 8 + "\n"]
+)
+def test_what_is_no_nonce(tmp_path: Path, nonce: str) -> None:
+    with pytest.raises(RaveError, match="a nonce is 8 to 128") as caught:
+        EventLog.begin(tmp_path, nonce=nonce)
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_clock_that_stands_still_ends_with_a_message(tmp_path: Path) -> None:
     for _ in range(99):
         EventLog.begin(tmp_path, clock=Clock()).close()

@@ -233,6 +233,25 @@ def test_a_full_disk_leaves_nothing_that_looks_valid(
     assert [path.suffix for path in (tmp_path / "artifacts").iterdir()] == [".ndjson"]
 
 
+def test_a_log_that_somebody_exchanged_is_not_signed(tmp_path: Path) -> None:
+    def happen(events: EventLog) -> None:
+        other = make_run(tmp_path / "other", nonce="e" * 32).files.events
+        other.replace(events.path)
+
+    with pytest.raises(RaveError, match="is not what this run wrote to it"):
+        make_run(tmp_path, happen=happen)
+    assert not list((tmp_path / "artifacts").glob("*Z.json"))
+
+
+def test_a_log_that_somebody_edited_is_not_signed(tmp_path: Path) -> None:
+    def happen(events: EventLog) -> None:
+        events.path.write_bytes(events.path.read_bytes().replace(b"kernel", b"kernal"))
+
+    with pytest.raises(RaveError, match="does not follow the line before it"):
+        make_run(tmp_path, happen=happen)
+    assert not list((tmp_path / "artifacts").glob("*Z.json"))
+
+
 # --- a guest that says too much
 
 

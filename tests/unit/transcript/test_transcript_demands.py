@@ -1,0 +1,236 @@
+"""What a verifier may demand of a run, and whom it may trust: image, age, nonce, policy, keys."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.transcripts import (
+    COMPLETED,
+    IMAGE_SHA256,
+    Run,
+    make_key,
+    make_record,
+    make_run,
+    place,
+    reason,
+    refusal,
+)
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.transcript import CheckRecord, EventLog, Reason, sshsig, verify, write
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a good transcript, which no test here changes."""
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"now": COMPLETED - timedelta(minutes=6)}, Reason.FUTURE),
+        ({"max_age": timedelta(minutes=9)}, Reason.TOO_OLD),
+        ({"nonce": "e" * 32}, Reason.NONCE),
+        ({"nonce": ""}, Reason.NONCE),
+        ({"profile": "production"}, Reason.PROFILE),
+        ({"base": "nixos"}, Reason.PROFILE),
+    ],
+)
+def test_a_run_that_is_not_the_one_asked_for(
+    run: Run, options: dict[str, Any], expected: Reason
+) -> None:
+    assert reason(run, **options) is expected
+
+
+def test_clocks_may_differ_by_a_few_minutes(run: Run) -> None:
+    assert run.verify(now=COMPLETED - timedelta(minutes=4)).age_seconds == 0
+    assert run.verify(max_age=timedelta(minutes=10)).age_seconds == 600
+
+
+def test_another_image_is_refused(run: Run, tmp_path: Path) -> None:
+    other = tmp_path / "other.qcow2"
+    other.write_bytes(b"another image")
+    error = refusal(lambda: run.verify(image=other))
+    assert error.reason is Reason.IMAGE
+    assert IMAGE_SHA256 in error.detail[0]
+
+
+def test_an_image_that_is_not_there_is_a_fault_of_the_host(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(RaveError, match="No such file") as caught:
+        run.verify(image=tmp_path / "missing.qcow2")
+    assert caught.value.exit_code is ExitCode.HOST
+
+
+def test_an_image_that_changed_during_the_run_is_refused(tmp_path: Path) -> None:
+    record = make_record()
+    assert record.image is not None
+    changed = replace(record.image, sha256_after="0" * 64)
+    assert reason(make_run(tmp_path, record=replace(record, image=changed))) is (
+        Reason.IMAGE_CHANGED
+    )
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ('valid-before="20260124143058Z"', Reason.KEY_NOT_VALID),
+        ('valid-after="20260124143100Z"', Reason.KEY_NOT_VALID),
+        ('valid-before="20260124143059Z"', None),
+        ('valid-after="20260124143059Z"', None),
+        ('valid-after="20260101Z",valid-before="20260201Z"', None),
+    ],
+)
+def test_a_key_must_have_been_valid_when_the_run_completed(
+    run: Run, tmp_path: Path, limits: str, expected: Reason | None
+) -> None:
+    signers = tmp_path / "allowed_signers"
+    signers.write_text(f"ops@example.org {limits} {sshsig.public_line(run.key.public)}\n")
+    if expected is None:
+        assert run.verify(allowed_signers=signers).principals == "ops@example.org"
+    else:
+        assert reason(run, allowed_signers=signers) is expected
+
+
+def test_of_two_entries_for_one_key_the_valid_one_counts(run: Run, tmp_path: Path) -> None:
+    line = sshsig.public_line(run.key.public)
+    signers = tmp_path / "allowed_signers"
+    signers.write_text(f'old valid-before="20250101Z" {line}\nnew valid-after="20260101Z" {line}\n')
+    assert run.verify(allowed_signers=signers).principals == "new"
+
+
+POLICY = """\
+version: 1
+required: [image.integrity, redis.ping]
+profile: demo
+base: debian
+max_age: 1h
+configuration:
+  flake.lock: {digest}
+"""
+
+
+def test_a_policy_that_is_met(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(digest="ab" * 32))
+    assert run.verify(policy=path).policy_checked
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("redis.ping", "oidc.login", Reason.POLICY),
+        ("redis.ping", "never.heard", Reason.POLICY),
+        ("ab" * 32, "cd" * 32, Reason.POLICY),
+        ("flake.lock", "suite", Reason.POLICY),
+        ("demo", "production", Reason.PROFILE),
+        ("debian", "nixos", Reason.PROFILE),
+        ("1h", "5m", Reason.TOO_OLD),
+    ],
+)
+def test_a_policy_that_is_not_met(
+    run: Run, tmp_path: Path, old: str, new: str, expected: Reason
+) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(digest="ab" * 32).replace(old, new))
+    assert reason(run, policy=path) is expected
+
+
+def test_the_stricter_age_counts(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY.format(digest="ab" * 32))
+    assert reason(run, policy=path, max_age=timedelta(minutes=5)) is Reason.TOO_OLD
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_warning_counts_as_passed_only_if_the_policy_says_so(
+    tmp_path: Path, allowed: bool
+) -> None:
+    checks = (*make_record().checks, CheckRecord("tls.expiry", "security", "?", "warn"))
+    run = make_run(tmp_path, record=make_record(checks=checks))
+    path = tmp_path / "policy.json"
+    path.write_text(json.dumps({"version": 1, "required": ["tls.expiry"], "allow_warn": allowed}))
+    if allowed:
+        assert run.verify(policy=path).policy_checked
+    else:
+        error = refusal(lambda: run.verify(policy=path))
+        assert (error.reason, error.detail) == (Reason.POLICY, ("tls.expiry: warn",))
+
+
+# --- trust from outside, and what must be named
+
+
+@pytest.mark.parametrize("options", [{}, {"both": True}, {"key": True, "principal": "rave"}])
+def test_one_source_of_trust_is_needed(run: Run, options: dict[str, Any]) -> None:
+    chosen: dict[str, Any] = {}
+    if options.get("both"):
+        chosen = {
+            "key": run.key.public_file,
+            "allowed_signers": run.key.allowed_signers_file,
+        }
+    elif options:
+        chosen = {"key": run.key.public_file, "principal": "rave"}
+    with pytest.raises(RaveError) as caught:
+        verify(run.files.document, **chosen)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("name", ["events", "dsse", "sshsig"])
+def test_the_document_must_be_named(run: Run, name: str) -> None:
+    with pytest.raises(RaveError, match="not the document") as caught:
+        verify(place(run, name), key=run.key.public_file)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_nothing_there_at_all(tmp_path: Path, run: Run) -> None:
+    found = refusal(lambda: verify(tmp_path / "x.json", key=run.key.public_file))
+    assert found.reason is Reason.MISSING
+
+
+def test_a_message_never_carries_what_was_not_verified(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    text = run.files.document.read_text()
+    evil = "\\u001b[2J SUCCESS"
+    run.files.document.write_text(text.replace('"demo"', f'"{evil}"'))
+    error = refusal(run.verify)
+    assert "SUCCESS" not in error.message + "".join(error.detail)
+
+
+def test_every_reason_is_documented() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs/reference/transcript-format.md"
+    text = page.read_text()
+    assert [word for word in Reason if f"| `{word}` |" not in text] == []
+
+
+def test_verification_is_fast(tmp_path: Path) -> None:
+    """A typical run: some hundred checks and events. The promise is 0.3 s."""
+    checks = tuple(
+        CheckRecord(f"check.{n}", "services", "A question?", "pass", detail="x" * 200)
+        for n in range(150)
+    )
+
+    def happen(events: EventLog) -> None:
+        for n in range(400):
+            events.append("services", "check", {"id": f"check.{n}", "detail": "x" * 200})
+
+    run = make_run(tmp_path, record=make_record(checks=checks), happen=happen)
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        assert run.verify().status == "SUCCESS"
+        took.append(time.perf_counter() - began)
+    assert min(took) < 0.3
+
+
+def test_writing_twice_is_refused(tmp_path: Path) -> None:
+    key = make_key(tmp_path / "keys")
+    with EventLog.begin(tmp_path) as events:
+        write(make_record(), events, key)
+        with pytest.raises(RaveError, match="closed"):
+            write(make_record(), events, key)
