@@ -189,6 +189,8 @@ class _Watch:
     def look(self) -> None:
         """Feed whatever is new since the last look."""
         now = self.boot.now()
+        # Read first and judged last: whatever was reported before a fatal line is then known.
+        printed = self.console.read()
         try:
             if self.monitor is not None:
                 for event in self.monitor.events():
@@ -197,7 +199,7 @@ class _Watch:
                     self.monitor = None
             for report in self.lines.feed(self.reports.read()):
                 self.readiness.event(report, now)
-            self.readiness.console(self.console.read(), now)
+            self.readiness.console(printed, now)
         except RaveError:
             self.monitor = None
             self.gone(AFTERMATH)

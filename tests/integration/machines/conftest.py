@@ -1,0 +1,108 @@
+"""Real QEMU with the tiny guest: a boot in seconds, without a distribution in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
+
+from rave_cli import paths
+from rave_cli.images.manifest import Boot, Image
+from rave_cli.machines import accelerator, store, world
+from rave_cli.profiles.catalog import Plan, parse
+from rave_cli.profiles.source import BAKED
+from tests.integration.machines import tiny_guest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rave_cli.machines.accelerator import Accelerator
+    from rave_cli.machines.spec import Forward, Machine, Network
+
+
+class MakeMachine(Protocol):
+    """Makes a machine whose guest does `do`; see guest.c."""
+
+    def __call__(
+        self,
+        do: str,
+        *,
+        name: str = "tiny",
+        network: Network = "isolated",
+        forwards: tuple[Forward, ...] = (),
+    ) -> Machine: ...
+
+
+@pytest.fixture(scope="session")
+def guest() -> tuple[Path, Path]:
+    """Kernel and initramfs of the tiny guest, kept in the user's cache between runs."""
+    try:
+        return tiny_guest.build(paths.cache_dir() / "tests" / "tiny-guest")
+    except tiny_guest.UnavailableError as error:
+        pytest.skip(f"no tiny guest: {error}")
+
+
+@pytest.fixture(scope="session")
+def found() -> Accelerator:
+    """The accelerator of this host, asked once for all tests."""
+    return accelerator.detect()
+
+
+@pytest.fixture
+def base_image(tmp_path: Path, guest: tuple[Path, Path]) -> Image:
+    """An empty disk that the tiny guest never looks at."""
+    qcow2 = tmp_path / "base.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(qcow2), "64M"], check=True)
+    kernel, initrd = guest
+    return Image(
+        profile="demo",
+        base="debian",
+        qcow2=qcow2,
+        sha256="0" * 64,
+        size=qcow2.stat().st_size,
+        store_path="",
+        nar_hash="",
+        boot=Boot("kernel", kernel, initrd, ""),
+    )
+
+
+@pytest.fixture
+def make(
+    home: Path, base_image: Image, found: Accelerator, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[MakeMachine]:
+    """Make machines in a home of their own; whatever still runs at the end is killed."""
+    runtime = Path(tempfile.mkdtemp(prefix="rv-", dir="/tmp"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setattr(accelerator, "detect", lambda **_: found)
+    plan: Plan = parse(BAKED.read_bytes()).plan("demo", "debian")
+    made: list[Machine] = []
+
+    def make_machine(
+        do: str,
+        *,
+        name: str = "tiny",
+        network: Network = "isolated",
+        forwards: tuple[Forward, ...] = (),
+    ) -> Machine:
+        cmdline = f"console=ttyS0 quiet loglevel=3 no_timer_check random.trust_cpu=on {do}"
+        image = replace(base_image, boot=replace(base_image.boot, cmdline=cmdline))
+        spec = store.new_spec(
+            plan, image, name=name, mode="safe", memory_mib=256, disk_gib=1,
+            network=network, forwards=forwards,
+        )  # fmt: skip
+        made.append(store.create(spec))
+        return made[-1]
+
+    yield make_machine
+    for machine in made:
+        running = world.find(machine.spec.uuid)
+        if running is not None:
+            os.kill(running.pid, signal.SIGKILL)
+    shutil.rmtree(runtime)

@@ -1,0 +1,190 @@
+/* A whole guest in one static program: it keeps rave's contract as far as its kernel command line
+ * (tiny.do=...) says, and breaks it where that says so. Built with musl-gcc by tiny_guest.py. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/input.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static char instance[128] = "none";
+static int port = -1;
+
+static int slurp(const char *path, char *into, int size) {
+  int fd = open(path, O_RDONLY), used = 0, got;
+  if (fd < 0) return -1;
+  while (used < size - 1 && (got = read(fd, into + used, size - 1 - used)) > 0) used += got;
+  close(fd);
+  into[used] = 0;
+  return used;
+}
+
+static void load_modules(void) {
+  FILE *list = fopen("/modules", "r");
+  char path[200];
+  while (list && fgets(path, sizeof path, list)) {
+    path[strcspn(path, "\n")] = 0;
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || syscall(SYS_finit_module, fd, "", 0)) perror(path);
+    close(fd);
+  }
+}
+
+static int value_of(char c) {
+  const char *alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  const char *at = strchr(alphabet, c);
+  return c && at ? (int)(at - alphabet) : -1;
+}
+
+/* The instance id comes as systemd takes it: base64 in an SMBIOS string of type 11. */
+static void read_instance(void) {
+  const char *wanted = "io.systemd.credential.binary:rave.instance-id=";
+  for (int entry = 0; entry < 8; entry++) {
+    char path[80], raw[8192];
+    snprintf(path, sizeof path, "/sys/firmware/dmi/entries/11-%d/raw", entry);
+    int size = slurp(path, raw, sizeof raw);
+    for (int at = 5; at < size; at += strlen(raw + at) + 1) {
+      if (strncmp(raw + at, wanted, strlen(wanted))) continue;
+      int out = 0, bits = 0, held = 0, value;
+      for (char *c = raw + at + strlen(wanted); (value = value_of(*c)) >= 0; c++) {
+        held = held << 6 | value;
+        if ((bits += 6) >= 8) instance[out++] = held >> (bits -= 8) & 255;
+      }
+      instance[out] = 0;
+    }
+  }
+}
+
+static void open_port(void) {
+  DIR *ports = opendir("/sys/class/virtio-ports");
+  struct dirent *entry;
+  while (ports && (entry = readdir(ports))) {
+    char path[300], name[64] = "";
+    snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", entry->d_name);
+    if (slurp(path, name, sizeof name) > 0 && !strncmp(name, "org.rave.ready", 14)) {
+      snprintf(path, sizeof path, "/dev/%s", entry->d_name);
+      port = open(path, O_WRONLY);
+    }
+  }
+  if (port < 0) puts("no port org.rave.ready");
+}
+
+static void report(const char *stage, const char *more) {
+  struct timespec now;
+  clock_gettime(CLOCK_BOOTTIME, &now);
+  dprintf(port, "{\"v\":1,\"instance\":\"%s\",\"stage\":\"%s\",\"uptime\":%.3f%s}\n", instance, stage,
+          now.tv_sec + now.tv_nsec / 1e9, more);
+}
+
+static struct sockaddr_in address(const char *ip, int number) {
+  struct sockaddr_in found = {.sin_family = AF_INET, .sin_port = htons(number)};
+  inet_aton(ip, &found.sin_addr);
+  return found;
+}
+
+static void set_network(void) {
+  int fd = socket(AF_INET, SOCK_DGRAM, 0);
+  struct ifreq request = {.ifr_name = "eth0"};
+  *(struct sockaddr_in *)&request.ifr_addr = address("10.0.2.15", 0);
+  if (ioctl(fd, SIOCSIFADDR, &request)) perror("eth0 address");
+  *(struct sockaddr_in *)&request.ifr_netmask = address("255.255.255.0", 0);
+  ioctl(fd, SIOCSIFNETMASK, &request);
+  request.ifr_flags = IFF_UP | IFF_RUNNING;
+  ioctl(fd, SIOCSIFFLAGS, &request);
+  struct rtentry route = {.rt_flags = RTF_UP | RTF_GATEWAY};
+  *(struct sockaddr_in *)&route.rt_gateway = address("10.0.2.2", 0);
+  *(struct sockaddr_in *)&route.rt_dst = address("0.0.0.0", 0);
+  *(struct sockaddr_in *)&route.rt_genmask = address("0.0.0.0", 0);
+  ioctl(fd, SIOCADDRT, &route);
+  close(fd);
+}
+
+/* Whether the guest reaches a port of the host through the user network's gateway. */
+static int reaches_host(int number) {
+  struct sockaddr_in to = address("10.0.2.2", number);
+  int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0), fault = 1;
+  socklen_t size = sizeof fault;
+  connect(fd, (struct sockaddr *)&to, sizeof to);
+  struct pollfd wait = {.fd = fd, .events = POLLOUT};
+  if (poll(&wait, 1, 1500) == 1) getsockopt(fd, SOL_SOCKET, SO_ERROR, &fault, &size);
+  close(fd);
+  return fault == 0;
+}
+
+/* Something that looks like sshd for as long as its banner. */
+static void serve_banners(void) {
+  int server = socket(AF_INET, SOCK_STREAM, 0), client;
+  struct sockaddr_in here = address("0.0.0.0", 22);
+  bind(server, (struct sockaddr *)&here, sizeof here);
+  listen(server, 4);
+  if (fork()) return;
+  while ((client = accept(server, 0, 0)) >= 0) {
+    dprintf(client, "SSH-2.0-tiny\r\n");
+    close(client);
+  }
+}
+
+/* What systemd-logind does with the power button. */
+static void heed_power_button(void) {
+  struct pollfd keys[8];
+  int count = 0;
+  for (int number = 0; number < 8; number++) {
+    char path[40];
+    snprintf(path, sizeof path, "/dev/input/event%d", number);
+    int fd = open(path, O_RDONLY);
+    if (fd >= 0) keys[count++] = (struct pollfd){.fd = fd, .events = POLLIN};
+  }
+  while (poll(keys, count, -1) > 0)
+    for (int i = 0; i < count; i++) {
+      struct input_event event;
+      if (!(keys[i].revents & POLLIN) || read(keys[i].fd, &event, sizeof event) != sizeof event) continue;
+      if (event.type == EV_KEY && event.code == KEY_POWER) reboot(RB_POWER_OFF);
+    }
+}
+
+int main(void) {
+  char cmdline[2048], *found, more[200];
+  mount("none", "/dev", "devtmpfs", 0, 0);
+  mount("none", "/proc", "proc", 0, 0);
+  mount("none", "/sys", "sysfs", 0, 0);
+  int console = open("/dev/console", O_RDWR);
+  dup2(console, 0), dup2(console, 1), dup2(console, 2);
+  setvbuf(stdout, 0, _IONBF, 0);
+  slurp("/proc/cmdline", cmdline, sizeof cmdline);
+  puts("tiny guest");
+  load_modules();
+  read_instance();
+  open_port();
+  const char *act = (found = strstr(cmdline, "tiny.do=")) ? found + 8 : "";
+  int number = (found = strstr(cmdline, "tiny.port=")) ? atoi(found + 10) : 0;
+
+  report("systemd", "");
+  if (!strncmp(act, "panic", 5)) exit(1);
+  if (!strncmp(act, "emergency", 9)) puts("You are in emergency mode. After logging in, ...");
+  if (!strncmp(act, "poweroff", 8)) reboot(RB_POWER_OFF);
+  if (!strncmp(act, "failed", 6)) report("failed", ",\"reason\":\"emergency.target\"");
+  if (!strncmp(act, "ready", 5)) {
+    set_network();
+    serve_banners();
+    snprintf(more, sizeof more,
+             ",\"secrets\":\"absent\",\"reaches_host\":%d,\"services\":{\"tiny\":{\"state\":\"healthy\",\"unit\":"
+             "\"tiny.service\",\"uptime\":1.0}}",
+             number ? reaches_host(number) : -1);
+    report("services", more);
+    heed_power_button();
+  }
+  for (;;) pause();
+}

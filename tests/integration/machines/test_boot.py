@@ -1,0 +1,221 @@
+"""Boots of the tiny guest under the real QEMU: what goes well, and each way it does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import lifecycle, ssh, store, world
+from rave_cli.machines.spec import Forward
+from rave_cli.machines.stages import read_events
+from rave_cli.machines.stop import stop
+
+if TYPE_CHECKING:
+    from rave_cli.machines.readiness import Reached
+    from rave_cli.machines.spec import Machine
+    from tests.integration.machines.conftest import MakeMachine
+
+pytestmark = pytest.mark.integration
+
+
+def boot(machine: Machine, *, keep_running: bool = True) -> tuple[RaveError, list[Reached]]:
+    """Start a tiny guest, which can never let anybody in; returns the error and the stages."""
+    seen: list[Reached] = []
+    with pytest.raises(RaveError) as caught:
+        lifecycle.start(machine, on_stage=seen.append, keep_running=keep_running)
+    return caught.value, seen
+
+
+def test_a_guest_boots_reports_is_seen_and_stops_in_order(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    error, seen = boot(machine)
+    assert [s.name for s in seen] == ["qemu", "kernel", "systemd", "services", "ssh-banner"]
+    assert "stopped at stage ssh-auth " in error.message
+
+    status = lifecycle.status(machine)
+    assert (status.state, status.secrets) == ("running", "absent")
+    assert status.ports is not None
+    assert set(status.ports) == {22, 3002}
+    with ssh.await_banner("tiny", status.ports[22], time.monotonic() + 10) as connection:
+        assert connection.recv(64).startswith(b"SSH-2.0-tiny")
+
+    (report,) = [e for e in read_events(machine.stage_file) if e.stage == "services"]
+    assert report.instance == machine.spec.instance_id
+    began = time.monotonic()
+    assert stop(machine).rung == "acpi"
+    assert time.monotonic() - began < 8
+    assert lifecycle.status(machine).state == "stopped"
+
+
+def test_qemu_runs_confined_and_its_argv_holds_no_secret(make: MakeMachine) -> None:
+    machine = make("tiny.do=hang")
+    threading.Thread(target=boot, args=(machine,), daemon=True).start()
+    wait_for(lambda: bool(read_events(machine.stage_file)))
+    running = wait_for_process(machine)
+    argv = "\0".join(running.argv)
+    private = b"".join(machine.host_key.read_bytes().splitlines()[1:-1]).decode()
+    assert machine.spec.instance_id not in argv
+    assert private[:40] not in argv
+    status = Path(f"/proc/{running.pid}/status").read_text()
+    assert "Seccomp:\t2" in status
+    assert not machine.credentials.exists()
+    listening = listening_addresses(running.pid)
+    assert {address for address, _ in listening} == {"127.0.0.1"}
+    os.kill(running.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("network", "reached"), [("isolated", 0), ("nat", 1)])
+def test_an_isolated_guest_cannot_reach_out_and_a_nat_guest_can(
+    make: MakeMachine, network: str, reached: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        machine = make(
+            f"tiny.do=ready tiny.port={listener.getsockname()[1]}",
+            network="nat" if network == "nat" else "isolated",
+        )
+        boot(machine)
+    (report,) = [e for e in read_events(machine.stage_file) if e.stage == "services"]
+    assert report.data["reaches_host"] == reached
+
+
+@pytest.mark.parametrize(
+    ("do", "stage", "cause"),
+    [
+        # QEMU passes a report on later than a letter of the console, so a panic may overtake it.
+        ("panic", "(systemd|services)", "the guest's kernel panicked: Kernel panic - not syncing"),
+        ("emergency", "services", "the guest is in emergency mode"),
+        ("failed", "services", "the guest gave up: emergency.target"),
+        ("poweroff", "services", "the machine went down (guest-shutdown)"),
+    ],
+)
+def test_a_boot_that_ends_is_told_at_once(
+    make: MakeMachine, do: str, stage: str, cause: str
+) -> None:
+    machine = make(f"tiny.do={do}")
+    error, _ = boot(machine, keep_running=False)
+    assert re.search(f"stopped at stage {stage} ", error.message)
+    assert cause in error.message
+    assert error.exit_code == ExitCode.NOT_READY
+    assert any(line.startswith("console: ") for line in error.detail)
+    assert lifecycle.status(machine).state == "stopped"
+    assert world.find(machine.spec.uuid) is None
+
+
+def test_a_port_that_another_program_has_is_named(make: MakeMachine) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        error, seen = boot(make("tiny.do=ready", forwards=(Forward(port, 3002),)))
+    assert error.exit_code == ExitCode.HOST
+    assert f"port 127.0.0.1:{port} of the host is taken" in error.message
+    assert seen == []
+
+
+def test_a_disk_that_another_machine_uses_is_named(make: MakeMachine) -> None:
+    first, second = make("tiny.do=ready"), make("tiny.do=ready", name="second")
+    boot(first)
+    second.disk.unlink()
+    second.disk.symlink_to(first.disk)
+    error, _ = boot(second)
+    assert error.exit_code == ExitCode.HOST
+    assert "disk of machine second is in use" in error.message
+
+
+def test_a_damaged_disk_is_quoted(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    machine.disk.write_bytes(b"not a disk" * 1000)
+    error, _ = boot(machine)
+    assert "stopped at stage qemu " in error.message
+    assert any("qcow2" in line for line in error.detail)
+
+
+def test_a_qemu_killed_while_it_boots_is_told_and_the_machine_starts_again(
+    make: MakeMachine,
+) -> None:
+    machine = make("tiny.do=hang")
+
+    def kill() -> None:
+        wait_for(lambda: bool(read_events(machine.stage_file)))
+        os.kill(wait_for_process(machine).pid, signal.SIGKILL)
+
+    threading.Thread(target=kill, daemon=True).start()
+    error, _ = boot(machine)
+    assert "QEMU was killed (SIGKILL" in error.message
+    assert lifecycle.status(machine).state == "stopped"
+
+
+def test_a_frozen_qemu_is_seen_and_ended(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    os.kill(wait_for_process(machine).pid, signal.SIGSTOP)
+    assert lifecycle.status(machine).state == "unresponsive"
+    began = time.monotonic()
+    assert stop(machine).rung == "sigkill"
+    assert time.monotonic() - began < 8
+
+
+def test_a_guest_that_ignores_the_power_button_is_ended_by_quit(make: MakeMachine) -> None:
+    machine = make("tiny.do=hang")
+    threading.Thread(target=boot, args=(machine,), daemon=True).start()
+    wait_for(lambda: bool(read_events(machine.stage_file)))
+    assert stop(machine, patience=0.5).rung == "quit"
+
+
+def test_an_interrupted_start_leaves_no_qemu(make: MakeMachine) -> None:
+    machine = make("tiny.do=hang")
+
+    def interrupt(stage: Reached) -> None:
+        if stage.name == "kernel":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lifecycle.start(machine, on_stage=interrupt)
+    assert world.find(machine.spec.uuid) is None
+
+
+def test_a_damaged_record_of_a_running_machine_can_still_be_deleted(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    (machine.directory / store.RECORD).write_text("{")
+    lifecycle.delete("tiny", force=True)
+    assert world.find(machine.spec.uuid) is None
+    assert store.list_machines() == []
+
+
+def wait_for(condition: object) -> None:
+    assert callable(condition)
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "waited for 60 s"
+        time.sleep(0.01)
+
+
+def wait_for_process(machine: Machine) -> world.Process:
+    wait_for(lambda: world.find(machine.spec.uuid) is not None)
+    found = world.find(machine.spec.uuid)
+    assert found is not None
+    return found
+
+
+def listening_addresses(pid: int) -> set[tuple[str, int]]:
+    """Return where a process listens on TCP, from /proc (proc_pid_net(5))."""
+    links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    inodes = {found[1] for link in links if (found := re.match(r"socket:\[(\d+)\]", link))}
+    found_addresses = set()
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = row.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                host, port = fields[1].split(":")
+                packed = bytes.fromhex(host)[::-1]
+                name = socket.inet_ntoa(packed) if len(packed) == 4 else host
+                found_addresses.add((name, int(port, 16)))
+    return found_addresses

@@ -1,0 +1,102 @@
+"""Builds the tiny guest: Debian's kernel and an initramfs of one program and its modules."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("guest.c")
+KERNEL_META = "linux-image-cloud-amd64"
+
+# In the order in which they must be loaded; what the kernel has built in is left out.
+MODULES = (
+    "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
+    "virtio_console", "failover", "net_failover", "virtio_net", "evdev", "button",
+)  # fmt: skip
+
+
+class UnavailableError(Exception):
+    """Why the tiny guest cannot be had on this host."""
+
+
+def build(cache: Path) -> tuple[Path, Path]:
+    """Return kernel and initramfs, from `cache` if they are there.
+
+    Raises:
+        UnavailableError: if a tool is missing or apt cannot download the kernel.
+    """
+    for tool in ("apt-get", "dpkg-deb", "musl-gcc"):
+        if shutil.which(tool) is None:
+            raise UnavailableError(f"{tool} is not installed")
+    cache.mkdir(parents=True, exist_ok=True)
+    tree = cache / "tree"
+    if not tree.is_dir():
+        _unpack(_download(cache), tree)
+    kernel = next((tree / "boot").glob("vmlinuz-*"))
+    initrd = cache / f"initrd-{os.getpid()}"
+    initrd.write_bytes(_initramfs(_compile(cache), tree))
+    return kernel, initrd
+
+
+def _download(cache: Path) -> Path:
+    depends = _run(["apt-cache", "depends", KERNEL_META], cache)
+    names = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
+    if not names:
+        raise UnavailableError(f"apt knows no {KERNEL_META}")
+    _run(["apt-get", "-o", "APT::Sandbox::User=root", "download", names[0]], cache)
+    return next(cache.glob(f"{names[0]}_*.deb"))
+
+
+def _unpack(package: Path, tree: Path) -> None:
+    draft = tree.with_suffix(f".{os.getpid()}")
+    _run(["dpkg-deb", "-x", str(package), str(draft)], package.parent)
+    draft.rename(tree)
+
+
+def _compile(cache: Path) -> bytes:
+    program = cache / f"init-{os.getpid()}"
+    # The kernel's own headers are where the C library of the host keeps them, not where musl does.
+    headers = cache / "headers"
+    headers.mkdir(exist_ok=True)
+    for place in ("linux", "x86_64-linux-gnu/asm", "asm-generic"):
+        link = headers / Path(place).name
+        if not link.is_symlink():
+            link.symlink_to(Path("/usr/include") / place)
+    _run(
+        ["musl-gcc", "-static", "-Os", "-s", "-Wall", f"-isystem{headers}", "-o", str(program),
+         str(SOURCE)],
+        cache,
+    )  # fmt: skip
+    try:
+        return program.read_bytes()
+    finally:
+        program.unlink()
+
+
+def _initramfs(init: bytes, tree: Path) -> bytes:
+    found = {path.stem: path for path in (tree / "lib/modules").rglob("*.ko")}
+    modules = [found[name] for name in MODULES if name in found]
+    listing = "".join(f"/mods/{path.name}\n" for path in modules).encode()
+    entries = [("mods", 0o040755, b""), *((d, 0o040755, b"") for d in ("dev", "proc", "sys"))]
+    entries += [("init", 0o100755, init), ("modules", 0o100644, listing)]
+    entries += [(f"mods/{path.name}", 0o100644, path.read_bytes()) for path in modules]
+    return b"".join(_newc(*entry) for entry in [*entries, ("TRAILER!!!", 0, b"")])
+
+
+def _newc(name: str, mode: int, data: bytes) -> bytes:
+    """Return one entry of a cpio archive (Linux: Documentation/driver-api/early-userspace)."""
+    path = name.encode() + b"\0"
+    fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
+    header = b"070701" + b"".join(b"%08x" % field for field in fields)
+    padded = header + path + bytes(-(len(header) + len(path)) % 4)
+    return padded + data + bytes(-len(data) % 4)
+
+
+def _run(argv: list[str], cwd: Path) -> str:
+    done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise UnavailableError(f"{argv[0]} failed: {last}")
+    return done.stdout
