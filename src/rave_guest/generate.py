@@ -20,10 +20,8 @@ PLAN = "/usr/lib/rave/plan.json"
 UNITS = "etc/systemd/system"
 MODES = "usr/lib/rave/modes"
 WANTS = f"{UNITS}/multi-user.target.wants"
-GO_SHARE, HIGH_SHARE = (
-    0.8,
-    0.9,
-)  # of a unit's cap: where Go collects harder, where the kernel throttles
+GO_SHARE = 0.8  # of a cap: where Go collects harder
+HIGH_SHARE = 0.9  # of a cap: where the kernel throttles
 
 
 class Configuration(NamedTuple):

@@ -32,19 +32,23 @@ class Manager:
             ManagerError: if it refuses.
         """
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(TIMEOUT)
-        self._socket.connect(path)
+        self._serial = 0
+        try:
+            self._socket.settimeout(TIMEOUT)
+            self._socket.connect(path)
+            self._authenticate()
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def _authenticate(self) -> None:
         # Our uid (0) in hexadecimal digits of its decimal text.
         self._socket.sendall(b"\0AUTH EXTERNAL 30\r\nBEGIN\r\n")
         reply = b""
         while not reply.endswith(b"\r\n"):
-            byte = self._socket.recv(1)
-            if not byte:
-                raise ManagerError("PID 1 closed the connection")
-            reply += byte
+            reply += self._exactly(1)
         if not reply.startswith(b"OK "):
             raise ManagerError(f"PID 1 refused: {reply!r}")
-        self._serial = 0
 
     def close(self) -> None:
         """Give the connection up."""

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import time
+from itertools import count
 
 from rave_guest import report
 from rave_guest.manager import Manager
@@ -30,6 +31,7 @@ PLAN = "/usr/lib/rave/plan.json"
 SECRETS = "/run/secrets"
 SECRETS_UNITS = {"debian": "rave-secrets.service", "nixos": "sops-install-secrets.service"}
 PAUSE = 0.1  # seconds between two looks at what is not healthy yet
+UNITS_EVERY = 3  # looks per question to PID 1, which is busy while the machine boots
 BOOT_PATIENCE = 300.0  # seconds until a service that is still not healthy has failed
 PATIENCE = 15.0  # the same, once the machine runs
 WATCH = 2.0  # seconds between two cheap looks (units, secrets) once the machine runs
@@ -49,6 +51,7 @@ class Service:
         self.questions = questions(name, record)
         self.state = "starting"
         self.uptime = 0.0
+        self.active = False
         self.unanswered: set[Question] = set()
         self.under_way: set[Question] = set()
 
@@ -58,6 +61,12 @@ class Service:
         if changed:
             self.state, self.uptime = state, report.uptime()
         return changed
+
+    def ask(self, asking: Round) -> None:
+        """Ask what is unanswered and not under way; where nobody listens yet, again next time."""
+        for question in self.unanswered - self.under_way:
+            if asking.ask(question):
+                self.under_way.add(question)
 
     def document(self) -> dict[str, object]:
         """The service as the event and status.json show it."""
@@ -83,22 +92,21 @@ class Watch:
 
         Args:
             patience: seconds after which what is not healthy has failed.
-            pause: seconds between two looks at the units.
+            pause: seconds between two looks.
             told: called with each service at its verdict.
         """
         asking, pending, changed = Round(), list(self.services), False
         for service in pending:
             service.unanswered, service.under_way = set(service.questions), set()
         deadline = time.monotonic() + patience
-        while pending:
-            verdicts = self._units(pending, asking)
-            for question, answered in asking.step(pause):
-                service = self._owner[question]
-                service.under_way.discard(question)
-                if answered:
-                    service.unanswered.discard(question)
-                    if not service.unanswered:
-                        verdicts[service] = "healthy"
+        for look in count():
+            if not pending:
+                break
+            verdicts = self._units(pending) if look % UNITS_EVERY == 0 else {}
+            for service in pending:
+                if service.active and service not in verdicts:
+                    service.ask(asking)
+            verdicts |= self._answers(asking.step(pause))
             if time.monotonic() > deadline:
                 verdicts = {service: verdicts.get(service, "failed") for service in pending}
             for service, state in verdicts.items():
@@ -109,23 +117,31 @@ class Watch:
         asking.close()
         return changed
 
-    def _units(self, pending: list[Service], asking: Round) -> dict[Service, str]:
-        """Ask what may be asked by now; return the verdicts that the units alone give."""
-        verdicts = {}
+    def _units(self, pending: list[Service]) -> dict[Service, str]:
+        """Look at the units; return the verdicts that they alone give."""
         states = self._manager.states([unit for service in pending for unit in service.units])
+        verdicts = {}
         for service in pending:
             found = [states.get(unit, "failed") for unit in service.units]
+            service.active = all(state == "active" for state in found)
             if "failed" in found:
                 verdicts[service] = "failed"
             elif service.waits and "inactive" in found and not secrets_mark():
                 verdicts[service] = "waiting"
-            elif any(state != "active" for state in found):
-                continue
-            elif not service.questions:
+            elif service.active and not service.questions:
                 verdicts[service] = "healthy"
-            for question in service.unanswered - service.under_way:
-                if service not in verdicts and asking.ask(question):
-                    service.under_way.add(question)
+        return verdicts
+
+    def _answers(self, ended: list[tuple[Question, bool]]) -> dict[Service, str]:
+        """Note which questions were answered; return the services that are healthy by that."""
+        verdicts = {}
+        for question, answered in ended:
+            service = self._owner[question]
+            service.under_way.discard(question)
+            if answered:
+                service.unanswered.discard(question)
+                if not service.unanswered:
+                    verdicts[service] = "healthy"
         return verdicts
 
     def all_active(self) -> bool:

@@ -1,0 +1,137 @@
+"""The private D-Bus client: bytes of a call, and replies as PID 1 really sends them."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rave_guest import manager
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=0x7F), max_size=40)
+
+
+def unit_reply(units: list[tuple[str, str]]) -> bytes:
+    """Body of an a(ssssssouso) reply, built by the rules of the specification."""
+    rows = b""
+    for name, state in units:
+        rows += bytes(-len(rows) % 8)
+        for text in (name, "description", "loaded", state, "running", "", "/unit/path"):
+            rows += bytes(-len(rows) % 4) + struct.pack("<I", len(text)) + text.encode() + b"\0"
+        rows += bytes(-len(rows) % 4) + struct.pack("<I", 0)
+        for text in ("", "/"):
+            rows += bytes(-len(rows) % 4) + struct.pack("<I", len(text)) + text.encode() + b"\0"
+    return struct.pack("<I", len(rows)) + bytes(4) + rows
+
+
+def message(kind: int, serial: int, body: bytes) -> bytes:
+    """A reply (2) or error (3) to `serial`."""
+    fields = bytes((5, 1)) + b"u\0" + struct.pack("<I", serial)
+    fields += bytes(-len(fields) % 8) + bytes((8, 1)) + b"g\0" + b"\x0ca(ssssssouso)\0"
+    head = struct.pack("<4B3I", ord("l"), kind, 0, 1, len(body), 9, len(fields)) + fields
+    return head + bytes(-len(head) % 8) + body
+
+
+class Pid1:
+    """A server that authenticates a client and then sends prepared replies."""
+
+    def __init__(self, path: Path, replies: list[bytes], greeting: bytes = b"OK abc\r\n") -> None:
+        self.path = str(path / "private")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(self.path)
+        self._listener.listen()
+        self.received: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve, args=(replies, greeting))
+        self._thread.start()
+
+    def _serve(self, replies: list[bytes], greeting: bytes) -> None:
+        connection, _ = self._listener.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(greeting)
+            for reply in replies:
+                self.received.append(connection.recv(65536))
+                connection.sendall(reply)
+
+    def close(self) -> None:
+        self._thread.join(5)
+        self._listener.close()
+
+
+def test_states_come_from_the_reply_to_our_call(tmp_path: Path) -> None:
+    reply = unit_reply([("a.service", "active"), ("b.service", "failed")])
+    late = message(2, 77, unit_reply([]))  # a reply to somebody else's call comes first
+    pid1 = Pid1(tmp_path, [late + message(2, 1, reply)])
+    client = manager.Manager(pid1.path)
+    assert client.states(["a.service", "b.service"]) == {
+        "a.service": "active",
+        "b.service": "failed",
+    }
+    client.close()
+    pid1.close()
+    assert b"ListUnitsByNames" in pid1.received[0]
+    assert b"a.service\0" in pid1.received[0]
+
+
+def test_failed_units_are_sorted(tmp_path: Path) -> None:
+    pid1 = Pid1(tmp_path, [message(2, 1, unit_reply([("z", "failed"), ("a", "failed")]))])
+    client = manager.Manager(pid1.path)
+    assert client.failed() == ["a", "z"]
+    client.close()
+    pid1.close()
+
+
+def test_an_error_reply_is_an_error(tmp_path: Path) -> None:
+    pid1 = Pid1(tmp_path, [message(3, 1, b"")])
+    client = manager.Manager(pid1.path)
+    with pytest.raises(manager.ManagerError, match="ListUnitsByNames"):
+        client.states(["a"])
+    client.close()
+    pid1.close()
+
+
+@pytest.mark.parametrize("greeting", [b"REJECTED EXTERNAL\r\n", b""])
+def test_a_refusal_is_an_error(tmp_path: Path, greeting: bytes) -> None:
+    pid1 = Pid1(tmp_path, [], greeting)
+    with pytest.raises(manager.ManagerError, match="PID 1"):
+        manager.Manager(pid1.path)
+    pid1.close()
+
+
+def test_a_connection_that_ends_is_an_error(tmp_path: Path) -> None:
+    pid1 = Pid1(tmp_path, [message(2, 1, unit_reply([]))[:20]])
+    client = manager.Manager(pid1.path)
+    with pytest.raises(manager.ManagerError, match="closed"):
+        client.states([])
+    client.close()
+    pid1.close()
+
+
+@given(st.lists(st.tuples(TEXT, TEXT), max_size=6, unique_by=lambda unit: unit[0]))
+def test_any_list_of_units_is_read_back(units: list[tuple[str, str]]) -> None:
+    assert manager.units(unit_reply(units)) == dict(units)
+
+
+@given(st.lists(TEXT, max_size=6), st.integers(1, 2**32 - 1))
+def test_a_call_is_well_formed(words: list[str], serial: int) -> None:
+    data = manager.call("Member", words, serial)
+    endian, kind, _, version, length, number, fields = struct.unpack_from("<4B3I", data)
+    assert (endian, kind, version, number) == (ord("l"), 1, 1, serial)
+    body = data[16 + -(-fields // 8) * 8 :]
+    assert len(body) == length
+    at, found = 4, []
+    while at < len(body):
+        at += -at % 4
+        (size,) = struct.unpack_from("<I", body, at)
+        found.append(body[at + 4 : at + 4 + size].decode())
+        assert body[at + 4 + size] == 0
+        at += 5 + size
+    assert found == words

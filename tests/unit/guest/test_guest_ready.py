@@ -1,0 +1,158 @@
+"""The watch over all services: verdicts from units and answers, and what is told when."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING, Any
+
+from rave_guest import ready, report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+class FakeManager:
+    """PID 1 that tells prepared states; each look may bring new ones."""
+
+    def __init__(self, *looks: dict[str, str]) -> None:
+        self.looks = list(looks)
+        self.asked: list[list[str]] = []
+
+    def states(self, names: list[str]) -> dict[str, str]:
+        self.asked.append(names)
+        look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return {name: look[name] for name in names if name in look}
+
+    def failed(self) -> list[str]:
+        return [name for name, state in self.looks[0].items() if state == "failed"]
+
+
+def record(*units: str, checks: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    return {"title": "T", "units": list(units), "checks": checks or []}
+
+
+def watch_over(manager: FakeManager, **services: dict[str, Any]) -> ready.Watch:
+    plan = {"profile": "demo", "base": "debian", "services": services, "absent": []}
+    return ready.Watch(plan, manager)  # type: ignore[arg-type]
+
+
+def state(watch: ready.Watch, name: str) -> object:
+    return watch.documents()[name]["state"]
+
+
+def test_a_service_without_questions_is_healthy_when_its_units_are_active() -> None:
+    watch = watch_over(FakeManager({"a": "activating"}, {"a": "active"}), one=record("a"))
+    assert watch.settle(5, pause=0.001)
+    assert state(watch, "one") == "healthy"
+
+
+def test_all_units_of_a_service_count() -> None:
+    manager = FakeManager({"a": "active", "b": "failed"})
+    watch = watch_over(manager, one=record("a", "b"), two=record("a"))
+    watch.settle(5, pause=0.001)
+    assert (state(watch, "one"), state(watch, "two")) == ("failed", "healthy")
+
+
+def test_a_unit_that_is_not_there_has_failed() -> None:
+    watch = watch_over(FakeManager({}), one=record("missing"))
+    watch.settle(5, pause=0.001)
+    assert state(watch, "one") == "failed"
+
+
+def test_an_active_unit_must_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        check = {"kind": "http", "from": "guest", "url": url, "status": 200}
+        watch = watch_over(FakeManager({"a": "active"}), one=record("a", checks=[check]))
+        watch.settle(5, pause=0.01)
+        assert state(watch, "one") == "healthy"
+    assert watch.settle(0.05, pause=0.01)
+    assert state(watch, "one") == "failed"
+
+
+def test_patience_ends() -> None:
+    watch = watch_over(FakeManager({"a": "activating"}), one=record("a"))
+    watch.settle(0.02, pause=0.001)
+    assert state(watch, "one") == "failed"
+
+
+def test_a_service_without_units_is_not_watched() -> None:
+    watch = watch_over(FakeManager({"a": "active"}), element=record(), one=record("a"))
+    watch.settle(5, pause=0.001)
+    assert list(watch.documents()) == ["one"]
+
+
+def test_each_verdict_is_told_once() -> None:
+    manager = FakeManager({"a": "active", "b": "activating"}, {"a": "active", "b": "active"})
+    told: list[str] = []
+    watch = watch_over(manager, one=record("a"), two=record("b"))
+    watch.settle(5, pause=0.001, told=lambda service: told.append(service.name))
+    assert told == ["one", "two"]
+
+
+def test_the_uptime_is_that_of_the_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([4.0, 9.0])
+    monkeypatch.setattr(report, "uptime", lambda: next(clock))
+    watch = watch_over(FakeManager({"a": "active"}), one=record("a"))
+    assert watch.settle(5, pause=0.001)
+    assert not watch.settle(5, pause=0.001)
+    assert watch.documents()["one"]["uptime"] == 4.0
+
+
+def test_sshd_is_its_own_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(report, "send", lambda stage, **_: sent.append(stage))
+    watch = watch_over(FakeManager({"a": "active"}), one=record("a"))
+    service = watch.services[0]
+    service.name = "sshd"
+    ready.tell_sshd(service)
+    service.settle("healthy")
+    ready.tell_sshd(service)
+    assert sent == ["sshd"]
+
+
+def test_secrets_absent_installed_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "SECRETS", str(tmp_path / "secrets"))
+    manager = FakeManager({"rave-secrets.service": "inactive"})
+    watch = watch_over(manager, one=record("a"))
+    assert watch.secrets() == "absent"
+    (tmp_path / "secrets").symlink_to("generation-1")
+    assert ready.secrets_mark() == "generation-1"
+    assert watch.secrets() == "installed"
+    manager.looks = [{"rave-secrets.service": "failed"}]
+    assert watch.secrets() == "failed"
+
+
+def test_publish_writes_page_status_and_metrics(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rave_guest import status
+
+    places = {}
+    for module, name in ((report, "STATUS"), (status, "PAGE"), (status, "METRICS")):
+        places[name] = tmp_path / name
+        monkeypatch.setattr(module, name, str(places[name]))
+    manager = FakeManager({"a": "active"})
+    plan = {"profile": "demo", "base": "debian", "services": {"one": record("a")}, "absent": []}
+    watch = ready.Watch(plan, manager)  # type: ignore[arg-type]
+    watch.settle(5, pause=0.001)
+    ready.publish(plan, watch)
+    document = json.loads(places["STATUS"].read_text())
+    assert document["state"] == "healthy"
+    assert document["services"]["one"]["state"] == "healthy"
+    assert "healthy" in places["PAGE"].read_text()
+    assert 'rave_service_healthy{service="one"} 1' in places["METRICS"].read_text()
+
+
+def test_notify_reaches_pid_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as pid1:
+        pid1.bind(place)
+        monkeypatch.setenv("NOTIFY_SOCKET", place)
+        ready.notify("READY=1")
+        assert pid1.recv(64) == b"READY=1"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    ready.notify("READY=1")
