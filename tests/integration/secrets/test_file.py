@@ -1,0 +1,282 @@
+"""The secrets file with the real sops: made, completed, rotated, edited, refused."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_cli import age, process
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.secrets import edit, identity, policy, sops, store, validate
+from rave_cli.secrets.init import init, rotate
+from rave_cli.secrets.listing import listing
+from tests.sops import CATALOG, secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.integration.secrets.conftest import Operator
+
+pytestmark = pytest.mark.integration
+
+
+def never(_why: str) -> bool:
+    raise AssertionError("the edited text was refused")
+
+
+def editor(old: str, new: str) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert edit._type(path) in {"tmpfs", "ramfs"}
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return change
+
+
+def test_age_keygen_agrees_with_our_identities() -> None:
+    for _ in range(10):
+        made = age.generate()
+        said = subprocess.run(
+            [process.require("age-keygen"), "-y"],
+            input=made.secret, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert said.stdout.strip() == made.recipient
+
+
+def test_age_keygens_identities_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    done = subprocess.run(
+        [process.require("age-keygen"), "-o", path], capture_output=True, text=True, check=True
+    )
+    (found,) = age.parse_identities(path.read_text())
+    assert found.recipient in done.stderr
+
+
+def test_the_bundled_sops_says_its_version() -> None:
+    found = sops.report()
+    assert found.version
+    assert found.warnings == ()
+
+
+def test_init_makes_everything(home: Path) -> None:
+    file = home / "place/secrets.sops.yaml"
+    done = init(file, CATALOG)
+    assert done.made_key
+    assert done.made_policy
+    assert set(done.added) == set(CATALOG)
+    assert done.kept == ()
+    assert file.stat().st_mode & 0o777 == 0o600
+    report = validate.validate(file, CATALOG, identity.load())
+    assert report.findings == ()
+    text = file.read_text()
+    assert all(value not in text for value in store.open_values(file.read_bytes(),
+                                                                identity.load()).values.values())  # fmt: skip
+
+
+def test_init_again_changes_nothing(operator: Operator) -> None:
+    before = operator.file.read_bytes()
+    done = init(operator.file, CATALOG)
+    assert (done.made_key, done.made_policy, done.added) == (False, False, ())
+    assert operator.file.read_bytes() == before
+
+
+def test_init_adds_what_a_newer_catalog_asks_for(operator: Operator) -> None:
+    before = operator.values()
+    done = init(operator.file, CATALOG | {"new/secret": secret(kind="hex", bytes=16)})
+    assert done.added == ("new/secret",)
+    after = operator.values()
+    assert {name: after[name] for name in before} == before
+
+
+def test_init_with_a_second_operator(home: Path) -> None:
+    other = age.generate()
+    file = home / "place/secrets.sops.yaml"
+    init(file, CATALOG, recipients=[other.recipient])
+    opened = store.names_of(sops.decrypt(file.read_bytes(), other.file_text(), output="json"))
+    assert set(opened) == set(CATALOG)
+
+
+def test_init_refuses_a_recipient_that_is_none(home: Path) -> None:
+    with pytest.raises(RaveError) as caught:
+        init(home / "x/secrets.sops.yaml", CATALOG, recipients=["ssh-ed25519 AAAA"])
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert not identity.key_file().exists()
+
+
+def test_init_leaves_a_policy_alone(operator: Operator) -> None:
+    with pytest.raises(RaveError, match="is there already") as caught:
+        init(operator.file, CATALOG, recipients=[age.generate().recipient])
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_a_policy_without_us_is_refused_before_anything_is_written(operator: Operator) -> None:
+    source = policy.load(operator.file).source
+    source.write_bytes(policy.render([age.generate().recipient], operator.file.name))
+    before = operator.file.read_bytes()
+    with pytest.raises(RaveError, match="could not read what you write"):
+        rotate(operator.file, CATALOG, ["redis/password"], operator.keys)
+    assert operator.file.read_bytes() == before
+
+
+def test_rotation(operator: Operator) -> None:
+    before = operator.values()
+    assert rotate(operator.file, CATALOG, ["redis/password"], operator.keys) == ("redis/password",)
+    after = operator.values()
+    assert {name for name in before if before[name] != after[name]} == {"redis/password"}
+    assert operator.codes() == set()
+
+
+def test_rotation_of_something_unknown(operator: Operator) -> None:
+    with pytest.raises(RaveError, match="no secret 'nope'") as caught:
+        rotate(operator.file, CATALOG, ["nope"], operator.keys)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+def test_an_edit(operator: Operator) -> None:
+    old = operator.values()["redis/password"]
+    new = "a-new-password-of-good-length"
+    changed = edit.edit(operator.file, operator.keys, editor=editor(old, new), again=never)
+    assert changed
+    assert operator.values()["redis/password"] == new
+    assert operator.codes() == set()
+
+
+def test_an_edit_keeps_comments(operator: Operator) -> None:
+    edit.edit(
+        operator.file,
+        operator.keys,
+        editor=editor("redis:", "# for the queue\nredis:"),
+        again=never,
+    )
+    text = sops.decrypt(operator.file.read_bytes(), operator.keys.text, output="yaml")
+    assert b"# for the queue" in text
+    assert operator.codes() == set()
+
+
+def test_an_edit_without_change_leaves_the_file_alone(operator: Operator) -> None:
+    before = operator.file.read_bytes()
+    assert not edit.edit(operator.file, operator.keys, editor=lambda path: None, again=never)
+    assert operator.file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ("redis:", "redis: [", "line"),
+        ("redis:", "tls:", "there twice"),
+        ("redis:", "empty: ''\nredis:", "empty has no text"),
+        ("redis:", "sops: x\nredis:", "reserved"),
+    ],
+)
+def test_a_wrong_edit_changes_nothing(operator: Operator, old: str, new: str, why: str) -> None:
+    before, told = operator.file.read_bytes(), []
+
+    def again(reason: str) -> bool:
+        told.append(reason)
+        return False
+
+    with pytest.raises(RaveError, match="nothing was changed") as caught:
+        edit.edit(operator.file, operator.keys, editor=editor(old, new), again=again)
+    assert caught.value.exit_code is ExitCode.SECRETS
+    assert why in told[0]
+    assert operator.file.read_bytes() == before
+
+
+def test_a_wrong_edit_can_be_mended(operator: Operator) -> None:
+    steps = iter([editor("redis:", "redis: ["), editor("redis: [", "redis:")])
+    assert not edit.edit(
+        operator.file, operator.keys, editor=lambda path: next(steps)(path), again=lambda why: True
+    )
+
+
+def test_an_edit_with_a_number_is_refused(operator: Operator) -> None:
+    before, old = operator.file.read_bytes(), operator.values()["redis/password"]
+    with pytest.raises(RaveError) as caught:
+        edit.edit(operator.file, operator.keys, editor=editor(old, "1234567890"), again=never)
+    assert caught.value.exit_code is ExitCode.SECRETS
+    assert "redis/password" in "".join([caught.value.message, *caught.value.detail])
+    assert operator.file.read_bytes() == before
+
+
+def test_a_multi_line_value_survives_an_edit(operator: Operator) -> None:
+    before = operator.values()["tls/key"]
+    edit.edit(operator.file, operator.keys, editor=editor("redis:", "# x\nredis:"), again=never)
+    assert operator.values()["tls/key"] == before
+
+
+def test_reencryption_follows_the_policy(operator: Operator) -> None:
+    other = age.generate()
+    source = policy.load(operator.file).source
+    source.write_bytes(
+        policy.render([*operator.keys.recipients, other.recipient], operator.file.name)
+    )
+    assert operator.codes() == {"recipient-missing"}
+    before = operator.values()
+    edit.reencrypt(operator.file, operator.keys)
+    assert operator.codes() == set()
+    opened = sops.decrypt(operator.file.read_bytes(), other.file_text(), output="json")
+    assert store.names_of(opened) == before
+
+
+def test_a_removed_operator_cannot_read_the_next_version(operator: Operator) -> None:
+    other = age.generate()
+    source = policy.load(operator.file).source
+    both = policy.render([*operator.keys.recipients, other.recipient], operator.file.name)
+    source.write_bytes(both)
+    edit.reencrypt(operator.file, operator.keys)
+    source.write_bytes(policy.render(operator.keys.recipients, operator.file.name))
+    edit.reencrypt(operator.file, operator.keys)
+    fault = sops.try_decrypt(operator.file.read_bytes(), other.file_text(), output="json")
+    assert isinstance(fault, sops.Fault)
+    assert fault.code == "identity"
+
+
+def test_a_wrong_key(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator.keys.path.unlink()
+    keys, made = identity.ensure()
+    assert made
+    with pytest.raises(RaveError, match="none of your age identities") as caught:
+        store.open_values(operator.file.read_bytes(), keys)
+    assert caught.value.exit_code is ExitCode.SECRETS
+    report = validate.validate(operator.file, CATALOG, keys)
+    assert {finding.code for finding in report.errors} == {"identity"}
+
+
+def test_a_full_disk_leaves_the_old_file(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = operator.file.read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RaveError, match="no space left") as caught:
+        rotate(operator.file, CATALOG, ["redis/password"], operator.keys)
+    assert caught.value.exit_code is ExitCode.HOST
+    assert operator.file.read_bytes() == before
+    assert [path.name for path in operator.file.parent.iterdir() if "secrets" in path.name] == [
+        operator.file.name
+    ]
+
+
+def test_an_expired_certificate(operator: Operator) -> None:
+    later = datetime.now(UTC) + timedelta(days=400)
+    report = validate.validate(operator.file, CATALOG, operator.keys, now=later)
+    assert [finding.code for finding in report.errors] == ["certificate-expired"]
+
+
+def test_the_listing_needs_no_key(operator: Operator) -> None:
+    operator.keys.path.unlink()
+    found = listing(operator.file, CATALOG | {"new/secret": secret(kind="hex", bytes=16)})
+    assert {entry.name: entry.present for entry in found.entries} == dict.fromkeys(
+        CATALOG, True
+    ) | {"new/secret": False}
+    assert found.recipient is None
