@@ -16,21 +16,7 @@ from rave_cli.commands.context import (
 
 if TYPE_CHECKING:
     from rave_cli.commands.context import App
-    from rave_cli.images.events import Event, OnEvent
     from rave_cli.profiles.catalog import Mode
-    from rave_cli.show import Progress
-
-
-def teller(app: App, progress: Progress) -> OnEvent:
-    """Return what shows the events of a build: notices stay, the rest is progress."""
-
-    def tell(event: Event) -> None:
-        if event.notice:
-            app.show.warning(event.text)
-        else:
-            progress.update(event.text, event.done, event.total)
-
-    return tell
 
 
 @click.command("build-image")
@@ -64,6 +50,7 @@ def build_image(
     Example: rave vm build-image --profile demo --base debian
     """
     from rave_cli.images.build import build_image as build
+    from rave_cli.narration import of_build
 
     plan = app.plan(profile, base)
     with app.show.progress(f"Building {attr or plan.attr}") as progress:
@@ -74,7 +61,7 @@ def build_image(
             attr=attr,
             locked=locked,
             repair=repair,
-            on_event=teller(app, progress),
+            on_event=of_build(progress, app.show.warning),
         )
     app.show.result(image.document(), str(image.qcow2))
 
@@ -93,11 +80,12 @@ def lock_closure(app: App, profile: str | None) -> None:
     Example: rave vm lock-closure --profile demo
     """
     from rave_cli.images.build import update_lock
+    from rave_cli.narration import of_build
 
     plan = app.plan(profile, "debian")
     with app.show.progress(f"Locking the packages of {plan.profile}") as progress:
         place, changes = update_lock(
-            plan, flake=app.settings.require_flake(), on_event=teller(app, progress)
+            plan, flake=app.settings.require_flake(), on_event=of_build(progress, app.show.warning)
         )
     document = {
         "lock": str(place),

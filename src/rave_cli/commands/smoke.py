@@ -200,6 +200,7 @@ def _subject(
         machine = store.load(name)
         yield machine, app.plan(machine.spec.profile, machine.spec.base)
         return
+    from rave_cli.narration import of_boot
     from rave_cli.smoke import fresh
 
     plan = app.plan(profile, base)
@@ -208,7 +209,7 @@ def _subject(
     with (
         app.show.progress("Starting a fresh machine") as progress,
         fresh.machine(
-            plan, image, mode=chosen, network=network, on_stage=lambda s: progress.update(s.name)
+            plan, image, mode=chosen, network=network, on_stage=of_boot(progress)
         ) as machine,
     ):
         _give_secrets(app, machine, plan, file)
@@ -217,15 +218,18 @@ def _subject(
 
 def _image(app: App, plan: Plan, mode: Mode) -> Image:
     """Return the image of the checkout around us; outside of one, the last that was built."""
-    from rave_cli.commands.images import teller
     from rave_cli.images.build import build_image, existing_image
+    from rave_cli.narration import of_build
 
     image = None if app.settings.flake else existing_image(plan)
     if image is not None:
         return image
     with app.show.progress(f"Building {plan.attr}") as progress:
         return build_image(
-            plan, flake=app.settings.require_flake(), mode=mode, on_event=teller(app, progress)
+            plan,
+            flake=app.settings.require_flake(),
+            mode=mode,
+            on_event=of_build(progress, app.show.warning),
         )
 
 

@@ -344,15 +344,10 @@ def delete(app: App, name: str, force: bool) -> None:
 def start_machine(app: App, machine: Machine, *, keep_running: bool = False) -> Ready:
     """Start a machine, showing each stage as it is reached."""
     from rave_cli.machines import lifecycle
-    from rave_cli.machines.readiness import NAMES, Reached
+    from rave_cli.narration import of_boot
 
     with app.show.progress(f"Starting {machine.name}") as progress:
-
-        def show(stage: Reached) -> None:
-            text = f"{stage.name}: {stage.detail}" if stage.detail else stage.name
-            progress.update(text, NAMES.index(stage.name) + 1, len(NAMES))
-
-        return lifecycle.start(machine, on_stage=show, keep_running=keep_running)
+        return lifecycle.start(machine, on_stage=of_boot(progress), keep_running=keep_running)
 
 
 def _specify(app: App, asked: dict[str, Any], *, build: bool) -> MachineSpec:
@@ -384,8 +379,8 @@ def _specify(app: App, asked: dict[str, Any], *, build: bool) -> MachineSpec:
 
 def image_of(app: App, plan: Plan, mode: Mode) -> Image:
     """Return the image of a plan; built if there is none yet."""
-    from rave_cli.commands.images import teller
     from rave_cli.images.build import build_image, existing_image
+    from rave_cli.narration import of_build
 
     image = existing_image(plan)
     if image is not None:
@@ -395,7 +390,7 @@ def image_of(app: App, plan: Plan, mode: Mode) -> Image:
             plan,
             flake=app.settings.require_flake(),
             mode=mode,
-            on_event=teller(app, progress),
+            on_event=of_build(progress, app.show.warning),
         )
 
 
@@ -426,18 +421,22 @@ def _show_command(app: App, spec: MachineSpec) -> None:
 
 def _show_ready(app: App, ready: Ready) -> None:
     """Print how to reach a machine that is ready."""
-    name = ready.machine.name
     for note in ready.notes:
         app.show.note(note)
     app.show.note(f"{ready.accelerator.kind}: {ready.accelerator.reason}")
+    app.show.result(ready.document, "\n".join(ready_lines(ready, secrets=ready.secrets)))
+    if ready.secrets != "installed":
+        app.show.note(f"next: rave secrets install {ready.machine.name}")
+
+
+def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
+    """Return how to reach a machine that is ready, for people."""
+    name = ready.machine.name
     lines = [f"machine {name} is ready after {ready.seconds:.1f} s"]
     lines += [f"  ssh          rave vm ssh {name}"]
     if STATUS_PAGE in ready.ports:
         lines += [f"  status page  https://127.0.0.1:{ready.ports[STATUS_PAGE]}/"]
-    lines += [f"  secrets      {ready.secrets}"]
-    app.show.result(ready.document, "\n".join(lines))
-    if ready.secrets != "installed":
-        app.show.note(f"next: rave secrets install {name}")
+    return [*lines, f"  secrets      {secrets}"]
 
 
 def _summary(entry: Machine | Damaged) -> dict[str, Any]:
