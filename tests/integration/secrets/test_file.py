@@ -75,9 +75,8 @@ def test_init_makes_everything(home: Path) -> None:
     assert file.stat().st_mode & 0o777 == 0o600
     report = validate.validate(file, CATALOG, identity.load())
     assert report.findings == ()
-    text = file.read_text()
-    assert all(value not in text for value in store.open_values(file.read_bytes(),
-                                                                identity.load()).values.values())  # fmt: skip
+    values = store.open_values(file.read_bytes(), identity.load()).values
+    assert all(value not in file.read_text() for value in values.values())
 
 
 def test_init_again_changes_nothing(operator: Operator) -> None:
@@ -191,9 +190,11 @@ def test_a_wrong_edit_changes_nothing(operator: Operator, old: str, new: str, wh
 
 def test_a_wrong_edit_can_be_mended(operator: Operator) -> None:
     steps = iter([editor("redis:", "redis: ["), editor("redis: [", "redis:")])
-    assert not edit.edit(
-        operator.file, operator.keys, editor=lambda path: next(steps)(path), again=lambda why: True
-    )
+
+    def change(path: Path) -> None:
+        next(steps)(path)
+
+    assert not edit.edit(operator.file, operator.keys, editor=change, again=lambda why: True)
 
 
 def test_an_edit_with_a_number_is_refused(operator: Operator) -> None:
