@@ -19,5 +19,7 @@
     };
   };
 
+  # It would listen for LLMNR on every address; the one name server needs no daemon in front of it.
+  services.resolved.enable = false;
   services.timesyncd.enable = lib.mkDefault true;
 }

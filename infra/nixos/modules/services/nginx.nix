@@ -52,21 +52,33 @@ let
 
   loopback = port: { addr = "127.0.0.1"; inherit port; };
 
-  # A request keeps its host and learns its trace id; the upstream is told that it came over TLS.
-  locationOf = app:
+  # The public name with its port: an application that compares it with a browser's Origin (Grafana does)
+  # refuses a name without. The headers are all set here, because nginx inherits none as soon as a
+  # location sets one.
+  proxyHeaders = host: scheme: ''
+    proxy_set_header Host ${host}:${toString config.rave.publicPort};
+    proxy_set_header X-Real-IP $remote_addr;
+    proxy_set_header X-Forwarded-For $remote_addr;
+    proxy_set_header X-Forwarded-Host ${host}:${toString config.rave.publicPort};
+    proxy_set_header X-Forwarded-Proto ${scheme};
+    proxy_set_header X-Forwarded-Ssl on;
+    proxy_set_header X-Request-Id $request_id;
+  '';
+
+  locationOf = name: app:
     if app.root != null then { root = app.root; tryFiles = "$uri $uri/ /index.html"; }
     else {
       proxyPass = app.upstream;
       proxyWebsockets = app.websockets;
-      extraConfig = ''
-        proxy_set_header X-Request-Id $request_id;
+      recommendedProxySettings = false;
+      extraConfig = proxyHeaders "${name}.${domain}" "$scheme" + ''
         client_max_body_size ${app.maxBodySize};
       '';
     };
 
   applications = lib.mapAttrs'
     (name: app: lib.nameValuePair "${name}.${domain}" (tls // {
-      locations."/" = locationOf app;
+      locations."/" = locationOf name app;
       extraConfig = headers;
     }))
     ingress;
@@ -79,12 +91,7 @@ let
         proxyPass = app.upstream;
         recommendedProxySettings = false;
         # The application answers as under its public name.
-        extraConfig = ''
-          proxy_set_header Host ${name}.${domain}:${toString config.rave.publicPort};
-          proxy_set_header X-Forwarded-For $remote_addr;
-          proxy_set_header X-Forwarded-Proto https;
-          proxy_set_header X-Forwarded-Ssl on;
-        '';
+        extraConfig = proxyHeaders "${name}.${domain}" "https";
       };
     })
     (lib.filterAttrs (_: app: app.loopbackPort != null) ingress);
