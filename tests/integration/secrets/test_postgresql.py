@@ -1,0 +1,166 @@
+"""A real PostgreSQL: the refresher sets a password, and the take-over is proven over SCRAM."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rave_guest import refreshers, takeover
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[3]
+SQL = ROOT / "infra/debian/rootfs/usr/lib/rave/set-role-password.sql"
+PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+NOBODY = pwd.getpwnam("nobody")
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(not PROGRAMS, reason="no PostgreSQL server on this host (postgresql-15)"),
+    pytest.mark.skipif(os.getuid() != 0, reason="PostgreSQL must not run as root: needs setuid"),
+]
+
+# What a password may be: every printable character, and quotes above all.
+PASSWORDS = ("plain-and-simple-0123456789", "it's \"quoted\" \\ and $odd`x`; -- :'role'", "'" * 20)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running server of the role `postgres` with the roles `alpha` and `beta`."""
+
+    place: Path
+    port: int
+
+    def run(self, argv: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            argv, user=NOBODY.pw_uid, group=NOBODY.pw_gid, extra_groups=[], cwd=self.place,
+            capture_output=True, text=True, check=True, **more,
+        )  # fmt: skip
+
+    def set_password(self, role: str, password: str) -> None:
+        """Do what the unit does: the password is a systemd credential."""
+        credential = self.place / "password"
+        credential.write_text(password)
+        os.chown(credential, NOBODY.pw_uid, NOBODY.pw_gid)
+        unit = refreshers.units(plan(self.port))[f"postgres-set-{role}-password.service"]
+        (command,) = [
+            row.removeprefix("ExecStart=")
+            for row in unit.splitlines()
+            if row.startswith("ExecStart=")
+        ]
+        argv = command.replace(refreshers.PSQL, str(PROGRAMS[-1].with_name("psql")))
+        argv = argv.replace(refreshers.SQL, str(self.place / SQL.name))
+        shutil.copy(SQL, self.place)
+        self.run(
+            [*argv.split(), "-h", str(self.place), "-p", str(self.port), "-U", "postgres"],
+            env={"CREDENTIALS_DIRECTORY": str(self.place), "PATH": "/usr/bin:/bin"},
+        )
+
+    @property
+    def log(self) -> str:
+        return (self.place / "log").read_text()
+
+
+def plan(port: int) -> dict[str, Any]:
+    return {
+        "services": {"postgresql": {"ports": [{"name": "postgresql", "port": port}]}},
+        "databases": [
+            {"role": role, "name": None, "secret": f"database/{role}",
+             "unit": f"postgres-set-{role}-password.service"}
+            for role in ("alpha", "beta")
+        ],
+        "secrets": {f"database/{role}": {"path": "/run/x"} for role in ("alpha", "beta")},
+    }  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with tempfile.TemporaryDirectory(prefix="rave-pg-") as name:
+        place, port = Path(name), free_port()
+        os.chown(place, NOBODY.pw_uid, NOBODY.pw_gid)
+        made = Cluster(place, port)
+        made.run([str(PROGRAMS[-1]), "-D", f"{name}/data", "-U", "postgres", "-A", "trust", "-N"])
+        (place / "data/pg_hba.conf").write_text(
+            "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+        )
+        control = [str(PROGRAMS[-1].with_name("pg_ctl")), "-D", f"{name}/data", "-w"]
+        # Everything is logged: what must not be logged then still is not.
+        options = f"-k {name} -p {port} -c listen_addresses=127.0.0.1 -c log_statement=all -F"
+        subprocess.run(
+            [*control, "-l", f"{name}/log", "-o", options, "start"],
+            user=NOBODY.pw_uid, group=NOBODY.pw_gid, extra_groups=[], cwd=place, check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            psql = str(PROGRAMS[-1].with_name("psql"))
+            made.run([psql, "-h", name, "-p", str(port), "-U", "postgres", "-c",
+                      "create role alpha login; create role beta login"])  # fmt: skip
+            yield made
+        finally:
+            made.run([*control, "-m", "immediate", "stop"])
+
+
+def prove(cluster: Cluster, values: dict[str, str], before: dict[str, str]) -> list[dict[str, Any]]:
+    change = takeover.Change(
+        {f"database/{role}": value.encode() for role, value in values.items()},
+        {f"database/{role}": value.encode() for role, value in before.items()},
+    )
+    return takeover.prove(plan(cluster.port), change, 0.2)
+
+
+@pytest.mark.parametrize("password", PASSWORDS)
+def test_the_role_takes_its_password(cluster: Cluster, password: str) -> None:
+    cluster.set_password("alpha", password)
+    (proof,) = prove(cluster, {"alpha": password}, {})
+    assert proof["service"] == "postgresql:alpha"
+    assert proof["accepted"]
+    assert proof["refused"] == ["wrong"]
+    assert password not in str(proof)
+
+
+def test_the_previous_password_is_refused(cluster: Cluster) -> None:
+    cluster.set_password("alpha", PASSWORDS[0])
+    cluster.set_password("alpha", PASSWORDS[1])
+    (proof,) = prove(cluster, {"alpha": PASSWORDS[1]}, {"alpha": PASSWORDS[0]})
+    assert proof["refused"] == ["previous"]
+
+
+def test_a_role_that_kept_its_old_password_is_not_proven(cluster: Cluster) -> None:
+    cluster.set_password("alpha", PASSWORDS[0])
+    with pytest.raises(takeover.Unproven, match="refuses the new password"):
+        prove(cluster, {"alpha": PASSWORDS[1]}, {"alpha": PASSWORDS[0]})
+
+
+def test_a_role_without_password_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(takeover.Unproven, match=r"postgresql:beta: .*28P01"):
+        prove(cluster, {"beta": PASSWORDS[0]}, {})
+
+
+def test_no_password_reaches_the_log(cluster: Cluster) -> None:
+    for password in PASSWORDS:
+        cluster.set_password("alpha", password)
+    assert "set log_statement" in cluster.log.lower()
+    assert not any(password in cluster.log for password in PASSWORDS[:2])
+    assert "ALTER ROLE" not in cluster.log
+
+
+def test_a_server_that_is_away_is_not_proven() -> None:
+    change = takeover.Change({"database/alpha": b"x"}, {})
+    with pytest.raises(takeover.Unproven, match="postgresql:alpha: "):
+        takeover.prove(plan(free_port()), change, 0.1)
