@@ -199,7 +199,7 @@ def probe_argv(kind: Kind, kernel: Path) -> tuple[str, ...]:
         "-display", "none",
         "-machine", "q35,hpet=off",
         "-accel", kind,
-        "-cpu", cpu_model(kind, "debian"),
+        "-cpu", cpu_model(kind),
         "-m", "16",
         "-kernel", str(kernel),
         "-chardev", "stdio,id=marks,signal=off",

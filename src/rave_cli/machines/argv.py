@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from rave_cli.machines.accelerator import Accelerator
+    from rave_cli.machines.accelerator import Accelerator, Kind
     from rave_cli.machines.spec import Machine, MachineSpec
 
 QEMU = "qemu-system-x86_64"
@@ -27,7 +27,7 @@ READY_PORT = "org.rave.ready"
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
 # MiB that TCG may fill with translated code. QEMU's default of 1 GiB would not fit under the
-# memory cap; a booted demo guest uses far less (docs/adr/0005-readiness.md has the figures).
+# memory cap, and made the demo guest no faster (docs/adr/0005-readiness.md).
 TRANSLATION_CACHE = 256
 
 
@@ -47,7 +47,7 @@ def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
         "-display", "none",
         "-sandbox", SANDBOX,
         "-machine", "q35,hpet=off,vmport=off",
-        *_processor(accelerator, spec.image.base),
+        *_processor(accelerator.kind),
         "-smp", str(spec.cpus),
         "-m", str(spec.memory_mib),
         *_boot(spec),
@@ -60,17 +60,15 @@ def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def cpu_model(kind: str, base: str) -> str:
+def cpu_model(kind: Kind) -> str:
     """Return the CPU a guest sees.
 
-    Under KVM the host's own. Under TCG each feature costs time: the demo guest needed 13.0 s to
-    boot with `max` and 10.5 s with `qemu64`. NixOS guests run software from outside the
-    distribution (Node, Bun, Python wheels) that is built for x86-64-v2, which `qemu64` lacks four
-    instruction sets of; Debian 12 is built for x86-64-v1. SVM only makes guests load KVM in vain.
+    Under KVM the host's own. Under TCG features cost time: the demo guest took 13.0 s to boot with
+    `max` and 10.5 s with `qemu64`. The four instruction sets that `qemu64` lacks of x86-64-v2,
+    which software from outside a distribution is often built for, cost nothing measurable (20.5 s
+    of CPU time each way). SVM would only make guests load KVM in vain.
     """
-    if kind == "kvm":
-        return "host"
-    return "qemu64,-svm" if base == "debian" else "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt"
+    return "host" if kind == "kvm" else "qemu64,-svm,+ssse3,+sse4.1,+sse4.2,+popcnt"
 
 
 def pretty(argv: Sequence[str]) -> str:
@@ -95,9 +93,9 @@ def _credentials(machine: Machine) -> tuple[str, ...]:
     return tuple(word for path in paths for word in ("-smbios", f"type=11,path={esc(path)}"))
 
 
-def _processor(accelerator: Accelerator, base: str) -> tuple[str, ...]:
-    accel = "kvm" if accelerator.kind == "kvm" else f"tcg,thread=multi,tb-size={TRANSLATION_CACHE}"
-    return ("-accel", accel, "-cpu", cpu_model(accelerator.kind, base))
+def _processor(kind: Kind) -> tuple[str, ...]:
+    accel = "kvm" if kind == "kvm" else f"tcg,thread=multi,tb-size={TRANSLATION_CACHE}"
+    return ("-accel", accel, "-cpu", cpu_model(kind))
 
 
 def _boot(spec: MachineSpec) -> tuple[str, ...]:
