@@ -24,14 +24,26 @@ if TYPE_CHECKING:
 EXCLUDED = (
     "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
     "/usr/share/i18n/*", "/usr/share/lintian/*", "/usr/share/bash-completion/*",
-    "/usr/share/javascript/moment-timezone/data/*",
+    "/usr/share/javascript/*", "/usr/share/nodejs/*", "/usr/share/sass/*", "/usr/share/zsh/*",
+    "/usr/share/bug/*", "/usr/lib/udev/hwdb.d/*", "/usr/lib/udev/hwdb.bin",
+    "/usr/lib/x86_64-linux-gnu/perl/*/CORE/*", "/usr/bin/promtool", "/usr/bin/amtool",
     "/usr/lib/x86_64-linux-gnu/libLLVM*", "/usr/lib/llvm-*", "/usr/lib/x86_64-linux-gnu/libz3*",
     "/usr/lib/postgresql/*/lib/llvmjit*", "/usr/lib/postgresql/*/lib/bitcode/*",
 )  # fmt: skip
 INCLUDED = ("/usr/share/doc/*/copyright",)
 
-# Only the files are wanted: the machine boots the kernel that lies beside the image.
-KERNEL_EXCLUDED = ("boot/*", "usr/share/doc/linux-image-*/changelog*")
+# The machine boots the kernel that lies beside the image, and has virtio devices alone.
+KERNEL_EXCLUDED = (
+    "boot/*", "usr/share/doc/linux-image-*/changelog*",
+    *(f"usr/lib/modules/*/kernel/{folder}" for folder in (
+        "arch/x86/kvm", "drivers/ata", "drivers/comedi", "drivers/hid", "drivers/hv",
+        "drivers/infiniband", "drivers/md", "drivers/media", "drivers/net/ethernet",
+        "drivers/nvdimm", "drivers/nvme", "drivers/scsi", "drivers/soundwire", "drivers/target",
+        "drivers/vfio", "drivers/video", "drivers/xen", "fs/btrfs", "fs/cachefiles", "fs/ceph",
+        "fs/fscache", "fs/nfs*", "fs/orangefs", "fs/smb", "fs/xfs", "net/ceph", "net/dccp",
+        "net/openvswitch", "net/rds", "net/sctp", "net/smc", "net/sunrpc", "net/tipc",
+    )),
+)  # fmt: skip
 
 # Made at installation: by the clock, at random, or of no use afterwards.
 LEFTOVERS = (
@@ -135,9 +147,9 @@ def add_kernel(root: Path, deb: Path, kernel: Path, env: dict[str, str]) -> None
     """Extract the kernel package, index its modules and put the kernel itself to `kernel`."""
     extract_deb(deb, root)
     version = next((root / "usr/lib/modules").iterdir()).name
-    run_in(root, ["depmod", version], env)
     shutil.copyfile(root / f"boot/vmlinuz-{version}", kernel)
     remove(root, KERNEL_EXCLUDED)
+    run_in(root, ["depmod", version], env)
 
 
 def clean(root: Path) -> None:

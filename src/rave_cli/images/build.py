@@ -50,6 +50,11 @@ class Place:
         return self.directory / f"{self.attr}.json"
 
     @property
+    def scratch(self) -> Path:
+        """Where its builders work; on a disk, for an image is larger than many a tmpfs."""
+        return paths.cache_dir() / "build" / self.attr
+
+    @property
     def lock(self) -> Path:
         """The file that keeps two builds of one image apart."""
         return self.directory / f"{self.attr}.lock"
@@ -137,10 +142,10 @@ class _Build:
         output = nix.output(self.installable)
         if output.nar_hash is None:
             nix = self.provide(nix)
-            nix.build(self.installable, self.place.out_link, self.on_event)
-            output = nix.output(self.installable)
-        elif not _links_to(self.place.out_link, output.path):
-            nix.build(self.installable, self.place.out_link, self.on_event)
+        if output.nar_hash is None or not _links_to(self.place.out_link, output.path):
+            self.build(nix)
+            # What the link names was built, whatever somebody edited in the meantime.
+            output = nix.output(str(self.place.out_link.readlink()))
         return _record(self.plan, self.place, output, self.on_event)
 
     def repair(self, image: Image, mode: Mode) -> Image:
@@ -151,9 +156,19 @@ class _Build:
         except RaveError as error:
             self.on_event(Event(f"{error.message}; building it again", notice=True))
             nix = self.provide(self.nix(mode))
-            nix.build(self.installable, self.place.out_link, self.on_event, repair=True)
+            self.build(nix, repair=True)
             check_image(image)
         return image
+
+    def build(self, nix: Nix, *, repair: bool = False) -> None:
+        """Build, and let the out-link name the result."""
+        nix.build(
+            self.installable,
+            self.place.out_link,
+            self.on_event,
+            scratch=self.place.scratch,
+            repair=repair,
+        )
 
     def nix(self, mode: Mode) -> Nix:
         """Return the driver. A lock of our own is named, for it is not the repository's."""

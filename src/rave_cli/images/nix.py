@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,7 @@ from rave_cli.images.nixlog import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rave_cli.images.events import OnEvent
     from rave_cli.images.nixlog import NixEvent
@@ -40,6 +42,9 @@ DAEMON_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
 # What SAFE mode allows a build: one job at a time, on two cores.
 SAFE = ("--max-jobs", "1", "--cores", "2")
 FULL = ("--max-jobs", "auto", "--cores", "0")
+
+# setpriv, of util-linux: the kernel ends Nix when rave is gone, even by SIGKILL.
+_DIE_WITH_US = ("setpriv", "--pdeathsig", "TERM", "--")
 
 
 @dataclass(frozen=True)
@@ -95,17 +100,25 @@ class Nix:
             raise explain(done.tail(), (), self.base, "the Nix store")
 
     def build(
-        self, installable: str, out_link: Path, on_event: OnEvent, *, repair: bool = False
+        self,
+        installable: str,
+        out_link: Path,
+        on_event: OnEvent,
+        *,
+        scratch: Path,
+        repair: bool = False,
     ) -> None:
         """Build an installable and make `out_link` a garbage-collection root of its output.
 
         The link changes only when the build succeeded. When this is interrupted, Nix and every
-        builder end too.
+        builder end too; so they do when rave is killed.
 
         Args:
             installable: `FLAKE#attribute`.
             out_link: replaced atomically by Nix.
             on_event: hears phases and progress.
+            scratch: directory for the builders' work; emptied before and removed afterwards, since
+                an interrupted Nix leaves what a builder was writing. One build at a time may use it.
             repair: build again what the store holds damaged.
 
         Raises:
@@ -114,14 +127,19 @@ class Nix:
         with paths.refusing(out_link):
             out_link.parent.mkdir(parents=True, exist_ok=True)
         argv: list[str | Path] = [
+            *_DIE_WITH_US,
             *self._command("build"), "--out-link", out_link, "--log-format", "internal-json", "-v",
             *(SAFE if self.mode == "safe" else FULL), *(["--repair"] if repair else []),
             *self._impure(), installable,
         ]  # fmt: skip
         teller = _Teller(on_event)
-        with process.spawn(
-            argv, env=self.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        ) as child:
+        env = self.environment() | {"TMPDIR": str(scratch)}
+        with (
+            _emptied(scratch),
+            process.spawn(
+                argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+            ) as child,
+        ):
             reader = LogReader()
             for raw in child.stderr or ():
                 teller.hear(reader.read(raw.decode(errors="replace")))
@@ -153,6 +171,18 @@ class Nix:
         if not done.ok:
             raise explain(done.tail(KEPT_LINES), (), self.base, words[-1])
         return done.text
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """Provide an empty directory, and remove it with all it holds."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with paths.refusing(folder):
+        folder.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Teller:
