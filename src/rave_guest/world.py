@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
@@ -18,8 +16,6 @@ UNIT_PROPERTIES = (
     "Id", "ActiveState", "SubState", "Result", "NRestarts", "MemoryCurrent", "MemoryMax", "Type",
     "ActiveEnterTimestampMonotonic", "LoadState", "UnitFileState",
 )  # fmt: skip
-# Seconds for which an answer of systemd serves everybody.
-FRESH = 0.5
 
 
 def run(
@@ -57,7 +53,8 @@ PATH = "/run/wrappers/bin:/run/current-system/sw/bin:/usr/sbin:/usr/bin:/sbin:/b
 def read(path: str) -> str:
     """Return a small text file, or nothing if it is not there."""
     try:
-        return Path(path).read_text(errors="replace")
+        with open(path, errors="replace") as stream:
+            return stream.read()
     except OSError:
         return ""
 
@@ -70,21 +67,21 @@ class World:
         self._lock = threading.Lock()
         self._names = set(units)
         self._units: dict[str, dict[str, str]] = {}
-        self._looked = float("-inf")
 
     def units(self, names: list[str]) -> dict[str, dict[str, str]]:
-        """Return systemd's properties of `names`, at most half a second old.
-
-        One systemctl call answers everybody; a check that is asked again gets fresh ones.
-        """
+        """Return systemd's properties of `names`. One systemctl call answers everybody."""
         with self._lock:
-            if not self._names.issuperset(names) or time.monotonic() - self._looked > FRESH:
+            if not self._units or not self._names.issuperset(names):
                 self._names.update(names)
                 argv = ["systemctl", "show", "--no-pager", "-p", ",".join(UNIT_PROPERTIES), "--"]
                 done = run([*argv, *sorted(self._names)], 20)
                 self._units = facts.properties(done.stdout)
-                self._looked = time.monotonic()
             return {name: self._units.get(name, {}) for name in names}
+
+    def forget_units(self) -> None:
+        """Let the next check that asks look anew."""
+        with self._lock:
+            self._units = {}
 
     @staticmethod
     def listeners() -> list[facts.Listener]:
@@ -98,7 +95,8 @@ class World:
     def secret(path: str) -> str | None:
         """Return a secret's value without its final newline, or None if it is not installed."""
         try:
-            return Path(path).read_text().rstrip("\n")
+            with open(path) as stream:
+                return stream.read().rstrip("\n")
         except OSError:
             return None
 

@@ -9,9 +9,7 @@ from __future__ import annotations
 import base64
 import glob
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from rave_guest.verdict import Verdict, errored, judge, skipped
 from rave_guest.world import run
@@ -26,6 +24,8 @@ ABSENT = "no secrets are installed (rave secrets install)"
 SHORTEST = 12
 PLACES = ("/etc", "/home", "/opt", "/root", "/run/*", "/srv", "/tmp", "/usr/lib/rave", "/usr/local",  # noqa: S108 - searched, not used
           "/var")  # fmt: skip
+# A file of the image itself; its modification time is the image's.
+IMAGE = "/usr/lib/rave/plan.json"
 # Where plain secrets belong.
 HOME = ("/run/secrets", "/run/secrets.d")
 
@@ -41,9 +41,14 @@ def patterns(values: Mapping[str, str]) -> dict[bytes, str]:
         for line in lines:
             if len(line) < SHORTEST or line.startswith("-----"):
                 continue
-            for form in (line, quote(line, safe=""), _base64(line)):
+            for form in (line, _quoted(line), _base64(line)):
                 found[form.encode()] = name
     return found
+
+
+def _quoted(text: str) -> str:
+    # Importing urllib.parse would cost more than the whole search.
+    return "".join(c if c.isalnum() or c in "-._~" else f"%{ord(c):02X}" for c in text)
 
 
 def _base64(text: str) -> str:
@@ -61,13 +66,21 @@ def canary_files(ask: Mapping[str, Any], world: World) -> Verdict:
     sought = _sought(ask, world)
     if not sought:
         return skipped(ABSENT)
-    argv = ["grep", "-rlaF", "-D", "skip", "-f", "-"]
-    argv += [path for place in PLACES for path in glob.glob(place) if path not in HOME]
-    words = b"\n".join(sought).decode()
-    done = run(argv, ask["timeout"], stdin=words + "\n", env={"LC_ALL": "C"})
+    places = [path for place in PLACES for path in glob.glob(place) if path not in HOME]
+    # A file that has not changed since the image was made cannot hold what came later. ctime
+    # decides, because nobody can set it.
+    since = ["-newercm", IMAGE] if os.path.exists(IMAGE) else []
+    listed = run(["find", *places, "-xdev", "-type", "f", *since, "-print0"], ask["timeout"])
+    files = [path for path in listed.stdout.split("\0") if path]
+    words = b"\n".join(sought).decode() + "\n"
+    argv = ["grep", "-laF", "-f", "-", "--", *files, "/dev/null"]
+    done = run(argv, ask["timeout"], stdin=words, env={"LC_ALL": "C"})
     if done.returncode > 1 and not done.stdout:
         return errored(f"grep: {done.stderr.strip()[-200:]}")
-    return judge([f"found in {path}" for path in done.stdout.splitlines()], _searched(sought))
+    found = [f"found in {path}" for path in done.stdout.splitlines()]
+    return judge(
+        found, f"{_searched(sought)} in {len(files)} files changed since the image was made"
+    )
 
 
 def canary_processes(ask: Mapping[str, Any], world: World) -> Verdict:
@@ -79,14 +92,11 @@ def canary_processes(ask: Mapping[str, Any], world: World) -> Verdict:
     for pid in filter(str.isdigit, os.listdir("/proc")):
         for part in ("cmdline", "environ"):
             try:
-                texts[f"{part} of {_comm(pid)}"] = Path(f"/proc/{pid}/{part}").read_bytes()
+                with open(f"/proc/{pid}/{part}", "rb") as stream:
+                    texts[f"{part} of process {pid}"] = stream.read()
             except OSError:
                 continue
     return judge(find(texts, sought), f"{_searched(sought)} in {len(texts)} places")
-
-
-def _comm(pid: str) -> str:
-    return f"{Path(f'/proc/{pid}/comm').read_text().strip()} ({pid})"
 
 
 def canary_journal(ask: Mapping[str, Any], world: World) -> Verdict:

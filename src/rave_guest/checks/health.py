@@ -8,7 +8,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
-from rave_guest.verdict import Verdict, errored, failed, judge, passed, skipped
+from rave_guest.verdict import PASS, Verdict, errored, failed, judge, passed, skipped
 from rave_guest.wire import http as wire
 from rave_guest.world import run
 
@@ -65,6 +65,9 @@ def command(ask: Mapping[str, Any], world: World) -> Verdict:
         if value is None:
             return skipped(f"needs the secret {path}, which is not installed")
         environment[name] = value
+    said = spoken(ask["argv"], ask["timeout"], environment)
+    if said is not None:
+        return judge_output(0, said, "", ask["matches"])
     try:
         done = run(ask["argv"], ask["timeout"], user=ask.get("user"), env=environment)
     except FileNotFoundError:
@@ -72,6 +75,32 @@ def command(ask: Mapping[str, Any], world: World) -> Verdict:
     if environment:
         return judge_output(done.returncode, done.stdout, "", ask["matches"])
     return judge_output(done.returncode, done.stdout, done.stderr, ask["matches"])
+
+
+def spoken(argv: list[str], timeout: float, secrets: Mapping[str, str]) -> str | None:
+    """Ask what a client program would ask, in the service's own protocol; None for other programs.
+
+    Starting psql or fail2ban-client takes two CPU seconds under emulation, the question a
+    hundredth of that.
+    """
+    match argv:
+        case ["psql", "-XAtc", query]:
+            from rave_guest.checks.database import superuser
+
+            return superuser(query, timeout)
+        case ["redis-cli", "ping"]:
+            from rave_guest.wire.redis import Redis
+
+            with Redis(timeout) as redis:
+                if password := secrets.get("REDISCLI_AUTH"):
+                    redis.ask("AUTH", password)
+                return str(redis.ask("PING"))
+        case ["fail2ban-client", "status", jail]:
+            from rave_guest.wire.fail2ban import ask_fail2ban
+
+            ask_fail2ban(["status", jail], timeout)
+            return f"Status for the jail: {jail}"
+    return None
 
 
 def judge_output(returncode: int, stdout: str, stderr: str, matches: str) -> Verdict:
@@ -105,7 +134,11 @@ def judge_targets(document: Any, expected: list[int]) -> Verdict:
 
 def units(ask: Mapping[str, Any], world: World) -> Verdict:
     """Every unit of a service is active."""
-    return judge_units(world.units(ask["units"]))
+    verdict = judge_units(world.units(ask["units"]))
+    if verdict.status != PASS:
+        # Whoever asks again wants to know how it is then.
+        world.forget_units()
+    return verdict
 
 
 def judge_units(found: Mapping[str, Mapping[str, str]]) -> Verdict:

@@ -10,6 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
+from rave_guest.manager import Manager
 from rave_guest.verdict import Verdict, failed, judge
 from rave_guest.wire.fail2ban import ask_fail2ban
 from rave_guest.world import read, run
@@ -33,6 +34,8 @@ SSHD = {
 }
 SSHD_MOST = {"maxauthtries": 6, "logingracetime": 60}
 
+# What only root may change.
+OURS = ("/etc", "/usr/lib/rave", "/usr/local", "/var/lib/rave")
 # kernel.org/doc/Documentation/admin-guide/sysctl; a value passes if it is one of these.
 SYSCTL = {
     "kernel/kptr_restrict": {"1", "2"},
@@ -132,19 +135,21 @@ def judge_accounts(shadow: str, passwd: str) -> Verdict:
     return judge(problems, f"{len(shadow.splitlines())} accounts, none opens with a password")
 
 
-def failed_units(ask: Mapping[str, Any], _world: World) -> Verdict:
+def failed_units(_ask: Mapping[str, Any], _world: World) -> Verdict:
     """No unit is in the state failed."""
-    argv = ["systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager"]
-    done = run(argv, ask["timeout"])
-    names = [line.split()[0] for line in done.stdout.splitlines() if line.strip()]
-    return judge([f"{name} failed" for name in names], "none")
+    manager = Manager()
+    try:
+        return judge([f"{name} failed" for name in manager.failed()], "none")
+    finally:
+        manager.close()
 
 
-def file_modes(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def file_modes(ask: Mapping[str, Any], _world: World) -> Verdict:
     """Nobody but root can change configuration or our own code; keys are private."""
-    writable = []
-    for root in ("/etc", "/usr/lib/rave", "/usr/local", "/var/lib/rave"):
-        writable += [path for path in _walk(root) if _loose(path)]
+    roots = [path for path in OURS if os.path.isdir(path)]
+    loose = ["-perm", "-0002", "!", "-type", "l", "!", "-perm", "-1000"]
+    done = run(["find", *roots, "-xdev", *loose, "-print"], ask["timeout"])
+    writable = done.stdout.splitlines()
     private = [*glob.glob("/etc/ssh/ssh_host_*_key"), "/etc/shadow", "/etc/gshadow"]
     exposed = [p for p in private if os.path.exists(p) and os.stat(p).st_mode & 0o007]
     return judge_modes(writable, exposed)
@@ -155,22 +160,6 @@ def judge_modes(writable: list[str], exposed: list[str]) -> Verdict:
     problems = [f"everybody may write {path}" for path in writable[:5]]
     problems += [f"everybody may read {path}" for path in exposed]
     return judge(problems, "configuration and code are root's, keys are private")
-
-
-def _walk(root: str) -> list[str]:
-    return [
-        os.path.join(place, name)
-        for place, directories, files in os.walk(root)
-        for name in (*directories, *files)
-    ]
-
-
-def _loose(path: str) -> bool:
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return False
-    return not stat.S_ISLNK(mode) and bool(mode & 0o002) and not mode & stat.S_ISVTX
 
 
 def fail2ban_settings(ask: Mapping[str, Any], _world: World) -> Verdict:
@@ -197,12 +186,16 @@ def judge_jail(retries: Any, seconds: Any, actions: Any, maxretry: int) -> Verdi
 
 
 def fail2ban_release(ask: Mapping[str, Any], _world: World) -> Verdict:
-    """Lift the ban of the address that this run's own failed logins came from."""
-    deadline = time.monotonic() + ask["timeout"] - 1
+    """Wait for the ban of the address that this run's own failed logins came from, let the host feel
+    it for `hold` seconds, and lift it.
+    """
+    deadline = time.monotonic() + ask["timeout"] - ask["hold"] - 1
     banned = _is_banned(ask["address"], ask["timeout"])
     while not banned and time.monotonic() < deadline:
         time.sleep(0.1)
         banned = _is_banned(ask["address"], ask["timeout"])
+    if banned:
+        time.sleep(ask["hold"])
     listed = ask["address"] in run(["nft", "list", "ruleset"], ask["timeout"]).stdout
     ask_fail2ban(["set", "sshd", "unbanip", ask["address"]], ask["timeout"])
     return judge_ban(banned=banned, enforced=listed)

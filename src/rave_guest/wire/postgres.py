@@ -1,4 +1,4 @@
-"""Whether PostgreSQL admits a role with a password: start-up and SCRAM-SHA-256 over TCP.
+"""PostgreSQL's protocol: a query over the local socket, and whether TCP admits a password.
 
 Message formats: postgresql.org/docs/current/protocol-message-formats.html; SCRAM: RFC 5802, 7677.
 """
@@ -14,6 +14,7 @@ import struct
 from typing import BinaryIO
 
 SCRAM = b"SCRAM-SHA-256"
+SOCKET = "/run/postgresql/.s.PGSQL.5432"
 _AUTH_OK, _AUTH_SASL, _AUTH_CONTINUE, _AUTH_FINAL = 0, 10, 11, 12
 
 
@@ -94,6 +95,53 @@ def log_in(user: str, database: str, password: str, timeout: float, port: int = 
         plain.sendall(startup(user, database))
         _authenticate(plain, stream, password)
         plain.sendall(message(b"X", b""))
+
+
+def ask(query: str, timeout: float, *, user: str = "postgres") -> str:
+    """Return the first column of a query's first row as text, asked over the local socket.
+
+    Raises:
+        Refused: the server does not take this account of the machine for `user`, or the query.
+        OSError: no connection, or no answer in time.
+        ValueError: the server breaks off, asks for a password, or returns no row.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
+        plain.settimeout(timeout)
+        plain.connect(SOCKET)
+        with plain.makefile("rb") as stream:
+            plain.sendall(startup(user, "postgres"))
+            _await_ready(stream)
+            plain.sendall(message(b"Q", query.encode() + b"\0"))
+            answer = _await_ready(stream)
+            plain.sendall(message(b"X", b""))
+    if answer is None:
+        raise ValueError("the query returned nothing")
+    return answer
+
+
+def _await_ready(stream: BinaryIO) -> str | None:
+    """Read until ReadyForQuery; return the first value of the first DataRow, if there is one."""
+    value: str | None = None
+    while True:
+        kind, body = read(stream)
+        if kind == b"Z":
+            return value
+        if kind == b"R" and _code(body) != _AUTH_OK:
+            raise ValueError("PostgreSQL asks for a password on the local socket")
+        if kind == b"D" and value is None:
+            value = first_column(body)
+
+
+def first_column(row: bytes) -> str:
+    """Return the first column of a DataRow as text; NULL is empty.
+
+    Raises:
+        ValueError: the row has no column, or is cut short.
+    """
+    columns, size = struct.unpack("!hi", row[:6]) if len(row) >= 6 else (0, 0)
+    if columns < 1 or len(row) < 6 + max(size, 0):
+        raise ValueError("not a row")
+    return row[6 : 6 + max(size, 0)].decode()
 
 
 def _authenticate(plain: socket.socket, stream: BinaryIO, password: str) -> None:
