@@ -186,8 +186,8 @@ def judge_jail(retries: Any, seconds: Any, actions: Any, maxretry: int) -> Verdi
 
 
 def fail2ban_release(ask: Mapping[str, Any], _world: World) -> Verdict:
-    """Wait for the ban of the address that this run's own failed logins came from, let the host feel
-    it for `hold` seconds, and lift it.
+    """Wait until this run's own failed logins got their address banned, let the host feel it for
+    `hold` seconds, and lift it.
     """
     deadline = time.monotonic() + ask["timeout"] - ask["hold"] - 1
     banned = _is_banned(ask["address"], ask["timeout"])
