@@ -26,7 +26,7 @@ def test_the_commands_of_a_page(site: Site, page: Path) -> None:
     script = "\n".join(
         block.script
         for block in blocks(page)
-        if block.reason is None  # type: ignore[arg-type]
+        if block.reason is None
     )
     path = f"{site.checkout}/.venv/bin:{site.env['PATH']}"
     site.run(["env", f"PATH={path}", "bash", "-euxo", "pipefail", "-c", script], timeout=500)

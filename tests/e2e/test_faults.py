@@ -40,7 +40,7 @@ def test_kill_9_of_the_cli_at_any_stage(alone: Site, after: float) -> None:
     time.sleep(after)
     child.kill()
     child.communicate()
-    listed = {machine["name"]: machine for machine in alone.json("vm", "list")["machines"]}
+    listed = {machine["name"]: machine for machine in alone.json("vm", "list")}
     running = bool(qemu_processes(alone))
     assert ("victim" in listed and listed["victim"]["state"] != "stopped") == running
     alone.rave("vm", "delete", "victim", "--force", check="victim" in listed)
