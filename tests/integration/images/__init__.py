@@ -1,0 +1,1 @@
+"""Images with the real Nix, apt, qemu-img and e2fsprogs."""

@@ -1,0 +1,161 @@
+"""The closure: the cache, the choice of the lock, and what happens when a package has left."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images import closure
+from rave_cli.images import lock as locks
+from rave_cli.images.apt import Selected
+from rave_cli.images.events import Event, ignore
+from tests.unit.images.conftest import deb, sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.images.lock import Lock
+    from tests.unit.images.conftest import Host
+
+
+def test_a_cold_cache_is_filled_and_verified(host: Host, locked: Lock) -> None:
+    files = closure.fetch(locked, ignore)
+    assert [path.name for path in files] == ["bash_1-5.2-1_amd64.deb", "sops-3.11.0"]
+    assert files[0].read_text() == deb("bash", "1:5.2-1")
+    assert host.verbs("apt-get") == ["update", "download"]
+    assert set(closure.pool().iterdir()) == set(files)
+
+
+def test_a_warm_cache_needs_neither_apt_nor_network(host: Host, locked: Lock) -> None:
+    closure.fetch(locked, ignore)
+    before = len(host.calls("apt-get"))
+    host.remove("apt-get")
+    closure.fetch(locked, ignore)
+    assert len(host.calls("apt-get")) == before
+
+
+def test_a_damaged_file_of_the_cache_is_fetched_again(host: Host, locked: Lock) -> None:
+    path = closure.fetch(locked, ignore)[0]
+    path.write_text("half")
+    closure.fetch(locked, ignore)
+    assert path.read_text() == deb("bash", "1:5.2-1")
+
+
+def test_other_content_under_the_same_version_is_refused(host: Host, locked: Lock) -> None:
+    host.set(debs={"bash": deb("bash", "1:5.2-1") + " and more"})
+    with pytest.raises(RaveError, match="is not the locked file") as caught:
+        closure.fetch(locked, ignore)
+    assert caught.value.exit_code == ExitCode.BUILD
+    assert not list(closure.pool().glob("*.deb"))
+
+
+def test_a_version_that_left_is_told_with_its_name(host: Host, locked: Lock) -> None:
+    host.set(offered={"bash": "1:5.3-1"})
+    with pytest.raises(closure.DepartedError) as caught:
+        closure.fetch(locked, ignore)
+    assert caught.value.names == ("bash",)
+
+
+def test_without_apt_the_host_is_at_fault(host: Host, locked: Lock) -> None:
+    host.remove("apt-get")
+    with pytest.raises(RaveError, match="apt-get is not on PATH") as caught:
+        closure.fetch(locked, ignore)
+    assert caught.value.exit_code == ExitCode.HOST
+
+
+def test_offline_the_host_is_at_fault(host: Host, locked: Lock) -> None:
+    host.set(apt_fault={"update": "E: Failed to fetch http://m/  Could not resolve 'm'\n"})
+    with pytest.raises(RaveError, match="could not be fetched") as caught:
+        closure.fetch(locked, ignore)
+    assert caught.value.exit_code == ExitCode.HOST
+
+
+def test_apt_is_never_given_the_hosts_own_state(host: Host, locked: Lock, home: Path) -> None:
+    closure.fetch(locked, ignore)
+    configuration = (home / ".cache/rave/debian/apt/apt.conf").read_text()
+    for line in configuration.splitlines():
+        if line.startswith("Dir::"):
+            assert f'"{home}/' in line or "/dev/null" in line or "pkgcache" in line
+    assert "#clear APT::Update::Post-Invoke;" in configuration
+
+
+def test_resolving_gives_roles_the_newest_build_time_and_apts_order(
+    host: Host, locked: Lock
+) -> None:
+    host.set(
+        offered={
+            "usr-is-merged": "37", "bash": "1:5.2-1",
+            "linux-image-6.1-cloud-amd64": "6.1~1", "linux-image-cloud-amd64": "6.1", "tcc": "0.9",
+        },
+        debs={
+            "usr-is-merged": deb("usr-is-merged", "37"), "bash": deb("bash", "1:5.2-1"),
+            "linux-image-6.1-cloud-amd64": deb("linux", "6.1~1", 1_700_000_500),
+            "tcc": deb("tcc", "0.9"),
+        },
+    )  # fmt: skip
+    apt = closure.host_apt()
+    request = locked.requested.model_copy(update={"kernel": "linux-image-6.1-cloud-amd64"})
+    found = closure.resolve(request, ignore, apt=apt)
+    assert [(p.name, p.role) for p in found.packages] == [
+        ("usr-is-merged", "essential"),
+        ("bash", "guest"),
+        ("linux-image-6.1-cloud-amd64", "kernel"),
+        ("tcc", "tool"),
+    ]
+    assert found.epoch == 1_700_000_500
+    assert found.packages[2].file == "linux-image-6.1-cloud-amd64_6.1-1_amd64.deb"
+    assert found.packages[1].sha256 == sha256(deb("bash", "1:5.2-1"))
+
+
+def test_a_lock_of_our_own_counts_until_the_repositorys_changes(
+    host: Host, locked: Lock, flake: Path
+) -> None:
+    host.set(offered={"usr-is-merged": "37"}, debs={"usr-is-merged": deb("usr-is-merged", "37")})
+    told: list[Event] = []
+    chosen = closure.choose(flake, "demo")
+    assert not chosen.own
+    ours = closure.replace_lock(chosen, flake, "demo", ["bash"], told.append)
+    assert ours.own
+    assert [event.notice for event in told][-1]
+    assert "lock updated: 1 packages" in told[-1].text
+    assert "- bash" in told[-1].text
+    assert closure.choose(flake, "demo").path == ours.path
+    assert not closure.choose(flake, "demo", locked=True).own
+    place = closure.repository_lock(flake, "demo")
+    assert locks.parse(place.read_bytes(), place) == locked
+    place.write_bytes(locks.render(locked.model_copy(update={"epoch": 5})))
+    assert not closure.choose(flake, "demo").own
+
+
+def test_a_profile_without_a_lock_says_how_to_make_one(flake: Path, home: Path) -> None:
+    with pytest.raises(RaveError) as caught:
+        closure.choose(flake, "production")
+    assert caught.value.hint == "rave vm lock-closure --profile production"
+
+
+def test_another_sops_than_the_locks_is_refused(host: Host, locked: Lock) -> None:
+    other = locked.sops.model_copy(update={"sha256": "0" * 64})
+    with pytest.raises(RaveError, match="the lock wants sops") as caught:
+        closure.place_sops(other)
+    assert caught.value.exit_code == ExitCode.HOST
+
+
+def test_only_a_debian_package_has_a_build_time(tmp_path: Path) -> None:
+    page = tmp_path / "error.deb"
+    page.write_text("<html>404</html>")
+    with pytest.raises(RaveError, match="not a Debian package"):
+        closure.build_time(page)
+
+
+def test_names_fit_apt_and_the_store() -> None:
+    selected = Selected("nginx", "1:1.22~1+deb12u1", "amd64")
+    assert closure.apt_file_name(selected) == "nginx_1%3a1.22~1+deb12u1_amd64.deb"
+    assert closure.store_name(selected) == "nginx_1-1.22-1+deb12u1_amd64.deb"
+
+
+def test_the_sops_of_this_environment_is_a_program() -> None:
+    path, record = closure.installed_sops()
+    assert path.read_bytes()[:4] == b"\x7fELF"
+    assert record.sha256 == closure.file_digest(path)

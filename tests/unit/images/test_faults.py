@@ -1,0 +1,73 @@
+"""What Nix's and apt's words mean: the right exit code, and a hint that helps."""
+
+from __future__ import annotations
+
+import pytest
+
+from rave_cli.errors import ExitCode
+from rave_cli.images import apt
+from rave_cli.images.nixfaults import explain
+
+NIX = {
+    "full disk": (
+        "error: writing to file: No space left on device", "debian", ExitCode.HOST, "df -h"
+    ),
+    "untrusted user": (
+        "warning: 'sandbox' is a restricted setting and you are not a trusted user",
+        "debian", ExitCode.HOST, "as root",
+    ),
+    "builder is not root": ("rave: must run as root", "debian", ExitCode.HOST, "as root"),
+    "builder lacks a tool": ("rave: this host lacks mke2fs", "debian", ExitCode.HOST, "e2fsprogs"),
+    "foreign checkout": (
+        "error: repository path '/src' is not owned by current user",
+        "debian", ExitCode.HOST, "git config --global --add safe.directory /src",
+    ),
+    "unknown attribute": (
+        "error: flake 'git+file:///src' does not provide attribute 'demo'",
+        "nixos", ExitCode.USAGE, "rave vm list-profiles",
+    ),
+    "no network": (
+        "error: unable to download 'https://api.github.com': Couldn't resolve host name (6)",
+        "nixos", ExitCode.BUILD, "--profile demo --base debian",
+    ),
+    "no store": (
+        "error: creating directory '/nix': Permission denied", "debian", ExitCode.HOST, "as root"
+    ),
+}  # fmt: skip
+
+APT = {
+    "offline": ("E: Failed to fetch http://m/InRelease  Could not resolve 'm'", "apt-get update"),
+    "full disk": ("E: You don't have enough free space in /var/cache/", "df -h"),
+    "unsigned": ("W: GPG error: http://m: NO_PUBKEY 0E98404D386FA1D9", "apt-get update"),
+    "another release": ("E: Unable to locate package postgresql-15", "bookworm"),
+}
+
+
+@pytest.mark.parametrize("case", NIX)
+def test_a_fault_of_nix_is_named(case: str) -> None:
+    words, base, code, hint = NIX[case]
+    error = explain([words], [], base, "/src#demo")
+    assert error.exit_code == code
+    assert hint in (error.hint or "")
+
+
+def test_the_unknown_fault_shows_the_end_of_the_log_and_where_the_rest_is() -> None:
+    drv = "/nix/store/iqvw2lzf6mnmk3c1rfr0npfcysc7csvr-rave-debian-base.drv"
+    error = explain(
+        [f"error: builder for '{drv}' failed with exit code 1"], ["dpkg: error"], "debian", "/s#d"
+    )
+    assert error.exit_code == ExitCode.BUILD
+    assert error.detail == ("dpkg: error",)
+    assert error.hint == f"nix log {drv}"
+
+
+@pytest.mark.parametrize("case", APT)
+def test_a_fault_of_apt_is_the_hosts(case: str) -> None:
+    words, hint = APT[case]
+    error = apt.fault(words)
+    assert error.exit_code == ExitCode.HOST
+    assert hint in (error.hint or "")
+
+
+def test_the_missing_package_is_named() -> None:
+    assert "postgresql-15" in apt.fault("E: Unable to locate package postgresql-15").message
