@@ -80,9 +80,10 @@ in
       dpkg
       e2fsprogs
       git
+      gnumake
       jq
-      mmdebstrap
-      nixpkgs-fmt
+      libfaketime
+      nmap
       openssh
       postgresql
       python3

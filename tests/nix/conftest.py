@@ -84,6 +84,12 @@ class Evaluator:
             self.seen[profile, mode] = dict(self.ask(question, profile, mode))
         return self.seen[profile, mode]
 
+    def outputs(self) -> dict[str, Any]:
+        """Return the flake's outputs as derivation paths; needs a complete nixpkgs."""
+        expression = f"import {HERE}/outputs.nix {{ {self.arguments} root = {ROOT}; }}"
+        argv = [self.instantiate, "--eval", "--strict", "--json", "-E", expression]
+        return dict(json.loads(nix(*argv, timeout=560)))
+
 
 def place(variable: str) -> Path:
     """Return the directory that a variable names, or skip the test and say why."""

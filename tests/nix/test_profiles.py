@@ -155,3 +155,18 @@ def test_unfree_packages_are_two_and_production_only(with_nixpkgs: Evaluator) ->
     )
     assert with_nixpkgs.ask(question, "production") == [True, True, False]
     assert not with_nixpkgs.ask("config.nixpkgs.config ? allowUnfreePredicate", "development")
+
+
+def test_every_output_of_the_flake_is_a_derivation(with_nixpkgs: Evaluator) -> None:
+    found = with_nixpkgs.outputs()
+    packages = found["packages"]
+    assert packages["rave-qcow2"] == packages["production"]
+    assert packages["rave-qcow2-dev"] == packages["development"]
+    assert packages["rave-qcow2-demo"] == packages["demo"]
+    assert packages["production"] != packages["production-full"]
+    assert found["withPort"] not in packages.values()
+    assert found["app"].endswith("/bin/rave")
+    assert len(found["checks"]) == 7
+    for path in [*packages.values(), *found["checks"].values(), *found["devShells"].values()]:
+        assert path.startswith("/nix/store/")
+        assert path.endswith(".drv")

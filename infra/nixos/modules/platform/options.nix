@@ -58,7 +58,7 @@ in
     };
 
     domain = lib.mkOption {
-      type = lib.types.strMatching "[a-z0-9]([a-z0-9.-]*[a-z0-9])?";
+      type = lib.types.strMatching "[a-z0-9.-]+";
       default = "rave.localhost";
       description = ''
         Every web application is served as `<name>.<domain>` on the one exposed TLS port. Names below
