@@ -9,17 +9,20 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test lint format unit integration e2e host lock baked reference clean
+.PHONY: demo test lint format unit integration e2e host host-test lock baked reference clean
 
 demo: host $(STAMP)
 	$(BIN)/rave up --profile demo --base debian
 
-test: host $(DEV_STAMP)
+test: host-test $(DEV_STAMP)
 	$(BIN)/python -m tests.run
 
 # Host packages: through apt when we may, otherwise the one command to run is printed.
 host:
-	@PYTHON=$(PYTHON) sh infra/host/install-packages
+	@PYTHON=$(PYTHON) sh infra/host/install-packages debian-packages
+
+host-test:
+	@PYTHON=$(PYTHON) sh infra/host/install-packages debian-packages test-packages
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -30,11 +30,7 @@ INHERITED = (
 
 # Debian package that brings a tool, for the hint of a missing one.
 APT_PACKAGE = {
-    "age-keygen": "age",
-    "apt-get": "apt",
-    "mke2fs": "e2fsprogs",
-    "mmdebstrap": "mmdebstrap",
-    "musl-gcc": "musl-tools",
+    "git": "git",
     "nix": "nix-bin",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 import pytest
-from tests.docs import PAGES, blocks
 
 from rave_cli import app
+from tests.docs import PAGES, blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 
