@@ -1,0 +1,340 @@
+"""The verdicts of the probe: what was found in, pass or fail out. One line per way to be wrong."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from rave_guest import facts
+from rave_guest.checks import database, health, messaging, monitoring, network
+from rave_guest.wire.http import Response
+
+ANY = "0.0.0.0"  # noqa: S104 - what a socket open to everybody shows
+
+
+def unit(**more: str) -> dict[str, str]:
+    return {
+        "LoadState": "loaded", "ActiveState": "active", "SubState": "running",
+        "Result": "success", "ActiveEnterTimestampMonotonic": "9400000", **more,
+    }  # fmt: skip
+
+
+# --- health ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (Response(200, b"rave", None, None), None),
+        (Response(200, b"rave", b"cert", "TLSv1.3"), None),
+        (Response(503, b"rave", None, None), "status 503 instead of 200"),
+        (Response(200, b"nothing", None, None), "does not contain 'rave'"),
+        (Response(200, b"rave", b"other", "TLSv1.3"), "another certificate"),
+    ],
+)
+def test_http(answer: Response, problem: str | None) -> None:
+    verdict = health.judge_http(answer, 200, "rave", b"cert")
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "200") in verdict.detail
+
+
+def test_a_command_passes_by_its_output_alone() -> None:
+    assert health.judge_output(0, "x\nalive\n", "", "^alive$").status == "pass"
+    assert health.judge_output(2, "", "psql: no\n", "^alive$").detail == "exit 2: psql: no"
+    assert health.judge_output(0, "", "", "^alive$").detail == "exit 0: no output"
+
+
+def series(instance: str, value: str) -> dict[str, Any]:
+    return {"metric": {"instance": instance}, "value": [0, value]}
+
+
+@pytest.mark.parametrize(
+    ("result", "problem"),
+    [
+        ([series("127.0.0.1:9100", "1"), series("127.0.0.1:9187", "1")], None),
+        ([series("127.0.0.1:9100", "1"), series("127.0.0.1:9187", "0")], "9187 is down"),
+        ([series("127.0.0.1:9100", "1")], "no target on port 9187"),
+        ([], "has no target"),
+    ],
+)
+def test_prometheus_targets(result: list[Any], problem: str | None) -> None:
+    verdict = health.judge_targets({"data": {"result": result}}, [9100, 9187])
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "2 targets up") in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "detail"),
+    [
+        ({"a.service": unit()}, "pass", "a.service active since 9.4 s"),
+        ({"a.service": unit(SubState="exited")}, "pass", "active"),
+        ({"a.service": unit(ActiveState="failed", SubState="failed", Result="oom-kill")}, "fail",
+         "a.service is failed (failed, oom-kill)"),
+        ({"a.service": unit(ActiveState="activating")}, "fail", "is activating"),
+        ({"a.service": unit(LoadState="not-found")}, "fail", "is not-found"),
+        ({"a.service": {}}, "fail", "is not-found"),
+        ({}, "skip", "without a unit"),
+    ],
+)  # fmt: skip
+def test_units(found: dict[str, dict[str, str]], status: str, detail: str) -> None:
+    verdict = health.judge_units(found)
+    assert verdict.status == status
+    assert detail in verdict.detail
+
+
+def test_the_status_document_speaks_of_this_machine() -> None:
+    good = {"instance": "i", "services": {"a": {"state": "healthy"}}}
+    assert health.judge_status(good, "i").status == "pass"
+    assert "another machine" in health.judge_status(good, "j").detail
+    ill = {"instance": "i", "services": {"a": {"state": "failed"}}}
+    assert "a is failed" in health.judge_status(ill, "i").detail
+    assert "names no service" in health.judge_status({"instance": "i"}, "i").detail
+
+
+# --- PostgreSQL -----------------------------------------------------------------------------------
+
+
+def test_a_release_that_nobody_maintains_fails() -> None:
+    assert database.judge_version(150009).detail == "15.9"
+    assert database.judge_version(110022).status == "fail"
+
+
+def role(**more: Any) -> dict[str, Any]:
+    return {"login": True, "password": "SCRAM-SHA-256$", "powers": [], **more}
+
+
+@pytest.mark.parametrize(
+    ("roles", "owner", "problem"),
+    [
+        ({"grafana": role()}, "grafana", None),
+        ({"grafana": role(password="")}, "grafana", None),
+        ({}, "grafana", "role grafana is missing"),
+        ({"grafana": role(login=False)}, "grafana", "may not log in"),
+        ({"grafana": role()}, "postgres", "does not belong to grafana"),
+        ({"grafana": role(powers=["superuser", "createdb"])}, "grafana", "has superuser, createdb"),
+        ({"grafana": role(password="md5abcdefghijk")}, "grafana", "not SCRAM-SHA-256"),
+        ({"grafana": role(), "eve": role(powers=["createrole"])}, "grafana", "eve has createrole"),
+    ],
+)
+def test_roles_have_their_rights_and_no_more(
+    roles: dict[str, Any], owner: str, problem: str | None
+) -> None:
+    found = {
+        "roles": {"postgres": role(powers=["superuser"]), **roles},
+        "databases": {"grafana": {"owner": owner}},
+    }
+    verdict = database.judge_roles(found, [{"role": "grafana", "name": "grafana"}])
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "exactly their rights") in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ({"longest_query": 1, "longest_idle": 0, "waiting": 0}, None),
+        ({"longest_query": 90, "longest_idle": 0, "waiting": 0}, "a query runs for 90 s"),
+        ({"longest_query": 0, "longest_idle": 61, "waiting": 0}, "idle for 61 s"),
+        ({"longest_query": 0, "longest_idle": 0, "waiting": 2}, "2 locks"),
+    ],
+)
+def test_activity(found: dict[str, float], problem: str | None) -> None:
+    verdict = database.judge_activity(found)
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "nothing hangs") in verdict.detail
+
+
+def test_storage() -> None:
+    assert database.judge_storage(0.5, {"a": 2**20}).status == "pass"
+    assert "only 5%" in database.judge_storage(0.05, {}).detail
+
+
+# --- Redis, NATS, Prometheus ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ({}, None),
+        ({"maxmemory": "0"}, "no maxmemory"),
+        ({"used_memory": "2000"}, "2000 bytes used of 1000"),
+        ({"rdb_last_bgsave_status": "err"}, "snapshot failed"),
+        ({"role": "slave"}, "role is slave"),
+        ({"redis_version": ""}, "names no version"),
+    ],
+)
+def test_redis_state(more: dict[str, str], problem: str | None) -> None:
+    info = {"redis_version": "7.0.15", "used_memory": "100", "maxmemory": "1000", **more}
+    verdict = messaging.judge_redis(info)
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "7.0.15") in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("variables", "stream", "problem"),
+    [
+        ({"auth_required": True, "version": "2.9"}, {"streams": 0}, None),
+        ({"auth_required": True}, {"disabled": True}, "JetStream is off"),
+        ({"auth_required": True, "slow_consumers": 1}, {}, "1 slow"),
+        ({}, {}, "does not ask for a password"),
+    ],
+)
+def test_nats_state(variables: dict[str, Any], stream: dict[str, Any], problem: str | None) -> None:
+    verdict = messaging.judge_nats(variables, stream)
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "version 2.9") in verdict.detail
+
+
+def test_a_stream_must_return_what_was_published() -> None:
+    def stored(text: str) -> dict[str, Any]:
+        return {"message": {"data": base64.b64encode(text.encode()).decode()}}
+
+    assert messaging.judge_stored(stored("x"), "x").status == "pass"
+    assert messaging.judge_stored(stored("y"), "x").status == "fail"
+
+
+def rules(*found: dict[str, str]) -> dict[str, Any]:
+    return {"data": {"groups": [{"rules": list(found)}]}}
+
+
+@pytest.mark.parametrize(
+    ("document", "status"),
+    [
+        (rules({"name": "a", "health": "ok", "state": "inactive"}), "pass"),
+        (rules({"name": "a", "health": "ok", "state": "firing"}), "warn"),
+        (rules({"name": "a", "health": "err"}), "fail"),
+        (rules(), "fail"),
+    ],
+)
+def test_rules(document: dict[str, Any], status: str) -> None:
+    assert monitoring.judge_rules(document).status == status
+
+
+@pytest.mark.parametrize(
+    ("text", "days", "status"),
+    [
+        ("3d", 3, "pass"),
+        ("72h", 3, "pass"),
+        ("1w", 7, "pass"),
+        ("15d", 3, "fail"),
+        ("0s", 3, "fail"),
+    ],
+)
+def test_retention(text: str, days: int, status: str) -> None:
+    assert monitoring.judge_retention({"storage.tsdb.retention.time": text}, days).status == status
+
+
+# --- networking -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ({"lo": True, "eth0": True}, None),
+        ({"lo": True, "eth0": False}, "eth0 is down"),
+        ({"lo": True}, "0 network cards"),
+        ({"lo": True, "eth0": True, "eth1": True}, "2 network cards"),
+        ({"eth0": True}, "no loopback"),
+    ],
+)
+def test_interfaces(found: dict[str, bool], problem: str | None) -> None:
+    verdict = network.judge_interfaces(found)
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "are up") in verdict.detail
+
+
+OWN = facts.Route("eth0", "10.0.2.0", ANY, "255.255.255.0")
+DEFAULT = facts.Route("eth0", ANY, "10.0.2.2", ANY)
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        ([OWN, DEFAULT], None),
+        ([OWN], None),
+        ([DEFAULT], "no route to its own network"),
+        ([OWN, facts.Route("eth1", "192.168.0.0", "10.0.2.9", ANY)], "a route to 192.168.0.0"),
+    ],
+)
+def test_routes(found: list[facts.Route], problem: str | None) -> None:
+    verdict = network.judge_routes(found, "10.0.2.0", "10.0.2.2")
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "none beyond") in verdict.detail
+
+
+def listening(address: str, port: int, protocol: str = "tcp") -> facts.Listener:
+    return facts.Listener(protocol, address, port, 0)
+
+
+@pytest.mark.parametrize(
+    ("more", "problem"),
+    [
+        ([], None),
+        ([listening(ANY, 6379)], "tcp 0.0.0.0:6379 is not exposed"),
+        ([listening("::", 5432)], "tcp [::]:5432 is not exposed"),
+        ([listening(ANY, 22, "udp")], "udp 0.0.0.0:22 is not exposed"),
+        ([listening("127.0.0.1", 9999)], "tcp 127.0.0.1:9999 is not in the catalog"),
+    ],
+)
+def test_listeners(more: list[facts.Listener], problem: str | None) -> None:
+    usual = [listening(ANY, 22), listening("127.0.0.1", 5432)]
+    verdict = network.judge_listeners([*usual, *more], {22}, {5432})
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "as the catalog says") in verdict.detail
+
+
+def test_a_port_of_the_catalog_that_nobody_serves_fails() -> None:
+    verdict = network.judge_listeners([listening(ANY, 22)], {22, 3002}, {5432})
+    assert "nothing listens on the exposed port 3002" in verdict.detail
+    assert "nothing listens on port 5432" in verdict.detail
+
+
+def chain(policy: str, name: str = "input") -> dict[str, Any]:
+    where = {"family": "inet", "table": "rave", "name": name}
+    return {"chain": {**where, "hook": "input", "policy": policy}}
+
+
+def accepting(*ports: int) -> dict[str, Any]:
+    match = {"left": {"payload": {"protocol": "tcp", "field": "dport"}}, "right": {"set": [*ports]}}
+    where = {"family": "inet", "table": "rave", "chain": "input"}
+    return {"rule": {**where, "expr": [{"match": match}, {"accept": None}]}}
+
+
+@pytest.mark.parametrize(
+    ("ruleset", "problem"),
+    [
+        ([chain("drop"), accepting(22, 3002)], None),
+        ([chain("accept"), accepting(22, 3002)], "no input chain drops"),
+        ([accepting(22)], "no input chain drops"),
+        ([chain("drop"), accepting(22, 3002, 5432)], "port 5432 is admitted"),
+        ([chain("drop"), accepting(22)], "port 3002 is not admitted"),
+    ],
+)
+def test_firewall(ruleset: list[dict[str, Any]], problem: str | None) -> None:
+    verdict = network.judge_firewall(ruleset, {22, 3002})
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "drops by default") in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("reached", "status"),
+    [({"a": False, "b": False}, "pass"), ({"a": False, "b": True}, "fail"), ({}, "fail")],
+)
+def test_isolation(reached: dict[str, bool], status: str) -> None:
+    assert network.judge_isolation(reached).status == status
+
+
+def test_isolation_really_tries(tmp_path: object) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        ask = {"network": "isolated", "patience": 0.3, "tcp": [("127.0.0.1", port)], "udp": []}
+        verdict = network.isolation(ask, None)  # type: ignore[arg-type]
+    assert verdict.detail == f"tcp 127.0.0.1:{port} answered"
+
+
+def test_isolation_of_a_machine_that_may_reach_out_is_skipped() -> None:
+    verdict = network.isolation({"network": "nat"}, None)  # type: ignore[arg-type]
+    assert (verdict.status, "nat" in verdict.detail) == ("skip", True)
