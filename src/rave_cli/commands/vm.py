@@ -119,12 +119,13 @@ def launch_local(app: App, /, dry_run: bool, keep_running: bool, **asked: Any) -
     Example: rave vm launch-local --profile demo --base debian
     Example: rave vm launch-local --profile demo --name web --port 8443:3002 --memory 3072
     """
-    from rave_cli.machines import store
+    from rave_cli.machines import preflight, store
 
     spec = _specify(app, asked, build=not dry_run)
     if dry_run:
         _show_command(app, spec)
         return
+    preflight.check_ports(spec.forwards)
     machine = store.create(spec)
     app.show.note(f"machine {machine.name} created")
     _show_ready(app, start_machine(app, machine, keep_running=keep_running))

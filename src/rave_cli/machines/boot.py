@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import credentials
+from rave_cli.machines.preflight import port_taken
 from rave_cli.machines.qmp import Qmp, QmpError, parse_usernet
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.machines.stages import Lines, Tail, last_lines
@@ -247,12 +248,7 @@ class _Watch:
         text = "\n".join(last_lines(self.boot.machine.qemu_log))
         taken = _FORWARD_FAULT.search(text)
         if taken is not None:
-            raise RaveError(
-                f"port {taken[1]}:{taken[2]} of the host is taken by another program",
-                hint=f"ss -ltnp 'sport = :{taken[2]}' shows by whom; launch with another --port,"
-                " or with host port 0 for any free one",
-                exit_code=ExitCode.HOST,
-            )
+            raise port_taken(taken[1], taken[2])
         if 'Failed to get "write" lock' in text:
             raise RaveError(
                 f"the disk of machine {self.boot.machine.name} is in use by another program",

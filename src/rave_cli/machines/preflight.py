@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +16,7 @@ from rave_cli.machines.qmp import check_socket_path
 
 if TYPE_CHECKING:
     from rave_cli.machines.accelerator import Kind
-    from rave_cli.machines.spec import Machine
+    from rave_cli.machines.spec import Forward, Machine
 
 MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
@@ -53,6 +56,33 @@ def check_memory(machine: Machine, kind: Kind, available: int | None) -> None:
             " smaller --memory",
             exit_code=ExitCode.HOST,
         )
+
+
+def check_ports(forwards: tuple[Forward, ...]) -> None:
+    """Refuse host ports that another program has. QEMU finds out too, but after the machine exists.
+
+    Raises:
+        RaveError: HOST.
+    """
+    for forward in forwards:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", forward.host))
+            except OSError as error:
+                raise port_taken("127.0.0.1", forward.host, error.strerror) from error
+
+
+def port_taken(address: str, port: int | str, why: str | None = None) -> RaveError:
+    """Return the error of a host port that cannot be had."""
+    return RaveError(
+        f"port {address}:{port} of the host is taken by another program"
+        if why in (None, os.strerror(errno.EADDRINUSE))
+        else f"port {address}:{port} of the host cannot be used: {why}",
+        hint=f"ss -ltnp 'sport = :{port}' shows by whom; launch with another --port, or with host"
+        " port 0 for any free one",
+        exit_code=ExitCode.HOST,
+    )
 
 
 def available_mib() -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ import pytest
 from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import caps, preflight, world
+from rave_cli.machines.spec import Forward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +51,15 @@ class TestMemory:
             preflight.check_memory(machine, "tcg", 1000)
         assert caught.value.exit_code == ExitCode.HOST
         assert "--memory" in str(caught.value.hint)
+
+
+def test_a_port_in_use_is_refused_before_a_machine_is_made() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(RaveError, match=f"127.0.0.1:{port} of the host is taken") as caught:
+            preflight.check_ports((Forward(0, 22), Forward(port, 3002)))
+    assert caught.value.exit_code == ExitCode.HOST
+    preflight.check_ports((Forward(0, 22), Forward(port, 3002)))
 
 
 def test_the_cap_is_above_what_the_guest_may_use(machine: Machine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -193,6 +194,15 @@ def test_a_taken_name_is_refused_before_anything_is_built(
     code, _, err = rave("vm", "launch-local", "--profile", "demo")
     assert code == 2
     assert "machine demo exists already" in err
+
+
+def test_a_taken_port_leaves_no_machine(rave: Callable[..., tuple[int, str, str]]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        code, _, err = rave("vm", "launch-local", "--profile", "demo", "--port", f"{port}:3002")
+    assert code == 3
+    assert f"port 127.0.0.1:{port} of the host is taken" in err
+    assert store.list_machines() == []
 
 
 def test_a_dry_run_without_an_image_says_how_to_get_one(
