@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.commands.context import json_option, pass_app
+from rave_cli.commands.vm import machine_argument
 from rave_cli.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -19,6 +20,13 @@ file_option = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Secrets file instead of $XDG_CONFIG_HOME/rave/secrets.sops.yaml.",
 )
+
+
+def _complete_secret(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+    """Return the secrets of the baked catalog whose names begin with `start`."""
+    from rave_cli.profiles.source import load_catalog
+
+    return [name for name in load_catalog(None).secrets if name.startswith(start)]
 
 
 @click.group()
@@ -86,7 +94,7 @@ def edit(app: App, file: Path | None, reencrypt: bool) -> None:
 
 
 @secrets.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=_complete_secret)
 @click.option("--all", "everything", is_flag=True, help="Every secret of the catalog.")
 @file_option
 @json_option
@@ -158,7 +166,7 @@ def list_(app: App, file: Path | None) -> None:
 
 
 @secrets.command()
-@click.argument("name")
+@machine_argument
 @file_option
 @json_option
 @pass_app

@@ -10,6 +10,8 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rave_cli import age
 from rave_cli.secrets import sops, validate
@@ -173,3 +175,19 @@ def test_numbers_instead_of_text(operator: Operator) -> None:
     assert accepted(operator)
     assert "type" in operator.codes(keyed=False)
     assert "type" in operator.codes()
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(place=st.floats(0, 1, exclude_max=True), byte=st.binary(min_size=1, max_size=1))
+def test_any_single_byte(operator: Operator, place: float, byte: bytes) -> None:
+    """A changed byte is reported, or changes nothing that anybody reads."""
+    before, values = operator.file.read_bytes(), operator.values()
+    at = int(place * len(before))
+    operator.file.write_bytes(before[:at] + byte + before[at + 1 :])
+    try:
+        report = validate.validate(operator.file, CATALOG, operator.keys)
+        assert report.findings or (byte == before[at : at + 1] or operator.values() == values)
+    finally:
+        operator.file.write_bytes(before)
