@@ -143,7 +143,8 @@ class _Build:
         if output.nar_hash is None:
             nix = self.provide(nix)
         if output.nar_hash is None or not _links_to(self.place.out_link, output.path):
-            self.build(nix)
+            link, scratch = self.place.out_link, self.place.scratch
+            nix.build(self.installable, link, self.on_event, scratch=scratch)
             # What the link names was built, whatever somebody edited in the meantime.
             output = nix.output(str(self.place.out_link.readlink()))
         return _record(self.plan, self.place, output, self.on_event)
@@ -156,19 +157,9 @@ class _Build:
         except RaveError as error:
             self.on_event(Event(f"{error.message}; building it again", notice=True))
             nix = self.provide(self.nix(mode))
-            self.build(nix, repair=True)
+            nix.repair(image.store_path, scratch=self.place.scratch)
             check_image(image)
         return image
-
-    def build(self, nix: Nix, *, repair: bool = False) -> None:
-        """Build, and let the out-link name the result."""
-        nix.build(
-            self.installable,
-            self.place.out_link,
-            self.on_event,
-            scratch=self.place.scratch,
-            repair=repair,
-        )
 
     def nix(self, mode: Mode) -> Nix:
         """Return the driver. A lock of our own is named, for it is not the repository's."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 EVALUATION_TIMEOUT = 900.0
 ADD_TIMEOUT = 300.0
+REPAIR_TIMEOUT = 3600.0
 KEPT_LINES = 20
 DAEMON_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
 
@@ -106,7 +107,6 @@ class Nix:
         on_event: OnEvent,
         *,
         scratch: Path,
-        repair: bool = False,
     ) -> None:
         """Build an installable and make `out_link` a garbage-collection root of its output.
 
@@ -119,7 +119,6 @@ class Nix:
             on_event: hears phases and progress.
             scratch: directory for the builders' work; emptied before and removed afterwards, since
                 an interrupted Nix leaves what a builder was writing. One build at a time may use it.
-            repair: build again what the store holds damaged.
 
         Raises:
             RaveError: BUILD with the end of the log if the build fails; HOST for the host's fault.
@@ -129,7 +128,7 @@ class Nix:
         argv: list[str | Path] = [
             *_DIE_WITH_US,
             *self._command("build"), "--out-link", out_link, "--log-format", "internal-json", "-v",
-            *(SAFE if self.mode == "safe" else FULL), *(["--repair"] if repair else []),
+            *(SAFE if self.mode == "safe" else FULL),
             *self._impure(), installable,
         ]  # fmt: skip
         teller = _Teller(on_event)
@@ -146,6 +145,22 @@ class Nix:
             status = child.wait()
         if status:
             raise explain(tuple(teller.errors), tuple(teller.lines), self.base, installable)
+
+    def repair(self, path: str, *, scratch: Path) -> None:
+        """Restore a store path whose content was altered, by building it again.
+
+        Raises:
+            RaveError: as `build`.
+        """
+        env = self.environment() | {"TMPDIR": str(scratch)}
+        with _emptied(scratch):
+            done = process.run(
+                [*_DIE_WITH_US, process.require("nix-store"), "--repair-path", path],
+                env=env,
+                timeout=REPAIR_TIMEOUT,
+            )
+        if not done.ok:
+            raise explain((), done.tail(KEPT_LINES), self.base, path)
 
     def environment(self) -> dict[str, str]:
         """Return what Nix's processes get in addition: settings, and which store to talk to."""

@@ -37,7 +37,7 @@ def explain(errors: Sequence[str], log: Sequence[str], base: str, what: str) -> 
 def _full(_match: re.Match[str], _base: str, _what: str, errors: tuple[str, ...]) -> RaveError:
     return RaveError(
         "no space left on this host's disk while building",
-        hint="df -h /nix /tmp; nix-collect-garbage frees what no image needs any more",
+        hint="df -h /nix ~/.cache; nix-collect-garbage frees what no image needs any more",
         exit_code=ExitCode.HOST,
         detail=errors,
     )
@@ -110,6 +110,7 @@ _NO_NETWORK = (
     r"|Network is unreachable|Failed to connect|cannot connect to .*:443"
 )
 _NO_STORE = (
+    r"could not set permissions on '/nix|"
     r"creating directory '/nix|opening lock file '/nix.*Permission denied|big-lock"
     r"|cannot connect to (?:socket|daemon)|'/nix/store'.*not (?:exist|allowed)"
 )

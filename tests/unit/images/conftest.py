@@ -60,6 +60,9 @@ FAKE_NIX_STORE = """
 if behaviour["store-fault"]:
     sys.stderr.write(behaviour["store-fault"])
     sys.exit(1)
+if words[0] == "--repair-path":
+    for file, text in behaviour["files"].items():
+        (pathlib.Path(words[1]) / file).write_text(text)
 """
 
 FAKE_APT = """

@@ -119,7 +119,7 @@ def test_repair_builds_an_altered_image_again(host: Host, plan: Plan, flake: Pat
     assert again == image
     assert again.qcow2.read_text() == "an image"
     assert "was altered" in next(event.text for event in told if event.notice)
-    assert "--repair" in host.calls("nix")[-1]["words"]
+    assert host.calls("nix-store")[-1]["words"] == ["--repair-path", str(image.qcow2.parent)]
 
 
 def test_the_nixos_base_asks_neither_apt_nor_a_lock(host: Host, plan: Plan, tmp_path: Path) -> None:
