@@ -38,14 +38,14 @@ class StageEvent:
 
     @property
     def failed_services(self) -> tuple[str, ...]:
-        """The services that the guest reports as anything but healthy, with their units."""
+        """The services that the guest reports as neither healthy nor waiting for their secrets."""
         services = self.data.get("services")
         if not isinstance(services, dict):
             return ()
         return tuple(
             f"{clean(str(name))} ({clean(str(entry.get('unit', '?')))})"
             for name, entry in services.items()
-            if isinstance(entry, dict) and entry.get("state") != "healthy"
+            if isinstance(entry, dict) and entry.get("state") not in ("healthy", "waiting")
         )
 
     @property
