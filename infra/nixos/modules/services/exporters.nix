@@ -71,6 +71,8 @@ in
     })
 
     (on "nats-exporter" {
+      # Without NATS it has nothing to say, and NATS waits for its password.
+      security.rave.needs.prometheus-nats-exporter.secrets = [ "nats/password" ];
       services.prometheus.exporters.nats = listen "nats-exporter" // {
         url = "http://127.0.0.1:${toString cfg.nats.ports.monitor}";
         extraFlags = [ "-varz" "-connz" "-jsz=all" ];

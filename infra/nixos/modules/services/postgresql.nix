@@ -63,6 +63,8 @@ in
       ensureUsers = map
         (database: { name = database.role; ensureDBOwnership = database.name != null; })
         plan.databases;
+      # Root asks for the superuser's account over the socket: the guest's own health question.
+      identMap = "postgres root postgres";
       authentication = lib.mkForce ''
         local all postgres peer map=postgres
         ${access}
