@@ -117,8 +117,8 @@ class Nix:
             installable: `FLAKE#attribute`.
             out_link: replaced atomically by Nix.
             on_event: hears phases and progress.
-            scratch: directory for the builders' work; emptied before and removed afterwards, since
-                an interrupted Nix leaves what a builder was writing. One build at a time may use it.
+            scratch: directory for the builders' work, of one build at a time; emptied before and
+                removed afterwards, since an interrupted Nix leaves what a builder was writing.
 
         Raises:
             RaveError: BUILD with the end of the log if the build fails; HOST for the host's fault.

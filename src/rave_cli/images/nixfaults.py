@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+# Debian packages of the tools that infra/debian/builders/start asks for, where names differ.
+BUILDER_PACKAGES = {"chroot": "coreutils", "dpkg-deb": "dpkg", "unshare": "util-linux"}
 
 
 def explain(errors: Sequence[str], log: Sequence[str], base: str, what: str) -> RaveError:
@@ -63,7 +65,7 @@ def _no_store(_match: re.Match[str], _base: str, _what: str, errors: tuple[str, 
 
 def _lacking(match: re.Match[str], _base: str, _what: str, _errors: tuple[str, ...]) -> RaveError:
     tools = match[1].split()
-    packages = " ".join(process.APT_PACKAGE.get(tool, tool) for tool in tools)
+    packages = " ".join(dict.fromkeys(BUILDER_PACKAGES.get(tool, tool) for tool in tools))
     return RaveError(
         f"this host lacks {', '.join(tools)}",
         hint=f"apt-get install {packages}",
