@@ -248,11 +248,10 @@ def ssh(name: str, arguments: tuple[str, ...]) -> None:
     """
     from rave_cli import process
     from rave_cli.machines import lifecycle, store
-    from rave_cli.machines.spec import SSH_PORT
     from rave_cli.machines.ssh import openssh_argv
 
     machine = store.load(name)
-    port = lifecycle.ports(machine)[SSH_PORT]
+    port = lifecycle.ssh_port(machine)
     process.become(openssh_argv(machine, port, arguments, terminal=sys.stdin.isatty()))
 
 

@@ -57,4 +57,9 @@ def written(machine: Machine) -> Iterator[None]:
             paths.atomic_write(directory / name, blob(name, value), mode=0o600)
         yield
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        forget(machine)
+
+
+def forget(machine: Machine) -> None:
+    """Remove blobs that a command killed while it started QEMU may have left."""
+    shutil.rmtree(machine.credentials, ignore_errors=True)

@@ -5,16 +5,17 @@ QEMU process, QEMU's monitor and what the guest reported; never from a stored fl
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import accelerator, boot, caps, preflight, store, world
+from rave_cli.machines import accelerator, boot, caps, credentials, preflight, store, world
 from rave_cli.machines.argv import QEMU, qemu_argv
 from rave_cli.machines.qmp import Qmp, QmpError, parse_usernet
 from rave_cli.machines.readiness import Readiness
-from rave_cli.machines.spec import machines_dir
+from rave_cli.machines.spec import SSH_PORT, machines_dir
 from rave_cli.machines.stages import read_events
 from rave_cli.machines.stop import stop, stop_process
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from rave_cli.machines.stages import StageEvent
 
 State = Literal["stopped", "starting", "running", "paused", "failed", "unresponsive"]
+
+# States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
+RESUMABLE = ("paused", "io-error")
 
 # Seconds in which a healthy QEMU answers on its monitor.
 MONITOR_ANSWERS = 2.0
@@ -171,9 +175,16 @@ def start(
 
 
 def _join(machine: Machine) -> boot.Boot | None:
-    """Return the boot of a QEMU that another command started, if one runs."""
+    """Return the boot of a QEMU that another command started, if one runs; resume a paused one."""
     running = world.find(machine.spec.uuid)
-    return None if running is None else boot.Boot(machine, running.pid, running.started)
+    if running is None:
+        return None
+    # A QEMU that does not answer yet may still be starting; whoever watches it finds out.
+    with suppress(QmpError), Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
+        if monitor.execute("query-status", timeout=MONITOR_ANSWERS).get("status") in RESUMABLE:
+            monitor.execute("cont", timeout=MONITOR_ANSWERS)
+    credentials.forget(machine)
+    return boot.Boot(machine, running.pid, running.started)
 
 
 def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
@@ -200,7 +211,30 @@ def ports(machine: Machine) -> dict[int, int]:
             hint=f"rave vm start {machine.name}",
             exit_code=ExitCode.NOT_READY,
         )
-    return boot.ports(machine)
+    try:
+        return boot.ports(machine)
+    except QmpError as error:
+        raise RaveError(
+            f"machine {machine.name} does not answer: {error.message}",
+            hint=f"rave vm status {machine.name}; rave vm stop {machine.name}",
+            exit_code=ExitCode.NOT_READY,
+        ) from error
+
+
+def ssh_port(machine: Machine) -> int:
+    """Return the port of 127.0.0.1 that leads to a running machine's sshd.
+
+    Raises:
+        RaveError: NOT_READY if it does not run, does not answer or forwards no such port.
+    """
+    forwards = ports(machine)
+    if SSH_PORT not in forwards:
+        raise RaveError(
+            f"machine {machine.name} forwards no port to its SSH server",
+            hint=f"rave vm delete {machine.name} --force, then launch it anew",
+            exit_code=ExitCode.NOT_READY,
+        )
+    return forwards[SSH_PORT]
 
 
 def status(machine: Machine) -> Status:
@@ -235,7 +269,10 @@ def _asked(
     except QmpError as error:
         return "unresponsive", error.message, None
     if not answer.get("running", False):
-        return "paused", str(answer.get("status", "")), forwards
+        why = str(answer.get("status", ""))
+        if why in RESUMABLE:
+            why += f"; go on: rave vm start {machine.name}"
+        return "paused", why, forwards
     return (*judge(reports), forwards)
 
 

@@ -32,7 +32,7 @@ class QmpError(RaveError):
     """The monitor did not do what it was asked."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, hint="rave vm stop NAME", exit_code=ExitCode.NOT_READY)
+        super().__init__(message, hint="rave vm list", exit_code=ExitCode.NOT_READY)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.spec import SSH_PORT
 from rave_cli.process import Completed
 
 if TYPE_CHECKING:
@@ -181,9 +180,9 @@ def connect(
             refuses the login key, or time runs out.
     """
     if port is None:
-        from rave_cli.machines.lifecycle import ports
+        from rave_cli.machines.lifecycle import ssh_port
 
-        port = ports(machine)[SSH_PORT]
+        port = ssh_port(machine)
     deadline = time.monotonic() + timeout
     connection = await_banner(machine.name, port, deadline)
     with login(machine, connection, deadline) as session:

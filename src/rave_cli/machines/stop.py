@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import world
+from rave_cli.machines import credentials, world
 from rave_cli.machines.qmp import Qmp, QmpError
 from rave_cli.machines.stages import read_events
 
@@ -54,6 +54,7 @@ def stop(
     Raises:
         RaveError: HOST if even SIGKILL does not end QEMU.
     """
+    credentials.forget(machine)
     running = world.find(machine.spec.uuid)
     if running is None:
         return StopReport("not-running", 0.0)

@@ -65,6 +65,7 @@ class Fake:
         self.wake = 0.0
         self.clients: list[socket.socket] = []
         self.heard = False
+        self.status = BEHAVIOUR["status"]
         self.poll = selectors.DefaultSelector()
         for chardev in ("qmp", "events"):
             server = listen(option(f"socket,id={chardev}", "path"))
@@ -92,11 +93,13 @@ class Fake:
             self.obey(client, request["execute"])
 
     def obey(self, client: socket.socket, command: str) -> None:
+        if command == "cont":
+            self.status = "running"
         answers = {
             "human-monitor-command": usernet(),
             "query-status": {
-                "status": BEHAVIOUR["status"],
-                "running": BEHAVIOUR["status"] == "running",
+                "status": self.status,
+                "running": self.status == "running",
             },
         }
         self.say(client, {"return": answers.get(command, {})})
