@@ -4,6 +4,10 @@
 let
   inherit (config.rave) plan databases;
 
+  # The Debian base's statements: the password goes through psql's own variables, so it is in no
+  # argument, no environment and no log.
+  statements = ../../../debian/rootfs/usr/lib/rave/set-role-password.sql;
+
   setter = database:
     let
       unit = lib.removeSuffix ".service" database.unit;
@@ -19,19 +23,9 @@ let
         requires = [ "postgresql.target" ];
         after = [ "postgresql.target" ];
         before = consumers;
-        path = [ config.services.postgresql.finalPackage ];
-        # The password goes through psql's own variables: it is in no argument, no environment and no log.
-        script = ''
-          psql -X -q -v ON_ERROR_STOP=1 -d postgres <<'SQL'
-          SET log_statement = 'none';
-          SET log_min_error_statement = 'panic';
-          SET password_encryption = 'scram-sha-256';
-          \set password `cat "$CREDENTIALS_DIRECTORY/password"`
-          ALTER ROLE "${database.role}" LOGIN PASSWORD :'password';
-          SQL
-        '';
         serviceConfig = {
           Type = "oneshot";
+          ExecStart = "${config.services.postgresql.finalPackage}/bin/psql -XAtq -d postgres -v ON_ERROR_STOP=1 -v role=${database.role} -f ${statements}";
           RemainAfterExit = true;
           User = "postgres";
           Group = "postgres";

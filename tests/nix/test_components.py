@@ -1,0 +1,172 @@
+"""What the modules generate, given to the programs that will read it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.integration.secrets.test_postgresql import free_port
+from tests.nix.conftest import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.nix.conftest import Evaluator
+
+pytestmark = pytest.mark.integration
+
+SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+NOBODY = pwd.getpwnam("nobody")
+STATEMENTS = ROOT / "infra/debian/rootfs/usr/lib/rave/set-role-password.sql"
+PASSWORD = 'it\'s "quoted" \\ and $odd`x`;'
+
+
+@dataclass(frozen=True)
+class PostgreSQL:
+    """A server with the access rules, roles and databases of the production profile."""
+
+    place: Path
+    port: int
+    databases: list[dict[str, Any]]
+
+    def run(self, *argv: str, **env: str) -> subprocess.CompletedProcess[str]:
+        bin_directory = SERVERS[-1].parent
+        return subprocess.run(
+            argv, user=NOBODY.pw_uid, group=NOBODY.pw_gid, extra_groups=[], cwd=self.place,
+            capture_output=True, text=True, check=False,
+            env={"PATH": f"{bin_directory}:/usr/bin:/bin", "PGHOST": str(self.place),
+                 "PGPORT": str(self.port), "PGUSER": "postgres"} | env,
+        )  # fmt: skip
+
+    def login(self, role: str, database: str, password: str) -> bool:
+        asked = self.run(
+            "psql", "-XAtc", "select current_user", "-h", "127.0.0.1", "-U", role, "-d", database,
+            PGPASSWORD=password,
+        )  # fmt: skip
+        return asked.stdout.strip() == role
+
+
+def only(text: str, *, role: str) -> str:
+    """Return access rules in which the test may be the superuser without a map of accounts."""
+    assert f"host {role} {role} 127.0.0.1/32 scram-sha-256" in text
+    return text.replace("local all postgres peer map=postgres", "local all postgres trust")
+
+
+@pytest.fixture(scope="module")
+def postgresql(with_lib: Evaluator) -> Iterator[PostgreSQL]:
+    if not SERVERS or os.getuid() != 0:
+        pytest.skip("no PostgreSQL server here, or no right to start it as another account")
+    asked = with_lib.ask(
+        "{ inherit (config.services.postgresql) authentication initdbArgs;"
+        " setup = config.systemd.services.postgresql-setup.script;"
+        " inherit (config.rave.plan) databases;"
+        " }",
+        "production",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="rave-nixos-pg-") as name:
+        place, port = Path(name), free_port()
+        os.chown(place, NOBODY.pw_uid, NOBODY.pw_gid)
+        server = PostgreSQL(place, port, asked["databases"])
+        made = server.run("initdb", "-D", f"{name}/data", "-U", "postgres", *asked["initdbArgs"])
+        assert made.returncode == 0, made.stderr
+        (place / "hba").write_text(only(asked["authentication"], role="grafana"))
+        options = f"-k {name} -p {port} -c listen_addresses=127.0.0.1 -c hba_file={name}/hba -F"
+        options += " -c log_statement=all -c password_encryption=scram-sha-256"
+        control = ["pg_ctl", "-D", f"{name}/data", "-w", "-l", f"{name}/log"]
+        subprocess.run(
+            [str(SERVERS[-1].with_name("pg_ctl")), *control[1:], "-o", options, "start"],
+            user=NOBODY.pw_uid, group=NOBODY.pw_gid, extra_groups=[], cwd=place, check=True,
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            for database in server.databases:
+                server.run("createuser", database["role"])
+                if database["name"]:
+                    server.run("createdb", "-O", database["role"], database["name"])
+            prepared = server.run("bash", "-e", "-c", asked["setup"])
+            assert prepared.returncode == 0, prepared.stderr
+            yield server
+        finally:
+            server.run("pg_ctl", "-D", f"{name}/data", "-m", "immediate", "stop")
+
+
+def set_password(server: PostgreSQL, with_lib: Evaluator, role: str) -> None:
+    """Run what the unit runs, with the password as its credential."""
+    command = with_lib.ask(
+        f'config.systemd.services."postgres-set-{role}-password".serviceConfig.ExecStart',
+        "production",
+    )
+    (server.place / "password").write_text(PASSWORD)
+    psql, *arguments = command.split()
+    assert psql.endswith("/bin/psql")
+    # The file of statements lies in the store there, and in the checkout here.
+    assert arguments[-1].endswith(f"-{STATEMENTS.name}")
+    statements = shutil.copy(STATEMENTS, server.place)
+    done = server.run(
+        "psql", *arguments[:-1], str(statements), CREDENTIALS_DIRECTORY=str(server.place)
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_nobody_logs_in_before_the_password_is_set(postgresql: PostgreSQL) -> None:
+    assert not postgresql.login("mattermost", "mattermost", "")
+    assert not postgresql.login("mattermost", "mattermost", "mattermost")
+
+
+@pytest.mark.parametrize("role", ["grafana", "gitlab", "synapse", "prometheus"])
+def test_a_role_gets_into_its_own_database_alone(
+    postgresql: PostgreSQL, with_lib: Evaluator, role: str
+) -> None:
+    set_password(postgresql, with_lib, role)
+    own = next(d["name"] or "postgres" for d in postgresql.databases if d["role"] == role)
+    assert postgresql.login(role, own, PASSWORD)
+    assert not postgresql.login(role, own, "wrong")
+    assert not postgresql.login(role, "n8n", PASSWORD)
+    assert PASSWORD not in (postgresql.place / "log").read_text()
+
+
+def test_extensions_grants_and_collation_are_as_the_services_want(postgresql: PostgreSQL) -> None:
+    def ask(database: str, question: str) -> str:
+        return postgresql.run("psql", "-XAtc", question, "-d", database).stdout.strip()
+
+    extensions = ask("gitlab", "select extname from pg_extension").split()
+    assert {"pg_trgm", "btree_gist"} <= set(extensions)
+    assert "uuid-ossp" in ask("outline", "select extname from pg_extension").split()
+    assert ask("postgres", "select pg_has_role('prometheus', 'pg_monitor', 'member')") == "t"
+    # Synapse refuses any other.
+    assert ask("synapse", "select datcollate from pg_database where datname = 'synapse'") == "C"
+
+
+def test_the_units_form_no_ordering_cycle(with_nixpkgs: Evaluator, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze on PATH")
+    units = with_nixpkgs.ask(
+        "lib.mapAttrs (_: unit: { inherit (unit) enable text wantedBy requiredBy; })"
+        " config.systemd.units",
+        "production",
+    )
+    for name, unit in units.items():
+        if not unit["enable"] or unit["text"] is None:
+            continue
+        (tmp_path / name).write_text(unit["text"])
+        for kind, targets in (("wants", unit["wantedBy"]), ("requires", unit["requiredBy"])):
+            for target in targets:
+                directory = tmp_path / f"{target}.{kind}"
+                directory.mkdir(exist_ok=True)
+                (directory / name).symlink_to(tmp_path / name)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", "multi-user.target"],
+        capture_output=True, text=True, check=False,
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:/usr/lib/systemd/system"},
+    )  # fmt: skip
+    assert "ordering cycle" not in done.stderr
+    ours = [line for line in done.stderr.splitlines() if "/rave-" in line or "postgres-set" in line]
+    assert not [line for line in ours if "Unknown" in line or "Invalid" in line], ours
