@@ -19,11 +19,11 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rave_guest import generations, takeover
+from rave_guest import generations
 from rave_guest.placement import Direct, Kept, SopsNix, kept
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from rave_guest.placement import Placement
 
@@ -72,7 +72,8 @@ def boot(world: World) -> int:
         identity = _read(f"{world.store}/age.key")
         file = _read(f"{world.store}/secrets.sops.yaml")
         with _locked(world.lock):
-            entries = _entries(_plan(world), decrypt(world, identity, file))
+            with decrypting(world, identity, file) as decrypted:
+                entries = _entries(_plan(world), decrypted())
             directory = generations.write(world.place, entries)
             generations.enforce(world.place, directory)
             generations.keep_only(world.place, directory)
@@ -117,22 +118,46 @@ def parse_request(request: bytes) -> tuple[bytes, bytes]:
     return identity.strip().encode() + b"\n", file.encode()
 
 
-def decrypt(world: World, identity: bytes, file: bytes) -> dict[str, bytes]:
-    """Return the values of a SOPS file by name: the path joined with `/`.
+@contextmanager
+def decrypting(
+    world: World, identity: bytes, file: bytes
+) -> Iterator[Callable[[], dict[str, bytes]]]:
+    """Let sops decrypt a file meanwhile; what is yielded waits for it and returns the values.
+
+    Values are by name: the path joined with `/`.
 
     Raises:
-        Refused: sops cannot decrypt it, or a value is not text.
+        Refused: from the yielded function, if sops cannot decrypt it, or a value is not text.
     """
-    with _memory_file(identity) as key:
-        argv = [world.sops, "--config", "/dev/null", "decrypt"]
-        argv += ["--input-type", "yaml", "--output-type", "json"]
+    argv = [world.sops, "--config", "/dev/null", "decrypt"]
+    argv += ["--input-type", "yaml", "--output-type", "json"]
+    with _memory_file(identity) as key, _memory_file(file) as source:
         # No home: no other key and no configuration than ours takes part.
         env = {"HOME": "/nonexistent", "SOPS_AGE_KEY_FILE": f"/proc/self/fd/{key}"}
-        done = _run(argv, stage="decrypt", stdin=file, env=env, keep=key)
-    if done.returncode:
-        raise Refused("decrypt", f"sops cannot decrypt the file: {_last_line(done.stderr)}")
+        with subprocess.Popen(
+            argv,
+            stdin=source,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(key,),
+            cwd="/",
+            env=env,
+        ) as child:
+            try:
+                yield lambda: _decrypted(child)
+            finally:
+                child.kill()
+
+
+def _decrypted(child: subprocess.Popen[bytes]) -> dict[str, bytes]:
+    try:
+        stdout, stderr = child.communicate(timeout=_TIMEOUT)
+    except subprocess.TimeoutExpired as error:
+        raise Refused("decrypt", f"sops did not end within {_TIMEOUT:g} s") from error
+    if child.returncode:
+        raise Refused("decrypt", f"sops cannot decrypt the file: {_last_line(stderr)}")
     values: dict[str, bytes] = {}
-    _flatten(json.loads(done.stdout), (), values)
+    _flatten(json.loads(stdout), (), values)
     return values
 
 
@@ -151,6 +176,8 @@ class _Installation(NamedTuple):
         Where nothing changed but a service does not take what is in force (an installation was
         killed half way, or somebody changed a password by hand), everything is restarted once.
         """
+        from rave_guest import takeover
+
         units = self.refresh(self.changed)
         clock.lap("refresh")
         try:
@@ -182,13 +209,19 @@ class _Installation(NamedTuple):
         return [*units, *later]
 
     def _prove(self, patience: float) -> list[dict[str, Any]]:
+        from rave_guest import takeover
+
         values = {name: entry.value for name, entry in self.entries.items()}
         return takeover.prove(self.plan, takeover.Change(values, self.before), patience)
 
 
 def _install(world: World, identity: bytes, file: bytes, clock: _Clock) -> dict[str, Any]:
-    plan = _plan(world)
-    entries = _entries(plan, decrypt(world, identity, file))
+    with decrypting(world, identity, file) as decrypted:
+        # Importing takes a while under emulation, and sops works on another processor.
+        from rave_guest import takeover
+
+        plan = _plan(world)
+        entries = _entries(plan, decrypted())
     clock.lap("decrypt")
     before = generations.read(generations.current(world.place))
     changed = sorted(name for name in entries if before.get(name) != entries[name].value)
@@ -243,7 +276,15 @@ def _by_sops_nix(world: World, identity: bytes, file: bytes) -> Placement:
 
 
 def _restart(world: World, units: list[str]) -> None:
-    done = _run([world.systemctl, "restart", *units], stage="refresh")
+    try:
+        done = subprocess.run(
+            [world.systemctl, "restart", *units],
+            capture_output=True,
+            timeout=_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Refused("refresh", f"services did not start within {_TIMEOUT:g} s") from error
     if done.returncode:
         raise Refused("refresh", f"a service does not start: {_last_line(done.stderr)}")
 
@@ -319,29 +360,6 @@ def _tell(count: int) -> None:
     report.send("secrets", state="installed", count=count)
 
 
-def _run(
-    argv: list[str],
-    *,
-    stage: str,
-    stdin: bytes = b"",
-    env: dict[str, str] | None = None,
-    keep: int | None = None,
-) -> subprocess.CompletedProcess[bytes]:
-    try:
-        return subprocess.run(
-            argv,
-            input=stdin,
-            capture_output=True,
-            timeout=_TIMEOUT,
-            check=False,
-            pass_fds=() if keep is None else (keep,),
-            cwd="/",
-            env=env,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Refused(stage, f"{argv[0]} did not end within {_TIMEOUT:g} s") from error
-
-
 def _plan(world: World) -> dict[str, Any]:
     plan: dict[str, Any] = json.loads(_read(world.plan))
     return plan
@@ -372,9 +390,10 @@ def _locked(path: str) -> Iterator[None]:
 
 @contextmanager
 def _memory_file(data: bytes) -> Iterator[int]:
-    fd = os.memfd_create("age-key", os.MFD_CLOEXEC)
+    fd = os.memfd_create("rave", os.MFD_CLOEXEC)
     try:
         os.write(fd, data)
+        os.lseek(fd, 0, os.SEEK_SET)
         yield fd
     finally:
         os.close(fd)

@@ -6,6 +6,7 @@ secret and the service, never a value.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,11 +54,35 @@ def prove(plan: Mapping[str, Any], change: Change, patience: float) -> list[dict
     Raises:
         Unproven: if a service does not accept the new value, or still accepts something else.
     """
-    return [
-        _record(question, change, patience)
-        for question in _questions(plan)
-        if question.secret in change.values
-    ]
+    asked = [question for question in _questions(plan) if question.secret in change.values]
+    threads = [_Asking(question, change, patience) for question in asked]
+    for thread in threads:
+        thread.start()
+    return [thread.answer() for thread in threads]
+
+
+class _Asking(threading.Thread):
+    """Asks one service while others are asked: each spends its time in its own process."""
+
+    def __init__(self, question: _Question, change: Change, patience: float) -> None:
+        super().__init__(daemon=True)
+        self._ask = (question, change, patience)
+        self._record: dict[str, Any] = {}
+        self._fault: BaseException | None = None
+
+    def run(self) -> None:
+        """Keep the record, or what went wrong, for `answer`."""
+        try:
+            self._record = _record(*self._ask)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            self._fault = error
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for the record; raise what went wrong instead if something did."""
+        self.join()
+        if self._fault is not None:
+            raise self._fault
+        return self._record
 
 
 class _Question(NamedTuple):
