@@ -344,16 +344,39 @@ class Visit:
         return left
 
     @staticmethod
-    def _thread(work: Callable[[], None]) -> threading.Thread:
-        # Daemons: an interrupted run must not wait for them.
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        return thread
+    def _thread(work: Callable[[], None]) -> Worker:
+        worker = Worker(work)
+        worker.start()
+        return worker
 
-    def _join(self, *threads: threading.Thread) -> None:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(min(0.2, self._left()))
+    def _join(self, *workers: Worker) -> None:
+        for worker in workers:
+            while worker.is_alive():
+                worker.join(min(0.2, self._left()))
+            if worker.fault is not None:
+                raise worker.fault
+
+
+class Worker(threading.Thread):
+    """A part of a run that goes on beside the others; a fault waits for whoever joins it.
+
+    It is a daemon: an interrupted run neither waits for it nor hears of its faults.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        super().__init__(daemon=True)
+        self.fault: RaveError | None = None
+        self._work = work
+
+    def run(self) -> None:
+        """Do the work."""
+        try:
+            self._work()
+        except RaveError as error:
+            self.fault = error
+        except OutOfTimeError:
+            # The main thread has noticed as well, or is about to.
+            return
 
 
 class _Nobody:

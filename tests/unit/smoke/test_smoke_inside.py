@@ -1,0 +1,147 @@
+"""Batches to the guest: what is sent, what is skipped, and answers that cannot be trusted."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.process import Completed
+from rave_cli.smoke import inside
+from rave_cli.smoke.model import CheckResult, Question, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+class Guest:
+    """Answers a request with `reply`; remembers what it was asked."""
+
+    def __init__(self, reply: Callable[[list[dict[str, Any]]], Any], returncode: int = 0) -> None:
+        self.reply, self.returncode = reply, returncode
+        self.asked: list[list[str]] = []
+        self.sudo = False
+        self.timeout = 0.0
+
+    def run(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False
+    ) -> Completed:
+        checks = json.loads(stdin)["checks"]
+        self.asked.append([check["id"] for check in checks])
+        self.sudo, self.timeout = sudo, timeout
+        answer = self.reply(checks)
+        out = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        return Completed(tuple(argv), self.returncode, out, b"it broke\n")
+
+
+def verdict(id_: str, status: str = "pass") -> dict[str, Any]:
+    return {"id": id_, "status": status, "detail": "d", "seconds": 0.5, "attempts": 2, "data": {}}
+
+
+def all_pass(checks: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"v": 1, "results": [verdict(c["id"]) for c in checks], "facts": {"kernel": "6.1"}}
+
+
+def question(id_: str, *needs: str, **more: Any) -> Question:
+    return Question(id_, "health", "t", kind="kernel", needs=needs, **more)
+
+
+def known(id_: str, status: Status) -> dict[str, CheckResult]:
+    return {id_: CheckResult(id_, "boot", "t", status, "", 0, "critical")}
+
+
+def test_one_call_answers_a_batch() -> None:
+    guest = Guest(all_pass)
+    answer = inside.ask(guest, [question("a"), question("b", "a")], {}, most_seconds=99)
+    assert guest.asked == [["a", "b"]]
+    assert guest.sudo
+    assert [(r.id, r.status, r.seconds, r.attempts) for r in answer.results] == [
+        ("a", "pass", 0.5, 2), ("b", "pass", 0.5, 2),
+    ]  # fmt: skip
+    assert answer.facts == {"kernel": "6.1"}
+
+
+def test_what_is_blocked_already_is_skipped_link_by_link() -> None:
+    guest = Guest(all_pass)
+    batch = [question("a", "ssh"), question("b", "a"), question("c")]
+    answer = inside.ask(guest, batch, known("ssh", "fail"), most_seconds=99)
+    assert guest.asked == [["c"]]
+    found = {r.id: r for r in answer.results}
+    assert found["a"].detail == "ssh is a precondition, and its result is fail"
+    assert found["b"].detail == "a is a precondition, and its result is skip"
+    assert found["c"].status == "pass"
+
+
+def test_nothing_is_sent_when_all_is_blocked() -> None:
+    guest = Guest(all_pass)
+    answer = inside.ask(guest, [question("a", "ssh")], known("ssh", "error"), most_seconds=99)
+    assert guest.asked == []
+    assert [r.status for r in answer.results] == ["skip"]
+
+
+def test_needs_outside_the_batch_are_not_sent() -> None:
+    sent: list[dict[str, Any]] = []
+
+    def reply(checks: list[dict[str, Any]]) -> dict[str, Any]:
+        sent.extend(checks)
+        return all_pass(checks)
+
+    guest = Guest(reply)
+    inside.ask(guest, [question("a", "ssh")], known("ssh", "pass"), most_seconds=99)
+    assert sent[0]["needs"] == []
+
+
+def test_the_call_may_not_take_longer_than_the_run_has() -> None:
+    guest = Guest(all_pass)
+    inside.ask(guest, [question("a", timeout=500)], {}, most_seconds=7)
+    assert guest.timeout == 7
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        {"results": []},
+        {"results": [verdict("other")], "facts": {}},
+        {"results": [verdict("a"), verdict("a")], "facts": {}},
+        {"results": [verdict("a", "splendid")], "facts": {}},
+        {"results": [verdict("a") | {"data": []}], "facts": {}},
+        {"results": [{"id": "a"}], "facts": {}},
+        {"results": [verdict("a")], "facts": []},
+        {"results": [verdict("a")]},
+        {"results": [verdict("a") | {"seconds": "soon"}], "facts": {}},
+    ],
+)
+def test_an_answer_to_something_else_is_refused(reply: Any) -> None:
+    with pytest.raises(RaveError, match="no usable answer") as caught:
+        inside.ask(Guest(lambda _: reply), [question("a")], {}, most_seconds=99)
+    assert caught.value.exit_code == ExitCode.NOT_READY
+
+
+def test_a_probe_that_fails_shows_its_last_words() -> None:
+    with pytest.raises(RaveError, match="exit status 3") as caught:
+        inside.ask(Guest(all_pass, returncode=3), [question("a")], {}, most_seconds=99)
+    assert caught.value.detail == ("it broke",)
+
+
+@given(st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner)
+                    | st.dictionaries(st.text(), inner), max_leaves=10))  # fmt: skip
+def test_any_json_is_an_answer_or_refused(document: Any) -> None:
+    with pytest.raises(RaveError):
+        inside.read_answer(json.dumps(document).encode(), [question("a")])
+
+
+def test_a_long_detail_is_cut() -> None:
+    entry = verdict("a") | {"detail": "x" * 10_000}
+    raw = json.dumps({"results": [entry], "facts": {}}).encode()
+    assert len(inside.read_answer(raw, [question("a")]).results[0].detail) == 2000
+
+
+def test_a_batch_gets_time_for_its_slowest_check() -> None:
+    assert inside.longest([question("a", timeout=60, retry_for=30)]) >= 90

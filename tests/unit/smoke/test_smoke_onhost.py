@@ -1,0 +1,238 @@
+"""What is looked at on the host: plan, specification, image, stages, memory; and the searches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rave_cli.machines.stages import StageEvent
+from rave_cli.smoke import canaries, onhost, scan
+from rave_cli.smoke.scene import Operator, Scene, decoys
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.images.manifest import Image
+    from rave_cli.machines.spec import Machine
+    from rave_cli.profiles.catalog import Plan
+
+SECRET = "correct-horse/battery+staple"
+
+
+@pytest.fixture
+def scene(machine: Machine, plan: Plan, image: Image) -> Scene:
+    return Scene(machine, plan, image, {}, Operator(), {"redis/password": SECRET})
+
+
+# --- configuration and image ---------------------------------------------------------------------
+
+
+def test_the_real_plan_is_free_of_contradictions(plan: Plan) -> None:
+    assert onhost.judge_plan(plan).status == "pass"
+
+
+def test_contradictions_of_a_plan(plan: Plan) -> None:
+    redis = plan.services["redis"]
+    twice = plan.model_copy(update={"services": {"redis": redis, "other": redis}})
+    detail = onhost.judge_plan(twice).detail
+    assert "port 6379 is used 2 times" in detail
+    assert "the check redis.ping comes 2 times" in detail
+    without = plan.model_copy(update={"secrets": {}})
+    assert "needs the secret redis/password" in onhost.judge_plan(without).detail
+    assert onhost.judge_plan(plan.model_copy(update={"services": {}})).status == "fail"
+
+
+@pytest.mark.parametrize(("memory", "status"), [(2048, "pass"), (1024, "pass"), (4096, "warn")])
+def test_resources(machine: Machine, plan: Plan, memory: int, status: str) -> None:
+    spec = replace(machine.spec, memory_mib=memory)
+    assert onhost.judge_resources(spec, plan).status == status
+
+
+@pytest.mark.parametrize(
+    ("operator", "status"),
+    [
+        (Operator({"a": "b"}), "pass"),
+        (Operator(missing="there is no secrets file"), "skip"),
+        (Operator(problems=("the MAC does not fit",), missing="x"), "fail"),
+    ],
+)
+def test_the_secrets_file(operator: Operator, status: str) -> None:
+    assert onhost.secrets_file(operator).status == status
+
+
+def test_integrity_is_the_digest_of_the_bytes(image: Image) -> None:
+    assert onhost.integrity(image, onhost.digest(image)).status == "pass"
+    image.qcow2.chmod(0o644)
+    image.qcow2.write_bytes(b"other")
+    assert onhost.integrity(image, onhost.digest(image)).status == "fail"
+
+
+def test_the_image_must_not_change_during_the_run() -> None:
+    assert onhost.unchanged("a" * 64, "a" * 64).status == "pass"
+    assert onhost.unchanged("a" * 64, "b" * 64).status == "fail"
+
+
+def test_the_image_is_read_only_and_in_the_store(scene: Scene, image: Image) -> None:
+    assert onhost.read_only(scene).status == "pass"
+    image.qcow2.chmod(0o644)
+    assert "mode is 0644" in onhost.read_only(scene).detail
+    elsewhere = replace(scene, image=replace(image, store_path="/nix/store/x"))
+    assert "not in /nix/store/x" in onhost.read_only(elsewhere).detail
+
+
+@pytest.mark.parametrize("key", ["full-backing-filename", "backing-filename"])
+def test_the_overlay_lies_on_the_image(image: Image, key: str) -> None:
+    info = {key: str(image.qcow2), "actual-size": 1 << 20}
+    assert onhost.judge_overlay(info, image.qcow2).status == "pass"
+    assert onhost.judge_overlay({key: "/other"}, image.qcow2).status == "fail"
+    assert onhost.judge_overlay({}, image.qcow2).detail == "it lies on None"
+
+
+# --- boot and use of resources -------------------------------------------------------------------
+
+
+def events(uptimes: dict[str, float], instance: str = "i") -> list[StageEvent]:
+    data: dict[str, Any] = {"services": {"a": {"state": "healthy", "uptime": 9.0}}}
+    return [
+        StageEvent(stage, instance, uptime, data if stage == "services" else {})
+        for stage, uptime in uptimes.items()
+    ]
+
+
+GOOD = {"systemd": 2.0, "sshd": 4.0, "services": 9.5}
+
+
+@pytest.mark.parametrize(
+    ("found", "problem"),
+    [
+        (events(GOOD), None),
+        (events({"systemd": 2.0}), "no report of sshd; no report of services"),
+        ([*events(GOOD), *events({"sshd": 1}, "j")], "another instance"),
+        (events({"systemd": 2.0, "services": 9.0, "sshd": 4.0}), "ran backwards"),
+        ([*events(GOOD), StageEvent("failed", "i", 10.0, {"reason": "emergency"})], "emergency"),
+        ([], "no report of systemd"),
+    ],
+)
+def test_stages(found: list[StageEvent], problem: str | None) -> None:
+    verdict = onhost.judge_stages(found, "i")
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "services 9.5 s") in verdict.detail
+
+
+@pytest.mark.parametrize(("uptime", "status"), [(9.5, "pass"), (61.0, "fail")])
+def test_boot_time(uptime: float, status: str) -> None:
+    assert onhost.judge_boot(events({"services": uptime})[0]).status == status
+
+
+def test_memory_of_qemu() -> None:
+    assert onhost.judge_resident(2500, 2048).status == "pass"
+    assert onhost.judge_resident(3000, 2048).status == "fail"
+
+
+def test_size_of_the_image() -> None:
+    assert onhost.judge_size(650 << 20, 12).status == "pass"
+    assert onhost.judge_size(4 << 30, 12).status == "fail"
+
+
+# --- listeners for the guest to try --------------------------------------------------------------
+
+
+def test_decoys_hear_whoever_comes(scene: Scene) -> None:
+    import socket
+
+    with decoys("10.0.2.2") as listeners:
+        here = replace(scene, decoys=listeners)
+        assert listeners[0].seen[0] == "10.0.2.2"
+        assert onhost.decoys(here).status == "pass"
+        with socket.create_connection(listeners[0].address):
+            verdict = onhost.decoys(here)
+    assert verdict.status == "fail"
+    assert "1 connections arrived at 10.0.2.2" in verdict.detail
+
+
+def test_without_a_listener_nothing_is_proven() -> None:
+    assert onhost.judge_decoys({}, []).status == "error"
+    assert onhost.judge_decoys({"a": 0}, ["deaf"]).status == "error"
+
+
+# --- searches ------------------------------------------------------------------------------------
+
+
+def test_secrets_are_hidden_but_certificates(plan: Plan) -> None:
+    operator = Operator({"redis/password": "x", "tls/certificate": "y"})
+    assert onhost.hidden(plan, operator) == {"redis/password": "x"}
+
+
+@pytest.mark.parametrize("encode", [str.encode, lambda text: text.encode().hex().encode()])
+def test_the_search_finds_every_form_and_names_the_place(tmp_path: Path, encode: Any) -> None:
+    (tmp_path / "clean").write_bytes(b"nothing here")
+    (tmp_path / "dirty.qcow2").write_bytes(b"\0" * 5000 + encode(SECRET) + b"\0\n" * 9)
+    verdict = canaries.search(tmp_path, canaries.patterns({"redis/password": SECRET}))
+    assert verdict.status == "fail"
+    assert verdict.detail == f"found in {tmp_path}/dirty.qcow2"
+
+
+def test_a_search_without_a_find_passes(tmp_path: Path) -> None:
+    (tmp_path / "clean").write_bytes(b"nothing here")
+    verdict = canaries.search(tmp_path, canaries.patterns({"redis/password": SECRET}))
+    assert verdict.status == "pass"
+    assert SECRET not in verdict.detail
+
+
+def test_a_place_that_is_not_there_is_an_error_not_a_pass(tmp_path: Path) -> None:
+    verdict = canaries.search(tmp_path / "gone", canaries.patterns({"redis/password": SECRET}))
+    assert verdict.status == "error"
+
+
+def test_logs_are_searched(scene: Scene) -> None:
+    scene.machine.console_log.write_text("Linux version 6.1\n")
+    assert canaries.logs(scene).status == "pass"
+    scene.machine.qemu_log.write_text(f"oops {SECRET}\n")
+    verdict = canaries.logs(scene)
+    assert verdict.detail == "redis/password is in qemu.log"
+
+
+@pytest.mark.parametrize("look", [canaries.logs, canaries.qemu, canaries.image])
+def test_without_secrets_a_search_is_skipped_with_the_reason(scene: Scene, look: Any) -> None:
+    bare = replace(scene, hidden={}, operator=Operator(missing="there is no secrets file"))
+    verdict = look(bare)
+    assert verdict.status == "skip"
+    assert "there is no secrets file" in verdict.detail
+
+
+# --- port scan -----------------------------------------------------------------------------------
+
+USERNET = """\
+Hub -1 (net0):
+  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ
+  TCP[ESTABLISHED]   29       127.0.0.1 41234       10.0.2.15    22     0     0
+  TCP[SYN_SENT]      31       127.0.0.1 41236       10.0.2.15  5432     0     0
+  TCP[HOST_FORWARD]  12       127.0.0.1 38921       10.0.2.15    22     0     0
+  TCP[HOST_FORWARD]  14       127.0.0.1 44444       10.0.2.15  6379     0     0
+"""
+
+
+def test_only_what_the_guest_answered_is_reachable() -> None:
+    assert scan.established(USERNET) == {22}
+
+
+def test_the_scan_tries_every_closed_port_of_the_catalog(scene: Scene) -> None:
+    tried = scan.targets(scene)
+    assert {5432, 6379, 4222, 9090} <= set(tried)
+    assert not {22, 3002} & set(tried)
+
+
+@pytest.mark.parametrize(
+    ("answered", "silent", "problem"),
+    [
+        ([], [], None),
+        ([5432], [], "port 5432 can be reached"),
+        ([], [3002], "exposed port 3002 does not answer"),
+    ],
+)
+def test_scan(answered: list[int], silent: list[int], problem: str | None) -> None:
+    verdict = scan.judge_scan(answered, silent, [5432, 6379], [22, 3002])
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "2 others tried") in verdict.detail

@@ -1,0 +1,279 @@
+"""A whole run with a guest and an outside world of our own: what is written, and how it ends."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import accelerator, lifecycle, ssh
+from rave_cli.machines.accelerator import Accelerator
+from rave_cli.smoke import canaries, onhost, outside, runner, scan
+from rave_cli.smoke.ban import Gate
+from rave_cli.smoke.model import CheckResult, Verdict
+from rave_cli.smoke.record import Notebook
+from rave_cli.smoke.runner import Progress, Request
+from rave_cli.smoke.runs import find_runs
+from rave_cli.smoke.scene import Operator
+from rave_cli.transcript import RefusedError, SigningKey, verify
+from rave_cli.transcript.signing import publish
+from tests.unit.smoke.test_smoke_inside import Guest, all_pass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rave_cli.machines.spec import Machine
+    from rave_cli.profiles.catalog import Plan
+
+SECRET = "correct-horse-battery-staple"
+GOOD = Verdict("pass", "good")
+
+
+@pytest.fixture
+def request_(
+    machine: Machine, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Request:
+    """A request whose machine answers everything well."""
+    # A hundred events, each synced: what a test would wait for is the disk.
+    monkeypatch.setattr("os.fsync", lambda _: None)
+    monkeypatch.setattr(lifecycle, "ports", lambda _: {22: 1022, 3002: 1302})
+    monkeypatch.setattr(accelerator, "detect", lambda: Accelerator("tcg", "the tests say", 0.1))
+    answer_with(monkeypatch, Guest(all_pass))
+    pair = {"security.ssh-password": GOOD, "security.ssh-stranger": GOOD}
+    versions = {"security.tls-1.3": GOOD, "security.tls-1.2": GOOD}
+    for module, name, value in (
+        (outside, "ssh_refusals", pair), (outside, "ssh_root", GOOD),
+        (outside, "tls", (versions, b"certificate")), (outside, "certificate", GOOD),
+        (outside, "page", GOOD), (outside, "page_time", GOOD), (scan, "ports", GOOD),
+        (onhost, "overlay", GOOD), (onhost, "stages", GOOD), (onhost, "boot_time", GOOD),
+        (onhost, "qemu_memory", GOOD), (onhost, "decoys", GOOD),
+        (canaries, "image", GOOD), (canaries, "qemu", GOOD), (canaries, "logs", GOOD),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda *_, value=value: value)
+    monkeypatch.setattr(Gate, "try_ban", lambda *_: GOOD)
+    key = SigningKey(Ed25519PrivateKey.generate(), tmp_path / "key")
+    publish(key)
+    return Request(
+        machine=machine, plan=plan, output=tmp_path / "artifacts", key=key, timeout=60,
+        operator=Operator({"redis/password": SECRET, "tls/certificate": "public"}),
+    )  # fmt: skip
+
+
+def answer_with(monkeypatch: pytest.MonkeyPatch, guest: Any) -> None:
+    @contextmanager
+    def connect(*_: Any, **__: Any) -> Iterator[Any]:
+        yield guest
+
+    monkeypatch.setattr(ssh, "connect", connect)
+
+
+def carry_out(request: Request) -> tuple[Any, list[Progress]]:
+    told: list[Progress] = []
+    return runner.run(request, on_event=told.append), told
+
+
+def replaced(request: Request, **more: Any) -> Request:
+    from dataclasses import replace
+
+    return replace(request, **more)
+
+
+def test_a_good_run_is_signed_and_verifies(request_: Request) -> None:
+    found, told = carry_out(request_)
+    assert found.status == "SUCCESS", [r for r in found.results if r.status in ("fail", "error")]
+    assert found.count()["skip"] == 4
+    assert len(told) == len(found.results)
+    assert (told[-1].done, told[-1].total) == (len(found.results), len(found.results))
+    places = {name: request_.output / path for name, path in found.files.items()}
+    verified = verify(
+        places["transcript"], key=request_.key.public_file, image=request_.image.qcow2
+    )
+    assert "postgresql.roles" in verified.passed
+    assert "oidc.sign-in" in verified.skipped
+    assert all(path.is_file() for path in places.values())
+    assert set(places) == {
+        "transcript", "events", "attestation", "signature", "json", "junit", "tap", "prometheus",
+    }  # fmt: skip
+
+
+def test_the_transcript_has_the_parts_that_operators_know(request_: Request) -> None:
+    found, _ = carry_out(request_)
+    document = json.loads((request_.output / found.files["transcript"]).read_text())
+    assert document["authentication_tests"] == {
+        "status": "skipped", "reason": "demo on debian carries no gitlab",
+    }  # fmt: skip
+    assert document["service_health"]["redis"]["status"] == "healthy"
+    assert document["service_health"]["grafana"]["status"] == "skipped"
+    assert document["security_validation"]["critical_findings"] == 0
+    assert document["system_info"]["accelerator"] == "tcg"
+    assert document["test_summary"]["failed"] == 0
+    (run,) = find_runs(request_.output)
+    assert (run.status, run.profile) == ("SUCCESS", "demo")
+
+
+def failing(checks: list[dict[str, Any]]) -> dict[str, Any]:
+    answer = all_pass(checks)
+    for entry in answer["results"]:
+        if entry["id"] == "redis.roundtrip":
+            entry |= {"status": "fail", "detail": f"GET said {SECRET}", "data": {"x": SECRET}}
+    return answer
+
+
+def test_a_failure_fails_the_run_and_never_shows_a_secret(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_with(monkeypatch, Guest(failing))
+    found, _ = carry_out(request_)
+    results = {r.id: r for r in found.results}
+    assert found.status == "FAILED"
+    assert results["redis.roundtrip"].detail == "GET said [redacted]"
+    assert results["security.canary-records"].status == "fail"
+    for path in request_.output.iterdir():
+        assert SECRET.encode() not in path.read_bytes(), path
+    assert json.loads((request_.output / found.files["transcript"]).read_text())[
+        "overall_status"
+    ] == "FAILED"  # fmt: skip
+
+
+def test_a_probe_that_answers_rubbish_makes_errors_not_passes(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_with(monkeypatch, Guest(lambda _: b"rubbish"))
+    found, _ = carry_out(request_)
+    guest = [r for r in found.results if r.viewpoint == "guest"]
+    assert {r.status for r in guest} == {"error"}
+    assert found.status == "FAILED"
+
+
+def test_a_refused_login_skips_what_is_asked_inside(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def connect(*_: Any, **__: Any) -> Any:
+        raise RaveError("the host key changed", exit_code=ExitCode.NOT_READY)
+
+    monkeypatch.setattr(ssh, "connect", connect)
+    found, _ = carry_out(request_)
+    results = {r.id: r for r in found.results}
+    assert results["boot.ssh"].status == "error"
+    assert results["boot.ssh"].detail == "the host key changed"
+    assert results["postgresql.roles"].status == "skip"
+    assert found.status == "FAILED"
+
+
+def test_a_look_that_breaks_is_an_error_of_its_own_checks(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise ConnectionResetError("gone")
+
+    monkeypatch.setattr(outside, "tls", broken)
+    found, _ = carry_out(request_)
+    results = {r.id: r for r in found.results}
+    assert results["security.tls-1.3"].status == results["security.tls-1.2"].status == "error"
+    assert results["security.ports"].status == "pass"
+
+
+def test_phases_that_were_not_asked_for_are_recorded_as_skipped(request_: Request) -> None:
+    found, _ = carry_out(replaced(request_, phases=frozenset({"performance"})))
+    for result in found.results:
+        if result.phase == "performance" or result.id == "boot.ssh":
+            assert result.status == "pass", result
+        else:
+            assert (result.status, result.detail) == ("skip", "not asked for (--phase)"), result
+
+
+def test_an_image_that_changes_during_the_run_fails(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = iter([request_.image.sha256, "b" * 64])
+    monkeypatch.setattr(onhost, "digest", lambda _: next(digests))
+    found, _ = carry_out(request_)
+    assert {r.id: r.status for r in found.results}["image.unchanged"] == "fail"
+    assert found.status == "FAILED"
+
+
+class Interrupted(Guest):
+    def run(self, *_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_leaves_an_aborted_run_that_never_verifies(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_with(monkeypatch, Interrupted(all_pass))
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(request_)
+    (document,) = request_.output.glob("*Z.json")
+    assert json.loads(document.read_text())["overall_status"] == "ABORTED"
+    with pytest.raises(RefusedError):
+        verify(document, key=request_.key.public_file)
+    (junit,) = request_.output.glob("*.junit.xml")
+    assert "interrupted" in junit.read_text()
+    assert not list(request_.output.glob("*.sshsig"))
+    assert find_runs(request_.output)[0].status == "ABORTED"
+
+
+def test_a_run_out_of_time_is_aborted_and_says_how_to_get_more(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(checks: list[dict[str, Any]]) -> dict[str, Any]:
+        time.sleep(0.4)
+        return all_pass(checks)
+
+    answer_with(monkeypatch, Guest(slow))
+    with pytest.raises(RaveError, match=r"did not end within 0\.2 s") as caught:
+        carry_out(replaced(request_, timeout=0.2))
+    assert caught.value.exit_code == ExitCode.CHECK_FAILED
+    assert "VALIDATION_TIMEOUT" in (caught.value.hint or "")
+    (document,) = request_.output.glob("*Z.json")
+    assert json.loads(document.read_text())["overall_status"] == "ABORTED"
+
+
+def test_a_record_that_cannot_be_written_any_further_stops_the_run(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = RaveError("no space left", exit_code=ExitCode.HOST)
+    real = Notebook.add
+
+    def add(notebook: Notebook, result: CheckResult) -> None:
+        if result.id == "security.ports":
+            raise full
+        real(notebook, result)
+
+    monkeypatch.setattr(Notebook, "add", add)
+    with pytest.raises(RaveError, match="no space left"):
+        carry_out(request_)
+    assert not list(request_.output.glob("*Z.json"))
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_run(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = request_.output.parent / "file"
+    output.write_text("in the way")
+    with pytest.raises(RaveError) as caught:
+        carry_out(replaced(request_, output=output / "artifacts"))
+    assert caught.value.exit_code == ExitCode.HOST
+
+
+def test_a_nonce_is_carried(request_: Request) -> None:
+    found, _ = carry_out(replaced(request_, nonce="for-you-only"))
+    verified = verify(
+        request_.output / found.files["transcript"],
+        key=request_.key.public_file,
+        nonce="for-you-only",
+    )
+    assert verified.nonce == "for-you-only"
+
+
+def test_a_damaged_transcript_is_listed_as_such(tmp_path: Path) -> None:
+    (tmp_path / "boot_transcript_20260124T143052Z.json").write_text("{")
+    (tmp_path / "boot_transcript_20260124T143052Z.dsse.json").write_text("{}")
+    (run,) = find_runs(tmp_path)
+    assert run.status == "damaged"
