@@ -41,9 +41,9 @@ in
   i18n.supportedLocales = [ "C.UTF-8/UTF-8" ];
   console.enable = false;
 
-  # A guest is replaced by its next image, not rebuilt from within.
+  # A guest is replaced by its next image, not rebuilt from within. (Switching must stay enabled: the
+  # image's own build installs the boot loader with it.)
   nix.enable = false;
-  system.switch.enable = false;
   documentation.enable = false;
   programs.command-not-found.enable = false;
   xdg.mime.enable = false;

@@ -121,6 +121,8 @@ in
       # Both processes give memory back instead of holding it.
       gitlab.environment.MALLOC_ARENA_MAX = "2";
       gitlab-sidekiq.environment.MALLOC_ARENA_MAX = "2";
+      # Its own Redis counts as part of it.
+      redis-gitlab.serviceConfig.Slice = "system-gitlab.slice";
     };
 
     services.gitlab-runner = lib.mkIf cfg.runner.enable {

@@ -64,6 +64,7 @@ in
       };
     };
 
+    systemd.services.redis-outline.serviceConfig.MemoryMax = "96M";
     systemd.services.outline = {
       after = [ "postgresql.target" ];
       # The module has systemd-tmpfiles create the files of its secrets. Given /run/secrets/…, that would

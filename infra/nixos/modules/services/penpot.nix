@@ -153,7 +153,9 @@ in
     };
 
     systemd.sockets = toPostgresql.sockets // toRedis.sockets;
-    systemd.services = toPostgresql.services // toRedis.services;
+    systemd.services = toPostgresql.services // toRedis.services // {
+      redis-penpot.serviceConfig.MemoryMax = "96M";
+    };
 
     # From the bridge, and from nowhere else.
     networking.firewall.interfaces.${bridge.interface}.allowedTCPPorts = [ postgresql redis.port ];
