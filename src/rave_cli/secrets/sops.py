@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rave_cli import process
+from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
@@ -199,7 +199,11 @@ def _packaged() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     path = Path(spec.origin).with_name("bin") / "sops"
-    return path if os.access(path, os.X_OK) else None
+    if path.is_file() and not os.access(path, os.X_OK):
+        # pip drops the mode of package data; the package's own launcher sets it at its first run.
+        with paths.refusing(path):
+            path.chmod(0o755)
+    return path if path.is_file() else None
 
 
 def _warnings(version: str, numbers: tuple[int, ...]) -> tuple[str, ...]:

