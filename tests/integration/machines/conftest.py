@@ -74,6 +74,21 @@ def base_image(tmp_path: Path, guest: tuple[Path, Path]) -> Image:
 
 
 @pytest.fixture
+def small_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A file system of 4 MiB for the machines."""
+    place = home / "small"
+    place.mkdir()
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a small file system to fill")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this root may not mount a tmpfs")
+    monkeypatch.setenv("XDG_DATA_HOME", str(place))
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
 def make(
     home: Path, base_image: Image, found: Accelerator, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[MakeMachine]:

@@ -137,6 +137,22 @@ def test_a_damaged_disk_is_quoted(make: MakeMachine) -> None:
     assert any("qcow2" in line for line in error.detail)
 
 
+def test_a_full_disk_pauses_the_machine_says_so_and_start_goes_on(
+    small_disk: Path, make: MakeMachine
+) -> None:
+    machine = make("tiny.do=fill")
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(2 << 20))
+    error, _ = boot(machine)
+    assert "no space left for its disk" in error.message
+    status = lifecycle.status(machine)
+    assert (status.state, status.detail) == ("paused", "io-error; go on: rave vm start tiny")
+    filler.unlink()
+    _, seen = boot(machine)
+    assert "services" in [stage.name for stage in seen]
+    assert stop(machine).rung == "acpi"
+
+
 def test_a_qemu_killed_while_it_boots_is_told_and_the_machine_starts_again(
     make: MakeMachine,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,6 @@ from rave_cli.machines.ssh import openssh_argv
 from tests.unit.machines.test_argv import SPEC
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from rave_cli.images.manifest import Image
@@ -81,26 +79,11 @@ def test_tcg_runs_the_probe_s_guest() -> None:
     assert 0 < trial.loop < trial.total
 
 
-@pytest.fixture
-def tiny_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A file system of 256 KiB for the machines."""
-    place = home / "small"
-    place.mkdir()
-    if os.getuid() != 0:
-        pytest.skip("only root can mount a small file system to fill")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this root may not mount a tmpfs")
-    monkeypatch.setenv("XDG_DATA_HOME", str(place))
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_full_disk_makes_no_machine_and_says_so(tiny_disk: Path, base_image: Image) -> None:
+def test_a_full_disk_makes_no_machine_and_says_so(small_disk: Path, base_image: Image) -> None:
     from rave_cli.profiles.catalog import parse
     from rave_cli.profiles.source import BAKED
 
-    (tiny_disk / "filler").write_bytes(bytes(200_000))
+    (small_disk / "filler").write_bytes(bytes((4 << 20) - 60_000))
     plan = parse(BAKED.read_bytes()).plan("demo", "debian")
     with pytest.raises(RaveError, match=r"(?i)no space left") as caught:
         store.create(store.new_spec(plan, base_image, name="demo", mode="safe"))

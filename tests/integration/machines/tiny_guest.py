@@ -13,7 +13,7 @@ KERNEL_META = "linux-image-cloud-amd64"
 # In the order in which they must be loaded; what the kernel has built in is left out.
 MODULES = (
     "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci",
-    "virtio_console", "failover", "net_failover", "virtio_net", "evdev", "button",
+    "virtio_console", "virtio_blk", "failover", "net_failover", "virtio_net", "evdev", "button",
 )  # fmt: skip
 
 
