@@ -1,0 +1,112 @@
+"""Secrets in the running machine: rotated, repaired, refused, and never half installed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Site
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+SERVICES = {"postgresql:prometheus", "postgresql:grafana", "redis", "nats", "nginx"}
+
+
+def install(site: Site) -> Any:
+    return site.json("secrets", "install", "demo")
+
+
+def guest(site: Site, *words: str, check: bool = True) -> str:
+    return site.rave("vm", "exec", "demo", "--", *words, check=check).stdout
+
+
+def test_installing_again_changes_nothing(site: Site) -> None:
+    install(site)
+    before = guest(site, "sudo", "stat", "-c", "%n %y", "/run/secrets", "/var/lib/rave/secrets")
+    report = install(site)
+    assert (report["changed"], report["refreshed"]) == ([], [])
+    assert {proof["service"] for proof in report["proofs"]} == SERVICES
+    after = guest(site, "sudo", "stat", "-c", "%n %y", "/run/secrets", "/var/lib/rave/secrets")
+    assert after == before
+
+
+def test_after_a_rotation_every_previous_value_is_refused(site: Site) -> None:
+    install(site)
+    names = [placed["name"] for placed in install(site)["secrets"]]
+    site.rave("secrets", "rotate", *names)
+    report = install(site)
+    assert report["changed"] == sorted(names)
+    refused = {proof["service"]: proof["refused"] for proof in report["proofs"]}
+    assert set(refused) == SERVICES
+    assert all("previous" in values for values in refused.values())
+
+
+def test_redis_refuses_what_has_no_password(site: Site) -> None:
+    install(site)
+    assert "NOAUTH" in guest(site, "redis-cli", "set", "x", "1", check=False)
+
+
+def test_a_password_changed_by_hand_is_put_right(site: Site) -> None:
+    install(site)
+    by_hand = "alter role grafana password 'changed-by-hand'"
+    guest(site, "sudo", "-u", "postgres", "psql", "-Xqc", by_hand)
+    report = install(site)
+    assert report["changed"] == []
+    assert "postgres-set-grafana-password.service" in report["refreshed"]
+    assert install(site)["refreshed"] == []
+
+
+@pytest.mark.parametrize("after", [0.5, 2.0, 4.0])
+def test_kill_9_during_an_installation(site: Site, after: float) -> None:
+    site.rave("secrets", "rotate", "redis/password", "grafana/db-password")
+    child = subprocess.Popen(
+        [site.rave_path, "secrets", "install", "demo"], cwd=site.checkout, env=site.env,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    time.sleep(after)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert retried(site)
+    assert install(site)["changed"] == []
+
+
+def retried(site: Site) -> bool:
+    """Install once the guest has done with the installation whose command was killed."""
+    for _ in range(20):
+        done = site.rave("secrets", "install", "demo", check=False)
+        if done.returncode == 0:
+            return True
+        assert "another installation" in done.stderr
+        time.sleep(1)
+    return False
+
+
+def test_a_refused_file_does_not_reach_the_machine(site: Site) -> None:
+    install(site)
+    file = site.home / ".config/rave/secrets.sops.yaml"
+    before, inside = file.read_text(), guest(site, "readlink", "/run/secrets")
+    try:
+        file.write_text(before.replace('lastmodified: "20', 'lastmodified: "19'))
+        done = site.rave("secrets", "install", "demo", check=False)
+        assert done.returncode == 6
+        assert "hint:" in done.stderr
+    finally:
+        file.write_text(before)
+    assert guest(site, "readlink", "/run/secrets") == inside
+
+
+def test_secrets_are_in_no_process_list_and_no_journal(site: Site) -> None:
+    """The values of this machine, looked for by root in the guest itself."""
+    install(site)
+    names = "database/prometheus-password grafana/db-password nats/password redis/password"
+    search = (
+        "journalctl -b -o cat >/run/all; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >>/run/all;"
+        f" for name in {names}; do grep -caF -f /run/secrets/$name /run/all; done; rm /run/all"
+    )
+    found = guest(site, "sudo", "sh", "-c", search)
+    assert found.split() == ["0"] * 4
