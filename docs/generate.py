@@ -1,4 +1,4 @@
-"""Generate the reference pages that code already knows: the CLI and the catalog.
+"""Generate the reference pages that code already knows: the CLI, the catalog and the checks.
 
 Usage: python docs/generate.py          write the pages
        python docs/generate.py --check  exit with 1 if a page is not what would be written
@@ -15,9 +15,13 @@ import click
 from rave_cli import app
 from rave_cli.profiles.catalog import Catalog, parse
 from rave_cli.profiles.source import BAKED
+from rave_cli.smoke.model import PHASES
+from rave_cli.smoke.questions import SSH, Subject, suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from rave_cli.smoke.model import Question
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTE = (
@@ -137,13 +141,53 @@ def ports_section(catalog: Catalog) -> list[str]:
     return ["## Ports\n", table(("port", "service", "name", "reachable"), rows)]
 
 
+CHECKS_INTRODUCTION = """\
+What `rave smoke run` asks. Questions about a service come from the catalog and are asked where a
+profile's base carries the service; this page shows the production profile.
+`rave smoke list --profile P --base B` lists them for another.
+
+* *from*: `guest` is answered inside, over one SSH connection; `outside` goes through the
+  forwarded ports; `host` is looked at on the host.
+* *severity*: a failed `warning` makes the run a WARNING, a failed `critical` makes it FAILED. A
+  check that could not be carried out is an error and counts as failed. A skipped check counts
+  neither way, and never as passed.
+* *needs*: what must have passed first; otherwise the check is skipped and says so.
+"""
+
+
+def checks_page() -> str:
+    """Return the page of every check, by phase, as the nixos and debian bases ask them."""
+    catalog = parse(BAKED.read_bytes())
+    found: dict[str, Question] = {}
+    bases: dict[str, list[str]] = {}
+    for base in catalog.profiles["production"].bases:
+        for question in suite(catalog.plan("production", base), Subject()):
+            found.setdefault(question.id, question)
+            bases.setdefault(question.id, []).append(base)
+    parts = ["# Checks\n", NOTE, CHECKS_INTRODUCTION]
+    header = ("check", "passes if", "from", "severity", "bases", "needs")
+    for phase in PHASES:
+        rows = [
+            (f"`{q.id}`", q.title, q.viewpoint, q.severity, ", ".join(bases[q.id]),
+             ", ".join(f"`{need}`" for need in q.needs if need != SSH))
+            for q in found.values()
+            if q.phase == phase.id
+        ]  # fmt: skip
+        parts += [f"## {phase.title}\n", table(header, rows)]
+    return "\n".join(parts)
+
+
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a Markdown table."""
     lines = [header, ("---",) * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-PAGES: dict[str, Callable[[], str]] = {"cli.md": cli_page, "catalog.md": catalog_page}
+PAGES: dict[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "catalog.md": catalog_page,
+    "checks.md": checks_page,
+}
 
 
 def main(words: list[str]) -> int:

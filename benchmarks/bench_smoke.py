@@ -1,0 +1,78 @@
+"""What a smoke run costs on a running machine, per phase, and what the probe costs inside.
+
+Usage: python -m benchmarks.bench_smoke MACHINE [ROUNDS]
+
+The machine must run and have its secrets. Each round asks every question and writes its reports to
+a directory of its own. Wall-clock figures need an idle host; the probe's CPU time hardly does.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measure import report, summary
+from rave_cli.machines import ssh, store
+from rave_cli.profiles.source import load_catalog
+from rave_cli.secrets.store import default_file
+from rave_cli.smoke import inside, runner
+from rave_cli.smoke.operator import open_operator
+from rave_cli.smoke.questions import Subject, suite
+from rave_cli.transcript import signing_key
+
+if TYPE_CHECKING:
+    from rave_cli.machines.spec import Machine
+    from rave_cli.profiles.catalog import Plan
+
+# What the main job promises under TCG on two cores, in seconds.
+LIMIT = 15.0
+TIMED = ("bash", "-c", 'TIMEFORMAT="%R %U %S"; time /usr/lib/rave/rave-guest probe')
+
+
+def smoke(machine: Machine, plan: Plan) -> dict[str, float]:
+    """Carry out one run and return its seconds: in total, and of each phase."""
+    with tempfile.TemporaryDirectory() as output:
+        request = runner.Request(
+            machine=machine,
+            plan=plan,
+            operator=open_operator(plan, default_file()),
+            output=Path(output),
+            key=signing_key(),
+            timeout=600,
+        )
+        found = runner.run(request, on_event=lambda _: None)
+    if found.status not in ("SUCCESS", "WARNING"):
+        bad = [f"{r.id}: {r.detail}" for r in found.results if r.status in ("fail", "error")]
+        sys.stderr.write(f"the run {found.status}: {'; '.join(bad)}\n")
+    return {"total": found.seconds, **{f"phase {k}": v for k, v in found.phase_seconds.items()}}
+
+
+def probe(machine: Machine, plan: Plan) -> dict[str, float]:
+    """Ask both batches of the guest once more and return their wall and CPU seconds inside."""
+    subject = Subject(instance=machine.spec.instance_id, memory_mib=machine.spec.memory_mib)
+    questions = [q for q in suite(plan, subject) if q.viewpoint == "guest"]
+    first = [q for q in questions if q.phase in runner.FIRST_BATCH]
+    rest = [q for q in questions if q.phase not in runner.FIRST_BATCH]
+    figures = {}
+    with ssh.connect(machine) as session:
+        for name, batch in (("empty", []), ("first", first), ("second", rest)):
+            done = session.run(TIMED, stdin=inside.request(batch), timeout=120, sudo=True)
+            wall, user, system = map(float, done.error_text.split()[-3:])
+            figures |= {f"probe {name} wall": wall, f"probe {name} cpu": user + system}
+    return figures
+
+
+def main(name: str, rounds: int = 5) -> int:
+    """Print the figures; exit with 1 if the p50 of all phases is above the limit."""
+    machine = store.load(name)
+    plan = load_catalog(None).plan(machine.spec.profile, machine.spec.base)
+    found = [smoke(machine, plan) | probe(machine, plan) for _ in range(rounds)]
+    figures = {key: summary([entry[key] for entry in found]) for key in found[0]}
+    report("smoke", {"seconds": figures, "limit": LIMIT})
+    return int(figures["total"]["p50"] > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], *map(int, sys.argv[2:])))
