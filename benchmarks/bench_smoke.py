@@ -55,7 +55,7 @@ def probe(machine: Machine, plan: Plan) -> dict[str, float]:
     questions = [q for q in suite(plan, subject) if q.viewpoint == "guest"]
     first = [q for q in questions if q.phase in runner.FIRST_BATCH]
     rest = [q for q in questions if q.phase not in runner.FIRST_BATCH]
-    figures = {}
+    figures: dict[str, float] = {}
     with ssh.connect(machine) as session:
         for name, batch in (("empty", []), ("first", first), ("second", rest)):
             done = session.run(TIMED, stdin=inside.request(batch), timeout=120, sudo=True)
