@@ -17,7 +17,7 @@ NIX = {
         "debian", ExitCode.HOST, "as root",
     ),
     "builder is not root": ("rave: must run as root", "debian", ExitCode.HOST, "as root"),
-    "builder lacks a tool": ("rave: this host lacks unshare", "debian", ExitCode.HOST, "util-linux"),
+    "a tool is missing": ("rave: this host lacks unshare", "debian", ExitCode.HOST, "util-linux"),
     "foreign checkout": (
         "error: repository path '/src' is not owned by current user",
         "debian", ExitCode.HOST, "git config --global --add safe.directory /src",
