@@ -191,6 +191,7 @@ def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Read
     """Start QEMU if the host has what it needs."""
     process.require(QEMU)
     preflight.check(machine, found.kind)
+    store.keep_image(machine)
     return boot.launch(machine, (*cap.prefix, *qemu_argv(machine, found)), readiness)
 
 

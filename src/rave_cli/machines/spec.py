@@ -81,6 +81,11 @@ class Machine:
         return self.directory / "disk.qcow2"
 
     @property
+    def image_root(self) -> Path:
+        """A link to the image's Nix output, which keeps it from Nix's garbage collection."""
+        return self.directory / "image"
+
+    @property
     def identity(self) -> Path:
         """Directory of the host key, the login key and the age identity."""
         return self.directory / "identity"

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import quick_check
+from rave_cli.images.nix import Nix
 from rave_cli.machines import identity
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.spec import (
@@ -128,8 +129,10 @@ def create(spec: MachineSpec) -> Machine:
             with paths.refusing(machine.directory):
                 draft.rename(machine.directory)
                 paths.sync_dir(machines_dir())
+            keep_image(machine)
         except BaseException:
-            shutil.rmtree(draft, ignore_errors=True)
+            for place in (draft, machine.directory):
+                shutil.rmtree(place, ignore_errors=True)
             raise
         return machine
 
@@ -185,6 +188,37 @@ def _overlay(machine: Machine) -> None:
         raise RaveError(
             f"the disk of machine {machine.name} cannot be made: {' '.join(done.tail(1))}",
             hint=f"df -h {machines_dir()}; rave vm list shows machines you may delete",
+            exit_code=ExitCode.HOST,
+            detail=done.tail(),
+        )
+
+
+def keep_image(machine: Machine) -> None:
+    """Make the machine a garbage-collection root of its image: the overlay is nothing without it.
+
+    A newer image takes over the root that the build had made.
+
+    Raises:
+        RaveError: HOST if Nix refuses.
+    """
+    image = machine.spec.image
+    missing = not image.store_path.startswith("/nix/store/") or process.find("nix-store") is None
+    if missing or Path(image.store_path) == machine.image_root.resolve():
+        return
+    done = process.run(
+        [
+            "nix-store",
+            "--realise", image.store_path,
+            "--add-root", machine.image_root,
+            "--indirect",
+        ],
+        env=Nix(image.base, machine.spec.mode).environment(),
+        timeout=60,
+    )  # fmt: skip
+    if not done.ok:
+        raise RaveError(
+            f"the image of machine {machine.name} cannot be kept in the Nix store",
+            hint=f"rave vm build-image --profile {image.profile} --base {image.base}",
             exit_code=ExitCode.HOST,
             detail=done.tail(),
         )

@@ -55,6 +55,12 @@ def found() -> Accelerator:
     return accelerator.detect()
 
 
+@pytest.fixture(scope="session")
+def plan() -> Plan:
+    """The demo profile on the Debian base."""
+    return parse(BAKED.read_bytes()).plan("demo", "debian")
+
+
 @pytest.fixture
 def base_image(tmp_path: Path, guest: tuple[Path, Path]) -> Image:
     """An empty disk that the tiny guest never looks at."""
@@ -90,13 +96,16 @@ def small_disk(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def make(
-    home: Path, base_image: Image, found: Accelerator, monkeypatch: pytest.MonkeyPatch
+    home: Path,
+    base_image: Image,
+    found: Accelerator,
+    plan: Plan,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[MakeMachine]:
     """Make machines in a home of their own; whatever still runs at the end is killed."""
     runtime = Path(tempfile.mkdtemp(prefix="rv-", dir="/tmp"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setattr(accelerator, "detect", lambda **_: found)
-    plan: Plan = parse(BAKED.read_bytes()).plan("demo", "debian")
     made: list[Machine] = []
 
     def make_machine(

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rave_cli import age
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import accelerator, store
+from rave_cli.images.nix import Nix
+from rave_cli.machines import accelerator, lifecycle, store
 from rave_cli.machines.identity import new_ssh_key
 from rave_cli.machines.spec import locate, machines_dir
 from rave_cli.machines.ssh import openssh_argv
 from tests.unit.machines.test_argv import SPEC
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rave_cli.images.manifest import Image
+    from rave_cli.profiles.catalog import Plan
 
 pytestmark = pytest.mark.integration
 
@@ -79,14 +83,37 @@ def test_tcg_runs_the_probe_s_guest() -> None:
     assert 0 < trial.loop < trial.total
 
 
-def test_a_full_disk_makes_no_machine_and_says_so(small_disk: Path, base_image: Image) -> None:
-    from rave_cli.profiles.catalog import parse
-    from rave_cli.profiles.source import BAKED
-
+def test_a_full_disk_makes_no_machine_and_says_so(
+    small_disk: Path, base_image: Image, plan: Plan
+) -> None:
     (small_disk / "filler").write_bytes(bytes((4 << 20) - 60_000))
-    plan = parse(BAKED.read_bytes()).plan("demo", "debian")
     with pytest.raises(RaveError, match=r"(?i)no space left") as caught:
         store.create(store.new_spec(plan, base_image, name="demo", mode="safe"))
     assert caught.value.exit_code == ExitCode.HOST
     assert "rave vm list" in str(caught.value.hint)
     assert [path.name for path in machines_dir().iterdir() if path.is_dir()] == []
+
+
+def test_a_machine_keeps_its_image_from_nix_s_garbage_collection(
+    home: Path, base_image: Image, plan: Plan
+) -> None:
+    if shutil.which("nix-store") is None:
+        pytest.skip("nix-store is not installed")
+    settings = Nix("debian", "safe").environment()
+
+    def nix_store(*words: str | Path) -> str:
+        argv = ["nix-store", *map(str, words)]
+        env = os.environ | settings
+        return subprocess.run(argv, env=env, capture_output=True, text=True, check=True).stdout
+
+    path = nix_store("--add", base_image.qcow2).strip()
+    image = replace(base_image, qcow2=Path(path), store_path=path)
+    machine = store.create(store.new_spec(plan, image, name="demo", mode="safe"))
+    assert str(machine.image_root) in nix_store("--query", "--roots", path)
+    machine.image_root.unlink()
+    assert str(machine.image_root) not in nix_store("--query", "--roots", path)
+    store.keep_image(machine)
+    assert str(machine.image_root) in nix_store("--query", "--roots", path)
+    lifecycle.delete("demo")
+    assert str(machine.image_root) not in nix_store("--query", "--roots", path)
+    nix_store("--delete", path)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
+
+from rave_cli.paths import atomic_write
 
 SOURCE = Path(__file__).with_name("guest.c")
 KERNEL_META = "linux-image-cloud-amd64"
@@ -35,8 +38,10 @@ def build(cache: Path) -> tuple[Path, Path]:
     if not tree.is_dir():
         _unpack(_download(cache), tree)
     kernel = next((tree / "boot").glob("vmlinuz-*"))
-    initrd = cache / f"initrd-{os.getpid()}"
-    initrd.write_bytes(_initramfs(_compile(cache), tree))
+    digest = hashlib.sha256(SOURCE.read_bytes() + repr((MODULES, kernel.name)).encode())
+    initrd = cache / f"initrd-{digest.hexdigest()[:16]}"
+    if not initrd.exists():
+        atomic_write(initrd, _initramfs(_compile(cache), tree))
     return kernel, initrd
 
 
