@@ -52,12 +52,13 @@ def build_image(
     from rave_cli.images.build import build_image as build
     from rave_cli.narration import of_build
 
-    plan = app.plan(profile, base)
+    mode = mode or app.settings.mode
+    plan = app.plan(profile, base).in_mode(mode)
     with app.show.progress(f"Building {attr or plan.attr}") as progress:
         image = build(
             plan,
             flake=app.settings.require_flake(),
-            mode=mode or app.settings.mode,
+            mode=mode,
             attr=attr,
             locked=locked,
             repair=repair,

@@ -54,13 +54,14 @@ def up(
     from rave_cli.up import Talk, bring_up
 
     catalog = app.catalog()
-    plan = app.plan(profile, base)
+    mode = mode or app.settings.mode
+    plan = app.plan(profile, base).in_mode(mode)
     arrival = bring_up(
         catalog,
         plan,
         name=check_name(name or plan.profile),
         flake=app.settings.require_flake(),
-        mode=mode or app.settings.mode,
+        mode=mode,
         fresh=fresh,
         talk=Talk(app.show.progress, app.show.note, app.show.warning),
     )

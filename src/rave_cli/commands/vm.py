@@ -356,8 +356,8 @@ def _specify(app: App, asked: dict[str, Any], *, build: bool) -> MachineSpec:
     from rave_cli.machines.names import stored_names
     from rave_cli.machines.spec import check_name, choose_forwards, parse_forward
 
-    plan = app.plan(asked["profile"], asked["base"])
     mode = asked["mode"] or app.settings.mode
+    plan = app.plan(asked["profile"], asked["base"]).in_mode(mode)
     name = check_name(asked["name"] or plan.profile)
     forwards = [parse_forward(text) for text in asked["ports"]]
     choose_forwards(plan, forwards)

@@ -130,6 +130,16 @@ class Plan(Record):
     exposed: tuple[Port, ...]
     resources: ByMode[Resources]
 
+    def in_mode(self, mode: Mode) -> Plan:
+        """Return the plan whose `attr` is the flake's package for a mode.
+
+        On NixOS units and caps are part of the image, so FULL_PIPE is a package of its own; on
+        Debian the mode is a kernel argument of the same image.
+        """
+        if self.base == "nixos" and mode == "full":
+            return self.model_copy(update={"attr": f"{self.attr}-full"})
+        return self
+
     @property
     def checks(self) -> tuple[Check, ...]:
         """Every health question of the services this base carries."""

@@ -96,3 +96,9 @@ def test_a_catalog_of_another_shape_is_refused() -> None:
     document = json.loads(BAKED.read_bytes()) | {"schemaVersion": 2}
     with pytest.raises(RaveError, match="schemaVersion"):
         parse(json.dumps(document))
+
+
+def test_full_pipe_is_an_image_of_its_own_on_nixos(catalog: Catalog) -> None:
+    assert catalog.plan("demo", "nixos").in_mode("full").attr == "demo-full"
+    assert catalog.plan("demo", "nixos").in_mode("safe").attr == "demo"
+    assert catalog.plan("demo", "debian").in_mode("full").attr == "demo-debian"
