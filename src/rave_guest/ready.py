@@ -106,7 +106,7 @@ class Watch:
             for service in pending:
                 if service.active and service not in verdicts:
                     service.ask(asking)
-            verdicts |= self._answers(asking.step(pause))
+            verdicts |= self._answers(asking, pause, len(pending) - len(verdicts))
             if time.monotonic() > deadline:
                 verdicts = {service: verdicts.get(service, "failed") for service in pending}
             for service, state in verdicts.items():
@@ -132,16 +132,18 @@ class Watch:
                 verdicts[service] = "healthy"
         return verdicts
 
-    def _answers(self, ended: list[tuple[Question, bool]]) -> dict[Service, str]:
-        """Note which questions were answered; return the services that are healthy by that."""
-        verdicts = {}
-        for question, answered in ended:
-            service = self._owner[question]
-            service.under_way.discard(question)
-            if answered:
-                service.unanswered.discard(question)
-                if not service.unanswered:
-                    verdicts[service] = "healthy"
+    def _answers(self, asking: Round, pause: float, wanted: int) -> dict[Service, str]:
+        """Listen for `pause` seconds, or until `wanted` services are healthy; return those."""
+        verdicts: dict[Service, str] = {}
+        until = time.monotonic() + pause
+        while len(verdicts) < wanted and (left := until - time.monotonic()) > 0:
+            for question, answered in asking.step(left):
+                service = self._owner[question]
+                service.under_way.discard(question)
+                if answered:
+                    service.unanswered.discard(question)
+                    if not service.unanswered:
+                        verdicts[service] = "healthy"
         return verdicts
 
     def all_active(self) -> bool:
