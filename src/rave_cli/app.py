@@ -7,6 +7,7 @@ costs little more than importing Click.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -147,6 +148,8 @@ def vm() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run rave as a process: every foreseeable fault ends in one message and its exit code."""
+    # A CI job that is cancelled gets SIGTERM; what Ctrl-C cleans up must not stay behind then.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         status = cli.main(args=list(argv) if argv is not None else None, standalone_mode=False)
         code = status if isinstance(status, int) else ExitCode.OK
@@ -168,6 +171,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         code = _report(os_fault(error))
     sys.exit(int(code))
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    """Do on SIGTERM what Ctrl-C does."""
+    raise KeyboardInterrupt
 
 
 def _report(error: RaveError) -> ExitCode:

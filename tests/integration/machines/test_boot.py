@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -235,3 +237,21 @@ def listening_addresses(pid: int) -> set[tuple[str, int]]:
                 name = socket.inet_ntoa(packed) if len(packed) == 4 else host
                 found_addresses.add((name, int(port, 16)))
     return found_addresses
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_rave_ends_with_130_and_leaves_no_qemu(
+    make: MakeMachine, number: signal.Signals
+) -> None:
+    machine = make("tiny.do=hang")
+    argv = [sys.executable, "-m", "rave_cli", "vm", "start", "tiny"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as rave:
+        wait_for(lambda: bool(read_events(machine.stage_file)))
+        rave.send_signal(number)
+        out, err = rave.communicate(timeout=30)
+    assert rave.returncode == ExitCode.INTERRUPTED
+    assert out == b""
+    assert b"interrupted" in err
+    assert b"Traceback" not in err
+    assert world.find(machine.spec.uuid) is None
+    assert lifecycle.status(machine).state == "stopped"
