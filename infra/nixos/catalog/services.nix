@@ -49,6 +49,8 @@ in
     };
     ports = [ (exposed "ssh" 22) ];
     checks = [ (tcp "port" "accepts connections" 22) ];
+    # What the operator runs counts too: secrets, probes.
+    memory = { safe = 384; full = 768; };
   };
 
   firewall = none // {
