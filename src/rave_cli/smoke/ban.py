@@ -33,7 +33,8 @@ KEYS = 3
 # Seconds for which the ban is held, and within which a door that is open shows its banner. A slow
 # machine may take longer, so that silence counts only together with what fail2ban says inside.
 HOLD, PATIENCE = 4.0, 1.5
-REOPENED = 15.0
+# Once the ban is lifted nothing but slowness is in the way.
+REOPENED, GREETING = 40.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Gate:
     def _shut_while(self, holding: Callable[[], bool]) -> bool:
         """Return whether a new connection goes without a greeting while the ban is being held."""
         while holding():
-            if not self._greeted():
+            if not self._greeted(PATIENCE):
                 return True
             time.sleep(0.3)
         return False
@@ -99,16 +100,15 @@ class Gate:
         """Return whether a new connection is greeted before long."""
         deadline = time.monotonic() + REOPENED
         while time.monotonic() < deadline:
-            if self._greeted():
+            if self._greeted(GREETING):
                 return True
         return False
 
-    def _greeted(self) -> bool:
+    def _greeted(self, patience: float) -> bool:
+        place = (LOOPBACK, self.scene.ports[SSH_PORT])
         try:
-            with socket.create_connection(
-                (LOOPBACK, self.scene.ports[SSH_PORT]), PATIENCE
-            ) as plain:
-                plain.settimeout(PATIENCE)
+            with socket.create_connection(place, patience) as plain:
+                plain.settimeout(patience)
                 return plain.recv(4) == b"SSH-"
         except OSError:
             return False

@@ -51,7 +51,7 @@ def test_the_ban_is_lifted_over_the_open_connection(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     greetings = iter([True, False, False, True])
-    monkeypatch.setattr(Gate, "_greeted", lambda _: next(greetings))
+    monkeypatch.setattr(Gate, "_greeted", lambda *_: next(greetings))
     monkeypatch.setattr(Gate, "_provoke", lambda _: None)
     monkeypatch.setattr("rave_cli.smoke.ban.time.sleep", lambda _: None)
     lifted: list[str] = []
@@ -61,7 +61,7 @@ def test_the_ban_is_lifted_over_the_open_connection(
             lifted.append(checks[0]["kind"])
         return {"results": [verdict(RELEASE.id)], "facts": {}}
 
-    monkeypatch.setattr(Gate, "_shut_while", lambda self, _: not (self._greeted() and False))
+    monkeypatch.setattr(Gate, "_shut_while", lambda self, _: not (self._greeted(1) and False))
     found = Gate(scene, Guest(reply)).try_ban(settings(bantime=60))
     assert lifted == ["fail2ban-release"]
     assert found.status == "pass"
@@ -73,10 +73,10 @@ def test_silence_is_a_shut_door_only_while_the_ban_is_held(
     monkeypatch.setattr("rave_cli.smoke.ban.time.sleep", lambda _: None)
     gate = Gate(scene, None)
     held = iter([True, True, True, False])
-    monkeypatch.setattr(Gate, "_greeted", lambda _: True)
+    monkeypatch.setattr(Gate, "_greeted", lambda *_: True)
     assert not gate._shut_while(lambda: next(held))
     greetings = iter([True, False])
-    monkeypatch.setattr(Gate, "_greeted", lambda _: next(greetings))
+    monkeypatch.setattr(Gate, "_greeted", lambda *_: next(greetings))
     assert gate._shut_while(lambda: True)
 
 
