@@ -48,22 +48,15 @@ class Cluster:
         )  # fmt: skip
 
     def set_password(self, role: str, password: str) -> None:
-        """Do what the unit does: the password is a systemd credential."""
-        credential = self.place / "password"
-        credential.write_text(password)
-        os.chown(credential, NOBODY.pw_uid, NOBODY.pw_gid)
+        """Do what the unit does: the secret's file is standard input."""
         unit = refreshers.units(plan(self.port))[f"postgres-set-{role}-password.service"]
-        (command,) = [
-            row.removeprefix("ExecStart=")
-            for row in unit.splitlines()
-            if row.startswith("ExecStart=")
-        ]
-        argv = command.replace(refreshers.PSQL, str(PROGRAMS[-1].with_name("psql")))
-        argv = argv.replace(refreshers.SQL, str(self.place / SQL.name))
-        shutil.copy(SQL, self.place)
+        rows = dict(row.partition("=")[::2] for row in unit.splitlines() if "=" in row)
+        assert rows["StandardInput"] == f"file:/run/secrets/database/{role}"
+        argv = rows["ExecStart"].replace(refreshers.PSQL, str(PROGRAMS[-1].with_name("psql")))
+        argv = argv.replace(refreshers.SQL, str(shutil.copy(SQL, self.place)))
         self.run(
             [*argv.split(), "-h", str(self.place), "-p", str(self.port), "-U", "postgres"],
-            env={"CREDENTIALS_DIRECTORY": str(self.place), "PATH": "/usr/bin:/bin"},
+            input=password,
         )
 
     @property
@@ -79,7 +72,10 @@ def plan(port: int) -> dict[str, Any]:
              "unit": f"postgres-set-{role}-password.service"}
             for role in ("alpha", "beta")
         ],
-        "secrets": {f"database/{role}": {"path": "/run/x"} for role in ("alpha", "beta")},
+        "secrets": {
+            f"database/{role}": {"path": f"/run/secrets/database/{role}"}
+            for role in ("alpha", "beta")
+        },
     }  # fmt: skip
 
 

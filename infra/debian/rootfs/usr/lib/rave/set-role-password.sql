@@ -1,7 +1,7 @@
--- Gives :role the password in the systemd credential `password`. psql quotes both.
+-- Gives :role the password on standard input. psql quotes both.
 -- Whatever the server's settings are, it does not log this statement.
 SET log_statement = 'none';
 SET log_min_error_statement = 'panic';
 SET log_min_duration_statement = -1;
-\set password `cat "$CREDENTIALS_DIRECTORY/password"`
+\set password `cat`
 ALTER ROLE :"role" PASSWORD :'password';
