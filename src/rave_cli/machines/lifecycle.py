@@ -4,6 +4,7 @@ QEMU process, QEMU's monitor and what the guest reported; never from a stored fl
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def start(
     Args:
         machine: the machine.
         on_stage: called for each stage as it is reached.
-        deadline_scale: factor on every deadline; None takes the accelerator's measured speed.
+        deadline_scale: factor on every deadline; None takes what `patience` says.
         keep_running: leave QEMU running if the machine does not become ready, to look into it.
 
     Raises:
@@ -145,7 +146,7 @@ def start(
     readiness = Readiness(
         machine.name,
         machine.spec.instance_id,
-        scale=found.deadline_scale if deadline_scale is None else deadline_scale,
+        scale=patience(found, machine.spec.cpus) if deadline_scale is None else deadline_scale,
         on_stage=on_stage,
     )
     cap = caps.choose(machine.spec, found.kind)
@@ -172,6 +173,14 @@ def start(
         accelerator=found,
         notes=(cap.note,) if cap.note else (),
     )
+
+
+def patience(found: Accelerator, cpus: int) -> float:
+    """Return the factor on the deadlines of a boot, which were measured with two CPUs on an idle
+    host: how slow the accelerator was, how many CPUs the guest has, how busy the host is now.
+    """
+    pressure = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return found.deadline_scale * max(1.0, 2 / cpus) * min(max(pressure, 1.0), 3.0)
 
 
 def _join(machine: Machine) -> boot.Boot | None:

@@ -347,6 +347,18 @@ def test_two_starts_at_once_begin_one_qemu(machine: Machine, sshd: FakeSshd, hos
 
 
 @pytest.mark.parametrize(
+    ("load", "cpus", "factor"), [(0.1, 2, 1), (0.1, 1, 2), (4, 8, 2), (400, 2, 3), (400, 1, 6)]
+)
+def test_a_busy_host_and_a_single_cpu_get_more_time(
+    load: float, cpus: int, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert lifecycle.patience(TCG, cpus) == pytest.approx(factor)
+    assert lifecycle.patience(replace(TCG, loop_seconds=0.128), cpus) == pytest.approx(2 * factor)
+
+
+@pytest.mark.parametrize(
     "case",
     [
         ({}, "acpi"),
