@@ -220,7 +220,7 @@ def check_report(name: str, plan: Plan, report: _Accepted) -> None:
     if faults:
         raise RaveError(
             f"machine {name} has its secrets, but not as the plan says: {faults[0]}",
-            hint=f"rave secrets install {name}",
+            hint=f"if its image is from another catalog, launch a new one: rave vm status {name}",
             exit_code=ExitCode.SECRETS,
             detail=faults[1:],
         )
