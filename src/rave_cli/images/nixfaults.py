@@ -103,7 +103,10 @@ def _unknown(_match: re.Match[str], _base: str, what: str, _errors: tuple[str, .
 
 
 _NO_SPACE = r"No space left on device|Disk quota exceeded|ENOSPC"
-_NO_PRIVILEGE = r"rave: must run as root|restricted setting and you are not a trusted user"
+_NO_PRIVILEGE = (
+    r"rave: must run as root|restricted setting and you are not a trusted user"
+    r"|executing '/bin/sh': No such file"  # inside Nix's sandbox
+)
 _NO_TOOL = r"rave: this host lacks (.+)"
 _NOT_OURS = r"dubious ownership|is not owned by current user"
 _NO_ATTRIBUTE = r"does not provide attribute"

@@ -16,6 +16,9 @@ NIX = {
         "warning: 'sandbox' is a restricted setting and you are not a trusted user",
         "debian", ExitCode.HOST, "as root",
     ),
+    "a sandbox all the same": (
+        "executing '/bin/sh': No such file or directory", "debian", ExitCode.HOST, "as root"
+    ),
     "builder is not root": ("rave: must run as root", "debian", ExitCode.HOST, "as root"),
     "a tool is missing": ("rave: this host lacks unshare", "debian", ExitCode.HOST, "util-linux"),
     "foreign checkout": (
