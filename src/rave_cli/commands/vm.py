@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # Where a forwarded port leads, for people. Others are shown as numbers.
 STATUS_PAGE = 3002
 
+# How much of a guest's journal is shown if nobody says.
+JOURNAL_LINES = 1000
+
 
 def complete_machine(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
     """Return the machines whose names begin with `start`; a fault only means no completion."""
@@ -304,6 +307,7 @@ def exec_(
 )  # fmt: skip
 @click.option("-n", "--lines", type=click.IntRange(min=1), metavar="N", help="Only the last lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on showing what is added.")
+@json_option
 @pass_app
 def logs(app: App, name: str, source: str, lines: int | None, follow: bool) -> None:
     """Show the console of a machine since its last start, or what QEMU or its guest reported.
@@ -315,13 +319,19 @@ def logs(app: App, name: str, source: str, lines: int | None, follow: bool) -> N
     from rave_cli.machines import logs as reading
     from rave_cli.machines import store
 
+    if follow and (app.show.as_json or source == "journal"):
+        raise click.UsageError("--follow goes with neither --json nor the journal.")
     machine = store.load(name)
-    if source == "journal":
-        app.show.result([], reading.journal(machine, lines or 1000))
-        return
     file = {"console": machine.console_log, "qemu": machine.qemu_log, "stages": machine.stage_file}
-    for text in reading.lines(machine, file[source], last=lines, follow=follow):
-        click.echo(text)
+    if source == "journal":
+        found = reading.journal(machine, lines or JOURNAL_LINES)
+    else:
+        found = reading.lines(machine, file[source], last=lines, follow=follow)
+    if app.show.as_json:
+        app.show.result({"name": name, "source": source, "lines": list(found)}, "")
+    else:
+        for text in found:
+            click.echo(text)
 
 
 @click.command()

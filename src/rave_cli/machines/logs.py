@@ -54,8 +54,8 @@ def _text(line: bytes) -> str:
     return clean(line.decode(errors="replace").rstrip("\r"))
 
 
-def journal(machine: Machine, count: int) -> str:
-    """Return the last `count` lines of the guest's journal, read over SSH.
+def journal(machine: Machine, count: int) -> Iterator[str]:
+    """Yield the last `count` lines of the guest's journal, read over SSH.
 
     Raises:
         RaveError: NOT_READY if the machine cannot be reached.
@@ -66,4 +66,4 @@ def journal(machine: Machine, count: int) -> str:
         done = session.run(
             ["journalctl", "--no-pager", "--lines", str(count)], timeout=60, sudo=True
         )
-    return "\n".join(clean(line) for line in done.text.splitlines())
+    yield from (clean(line) for line in done.text.splitlines())

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from rave_cli import process
 from rave_cli.app import main
 from rave_cli.commands.vm import complete_machine
 from rave_cli.machines import lifecycle, store, world
+from rave_cli.machines.stop import stop
 from tests.unit.machines.conftest import HEALTHY, Host, running_fakes
 
 if TYPE_CHECKING:
@@ -121,7 +123,37 @@ def test_logs_show_each_source_without_control_characters(
     assert rave("vm", "logs", "demo")[1] == "a\nb\nlast\n"
     assert rave("vm", "logs", "demo", "-n", "1", "--follow")[1] == "last\n"
     assert rave("vm", "logs", "demo", "--source", "qemu")[1] == "odd\n"
+    document = json.loads(rave("vm", "logs", "demo", "--json")[1])
+    assert document == {"name": "demo", "source": "console", "lines": ["a", "b", "last"]}
+    assert rave("vm", "logs", "demo", "--json", "--follow")[0] == 2
     assert '"stage": "services"' in rave("vm", "logs", "demo", "--source", "stages")[1]
+
+
+def test_a_followed_log_ends_with_the_machine(
+    rave: Callable[..., tuple[int, str, str]], sshd: FakeSshd, host: Host, machine: Machine
+) -> None:
+    rave("vm", "start", "demo")
+    with machine.console_log.open("a") as console:
+        stopper = threading.Timer(0.3, print, ["bye"], {"file": console, "flush": True})
+        ender = threading.Timer(0.8, lambda: stop(machine, patience=0))
+        for timer in (stopper, ender):
+            timer.start()
+        code, out, _ = rave("vm", "logs", "demo", "--follow")
+        for timer in (stopper, ender):
+            timer.join()
+    assert code == 0
+    assert out.endswith("bye\n")
+
+
+def test_profiles_are_listed_with_what_each_base_carries(
+    rave: Callable[..., tuple[int, str, str]],
+) -> None:
+    entries = json.loads(rave("vm", "list-profiles", "--json")[1])
+    demo = next(e for e in entries if (e["profile"], e["base"]) == ("demo", "debian"))
+    assert demo["resources"]["safe"]["memoryMiB"] == 2048
+    assert "postgresql" in demo["services"]
+    assert "grafana" in demo["absent"]
+    assert "demo\tdebian\t" in rave("vm", "list-profiles")[1]
 
 
 def test_the_journal_comes_over_ssh(
