@@ -32,7 +32,7 @@ LONGEST_BAN = 120
 KEYS = 3
 # Seconds for which the ban is held, and within which a door that is open shows its banner. A slow
 # machine may take longer, so that silence counts only together with what fail2ban says inside.
-HOLD, PATIENCE = 4.0, 1.5
+HOLD, PATIENCE = 3.0, 1.5
 # Once the ban is lifted nothing but slowness is in the way.
 REOPENED, GREETING = 40.0, 10.0
 

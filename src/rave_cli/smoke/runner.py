@@ -2,7 +2,7 @@
 
 Three things go on at once: the guest answers its batches over one SSH connection, the outside view
 goes through the forwarded ports, and the host reads the image. What overlaps does not depend on
-each other; logins that must fail come last of the outside view, because they end in a ban.
+each other. The ban comes last of the outside view, because it shuts the outside out.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class Visit:
             self._batch(session, lambda q: q.phase in FIRST_BATCH or q.id == BAN.settings)
             self._answer(["networking.outward"], lambda: onhost.decoys(self.scene))
             self._join(view)
-            gate = self._thread(lambda: self._refusals(session))
+            gate = self._thread(lambda: self._ban(session))
             self._batch(session, lambda _: True)
             self._join(gate, image)
         after = self._thread(self._image_after)
@@ -227,7 +227,7 @@ class Visit:
         self.notebook.digests = dict(self._digests)
 
     def _outer_view(self, session: Session | None) -> None:
-        """TLS, pages and the port scan."""
+        """TLS, pages, the port scan, and failing logins: fewer than get an address banned."""
         scene = self.scene
 
         def versions() -> Mapping[str, Verdict]:
@@ -247,6 +247,9 @@ class Visit:
                 )
         self._answer(["performance.page"], lambda: outside.page_time(scene, self._shown, 20.0))
         self._answer(["security.ports"], lambda: scan.ports(scene, 10.0))
+        pair = ["security.ssh-password", "security.ssh-stranger"]
+        self._answer(pair, lambda: outside.ssh_refusals(scene, 30.0))
+        self._answer(["security.ssh-root"], lambda: outside.ssh_root(scene, 30.0))
 
     def _inner_certificate(self, session: Session | None) -> bytes | None:
         """Fetch the certificate over the pinned connection, where the operator has none."""
@@ -257,12 +260,9 @@ class Visit:
         done = session.run(["cat", "/run/rave/tls/current.crt"], timeout=20, sudo=True)
         return ssl.PEM_cert_to_DER_cert(done.text.strip()) if done.ok else None
 
-    def _refusals(self, session: Session | None) -> None:
-        """Logins that must fail, and the ban that follows from them."""
+    def _ban(self, session: Session | None) -> None:
+        """Let logins fail until this host is banned, now that it is known how long a ban lasts."""
         gate = Gate(self.scene, session)
-        pair = ["security.ssh-password", "security.ssh-stranger"]
-        self._answer(pair, lambda: outside.ssh_refusals(self.scene, 30.0))
-        self._answer(["security.ssh-root"], lambda: outside.ssh_root(self.scene, 30.0))
         settings = self.notebook.known.get(BAN.settings)
         self._answer([BAN.check], lambda: gate.try_ban(settings))
 
