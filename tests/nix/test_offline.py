@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 import time
 import tomllib
 from typing import TYPE_CHECKING, Any
@@ -132,3 +134,8 @@ def test_the_packaged_cli_has_every_dependency() -> None:
     listed = re.search(r"dependencies = with python; \[ ([^]]+) \];", package)
     assert listed is not None
     assert set(listed[1].split()) == names
+
+
+def test_the_page_of_services_is_what_the_catalog_says() -> None:
+    program = [sys.executable, str(ROOT / "docs/nixos_services.py"), "--check"]
+    assert subprocess.run(program, check=False).returncode == 0, "run docs/nixos_services.py"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from tests.nix.conftest import MODES, PROFILES, ROOT, Evaluator
@@ -170,3 +173,9 @@ def test_every_output_of_the_flake_is_a_derivation(with_nixpkgs: Evaluator) -> N
     for path in [*packages.values(), *found["checks"].values(), *found["devShells"].values()]:
         assert path.startswith("/nix/store/")
         assert path.endswith(".drv")
+
+
+def test_the_page_of_options_is_what_the_modules_say(with_lib: Evaluator) -> None:
+    assert with_lib.name == "lib"
+    program = [sys.executable, str(ROOT / "docs/options.py"), "--check"]
+    assert subprocess.run(program, check=False).returncode == 0, "run docs/options.py"

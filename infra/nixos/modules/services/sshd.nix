@@ -2,6 +2,7 @@
 { config, lib, ... }:
 let
   cfg = config.services.rave.sshd;
+  hostKey = "/run/credentials/@system/rave.ssh-host-key";
   inside = lib.concatMap
     (service: map (port: port.port) (lib.filter (port: !port.exposed) service.ports))
     (lib.attrValues config.rave.plan.services);
@@ -18,7 +19,8 @@ in
       openFirewall = false;
       # The machine brings its host key as a credential. Without it sshd does not start: nobody may
       # answer in its name.
-      hostKeys = [ { type = "ed25519"; path = "/run/credentials/@system/rave.ssh-host-key"; } ];
+      hostKeys = [ { type = "ed25519"; path = hostKey; } ];
+      generateHostKeys = false;
       authorizedKeysInHomedir = false;
       authorizedKeysFiles = lib.mkForce [ "/run/rave/ssh/authorized_keys" ];
       settings = {
@@ -49,6 +51,9 @@ in
       };
     };
 
-    systemd.services.sshd.after = [ "rave-early.service" ];
+    systemd.services.sshd = {
+      after = [ "rave-early.service" ];
+      unitConfig.AssertPathExists = hostKey;
+    };
   };
 }
