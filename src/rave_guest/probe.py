@@ -42,7 +42,7 @@ KINDS = {
     ),
     "security": (
         "sshd", "sudo", "sysctl", "accounts", "failed-units", "file-modes", "fail2ban-settings",
-        "fail2ban-release",
+        "fail2ban-release", "fail2ban-forgive",
     ),
     "canary": ("canary-files", "canary-processes", "canary-journal"),
     "performance": ("memory", "service-memory", "out-of-memory", "restarts", "disk", "pressure"),

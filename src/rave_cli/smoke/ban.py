@@ -50,6 +50,10 @@ RELEASE = Question(
     "security.ban-lifted", "security", "the ban is lifted", kind="fail2ban-release",
     arguments={"address": GATEWAY, "hold": HOLD}, timeout=25,
 )  # fmt: skip
+FORGIVE = Question(
+    "security.ban-forgiven", "security", "there is no ban", kind="fail2ban-forgive",
+    arguments={"address": GATEWAY}, timeout=15,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,11 @@ class Gate:
         if self.session is None or not isinstance(seconds, int):
             return Verdict("skip", "whether a ban ends soon is not known, so it is not tried")
         if not 0 < seconds <= LONGEST_BAN:
+            # The refusals of this run and of one just before it may have been enough.
+            inside.ask(self.session, [FORGIVE], {}, most_seconds=60)
             return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
-        self._provoke()
+        if self._greeted(PATIENCE):
+            self._provoke()
         with ThreadPoolExecutor(1) as pool:
             release = pool.submit(inside.ask, self.session, [RELEASE], {}, most_seconds=60)
             shut = self._shut_while(lambda: not release.done())
@@ -79,7 +86,7 @@ class Gate:
 
     def _provoke(self) -> None:
         # Refused keys, one after another over one connection; earlier refusals count as well, so
-        # the door may shut in between.
+        # the door may have shut before, or shut in between.
         with (
             suppress(OSError, EOFError, paramiko.SSHException),
             transport(self.scene, 20) as opened,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
 from rave_guest.manager import Manager
-from rave_guest.verdict import Verdict, failed, judge
+from rave_guest.verdict import Verdict, failed, judge, passed
 from rave_guest.wire.fail2ban import ask_fail2ban
 from rave_guest.world import read, run
 
@@ -199,6 +199,12 @@ def fail2ban_release(ask: Mapping[str, Any], _world: World) -> Verdict:
     listed = ask["address"] in run(["nft", "list", "ruleset"], ask["timeout"]).stdout
     ask_fail2ban(["set", "sshd", "unbanip", ask["address"]], ask["timeout"])
     return judge_ban(banned=banned, enforced=listed)
+
+
+def fail2ban_forgive(ask: Mapping[str, Any], _world: World) -> Verdict:
+    """Lift the ban of an address, if there is one."""
+    ask_fail2ban(["set", "sshd", "unbanip", ask["address"]], ask["timeout"])
+    return passed("no ban")
 
 
 def _is_banned(address: str, timeout: float) -> bool:
