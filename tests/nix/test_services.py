@@ -16,23 +16,31 @@ REMOVABLE = [
     "penpot", "outline", "n8n",
 ]  # fmt: skip
 
+# Services that others are about, or cannot do without: they go together.
+TOGETHER = [
+    ("redis", "redis-exporter"),
+    ("nats", "nats-exporter"),
+    ("gitlab", "outline"),
+    ("matrix", "element"),
+]
+
 
 def off(*services: str) -> str:
     return " ".join(f"{{ services.rave.{name}.enable = false; }}" for name in services)
 
 
-@pytest.mark.parametrize("service", REMOVABLE)
-def test_a_disabled_service_leaves_no_trace(with_lib: Evaluator, service: str) -> None:
-    whole = with_lib.report("production")
-    record = whole["plan"]["services"][service]
-    report = with_lib.report("production", modules=off(service))
+@pytest.mark.parametrize("services", [*((name,) for name in REMOVABLE), *TOGETHER])
+def test_a_disabled_service_leaves_no_trace(with_lib: Evaluator, services: tuple[str, ...]) -> None:
+    whole = with_lib.report("production")["plan"]["services"]
+    report = with_lib.report("production", modules=off(*services))
     assert report["failed"] == []
-    assert service not in report["plan"]["services"]
-    assert service not in report["scraped"]
-    assert f"{service}.rave.localhost" not in report["virtualHosts"]
     left = {unit for other in report["plan"]["services"].values() for unit in other["units"]}
-    for unit in set(record["units"]) - left:
-        assert unit.removesuffix(".service") not in report["texts"], unit
+    for service in services:
+        assert service not in report["plan"]["services"]
+        assert service not in report["scraped"]
+        assert f"{service}.rave.localhost" not in report["virtualHosts"]
+        for unit in set(whole[service]["units"]) - left:
+            assert unit.removesuffix(".service") not in report["texts"], unit
     needed = {name for other in report["plan"]["services"].values() for name in other["secrets"]}
     needed |= {database["secret"] for database in report["plan"]["databases"]}
     assert set(report["secrets"]) == needed
@@ -119,6 +127,14 @@ REFUSED = [
     ("security.rave.sopsBootstrap.enable = false;", "security.rave.sopsBootstrap.enable"),
     ("services.rave.postgresql.enable = false;", "services.rave.postgresql.enable"),
     ("services.rave.gitlab.enable = false;", "services.rave.outline.enable"),
+    (
+        "services.rave.redis.enable = false;",
+        "security.rave.needs.prometheus-redis-exporter.secrets: no enabled service declares",
+    ),
+    (
+        "services.rave.nats.enable = false;",
+        "security.rave.needs.prometheus-nats-exporter.secrets: no enabled service declares",
+    ),
     ("services.rave.matrix.enable = false;", "services.rave.element.enable"),
     ("services.rave.agents.enable = true;", "services.rave.agents.runner"),
     ("services.rave.vibe-kanban.enable = true;", "services.rave.vibe-kanban.package"),

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 # Letters and digits alone need no quoting anywhere.
 ALPHABET = string.ascii_letters + string.digits
 CERTIFICATE_LIFE = timedelta(days=397)  # the CA/Browser Forum's limit, which browsers enforce
-CERTIFICATE_NAMES = ("rave", "rave.local", "localhost")
+CERTIFICATE_NAMES = ("rave", "rave.local", "localhost", "rave.localhost", "*.rave.localhost")
 CERTIFICATE_ADDRESSES = ("127.0.0.1", "::1")
 
 
