@@ -55,7 +55,7 @@ class Manager:
         self._socket.close()
 
     def states(self, names: list[str]) -> dict[str, str]:
-        """ActiveState (`active`, `activating`, `failed`, ...) of each named unit."""
+        """State (`active`, `activating`, `failed`, `queued`, ...) of each named unit."""
         return self._units("ListUnitsByNames", names)
 
     def failed(self) -> list[str]:
@@ -126,7 +126,10 @@ def reply_serial(fields: bytes) -> int:
 
 
 def units(body: bytes) -> dict[str, str]:
-    """Name and ActiveState of each element of an `a(ssssssouso)` reply."""
+    """Name and state of each element of an `a(ssssssouso)` reply.
+
+    The state is ActiveState, but `queued` for a unit that is down and has a job which may start it.
+    """
     (length,) = struct.unpack_from("<I", body)
     at, end = 8, 8 + length
     found = {}
@@ -136,10 +139,13 @@ def units(body: bytes) -> dict[str, str]:
         for _ in range(7):
             text, at = _text(body, at)
             texts.append(text)
-        at = -(-at // 4) * 4 + 4
+        at = -(-at // 4) * 4
+        (job,) = struct.unpack_from("<I", body, at)
+        at += 4
         for _ in range(2):
             _, at = _text(body, at)
-        found[texts[0]] = texts[3]
+        name, state = texts[0], texts[3]
+        found[name] = "queued" if job and state in {"inactive", "failed"} else state
     return found
 
 

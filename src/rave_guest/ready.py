@@ -124,9 +124,10 @@ class Watch:
         for service in pending:
             found = [states.get(unit, "failed") for unit in service.units]
             service.active = all(state == "active" for state in found)
-            if "failed" in found:
+            if "failed" in found or ("inactive" in found and not service.waits):
+                # Inactive without a job: nothing is going to start it (a condition did not hold).
                 verdicts[service] = "failed"
-            elif service.waits and "inactive" in found and not secrets_mark():
+            elif "inactive" in found and not secrets_mark():
                 verdicts[service] = "waiting"
             elif service.active and not service.questions:
                 verdicts[service] = "healthy"

@@ -62,6 +62,12 @@ def test_a_unit_that_is_not_there_has_failed() -> None:
     assert state(watch, "one") == "failed"
 
 
+def test_a_unit_that_nothing_will_start_has_failed() -> None:
+    watch = watch_over(FakeManager({"a": "queued"}, {"a": "inactive"}), one=record("a"))
+    watch.settle(5, pause=0.001)
+    assert state(watch, "one") == "failed"
+
+
 def test_an_active_unit_must_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
