@@ -76,7 +76,8 @@ class Gate:
             # The refusals of this run and of one just before it may have been enough.
             inside.ask(self.session, [FORGIVE], {}, most_seconds=60)
             return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
-        if self._greeted(PATIENCE):
+        # A door that is shut already, by refusals before this run, needs no more of them.
+        if self._greeted(GREETING):
             self._provoke()
         with ThreadPoolExecutor(1) as pool:
             release = pool.submit(inside.ask, self.session, [RELEASE], {}, most_seconds=60)
