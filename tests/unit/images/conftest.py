@@ -80,6 +80,10 @@ elif verb == "install":
     for name, version in offered.items():
         if name in rest:
             print(f"Inst {name} ({version} Debian:12.1/stable [amd64])")
+elif verb == "download" and behaviour["stale-lists"] and not (here / "once").exists():
+    (here / "once").touch()
+    sys.stderr.write("E: Failed to fetch http://m/bash.deb  404  Not Found\\n")
+    sys.exit(100)
 elif verb == "download":
     wanted = [word.split("=", 1) for word in rest]
     missing = [(name, version) for name, version in wanted if offered.get(name) != version]
@@ -152,6 +156,7 @@ def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
             "eval": {"guest": ["bash"], "kernel": "linux-image-cloud-amd64", "tools": ["tcc"]},
             "output": str(output),
             "log": [], "seconds": 0, "fails": False, "store-fault": "", "apt-fault": {},
+            "stale-lists": False,
             "files": {
                 "rave-demo-debian.qcow2": "an image", "vmlinuz": "kernel", "initrd": "initrd",
                 "boot.json": json.dumps({"kind": "kernel", "cmdline": "root=/dev/vda"}),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import closure
 from rave_cli.images import lock as locks
@@ -70,6 +71,29 @@ def test_offline_the_host_is_at_fault(host: Host, locked: Lock) -> None:
     with pytest.raises(RaveError, match="could not be fetched") as caught:
         closure.fetch(locked, ignore)
     assert caught.value.exit_code == ExitCode.HOST
+
+
+def test_lists_too_old_for_the_mirror_are_fetched_again(host: Host, locked: Lock) -> None:
+    closure.host_apt().update()
+    host.set(stale_lists=True)
+    closure.fetch(locked, ignore)
+    assert host.verbs("apt-get") == ["update", "download", "update", "download"]
+
+
+def test_two_downloads_do_not_meet(host: Host, locked: Lock) -> None:
+    with (
+        paths.lock(closure.pool().parent / "lock", busy=""),
+        pytest.raises(RaveError, match="another rave downloads"),
+    ):
+        closure.fetch(locked, ignore)
+
+
+def test_what_an_interrupted_download_left_is_removed(host: Host, locked: Lock) -> None:
+    left = closure.pool() / ".download-left"
+    left.mkdir(parents=True)
+    (left / "half.deb").touch()
+    closure.fetch(locked, ignore)
+    assert not left.exists()
 
 
 def test_apt_is_never_given_the_hosts_own_state(host: Host, locked: Lock, home: Path) -> None:
