@@ -139,3 +139,15 @@ def test_the_packaged_cli_has_every_dependency() -> None:
 def test_the_page_of_services_is_what_the_catalog_says() -> None:
     program = [sys.executable, str(ROOT / "docs/nixos_services.py"), "--check"]
     assert subprocess.run(program, check=False).returncode == 0, "run docs/nixos_services.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "shebang"), [("rave-guest", "#!/usr/bin/python3"), ("emergency", "#!/bin/sh")]
+)
+def test_the_programs_that_nixos_borrows_begin_as_its_build_expects(
+    name: str, shebang: str
+) -> None:
+    program = ROOT / "infra/debian/rootfs/usr/lib/rave" / name
+    assert program.read_text().startswith(shebang)
+    module = (ROOT / "infra/nixos/modules/foundation/guest.nix").read_text()
+    assert f"$out/{name} --replace-fail '{shebang}'" in module

@@ -179,3 +179,22 @@ def test_the_page_of_options_is_what_the_modules_say(with_lib: Evaluator) -> Non
     assert with_lib.name == "lib"
     program = [sys.executable, str(ROOT / "docs/options.py"), "--check"]
     assert subprocess.run(program, check=False).returncode == 0, "run docs/options.py"
+
+
+@every_machine
+def test_the_guest_knows_who_waits_and_whom_to_restart(
+    evaluator: Evaluator, profile: str, mode: str
+) -> None:
+    plan = evaluator.ask("config.rave.guestPlan", profile, mode)
+    waiting = {name for name, service in plan["services"].items() if service["waits"]}
+    assert {"redis", "nats", "grafana", "postgres-exporter", "redis-exporter"} <= waiting
+    assert not waiting & {"sshd", "firewall", "nginx", "postgresql", "prometheus"}
+    needs = set(evaluator.report(profile, mode)["needs"])
+    restarted = set()
+    for name, secret in plan["secrets"].items():
+        assert not set(secret["refresh"]) & set(secret["later"]), name
+        # Installation waits for these, so none may take minutes.
+        assert not [unit for unit in secret["refresh"] if unit.startswith("git")], name
+        restarted |= {*secret["refresh"], *secret["later"]}
+    # Whoever waits for a secret is started by its installation.
+    assert {f"{unit}.service" for unit in needs} <= restarted

@@ -25,15 +25,10 @@ let
     in
     secret // { refresh = parts.right; later = parts.wrong; };
 
-  guestPlan = plan // {
-    services = lib.mapAttrs (_: service: service // { waits = waits service; }) plan.services;
-    secrets = lib.mapAttrs refreshing plan.secrets;
-  };
-
   programs = ../../../debian/rootfs/usr/lib/rave;
   guest = pkgs.runCommandLocal "rave-guest" { } ''
     install -d $out
-    install -m 0644 ${pkgs.writeText "plan.json" (builtins.toJSON guestPlan)} $out/plan.json
+    install -m 0644 ${pkgs.writeText "plan.json" (builtins.toJSON config.rave.guestPlan)} $out/plan.json
     install -m 0755 ${lib.getExe pkgs.sops} $out/sops
     cp -r ${../../../../src/rave_guest} $out/rave_guest
 
@@ -64,15 +59,18 @@ let
   '';
 in
 {
-  options.rave.guestPackage = lib.mkOption {
-    type = lib.types.package;
+  options.rave.guestPlan = lib.mkOption {
+    type = lib.types.raw;
     readOnly = true;
     internal = true;
-    description = "What /usr/lib/rave is.";
+    description = "The plan as the guest's programs read it.";
   };
 
   config = {
-    rave.guestPackage = guest;
+    rave.guestPlan = plan // {
+      services = lib.mapAttrs (_: service: service // { waits = waits service; }) plan.services;
+      secrets = lib.mapAttrs refreshing plan.secrets;
+    };
 
     # The same place on every base, so the CLI never asks which one it talks to.
     systemd.tmpfiles.settings."10-rave" = {

@@ -24,7 +24,7 @@ let
   capped = part: [ "--memory=${toString (cfg.memoryMiB * shares.${part} / 100)}m" "--memory-swap=-1" ];
   assets = "/var/lib/penpot/assets:/opt/data/assets";
   flags = lib.concatStringsSep " " [
-    "enable-login-with-password" "disable-registration" "disable-email-verification" "enable-prepl-server"
+    "enable-login-with-password" "disable-registration" "disable-email-verification"
   ];
   common = {
     PENPOT_PUBLIC_URI = url "penpot";
