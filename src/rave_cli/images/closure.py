@@ -193,14 +193,18 @@ def announcement(
     if len(lines) > SHOWN_CHANGES:
         shown.append(f"    and {len(lines) - SHOWN_CHANGES} more")
     head = (
-        f"lock updated: {len(departed)} packages of the repository's lock have left the package"
-        f" sources, so this image differs from the locked one in {len(changes)} packages"
+        f"lock updated: {_packages(len(departed))} of the repository's lock left the package"
+        f" sources, so this image differs from the locked one in {_packages(len(changes))}"
     )
     tail = [
         f"    the lock used is {place}",
         f"    rave vm lock-closure --profile {profile}   writes a new one into the repository",
     ]
     return "\n".join([head, *shown, *tail])
+
+
+def _packages(count: int) -> str:
+    return "1 package" if count == 1 else f"{count} packages"
 
 
 def refused(profile: str, departed: Sequence[str]) -> RaveError:

@@ -143,7 +143,7 @@ def test_a_lock_of_our_own_counts_until_the_repositorys_changes(
     ours = closure.replace_lock(chosen, flake, "demo", ["bash"], told.append)
     assert ours.own
     assert [event.notice for event in told][-1]
-    assert "lock updated: 1 packages" in told[-1].text
+    assert "lock updated: 1 package of" in told[-1].text
     assert "- bash" in told[-1].text
     assert closure.choose(flake, "demo").path == ours.path
     assert not closure.choose(flake, "demo", locked=True).own
