@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -203,15 +203,15 @@ def _subject(
     from rave_cli.narration import of_boot
     from rave_cli.smoke import fresh
 
-    plan = app.plan(profile, base)
     chosen = mode or app.settings.mode
+    plan = app.plan(profile, base).in_mode(chosen)
     image = _image(app, plan, chosen)
-    with (
-        app.show.progress("Starting a fresh machine") as progress,
-        fresh.machine(
-            plan, image, mode=chosen, network=network, on_stage=of_boot(progress)
-        ) as machine,
-    ):
+    with ExitStack() as stack:
+        # Only one progress is shown at a time, and the machine outlives this one.
+        with app.show.progress("Starting a fresh machine") as progress:
+            machine = stack.enter_context(
+                fresh.machine(plan, image, mode=chosen, network=network, on_stage=of_boot(progress))
+            )
         _give_secrets(app, machine, plan, file)
         yield machine, plan
 
