@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.images.manifest import Image
+    from rave_cli.machines.accelerator import Kind
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
 
@@ -121,9 +122,12 @@ def test_stages(found: list[StageEvent], problem: str | None) -> None:
     assert (problem or "services 9.5 s") in verdict.detail
 
 
-@pytest.mark.parametrize(("uptime", "status"), [(9.5, "pass"), (61.0, "fail")])
-def test_boot_time(uptime: float, status: str) -> None:
-    assert onhost.judge_boot(events({"services": uptime})[0]).status == status
+@pytest.mark.parametrize(
+    ("uptime", "kind", "status"),
+    [(9.5, "kvm", "pass"), (61.0, "kvm", "fail"), (9.5, "tcg", "pass"), (61.0, "tcg", "warn")],
+)
+def test_boot_time(uptime: float, kind: Kind, status: str) -> None:
+    assert onhost.judge_boot(events({"services": uptime})[0], kind).status == status
 
 
 def test_memory_of_qemu() -> None:
