@@ -442,7 +442,8 @@ def _show_ready(app: App, ready: Ready) -> None:
 def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
     """Return how to reach a machine that is ready, for people."""
     name = ready.machine.name
-    lines = [f"machine {name} is ready after {ready.seconds:.1f} s"]
+    when = "was running already" if ready.joined else f"is ready after {ready.seconds:.1f} s"
+    lines = [f"machine {name} {when}"]
     lines += [f"  ssh          rave vm ssh {name}"]
     if STATUS_PAGE in ready.ports:
         lines += [f"  status page  https://127.0.0.1:{ready.ports[STATUS_PAGE]}/"]

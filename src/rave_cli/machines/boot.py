@@ -21,6 +21,7 @@ from rave_cli.machines.stages import Lines, Tail, last_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rave_cli.machines.qmp import Event
     from rave_cli.machines.readiness import Readiness
     from rave_cli.machines.spec import Machine
 
@@ -190,21 +191,28 @@ class _Watch:
     def look(self) -> None:
         """Feed whatever is new since the last look."""
         now = self.boot.now()
-        # Read first and judged last: whatever was reported before a fatal line is then known.
+        # Read first and judged last: whatever was reported before the end is then known.
         printed = self.console.read()
+        events = self._events()
         try:
-            if self.monitor is not None:
-                for event in self.monitor.events():
-                    self.readiness.qmp(event, now)
-                if self.monitor.closed:
-                    self.monitor = None
             for report in self.lines.feed(self.reports.read()):
                 self.readiness.event(report, now)
+            for event in events:
+                self.readiness.qmp(event, now)
             self.readiness.console(printed, now)
         except RaveError:
             self.monitor = None
             self.gone(AFTERMATH)
             raise
+
+    def _events(self) -> list[Event]:
+        """Return what QEMU told since the last look; once it has hung up there is no monitor."""
+        if self.monitor is None:
+            return []
+        events = self.monitor.events()
+        if self.monitor.closed:
+            self.monitor = None
+        return events
 
     def forwards(self) -> dict[int, int]:
         """Ask QEMU for the ports it chose."""

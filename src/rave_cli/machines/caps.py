@@ -5,6 +5,7 @@ Without one the guest's own memory size is the only limit, and the caller is tol
 
 from __future__ import annotations
 
+import getpass
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ OVERHEAD: dict[Kind, int] = {"kvm": 256, "tcg": 512}
 
 # QEMU's main, vCPU and I/O threads; its I/O pool alone may grow to 64.
 TASKS = 256
+
+
+LINGER = Path("/var/lib/systemd/linger")
+LINGER_NOTE = "the machine ends with your last login session; to keep it: loginctl enable-linger"
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,14 @@ def choose(spec: MachineSpec, kind: Kind) -> Cap:
         prefix = scope_argv(spec, kind, user=user)
         done = process.run((*prefix, "true"), timeout=10)
         if done.ok:
-            return Cap(prefix, "")
+            return Cap(prefix, LINGER_NOTE if user and not _lingers() else "")
         why = f"systemd-run refused: {' '.join(done.tail(1))}"
     return Cap((), f"no cap around QEMU ({why}); the guest's {spec.memory_mib} MiB still hold")
+
+
+def _lingers() -> bool:
+    """Return whether the user's manager outlives the last login session (loginctl(1))."""
+    return (LINGER / getpass.getuser()).exists()
 
 
 def no_manager() -> str | None:

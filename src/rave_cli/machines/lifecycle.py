@@ -40,7 +40,8 @@ MONITOR_ANSWERS = 2.0
 @dataclass(frozen=True)
 class Ready:
     """A machine that became ready. Times in seconds: of stages since QEMU was started, of services
-    on the guest's clock since its kernel began. `ports` maps guest ports to ports of 127.0.0.1.
+    on the guest's clock since its kernel began. `ports` maps guest ports to ports of 127.0.0.1;
+    `joined` says that another command had started it.
     """
 
     machine: Machine
@@ -50,6 +51,7 @@ class Ready:
     services: dict[str, float]
     secrets: str
     accelerator: Accelerator
+    joined: bool
     notes: tuple[str, ...]
 
     @property
@@ -73,6 +75,7 @@ class Ready:
             "services": self.services,
             "secrets": self.secrets,
             "accelerator": self.accelerator.document,
+            "joined": self.joined,
             "notes": list(self.notes),
         }
 
@@ -149,17 +152,16 @@ def start(
         scale=patience(found, machine.spec.cpus) if deadline_scale is None else deadline_scale,
         on_stage=on_stage,
     )
-    cap = caps.choose(machine.spec, found.kind)
-    launched = False
+    cap: caps.Cap | None = None
     try:
         with store.locked(machine.name):
             watched = _join(machine)
             if watched is None:
-                launched = True
+                cap = caps.choose(machine.spec, found.kind)
                 watched = _launch(machine, found, cap, readiness)
         forwards = boot.watch(watched, readiness)
     except BaseException:
-        if launched and not keep_running:
+        if cap is not None and not keep_running:
             kill(machine)
         raise
     report = readiness.services
@@ -169,9 +171,10 @@ def start(
         ports=forwards,
         stages=tuple(readiness.reached),
         services=report.service_uptimes if report else {},
-        secrets=(report.secrets if report else None) or "unknown",
+        secrets=_secrets(read_events(machine.stage_file)) or "unknown",
         accelerator=found,
-        notes=(cap.note,) if cap.note else (),
+        joined=cap is None,
+        notes=(cap.note,) if cap is not None and cap.note else (),
     )
 
 
@@ -254,7 +257,6 @@ def status(machine: Machine) -> Status:
         return Status(machine, "stopped")
     reports = read_events(machine.stage_file)
     state, detail, forwards = _asked(machine, reports)
-    secrets = [event.secrets for event in reports if event.stage in ("services", "secrets")]
     return Status(
         machine=machine,
         state=state,
@@ -264,8 +266,14 @@ def status(machine: Machine) -> Status:
         resident_mib=running.resident_mib,
         ports=forwards,
         stage=reports[-1].stage if reports else None,
-        secrets=secrets[-1] if secrets else None,
+        secrets=_secrets(reports),
     )
+
+
+def _secrets(reports: Sequence[StageEvent]) -> str | None:
+    """Return what the guest said last of its secrets."""
+    said = [report.secrets for report in reports if report.stage in ("services", "secrets")]
+    return said[-1] if said else None
 
 
 def _asked(

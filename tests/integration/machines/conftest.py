@@ -37,6 +37,7 @@ class MakeMachine(Protocol):
         name: str = "tiny",
         network: Network = "isolated",
         forwards: tuple[Forward, ...] = (),
+        image: Image | None = None,
     ) -> Machine: ...
 
 
@@ -114,11 +115,12 @@ def make(
         name: str = "tiny",
         network: Network = "isolated",
         forwards: tuple[Forward, ...] = (),
+        image: Image | None = None,
     ) -> Machine:
         cmdline = f"console=ttyS0 quiet loglevel=3 no_timer_check random.trust_cpu=on {do}"
-        image = replace(base_image, boot=replace(base_image.boot, cmdline=cmdline))
+        tiny = replace(base_image, boot=replace(base_image.boot, cmdline=cmdline))
         spec = store.new_spec(
-            plan, image, name=name, mode="safe", memory_mib=256, disk_gib=1,
+            plan, image or tiny, name=name, mode="safe", memory_mib=256, disk_gib=1,
             network=network, forwards=forwards,
         )  # fmt: skip
         made.append(store.create(spec))

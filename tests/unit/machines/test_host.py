@@ -94,6 +94,23 @@ def test_a_cap_is_given_if_the_manager_really_gives_it(
     assert bool(cap.prefix) == (status == 0)
 
 
+@pytest.mark.parametrize("lingers", [True, False])
+def test_a_user_is_told_that_logging_out_ends_the_machine(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lingers: bool
+) -> None:
+    done = process.Completed((), 0, b"", b"")
+    monkeypatch.setattr(caps, "no_manager", lambda: None)
+    monkeypatch.setattr(process, "run", lambda *_args, **_options: done)
+    monkeypatch.setattr(os, "getuid", lambda: 1000)
+    monkeypatch.setattr(caps, "LINGER", tmp_path)
+    monkeypatch.setenv("LOGNAME", "somebody")
+    if lingers:
+        (tmp_path / "somebody").touch()
+    cap = caps.choose(machine.spec, "tcg")
+    assert cap.prefix[:2] == ("systemd-run", "--user")
+    assert ("enable-linger" in cap.note) != lingers
+
+
 def test_without_a_manager_the_note_says_so(machine: Machine) -> None:
     cap = caps.choose(machine.spec, "tcg")
     assert cap.prefix == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, credentials, lifecycle, readiness, store, world
+from rave_cli.machines import boot, caps, credentials, lifecycle, readiness, store, world
 from rave_cli.machines.argv import qemu_argv
 from rave_cli.machines.qmp import Qmp, QmpError
 from rave_cli.machines.readiness import NAMES, Reached
@@ -93,8 +94,13 @@ def test_credentials_exist_only_while_qemu_starts(machine: Machine, sshd: FakeSs
 
 def test_starting_twice_joins_the_first(machine: Machine, sshd: FakeSshd, host: Host) -> None:
     first = start(machine)
+    with machine.stage_file.open("a") as reports:
+        line = {"v": 1, "instance": machine.spec.instance_id, "stage": "secrets"}
+        reports.write(json.dumps(line | {"uptime": 9.0, "secrets": "installed"}) + "\n")
     second = start(machine)
     assert second.pid == first.pid
+    assert (first.joined, first.secrets) == (False, "absent")
+    assert (second.joined, second.secrets) == (True, "installed")
     assert len(running_fakes(host.bin)) == 1
 
 
@@ -469,7 +475,7 @@ def test_the_cap_is_put_around_qemu(
     (host.bin / "true").symlink_to("/bin/true")
     monkeypatch.setattr("rave_cli.machines.caps.no_manager", lambda: None)
     ready = start(machine)
-    assert ready.notes == ()
+    assert set(ready.notes) <= {caps.LINGER_NOTE}
     asked = (host.bin / "scopes").read_text().splitlines()
     assert "MemoryMax=2560M" in asked[-1]
     assert running_fakes(host.bin) == [ready.pid]
