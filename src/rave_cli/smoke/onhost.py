@@ -161,7 +161,7 @@ def boot_time(scene: Scene) -> Verdict:
 
 
 def judge_boot(event: StageEvent, kind: Kind) -> Verdict:
-    """Read the report of the services. The limit is promised for KVM; TCG is as slow as its host."""
+    """Read the report of the services. The limit is promised for KVM alone."""
     late = f"{event.uptime:.1f} s, more than {BOOT_LIMIT:.0f}"
     if event.uptime > BOOT_LIMIT and kind == "tcg":
         return Verdict("warn", f"{late}; the limit is promised for KVM, and this is TCG")
