@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import tempfile
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.integration
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 NOBODY = pwd.getpwnam("nobody")
-STATEMENTS = ROOT / "infra/debian/rootfs/usr/lib/rave/set-role-password.sql"
+PROGRAMS = ROOT / "infra/debian/rootfs/usr/lib/rave"
+STATEMENTS = PROGRAMS / "set-role-password.sql"
 PASSWORD = 'it\'s "quoted" \\ and $odd`x`;'
 
 
@@ -143,6 +145,39 @@ def test_extensions_grants_and_collation_are_as_the_services_want(postgresql: Po
     assert ask("postgres", "select pg_has_role('prometheus', 'pg_monitor', 'member')") == "t"
     # Synapse refuses any other.
     assert ask("synapse", "select datcollate from pg_database where datname = 'synapse'") == "C"
+
+
+STORE = re.compile(r"/nix/store/[0-9a-z]{32}-([A-Za-z0-9._+-]+)([^ ']*)")
+SUBSTITUTE = """
+substituteInPlace() {
+  grep -qF -- "$3" "$1" || { echo "$1 does not contain $3" >&2; exit 1; }
+  sed -i "s|$3|$4|" "$1"
+}
+"""
+
+
+def test_the_guest_package_builds(evaluator: Evaluator, tmp_path: Path) -> None:
+    """Runs its build with the files of this checkout in place of their copies in the store."""
+    command = evaluator.ask("config.rave.guestPackage.buildCommand", "demo")
+    (tmp_path / "plan.json").write_text("{}")
+
+    def here(found: re.Match[str]) -> str:
+        name = found[1]
+        places = [tmp_path / name, ROOT / "src" / name, PROGRAMS / name]
+        return next((str(place) for place in places if place.exists()), "/bin/sh")
+
+    out = tmp_path / "out"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", SUBSTITUTE + STORE.sub(here, command)],
+        capture_output=True, text=True, check=False, env=os.environ | {"out": str(out)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    names = {"rave-guest", "emergency", "stage.sh", "sops", "plan.json", "rave_guest"}
+    assert {path.name for path in out.iterdir()} == names
+    assert (out / "rave_guest/ready.py").exists()
+    for program in ("rave-guest", "emergency"):
+        assert os.access(out / program, os.X_OK)
+        assert (out / program).read_text().startswith("#!/bin/sh")
 
 
 def test_the_units_form_no_ordering_cycle(with_nixpkgs: Evaluator, tmp_path: Path) -> None:

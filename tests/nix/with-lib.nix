@@ -35,7 +35,7 @@ let
     package // texts // {
     inherit lib;
     runtimeShell = "/bin/sh";
-    runCommandLocal = name: _: _: package name;
+    runCommandLocal = name: _: buildCommand: package name // { inherit buildCommand; };
     # sops-nix asks for its package, and for the function that writes its manifest.
     callPackage = _: _: {
       sops-install-secrets = package "sops-install-secrets";

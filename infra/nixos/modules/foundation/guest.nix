@@ -32,9 +32,9 @@ let
     install -m 0755 ${lib.getExe pkgs.sops} $out/sops
     cp -r ${../../../../src/rave_guest} $out/rave_guest
 
-    cp ${programs + "/stage.sh"} $out/stage.sh
-    cp ${programs + "/rave-guest"} ${programs + "/emergency"} $out/
-    chmod +w $out/rave-guest $out/emergency
+    install -m 0644 ${programs + "/stage.sh"} $out/stage.sh
+    install -m 0755 ${programs + "/rave-guest"} $out/rave-guest
+    install -m 0755 ${programs + "/emergency"} $out/emergency
     substituteInPlace $out/rave-guest --replace-fail '#!/usr/bin/python3' '#!${lib.getExe pkgs.python3}'
     substituteInPlace $out/emergency --replace-fail '#!/bin/sh' '#!${pkgs.runtimeShell}'
   '';
@@ -59,14 +59,23 @@ let
   '';
 in
 {
-  options.rave.guestPlan = lib.mkOption {
-    type = lib.types.raw;
-    readOnly = true;
-    internal = true;
-    description = "The plan as the guest's programs read it.";
+  options.rave = {
+    guestPlan = lib.mkOption {
+      type = lib.types.raw;
+      readOnly = true;
+      internal = true;
+      description = "The plan as the guest's programs read it.";
+    };
+    guestPackage = lib.mkOption {
+      type = lib.types.package;
+      readOnly = true;
+      internal = true;
+      description = "What /usr/lib/rave is.";
+    };
   };
 
   config = {
+    rave.guestPackage = guest;
     rave.guestPlan = plan // {
       services = lib.mapAttrs (_: service: service // { waits = waits service; }) plan.services;
       secrets = lib.mapAttrs refreshing plan.secrets;
