@@ -13,7 +13,7 @@ pkgs.testers.runNixOSTest {
 
   testScript = ''
     machine.wait_for_unit("rave-ready.service", timeout=900)
-    machine.succeed("python3 ${./secrets.py}")
+    machine.succeed("python3 ${./install_secrets.py}")
 
     with subtest("Outline answers"):
         machine.wait_for_unit("outline.service", timeout=600)

@@ -10,7 +10,7 @@ pkgs.testers.runNixOSTest {
 
   testScript = ''
     machine.wait_for_unit("rave-ready.service", timeout=900)
-    machine.succeed("python3 ${./secrets.py}")
+    machine.succeed("python3 ${./install_secrets.py}")
 
     with subtest("Mattermost answers"):
         machine.wait_for_unit("mattermost.service", timeout=600)

@@ -7,7 +7,7 @@ pkgs.testers.runNixOSTest {
   testScript = ''
     machine.wait_for_unit("rave-ready.service")
     print(machine.succeed("python3 ${./contract.py}"))
-    machine.succeed("python3 ${./secrets.py}")
+    machine.succeed("python3 ${./install_secrets.py}")
     print(machine.succeed("python3 ${./contract.py}"))
   '';
 }

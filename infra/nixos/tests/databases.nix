@@ -10,7 +10,7 @@ pkgs.testers.runNixOSTest {
     with subtest("a role without its password cannot log in"):
         machine.fail("PGPASSWORD= psql -h 127.0.0.1 -U grafana -c 'select 1' grafana")
 
-    machine.succeed("python3 ${./secrets.py}")
+    machine.succeed("python3 ${./install_secrets.py}")
 
     with subtest("a role logs in to its own database with its password"):
         machine.wait_for_unit("postgres-set-grafana-password.service")

@@ -6,7 +6,7 @@ pkgs.testers.runNixOSTest {
 
   testScript = ''
     machine.wait_for_unit("rave-ready.service", timeout=900)
-    machine.succeed("python3 ${./secrets.py}")
+    machine.succeed("python3 ${./install_secrets.py}")
     machine.wait_for_unit("gitlab.service", timeout=1800)
     machine.wait_until_succeeds("curl -sf http://127.0.0.1:8080/-/readiness", 900)
 

@@ -34,7 +34,7 @@ pkgs.testers.runNixOSTest {
         assert "Permission denied (publickey)" in refused, refused
 
     with subtest("takes its secrets from a throw-away key"):
-        machine.succeed("python3 ${./secrets.py}")
+        machine.succeed("python3 ${./install_secrets.py}")
         machine.wait_for_unit("redis-rave.service")
         machine.wait_for_unit("nats.service")
         machine.wait_for_unit("grafana.service")

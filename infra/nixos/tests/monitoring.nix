@@ -6,7 +6,7 @@ pkgs.testers.runNixOSTest {
 
   testScript = ''
     machine.wait_for_unit("rave-ready.service")
-    machine.succeed("python3 ${./secrets.py}")
+    machine.succeed("python3 ${./install_secrets.py}")
     machine.wait_for_unit("grafana.service")
 
     with subtest("reaches every target"):
