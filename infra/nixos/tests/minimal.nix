@@ -46,6 +46,8 @@ pkgs.testers.runNixOSTest {
         machine.shutdown()
         machine.start()
         machine.wait_for_unit("grafana.service")
-        machine.succeed("curl -skf https://127.0.0.1:3002/status.json | grep -q '\"secrets\": \"installed\"'")
+        machine.wait_until_succeeds(
+            "curl -skf https://127.0.0.1:3002/status.json | grep -q '\"secrets\": \"installed\"'", 300
+        )
   '';
 }
