@@ -45,7 +45,11 @@ binary cache and KVM. What is done instead, and repeated by `tests/nix`:
 | options, types, assertions, package names, units, images, VM tests | evaluated to derivations with a complete nixpkgs |
 | access rules, database setup, password setters | run on a real PostgreSQL |
 | order of units | `systemd-analyze verify` on the rendered units |
+| package of the guest's programs | its build commands, run with the checkout's files |
 | guest programs and the contract | run on the Debian base, which shares them |
+
+Done once by hand, on 2026-11-20: `nginx -t` and gixy, `promtool check rules`, `amtool check-config`,
+`nats-server -t` and `sshd -T` accepted what the production profile generates for them.
 
 The VM tests (`nix build .#checks.x86_64-linux.minimal-test`) are the proof that remains, for
 whoever has KVM and a cache.
