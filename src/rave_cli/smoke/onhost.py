@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rave_cli import process
 from rave_cli.machines import accelerator, world
 from rave_cli.machines.stages import read_events
+from rave_cli.paths import read_private
 from rave_cli.smoke.model import Verdict, judge
 from rave_cli.smoke.questions import secret_names
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from rave_cli.images.manifest import Image
     from rave_cli.machines.accelerator import Kind
-    from rave_cli.machines.spec import MachineSpec
+    from rave_cli.machines.spec import Machine, MachineSpec
     from rave_cli.machines.stages import StageEvent
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.scene import Operator, Scene
@@ -221,6 +222,27 @@ def judge_decoys(visits: dict[str, int], deaf: list[str]) -> Verdict:
     return judge(problems, f"{len(visits)} listeners that work heard nothing", visits=visits)
 
 
-def hidden(plan: Plan, operator: Operator) -> dict[str, str]:
-    """Return the values that must turn up nowhere, by name."""
-    return {name: operator.values[name] for name in secret_names(plan) if name in operator.values}
+def hidden(plan: Plan, operator: Operator, machine: Machine) -> dict[str, str]:
+    """Return the values that must turn up nowhere, by name: the operator's, and the private keys
+    the machine was given. Without the operator's there is nothing: half a search proves nothing.
+
+    Raises:
+        RaveError: SECRETS if a key of the machine must not be trusted; HOST if it cannot be read.
+    """
+    found = {name: operator.values[name] for name in secret_names(plan) if name in operator.values}
+    if not found:
+        return {}
+    for name, path in (("host key", machine.host_key), ("login key", machine.login_key)):
+        found[f"machine/{name}"] = private_part(read_private(path).decode())
+    found["machine/age key"] = read_private(machine.age_key).decode().strip().splitlines()[-1]
+    return found
+
+
+def private_part(pem: str) -> str:
+    """Return the lines of an OpenSSH Ed25519 key file that hold its seed.
+
+    The first two of the five say what kind of key it is and repeat the public half (PROTOCOL.key
+    of OpenSSH), which is no secret.
+    """
+    lines = [line for line in pem.strip().splitlines() if not line.startswith("-----")]
+    return "\n".join(lines[2:])

@@ -96,7 +96,7 @@ def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
         KeyboardInterrupt: after the aborted run was written.
     """
     ports = lifecycle.ports(request.machine)
-    hidden = onhost.hidden(request.plan, request.operator)
+    hidden = onhost.hidden(request.plan, request.operator, request.machine)
     with ExitStack() as stack:
         listeners = stack.enter_context(decoys(GATEWAY))
         scene = Scene(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli.machines import identity
 from rave_cli.machines.stages import StageEvent
 from rave_cli.smoke import canaries, onhost, scan
 from rave_cli.smoke.scene import Operator, Scene, decoys
@@ -164,9 +165,31 @@ def test_without_a_listener_nothing_is_proven() -> None:
 # --- searches ------------------------------------------------------------------------------------
 
 
-def test_secrets_are_hidden_but_certificates(plan: Plan) -> None:
+def test_secrets_are_hidden_but_certificates(plan: Plan, machine: Machine) -> None:
+    identity.write(machine)
     operator = Operator({"redis/password": "x", "tls/certificate": "y"})
-    assert onhost.hidden(plan, operator) == {"redis/password": "x"}
+    assert sorted(onhost.hidden(plan, operator, machine)) == [
+        "machine/age key", "machine/host key", "machine/login key", "redis/password",
+    ]  # fmt: skip
+
+
+def test_without_the_operator_s_secrets_there_is_nothing_to_search_for(
+    plan: Plan, machine: Machine
+) -> None:
+    assert onhost.hidden(plan, Operator(missing="no file"), machine) == {}
+
+
+def test_the_private_part_of_a_key_is_neither_its_kind_nor_its_public_half(
+    plan: Plan, machine: Machine
+) -> None:
+    identity.write(machine)
+    found = onhost.hidden(plan, Operator({"redis/password": "x"}), machine)
+    host, login = found["machine/host key"], found["machine/login key"]
+    assert not set(host.splitlines()) & set(login.splitlines())
+    assert all(line in machine.host_key.read_text() for line in host.splitlines())
+    assert "AGE-SECRET-KEY-" in found["machine/age key"]
+    public = machine.known_hosts.read_text().split()[2]
+    assert not any(line in public for line in host.splitlines())
 
 
 @pytest.mark.parametrize("encode", [str.encode, lambda text: text.encode().hex().encode()])

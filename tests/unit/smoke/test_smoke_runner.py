@@ -11,7 +11,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import accelerator, lifecycle, ssh
+from rave_cli.machines import accelerator, identity, lifecycle, ssh
 from rave_cli.machines.accelerator import Accelerator
 from rave_cli.smoke import canaries, onhost, outside, runner, scan
 from rave_cli.smoke.ban import Gate
@@ -57,6 +57,7 @@ def request_(
     ):  # fmt: skip
         monkeypatch.setattr(module, name, lambda *_, value=value: value)
     monkeypatch.setattr(Gate, "try_ban", lambda *_: GOOD)
+    identity.write(machine)
     key = SigningKey(Ed25519PrivateKey.generate(), tmp_path / "key")
     publish(key)
     return Request(
