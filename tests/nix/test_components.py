@@ -28,6 +28,7 @@ SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 NOBODY = pwd.getpwnam("nobody")
 PROGRAMS = ROOT / "infra/debian/rootfs/usr/lib/rave"
 STATEMENTS = PROGRAMS / "set-role-password.sql"
+STORE = re.compile(r"/nix/store/[0-9a-z]{32}-([A-Za-z0-9._+-]+)([^ ']*)")
 PASSWORD = 'it\'s "quoted" \\ and $odd`x`;'
 
 
@@ -102,19 +103,14 @@ def postgresql(with_lib: Evaluator) -> Iterator[PostgreSQL]:
 
 def set_password(server: PostgreSQL, with_lib: Evaluator, role: str) -> None:
     """Run what the unit runs, with the password as its credential."""
-    command = with_lib.ask(
-        f'config.systemd.services."postgres-set-{role}-password".serviceConfig.ExecStart',
-        "production",
+    script = with_lib.ask(
+        f'config.systemd.services."postgres-set-{role}-password".script', "production"
     )
     (server.place / "password").write_text(PASSWORD)
-    psql, *arguments = command.split()
-    assert psql.endswith("/bin/psql")
     # The file of statements lies in the store there, and in the checkout here.
-    assert arguments[-1].endswith(f"-{STATEMENTS.name}")
-    statements = shutil.copy(STATEMENTS, server.place)
-    done = server.run(
-        "psql", *arguments[:-1], str(statements), CREDENTIALS_DIRECTORY=str(server.place)
-    )
+    here, count = STORE.subn(str(shutil.copy(STATEMENTS, server.place)), script)
+    assert count == 1
+    done = server.run("bash", "-e", "-c", here, CREDENTIALS_DIRECTORY=str(server.place))
     assert done.returncode == 0, done.stderr
 
 
@@ -147,7 +143,6 @@ def test_extensions_grants_and_collation_are_as_the_services_want(postgresql: Po
     assert ask("synapse", "select datcollate from pg_database where datname = 'synapse'") == "C"
 
 
-STORE = re.compile(r"/nix/store/[0-9a-z]{32}-([A-Za-z0-9._+-]+)([^ ']*)")
 SUBSTITUTE = """
 substituteInPlace() {
   grep -qF -- "$3" "$1" || { echo "$1 does not contain $3" >&2; exit 1; }

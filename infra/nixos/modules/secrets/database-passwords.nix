@@ -4,8 +4,8 @@
 let
   inherit (config.rave) plan databases;
 
-  # The Debian base's statements: the password goes through psql's own variables, so it is in no
-  # argument, no environment and no log.
+  # The Debian base's statements: psql reads the password from its standard input into a variable of its
+  # own, so it is in no argument, no environment and no log.
   statements = ../../../debian/rootfs/usr/lib/rave/set-role-password.sql;
 
   setter = database:
@@ -23,9 +23,13 @@ let
         requires = [ "postgresql.target" ];
         after = [ "postgresql.target" ];
         before = consumers;
+        path = [ config.services.postgresql.finalPackage ];
+        script = ''
+          psql -XAtq -d postgres -v ON_ERROR_STOP=1 -v role=${database.role} -f ${statements} \
+            <"$CREDENTIALS_DIRECTORY/password"
+        '';
         serviceConfig = {
           Type = "oneshot";
-          ExecStart = "${config.services.postgresql.finalPackage}/bin/psql -XAtq -d postgres -v ON_ERROR_STOP=1 -v role=${database.role} -f ${statements}";
           RemainAfterExit = true;
           User = "postgres";
           Group = "postgres";
