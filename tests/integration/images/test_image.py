@@ -8,12 +8,10 @@ import re
 import shutil
 import subprocess
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_cli.errors import RaveError
 from rave_cli.images import nix as driver
 from rave_cli.images.manifest import check_image
 from tests.integration.images.conftest import ROOT
@@ -100,15 +98,6 @@ def test_a_change_of_the_guests_code_keeps_the_base(built: Built, tmp_path: Path
     changed = (built[0], built[1], f"{tmp_path / 'flake'}#demo-debian")
     assert built[1].output(changed[2]).path != built[0].store_path
     assert base_of(changed) == base_of(built)
-
-
-def test_a_lock_for_other_packages_is_refused(built: Built, tmp_path: Path) -> None:
-    shutil.copytree(built[2].partition("#")[0], tmp_path / "flake")
-    packages = tmp_path / "flake/infra/debian/packages.nix"
-    packages.write_text(packages.read_text().replace('"systemd"', '"systemd" "nano"', 1))
-    with pytest.raises(RaveError) as caught:
-        replace(built[1], lock=None).output(f"{tmp_path / 'flake'}#demo-debian")
-    assert "rave vm lock-closure --profile demo" in "\n".join(caught.value.detail)
 
 
 def test_qemu_finds_no_fault_with_the_qcow2(built: Built) -> None:

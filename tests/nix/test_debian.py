@@ -1,0 +1,66 @@
+"""The Debian outputs, evaluated by Nix alone: the locks fit, and no input is forced."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rave_cli.images import closure
+from rave_cli.images.lock import Request
+from tests.nix.conftest import PROFILES, ROOT, EvaluationError, nix
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def flake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the Debian base whose inputs cannot be fetched from anywhere."""
+    folder = tmp_path_factory.mktemp("flake")
+    shutil.copytree(ROOT / "infra", folder / "infra")
+    shutil.copytree(ROOT / "src/rave_guest", folder / "src/rave_guest")
+    shutil.copyfile(ROOT / "flake.nix", folder / "flake.nix")
+    lock = json.loads((ROOT / "flake.lock").read_text())
+    for node in lock["nodes"].values():
+        if "locked" in node:
+            node["locked"] |= {"owner": "nobody", "narHash": "sha256-" + "A" * 43 + "="}
+    (folder / "flake.lock").write_text(json.dumps(lock))
+    return folder
+
+
+def evaluate(flake: Path, attribute: str) -> Any:
+    return json.loads(nix("nix", "--offline", "eval", "--json", f"path:{flake}#{attribute}"))
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_lock_was_made_for_what_the_profile_asks(flake: Path, profile: str) -> None:
+    asked = Request.model_validate(evaluate(flake, f"debianRequests.{profile}"))
+    assert closure.choose(ROOT, profile, locked=True).lock.requested == asked
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_an_image_evaluates_without_any_input(flake: Path, profile: str) -> None:
+    path = evaluate(flake, f"packages.x86_64-linux.{profile}-debian.outPath")
+    assert path.endswith(f"-rave-debian-image-{profile}")
+
+
+def test_a_lock_for_other_packages_is_refused_with_the_way_out(flake: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "flake"
+    shutil.copytree(flake, folder)
+    packages = folder / "infra/debian/packages.nix"
+    packages.write_text(packages.read_text().replace('"systemd"', '"systemd" "nano"', 1))
+    with pytest.raises(EvaluationError, match="rave vm lock-closure --profile demo"):
+        evaluate(folder, "packages.x86_64-linux.demo-debian.outPath")
+
+
+def test_a_profile_without_a_lock_says_how_to_make_one(flake: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "flake"
+    shutil.copytree(flake, folder)
+    (folder / "infra/debian/locks/demo.json").unlink()
+    with pytest.raises(EvaluationError, match="rave vm lock-closure --profile demo"):
+        evaluate(folder, "packages.x86_64-linux.demo-debian.outPath")
