@@ -17,6 +17,7 @@ from rave_cli.images.manifest import (
     Image,
     check_image,
     load_image,
+    quick_check,
     save_image,
     sha256,
 )
@@ -83,13 +84,16 @@ def build_image(
 
     Raises:
         RaveError: BUILD if the build fails or an input cannot be fetched; HOST if this host is at
-            fault; USAGE for an unknown `attr`.
+            fault or the image that is there was truncated; USAGE for an unknown `attr`.
     """
     place = Place(attr or plan.attr)
     with paths.lock(place.lock, busy=f"another rave builds {place.attr} just now"):
         build = _Build(plan, flake, place, locked=locked, on_event=on_event)
         image = build.run(mode)
-        return build.repair(image, mode) if repair else image
+        if repair:
+            return build.repair(image, mode)
+        quick_check(image)
+        return image
 
 
 def update_lock(

@@ -122,6 +122,16 @@ def test_repair_builds_an_altered_image_again(host: Host, plan: Plan, flake: Pat
     assert host.calls("nix-store")[-1]["words"] == ["--repair-path", str(image.qcow2.parent)]
 
 
+def test_a_truncated_image_is_not_handed_out(host: Host, plan: Plan, flake: Path) -> None:
+    image = build_image(plan, flake=flake, mode="safe")
+    image.qcow2.write_text("an")
+    with pytest.raises(RaveError, match="2 bytes instead of 8") as caught:
+        build_image(plan, flake=flake, mode="safe")
+    assert caught.value.hint is not None
+    assert caught.value.hint.endswith("--repair")
+    assert build_image(plan, flake=flake, mode="safe", repair=True) == image
+
+
 def test_the_nixos_base_asks_neither_apt_nor_a_lock(host: Host, plan: Plan, tmp_path: Path) -> None:
     host.set(files={"rave-demo.qcow2": "a nixos image"})
     nixos = plan.model_copy(update={"base": "nixos", "attr": "demo", "qcow": "rave-demo.qcow2"})
