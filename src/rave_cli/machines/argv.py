@@ -26,9 +26,10 @@ READY_PORT = "org.rave.ready"
 # -daemonize, which is why the CLI starts it in a session of its own instead.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
 
-# MiB that TCG may fill with translated code. QEMU's default of 1 GiB would not fit under the
-# memory cap, and made the demo guest no faster (docs/adr/0005-readiness.md).
-TRANSLATION_CACHE = 256
+# MiB that TCG may fill with translated code. A boot of the demo guest makes 444 MB of it: with 256
+# QEMU throws all away once or twice and translates again (docs/explanation/boot-time.md). QEMU's
+# default of 1 GiB would not fit under the memory cap.
+TRANSLATION_CACHE = 512
 
 
 def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:

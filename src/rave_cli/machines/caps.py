@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import MachineSpec
 
 # MiB that QEMU itself may need on top of the guest's memory. With the demo guest under TCG, all of
-# its 2048 MiB touched, QEMU 7.2 held 2371 MiB: 323 more, of which TCG's translation cache is 256.
-OVERHEAD: dict[Kind, int] = {"kvm": 256, "tcg": 512}
+# its 2048 MiB touched, QEMU 7.2 held 2371 MiB when TCG's translation cache was 256: 67 besides.
+OVERHEAD: dict[Kind, int] = {"kvm": 256, "tcg": 768}
 
 # QEMU's main, vCPU and I/O threads; its I/O pool alone may grow to 64.
 TASKS = 256
