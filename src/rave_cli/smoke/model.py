@@ -154,7 +154,7 @@ class SmokeRun:
         started: UTC, `2026-01-24T14:30:52Z`.
         seconds: duration of the checks.
         results: every check, in the order of the phases.
-        phase_seconds: wall time per phase. Phases overlap, so they add up to more than `seconds`.
+        phase_seconds: time per phase in which one of its checks was under way. Phases overlap.
         facts: what the guest said about itself; empty if it never answered.
         aborted: why the run did not complete; None if it did.
         files: name -> path of what was written.

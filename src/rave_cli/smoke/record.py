@@ -72,7 +72,7 @@ class Notebook:
         self._questions = questions
         self._lock = threading.Lock()
         self._began = time.monotonic()
-        self._spans: dict[str, tuple[float, float]] = {}
+        self._spans: dict[str, list[tuple[float, float]]] = {}
 
     @classmethod
     def begin(
@@ -127,8 +127,7 @@ class Notebook:
         now = time.monotonic() - self._began
         with self._lock:
             self.known[result.id] = clean
-            first, last = self._spans.get(result.phase, (now, now))
-            self._spans[result.phase] = (min(first, now - result.seconds), max(last, now))
+            self._spans.setdefault(result.phase, []).append((now - result.seconds, now))
         entry = clean.document()
         self._log.append(entry.pop("phase"), "check", entry)
 
@@ -161,7 +160,7 @@ class Notebook:
         """Return the run as a value, results in the order of the suite."""
         with self._lock:
             results = tuple(self.known[q.id] for q in self._questions if q.id in self.known)
-            spans = dict(self._spans)
+            spans = {phase: list(found) for phase, found in self._spans.items()}
         spec = self.request.machine.spec
         return SmokeRun(
             session=self._log.session.id,
@@ -172,7 +171,7 @@ class Notebook:
             started=timestamp(self._log.session.started),
             seconds=time.monotonic() - self._began,
             results=results,
-            phase_seconds={phase: end - start for phase, (start, end) in spans.items()},
+            phase_seconds={phase: covered(found) for phase, found in spans.items()},
             facts=self.facts,
             aborted=aborted,
         )
@@ -188,6 +187,15 @@ class Notebook:
         complete = run.with_files({name: str(path) for name, path in places.items()})
         reports.write(complete, stem)
         return complete
+
+
+def covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Return the length of time that spans (start, end) cover together."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total
 
 
 def run_record(
