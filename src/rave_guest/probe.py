@@ -216,7 +216,7 @@ def answer(asks: list[Ask], world: World) -> list[Result]:
 def main(_argv: list[str]) -> int:
     """Answer the request on standard input."""
     started = time.monotonic()
-    # Handing Python's lock from thread to thread is dear under emulation; nobody here is in a hurry.
+    # Handing Python's lock from thread to thread is dear under emulation, and nobody hurries.
     sys.setswitchinterval(0.05)
     asks = parse(json.load(sys.stdin))
     world = World(unit for ask in asks for unit in ask.arguments.get("units", ()))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_cli.smoke.model import Status
 from rave_cli.smoke.record import covered, health_of
+
+if TYPE_CHECKING:
+    from rave_cli.smoke.model import Status
 
 moments = st.integers(0, 50)
 
