@@ -83,12 +83,17 @@ class Apt:
     def update(self) -> None:
         """Fetch the package lists of the host's sources, checking their signatures.
 
+        Tried twice: a list that changes on the mirror while it is read fails its check once.
+
         Raises:
             RaveError: HOST if apt is missing, or a source cannot be reached or is not trusted.
         """
-        done = self._run("update", timeout=UPDATE_TIMEOUT)
-        if not done.ok:
-            raise fault(done.error_text)
+        for last in (False, True):
+            done = self._run("update", timeout=UPDATE_TIMEOUT)
+            if done.ok:
+                return
+            if last:
+                raise fault(done.error_text)
 
     @property
     def updated(self) -> bool:

@@ -69,7 +69,11 @@ FAKE_APT = """
 words = words[3:]
 verb, rest = words[0], [word for word in words[1:] if not word.startswith("--")]
 offered = behaviour["offered"]
-if behaviour["apt-fault"] and verb in behaviour["apt-fault"]:
+if verb == "update" and behaviour["hiccup"] and not (here / "hiccup").exists():
+    (here / "hiccup").touch()
+    sys.stderr.write("E: Failed to fetch http://m/InRelease  Hash Sum mismatch\\n")
+    sys.exit(100)
+if verb in behaviour["apt-fault"]:
     sys.stderr.write(behaviour["apt-fault"][verb])
     sys.exit(100)
 if verb == "update":
@@ -156,7 +160,7 @@ def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
             "eval": {"guest": ["bash"], "kernel": "linux-image-cloud-amd64", "tools": ["tcc"]},
             "output": str(output),
             "log": [], "seconds": 0, "fails": False, "store-fault": "", "apt-fault": {},
-            "stale-lists": False,
+            "stale-lists": False, "hiccup": False,
             "files": {
                 "rave-demo-debian.qcow2": "an image", "vmlinuz": "kernel", "initrd": "initrd",
                 "boot.json": json.dumps({"kind": "kernel", "cmdline": "root=/dev/vda"}),

@@ -80,6 +80,12 @@ def test_lists_too_old_for_the_mirror_are_fetched_again(host: Host, locked: Lock
     assert host.verbs("apt-get") == ["update", "download", "update", "download"]
 
 
+def test_a_list_that_changes_while_it_is_read_is_read_again(host: Host, locked: Lock) -> None:
+    host.set(hiccup=True)
+    closure.fetch(locked, ignore)
+    assert host.verbs("apt-get") == ["update", "update", "download"]
+
+
 def test_two_downloads_do_not_meet(host: Host, locked: Lock) -> None:
     with (
         paths.lock(closure.pool().parent / "lock", busy=""),
