@@ -36,6 +36,7 @@ BOOT_PATIENCE = 300.0  # seconds until a service that is still not healthy has f
 PATIENCE = 15.0  # the same, once the machine runs
 WATCH = 2.0  # seconds between two cheap looks (units, secrets) once the machine runs
 ASK_EVERY = 30.0  # seconds between two rounds of all questions then
+ASK_AGAIN = 5.0  # the same, while a service is not healthy
 
 
 class Service:
@@ -153,6 +154,10 @@ class Watch:
         states = self._manager.states([unit for s in awake for unit in s.units])
         return all(state == "active" for state in states.values())
 
+    def all_well(self) -> bool:
+        """Whether no service was failed by the last verdicts."""
+        return all(service.state != "failed" for service in self.services)
+
     def secrets(self) -> str:
         """`absent`, `installed` or `failed`."""
         if "failed" in self._manager.states([self._secrets_unit]).values():
@@ -188,7 +193,7 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     mark = secrets_mark()
     while True:
         time.sleep(WATCH)
-        due = time.monotonic() - asked > ASK_EVERY
+        due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or not watch.all_active():
             mark, asked = secrets_mark(), time.monotonic()
             watch.settle(PATIENCE, pause=1.0)

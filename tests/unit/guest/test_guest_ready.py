@@ -83,6 +83,16 @@ def test_patience_ends() -> None:
     watch = watch_over(FakeManager({"a": "activating"}), one=record("a"))
     watch.settle(0.02, pause=0.001)
     assert state(watch, "one") == "failed"
+    assert not watch.all_well()
+
+
+def test_a_service_recovers() -> None:
+    manager = FakeManager({"a": "failed"})
+    watch = watch_over(manager, one=record("a"))
+    watch.settle(5, pause=0.001)
+    manager.looks = [{"a": "active"}]
+    assert watch.settle(5, pause=0.001)
+    assert watch.all_well()
 
 
 def test_a_service_without_units_is_not_watched() -> None:
