@@ -23,6 +23,7 @@ def explain(errors: Sequence[str], log: Sequence[str], base: str, what: str) -> 
         base: which base was to be built.
         what: the installable.
     """
+    errors = [line for line in errors if "untrusted flake configuration" not in line]
     said, everything = "\n".join(errors), "\n".join([*errors, *log])
     for pattern, make in _FAULTS:
         match = re.search(pattern, everything, re.IGNORECASE)

@@ -64,6 +64,11 @@ def test_the_unknown_fault_shows_the_end_of_the_log_and_where_the_rest_is() -> N
     assert error.hint == f"nix log {drv}"
 
 
+def test_what_nix_says_of_the_flakes_own_settings_explains_nothing() -> None:
+    noise = "warning: ignoring untrusted flake configuration setting 'cores'"
+    assert explain([noise, "error: no"], [], "debian", "/s#d").detail == ("error: no",)
+
+
 @pytest.mark.parametrize("case", APT)
 def test_a_fault_of_apt_is_the_hosts(case: str) -> None:
     words, hint = APT[case]
