@@ -40,8 +40,8 @@ lint: $(DEV_STAMP)
 	$(BIN)/python -m tests.run lint
 
 format: $(DEV_STAMP)
-	$(BIN)/ruff format src tests benchmarks docs
-	$(BIN)/ruff check --fix src tests benchmarks docs
+	$(BIN)/ruff format src tests benchmarks docs infra
+	$(BIN)/ruff check --fix src tests benchmarks docs infra
 
 unit integration e2e: $(DEV_STAMP)
 	$(BIN)/python -m tests.run $@

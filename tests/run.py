@@ -18,8 +18,11 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 
 LINTERS = (
-    ("format", ["ruff", "format", "--check", "--quiet", "src", "tests", "benchmarks", "docs"]),
-    ("lint", ["ruff", "check", "--quiet", "src", "tests", "benchmarks", "docs"]),
+    (
+        "format",
+        ["ruff", "format", "--check", "--quiet", "src", "tests", "benchmarks", "docs", "infra"],
+    ),
+    ("lint", ["ruff", "check", "--quiet", "src", "tests", "benchmarks", "docs", "infra"]),
     ("types", ["mypy", "--no-error-summary"]),
     ("imports", ["lint-imports", "--no-cache"]),
 )
