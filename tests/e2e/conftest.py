@@ -102,7 +102,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 def machines(site: Site) -> list[str]:
     """Return the names of the site's machines, read from the disk rather than from rave."""
     place = site.home / ".local/share/rave/vms"
-    return sorted(path.name for path in place.iterdir()) if place.is_dir() else []
+    if not place.is_dir():
+        return []
+    return sorted(path.name for path in place.iterdir() if not path.name.endswith(".lock"))
 
 
 def qemu_processes(site: Site) -> list[int]:

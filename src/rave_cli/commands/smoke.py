@@ -250,6 +250,7 @@ def _give_secrets(app: App, machine: Machine, plan: Plan, file: Path | None) -> 
 def summary(app: App, found: SmokeRun) -> str:
     """Return what people want to know: a line per phase, what failed and what it means."""
     from rave_cli.smoke.model import PHASES, STATUSES
+    from rave_cli.smoke.runner import NOT_ASKED
 
     rows = []
     for phase in PHASES:
@@ -265,7 +266,7 @@ def summary(app: App, found: SmokeRun) -> str:
         if result.status in ("fail", "error", "warn"):
             lines.append(f"{app.show.mark(result.status)} {result.id}: {result.title}")
             lines.append(f"     {result.detail}")
-    reasons = [r for r in found.results if r.status == "skip"]
+    reasons = [r for r in found.results if r.status == "skip" and r.detail != NOT_ASKED]
     lines += [f"{app.show.mark('skip')} {r.id}: {r.detail}" for r in reasons]
     lines += ["", f"{found.status} in {found.seconds:.1f} s", *_places(found)]
     return "\n".join(lines)

@@ -275,7 +275,7 @@ def exec_(
     """Run one command in a machine and end with its exit status.
 
     \b
-    Example: rave vm exec demo -- systemctl is-active nginx
+    Example: rave vm exec demo -- sudo systemctl is-active nginx
     """
     from rave_cli.machines import store
     from rave_cli.machines.ssh import connect

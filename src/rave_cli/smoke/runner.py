@@ -234,7 +234,8 @@ class Visit:
             verdicts, self._shown = outside.tls(scene, 20.0)
             return verdicts
 
-        self._answer(["security.tls-1.3", "security.tls-1.2"], versions)
+        # The pages are asked with the certificate that is shown here, whatever else is asked.
+        self._answer(["security.tls-1.3", "security.tls-1.2"], versions, always=True)
         self._answer(
             ["security.certificate"],
             lambda: outside.certificate(self._shown, scene, self._inner_certificate(session)),
