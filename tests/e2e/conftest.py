@@ -69,7 +69,9 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Site]:
     """Clone, run `make demo` twice, and leave the machine running for the tests."""
     folder = tmp_path_factory.mktemp("user")
     home = folder / "home"
@@ -91,6 +93,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             done = found.run(["make", "demo"], timeout=900)
             found.seconds[name] = time.monotonic() - began
             (folder / f"{name}.log").write_text(done.stdout + done.stderr)
+            reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+            if reporter is not None:
+                reporter.write_line(f"\n{name}: {found.seconds[name]:.1f} s")
         yield found
     finally:
         if (checkout / ".venv/bin/rave").exists():
