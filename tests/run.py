@@ -27,10 +27,12 @@ LINTERS = (
     ("imports", ["lint-imports", "--no-cache"]),
 )
 
+# In the order they run. The end-to-end tests come before whatever else builds an image, so that
+# their first `make demo` starts from nothing.
 SUITES = {
     "unit": ["tests/unit"],
-    "integration": ["tests/nix", "tests/integration"],
     "e2e": ["tests/e2e"],
+    "integration": ["tests/nix", "tests/integration"],
 }
 
 
