@@ -91,3 +91,13 @@ def test_a_stopped_machine_keeps_its_secrets(alone: Site) -> None:
     alone.rave("vm", "start", "demo")
     listing = alone.rave("vm", "exec", "demo", "--", "sudo", "ls", "/run/secrets/").stdout
     assert {"redis", "nats", "tls", "database"} <= set(listing.split())
+
+
+def test_a_lifted_ban_does_not_come_back_with_the_next_boot(alone: Site) -> None:
+    """fail2ban read the refused logins of the boot before and banned the operator again."""
+    alone.rave("vm", "start", "demo")
+    alone.rave("smoke", "run", "--vm", "demo", "--phase", "security")
+    alone.rave("vm", "stop", "demo")
+    alone.rave("vm", "start", "demo")
+    jail = alone.rave("vm", "exec", "demo", "--", "sudo", "fail2ban-client", "status", "sshd")
+    assert "Total banned:\t0" in jail.stdout
