@@ -11,6 +11,7 @@ in
     dashboards = lib.mkOption {
       type = lib.types.path;
       default = ./dashboards;
+      defaultText = lib.literalExpression "./dashboards";
       description = "Directory of dashboards to provision.";
     };
   };
