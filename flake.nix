@@ -18,7 +18,7 @@
 
   outputs = inputs:
     let
-      catalog = import ./infra/nixos/catalog;
+      catalog = import ./infra/catalog;
       debian = import ./infra/debian/outputs.nix { inherit catalog; };
 
       # What needs nixpkgs. Its attribute names force no input, so that everything else here evaluates

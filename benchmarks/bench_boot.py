@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING
 from benchmarks.measure import report, summary
 from rave_cli import paths
 from rave_cli.images.build import existing_image
-from rave_cli.machines import accelerator, lifecycle, ssh, store, world
-from rave_cli.machines.stop import stop
+from rave_cli.machines import lifecycle, status, store
+from rave_cli.machines.guest import ssh
+from rave_cli.machines.lifecycle import stop
+from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.profiles.source import load_catalog
 
 if TYPE_CHECKING:
-    from rave_cli.machines.readiness import Reached
+    from rave_cli.machines.guest.readiness import Reached
     from rave_cli.machines.spec import Machine, MachineSpec
 
 # What the main job promises under TCG on two cores, in seconds.
@@ -48,10 +50,10 @@ class Round:
 
 def cpu_seconds(machine: Machine) -> float:
     """Return the CPU time QEMU has used; proc_pid_stat(5), fields 14 and 15."""
-    running = world.find(machine.spec.uuid)
+    running = processes.find(machine.spec.uuid)
     if running is None:
         return 0.0
-    fields = (world.PROC / str(running.pid) / "stat").read_text().rpartition(")")[2].split()
+    fields = (processes.PROC / str(running.pid) / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -69,7 +71,7 @@ def run(spec: MachineSpec) -> dict[str, float]:
             began = time.monotonic()
             session.run(["true"], timeout=30)
             figures["ssh command"] = time.monotonic() - began
-        figures["resident MiB"] = float(lifecycle.status(machine).resident_mib or 0)
+        figures["resident MiB"] = float(status.of(machine).resident_mib or 0)
         figures["stop"] = stop(machine).seconds
     finally:
         lifecycle.delete(machine.name, force=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import report, summary
-from rave_cli.machines import ssh, store
+from rave_cli.machines import store
+from rave_cli.machines.guest import ssh
 from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets.store import default_file
 from rave_cli.smoke import inside, runner

@@ -32,7 +32,7 @@ Every command takes `-h`. `--json` may stand before or behind a command. Results
 everything else to stderr. See also [exit codes](exit-codes.md).
 """
 CATALOG_INTRODUCTION = """\
-The one table that the CLI, both bases, the smoke suite and this page read: `infra/nixos/catalog/`.
+The one table that the CLI, both bases, the smoke suite and this page read: `infra/catalog/`.
 Adding a service is one record and one module.
 """
 

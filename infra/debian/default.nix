@@ -77,6 +77,7 @@ let
       name = plan.attr;
       overlays = [ (source "rave-rootfs" ./rootfs) ] ++ map (id: source "rave-service-${id}" (overlay id)) carried;
       guest = source "rave-guest" guest;
+      programs = source "rave-programs" ../guest;
       configure = source "rave-configure" ./configure;
       initrd = source "rave-initrd" ./initrd;
       tools = map locked (role "tool");

@@ -109,7 +109,7 @@ def cli(
     from pathlib import Path
 
     from rave_cli import settings
-    from rave_cli.commands.context import App
+    from rave_cli.options import App
     from rave_cli.show import Show
 
     loaded = settings.load(Path(config_file) if config_file else None)

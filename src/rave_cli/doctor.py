@@ -96,7 +96,7 @@ def _nix() -> Finding:
 
 
 def _accelerator() -> Finding:
-    from rave_cli.machines import accelerator
+    from rave_cli.machines.qemu import accelerator
 
     found = accelerator.detect(fresh=True)
     status: Status = "ok" if found.kind == "kvm" else "warn"
@@ -104,7 +104,7 @@ def _accelerator() -> Finding:
 
 
 def _caps() -> Finding:
-    from rave_cli.machines import caps
+    from rave_cli.machines.qemu import caps
 
     why = caps.no_manager()
     if why is None:

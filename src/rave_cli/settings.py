@@ -133,7 +133,7 @@ def load(config: Path | None = None, *, start: Path | None = None) -> Settings:
 def find_repository(start: Path) -> Path | None:
     """Return the nearest directory at or above `start` that holds rave's flake."""
     for place in (start, *start.parents):
-        if (place / "flake.nix").is_file() and (place / "infra/nixos/catalog").is_dir():
+        if (place / "flake.nix").is_file() and (place / "infra/catalog").is_dir():
             return place
     return None
 

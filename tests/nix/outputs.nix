@@ -12,7 +12,7 @@ let
       legacyPackages.x86_64-linux = pkgs;
     };
     sops-nix.nixosModules.sops = sopsNix + "/modules/sops";
-    catalog = import (root + "/infra/nixos/catalog");
+    catalog = import (root + "/infra/catalog");
   };
   paths = lib.mapAttrs (_: package: package.drvPath);
 in

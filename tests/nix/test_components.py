@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 
 SERVERS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 NOBODY = pwd.getpwnam("nobody")
-PROGRAMS = ROOT / "infra/debian/rootfs/usr/lib/rave"
+PROGRAMS = ROOT / "infra/guest"
 STATEMENTS = PROGRAMS / "set-role-password.sql"
 STORE = re.compile(r"/nix/store/[0-9a-z]{32}-([A-Za-z0-9._+-]+)([^ ']*)")
 PASSWORD = 'it\'s "quoted" \\ and $odd`x`;'

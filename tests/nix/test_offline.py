@@ -147,7 +147,7 @@ def test_the_page_of_services_is_what_the_catalog_says() -> None:
 def test_the_programs_that_nixos_borrows_begin_as_its_build_expects(
     name: str, shebang: str
 ) -> None:
-    program = ROOT / "infra/debian/rootfs/usr/lib/rave" / name
+    program = ROOT / "infra/guest" / name
     assert program.read_text().startswith(shebang)
     module = (ROOT / "infra/nixos/modules/foundation/guest.nix").read_text()
     assert f"$out/{name} --replace-fail '{shebang}'" in module

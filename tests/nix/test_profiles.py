@@ -28,7 +28,7 @@ def test_assertions_hold_and_nothing_is_deprecated(
 @every_machine
 def test_the_plan_is_the_catalogs(evaluator: Evaluator, profile: str, mode: str) -> None:
     plan = evaluator.report(profile, mode)["plan"]
-    catalog = evaluator.ask(f"(import {ROOT}/infra/nixos/catalog).plans.{profile}.nixos", profile)
+    catalog = evaluator.ask(f"(import {ROOT}/infra/catalog).plans.{profile}.nixos", profile)
     assert plan == catalog
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @pytest.fixture
 def checkout(home: Path, tmp_path: Path) -> Path:
     root = tmp_path / "checkout"
-    (root / "infra/nixos/catalog").mkdir(parents=True)
+    (root / "infra/catalog").mkdir(parents=True)
     (root / "flake.nix").write_text("{ }")
     (root / "sub").mkdir()
     return root

@@ -82,7 +82,7 @@ def add_overlay(root: Path, spec: dict[str, Any]) -> None:
     for directory in spec["overlays"]:
         merge(Path(directory), root)
     library = root / LIBRARY
-    library.mkdir(parents=True, exist_ok=True)
+    merge(Path(spec["programs"]), library)
     merge(Path(spec["guest"]), library / "rave_guest")
     place(Path(spec["sops"]), library / "sops", executable=True)
     place(Path(spec["plan"]), library / "plan.json", executable=False)

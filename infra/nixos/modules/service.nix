@@ -7,7 +7,7 @@
 # A service module adds its own options to them and sets `config` under `lib.mkIf cfg.enable`.
 { config, lib, id }:
 let
-  record = (import ../catalog).services.${id};
+  record = (import ../../catalog).services.${id};
 in
 {
   enable = lib.mkEnableOption "${record.title}: ${record.description}";

@@ -1,8 +1,8 @@
 # What every profile stands on: the machine, and the services that the catalog lists for `rave.profile`.
-# Which services those are is layered in ../catalog/profiles.nix.
+# Which services those are is layered in ../../catalog/profiles.nix.
 { config, lib, ... }:
 let
-  catalog = import ../catalog;
+  catalog = import ../../catalog;
   wanted = catalog.profiles.${config.rave.profile}.services;
   carried = lib.filter (id: catalog.services.${id}.bases ? nixos) (lib.attrNames catalog.services);
   starts = id: lib.elem id wanted && !catalog.offByDefault "nixos" id;

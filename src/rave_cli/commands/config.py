@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.commands.context import json_option, pass_app
+from rave_cli.options import json_option, pass_app
 
 if TYPE_CHECKING:
-    from rave_cli.commands.context import App
+    from rave_cli.options import App
 
 
 @click.command()

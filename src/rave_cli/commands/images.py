@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.commands.context import (
+from rave_cli.options import (
     base_option,
     json_option,
     mode_option,
@@ -15,7 +15,7 @@ from rave_cli.commands.context import (
 )
 
 if TYPE_CHECKING:
-    from rave_cli.commands.context import App
+    from rave_cli.options import App
     from rave_cli.profiles.catalog import Mode
 
 
@@ -49,8 +49,8 @@ def build_image(
     \b
     Example: rave vm build-image --profile demo --base debian
     """
+    from rave_cli.flows.narration import of_build
     from rave_cli.images.build import build_image as build
-    from rave_cli.narration import of_build
 
     mode = mode or app.settings.mode
     plan = app.plan(profile, base).in_mode(mode)
@@ -80,8 +80,8 @@ def lock_closure(app: App, profile: str | None) -> None:
     \b
     Example: rave vm lock-closure --profile demo
     """
+    from rave_cli.flows.narration import of_build
     from rave_cli.images.build import update_lock
-    from rave_cli.narration import of_build
 
     plan = app.plan(profile, "debian")
     with app.show.progress(f"Locking the packages of {plan.profile}") as progress:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.commands.context import json_option, pass_app
 from rave_cli.commands.vm import machine_argument
 from rave_cli.errors import ExitCode
+from rave_cli.options import json_option, pass_app
 
 if TYPE_CHECKING:
-    from rave_cli.commands.context import App
+    from rave_cli.options import App
     from rave_cli.secrets.validate import Report
 
 file_option = click.option(

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.commands.context import (
+from rave_cli.errors import ExitCode
+from rave_cli.options import (
     base_option,
     json_option,
     mode_option,
     pass_app,
     profile_option,
 )
-from rave_cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rave_cli.commands.context import App
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Machine, Network
+    from rave_cli.options import App
     from rave_cli.profiles.catalog import Mode, Plan
     from rave_cli.smoke.model import SmokeRun
 
@@ -146,9 +146,9 @@ def check_machine(
     nonce: str | None = None,
 ) -> SmokeRun:
     """Carry out a smoke run on a running machine, showing each result as it comes."""
+    from rave_cli.flows.fresh import terminations
     from rave_cli.secrets.store import default_file
     from rave_cli.smoke import runner
-    from rave_cli.smoke.fresh import terminations
     from rave_cli.smoke.operator import open_operator
     from rave_cli.transcript import signing_key
 
@@ -200,8 +200,8 @@ def _subject(
         machine = store.load(name)
         yield machine, app.plan(machine.spec.profile, machine.spec.base)
         return
-    from rave_cli.narration import of_boot
-    from rave_cli.smoke import fresh
+    from rave_cli.flows import fresh
+    from rave_cli.flows.narration import of_boot
 
     chosen = mode or app.settings.mode
     plan = app.plan(profile, base).in_mode(chosen)
@@ -218,8 +218,8 @@ def _subject(
 
 def _image(app: App, plan: Plan, mode: Mode) -> Image:
     """Return the image of the checkout around us; outside of one, the last that was built."""
+    from rave_cli.flows.narration import of_build
     from rave_cli.images.build import build_image, existing_image
-    from rave_cli.narration import of_build
 
     image = None if app.settings.flake else existing_image(plan)
     if image is not None:

@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.commands.context import (
+from rave_cli.commands.vm import complete_machine
+from rave_cli.errors import ExitCode
+from rave_cli.options import (
     base_option,
     json_option,
     mode_option,
     pass_app,
     profile_option,
 )
-from rave_cli.commands.vm import complete_machine
-from rave_cli.errors import ExitCode
 
 if TYPE_CHECKING:
-    from rave_cli.commands.context import App
+    from rave_cli.flows.up import Arrival
+    from rave_cli.options import App
     from rave_cli.profiles.catalog import Mode
     from rave_cli.smoke.model import SmokeRun
-    from rave_cli.up import Arrival
 
 
 @click.command()
@@ -50,8 +50,8 @@ def up(
     Example: rave up --profile demo --base debian
     """
     from rave_cli.commands.smoke import check_machine
+    from rave_cli.flows.up import Talk, bring_up
     from rave_cli.machines.spec import check_name
-    from rave_cli.up import Talk, bring_up
 
     catalog = app.catalog()
     mode = mode or app.settings.mode
@@ -84,7 +84,7 @@ def down(app: App, name: str | None) -> None:
     Example: rave down
     """
     from rave_cli.machines import store
-    from rave_cli.machines.stop import stop
+    from rave_cli.machines.lifecycle import stop
 
     machine = store.load(name or app.settings.text("RAVE_PROFILE"))
     with app.show.progress(f"Stopping {machine.name}") as progress:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.commands.context import (
+from rave_cli.options import (
     base_option,
     json_option,
     mode_option,
@@ -18,11 +18,11 @@ from rave_cli.commands.context import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rave_cli.commands.context import App
     from rave_cli.images.manifest import Image
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.spec import Machine, MachineSpec
     from rave_cli.machines.store import Damaged
+    from rave_cli.options import App
     from rave_cli.profiles.catalog import Mode, Plan
 
 # Where a forwarded port leads, for people. Others are shown as numbers.
@@ -144,11 +144,12 @@ def create(app: App, /, **asked: Any) -> None:  # noqa: ANN401 - the options of 
     \b
     Example: rave vm create --profile demo --base debian --name web
     """
-    from rave_cli.machines import lifecycle, store
+    from rave_cli.machines import status as present
+    from rave_cli.machines import store
 
     machine = store.create(_specify(app, asked, build=True))
     app.show.note(f"start it: rave vm start {machine.name}")
-    app.show.result(lifecycle.status(machine).document, machine.name)
+    app.show.result(present.of(machine).document, machine.name)
 
 
 @click.command()
@@ -187,8 +188,8 @@ def stop(app: App, name: str, patience: float | None) -> None:
     Example: rave vm stop demo
     """
     from rave_cli.machines import store
-    from rave_cli.machines.stop import PATIENCE
-    from rave_cli.machines.stop import stop as stop_machine
+    from rave_cli.machines.lifecycle import stop as stop_machine
+    from rave_cli.machines.qemu.stop import PATIENCE
 
     machine = store.load(name)
     with app.show.progress(f"Stopping {name}") as progress:
@@ -210,9 +211,10 @@ def status(app: App, name: str) -> None:
     \b
     Example: rave vm status demo --json
     """
-    from rave_cli.machines import lifecycle, store
+    from rave_cli.machines import status as present
+    from rave_cli.machines import store
 
-    document = lifecycle.status(store.load(name)).document
+    document = present.of(store.load(name)).document
     rows = [(key, _plain(value)) for key, value in document.items() if value not in (None, "", {})]
     app.show.result(document, app.show.table(("", ""), rows))
 
@@ -250,11 +252,12 @@ def ssh(name: str, arguments: tuple[str, ...]) -> None:
     Example: rave vm ssh demo -- -L 9090:localhost:9090
     """
     from rave_cli import process
-    from rave_cli.machines import lifecycle, store
-    from rave_cli.machines.ssh import openssh_argv
+    from rave_cli.machines import store
+    from rave_cli.machines.guest.ssh import openssh_argv
+    from rave_cli.machines.qemu import ports
 
     machine = store.load(name)
-    port = lifecycle.ssh_port(machine)
+    port = ports.ssh(machine)
     process.become(openssh_argv(machine, port, arguments, terminal=sys.stdin.isatty()))
 
 
@@ -278,7 +281,7 @@ def exec_(
     Example: rave vm exec demo -- sudo systemctl is-active nginx
     """
     from rave_cli.machines import store
-    from rave_cli.machines.ssh import connect
+    from rave_cli.machines.guest.ssh import connect
 
     machine = store.load(name)
     data = sys.stdin.buffer.read() if with_input else b""
@@ -353,8 +356,8 @@ def delete(app: App, name: str, force: bool) -> None:
 
 def start_machine(app: App, machine: Machine, *, keep_running: bool = False) -> Ready:
     """Start a machine, showing each stage as it is reached."""
+    from rave_cli.flows.narration import of_boot
     from rave_cli.machines import lifecycle
-    from rave_cli.narration import of_boot
 
     with app.show.progress(f"Starting {machine.name}") as progress:
         return lifecycle.start(machine, on_stage=of_boot(progress), keep_running=keep_running)
@@ -389,8 +392,8 @@ def _specify(app: App, asked: dict[str, Any], *, build: bool) -> MachineSpec:
 
 def image_of(app: App, plan: Plan, mode: Mode) -> Image:
     """Return the image of a plan; built if there is none yet."""
+    from rave_cli.flows.narration import of_build
     from rave_cli.images.build import build_image, existing_image
-    from rave_cli.narration import of_build
 
     image = existing_image(plan)
     if image is not None:
@@ -421,8 +424,9 @@ def _built_image(plan: Plan) -> Image:
 
 def _show_command(app: App, spec: MachineSpec) -> None:
     """Print what `start` would run, one option and its value per line."""
-    from rave_cli.machines import accelerator, lifecycle
-    from rave_cli.machines.argv import pretty
+    from rave_cli.machines import lifecycle
+    from rave_cli.machines.qemu import accelerator
+    from rave_cli.machines.qemu.argv import pretty
     from rave_cli.machines.spec import locate
 
     argv = lifecycle.command(locate(spec), accelerator.detect())
@@ -452,11 +456,11 @@ def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
 
 def _summary(entry: Machine | Damaged) -> dict[str, Any]:
     """Return the document of one machine; a damaged record is told instead of hidden."""
-    from rave_cli.machines import lifecycle
+    from rave_cli.machines import status as present
     from rave_cli.machines.spec import Machine
 
     if isinstance(entry, Machine):
-        return lifecycle.status(entry).document
+        return present.of(entry).document
     return {"name": entry.name, "state": "damaged", "detail": entry.error.message}
 
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import credentials
+from rave_cli.machines.guest.stages import Lines, Tail, last_lines
 from rave_cli.machines.preflight import port_taken
-from rave_cli.machines.qmp import Qmp, QmpError, parse_usernet
+from rave_cli.machines.qemu import credentials, ports
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import SSH_PORT
-from rave_cli.machines.stages import Lines, Tail, last_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rave_cli.machines.qmp import Event
-    from rave_cli.machines.readiness import Readiness
+    from rave_cli.machines.guest.readiness import Readiness
+    from rave_cli.machines.qemu.qmp import Event
     from rave_cli.machines.spec import Machine
 
 # How often the guest's reports are read, in seconds. A read of nothing costs some 20 µs.
@@ -109,16 +109,6 @@ def watch(boot: Boot, readiness: Readiness) -> dict[int, int]:
     finally:
         if boot.monitor is not None:
             boot.monitor.close()
-
-
-def ports(machine: Machine, *, timeout: float = 5.0) -> dict[int, int]:
-    """Return guest port -> host port of a running machine, as QEMU itself says.
-
-    Raises:
-        RaveError: NOT_READY if its monitor does not answer.
-    """
-    with Qmp.connect(machine.qmp_socket, timeout=timeout) as monitor:
-        return parse_usernet(monitor.human("info usernet", timeout=timeout))
 
 
 def evidence(machine: Machine) -> tuple[str, ...]:
@@ -217,7 +207,7 @@ class _Watch:
     def forwards(self) -> dict[int, int]:
         """Ask QEMU for the ports it chose."""
         try:
-            found = ports(self.boot.machine)
+            found = ports.asked(self.boot.machine)
         except QmpError as error:
             self.fail(error)
         if SSH_PORT not in found:
@@ -227,7 +217,7 @@ class _Watch:
     def log_in(self, forwards: dict[int, int]) -> None:
         """Reach the last two stages: the SSH banner, and the login with both keys checked."""
         # Only now: paramiko takes longer to import than QEMU to start.
-        from rave_cli.machines import ssh
+        from rave_cli.machines.guest import ssh
 
         try:
             connection = ssh.await_banner(

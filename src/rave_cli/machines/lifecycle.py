@@ -1,40 +1,32 @@
-"""Start, stop, look at and delete machines. What a machine is doing is read from the world: its
-QEMU process, QEMU's monitor and what the guest reported; never from a stored flag.
-"""
+"""Start, stop and delete machines."""
 
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import accelerator, boot, caps, credentials, preflight, store, world
-from rave_cli.machines.argv import QEMU, qemu_argv
-from rave_cli.machines.qmp import Qmp, QmpError, parse_usernet
-from rave_cli.machines.readiness import Readiness
-from rave_cli.machines.spec import SSH_PORT, machines_dir
-from rave_cli.machines.stages import read_events
-from rave_cli.machines.stop import stop, stop_process
+from rave_cli.machines import boot, preflight, store
+from rave_cli.machines.guest.readiness import Readiness
+from rave_cli.machines.guest.stages import read_events
+from rave_cli.machines.qemu import accelerator, caps, credentials, processes
+from rave_cli.machines.qemu.argv import qemu_argv
+from rave_cli.machines.qemu.program import QEMU
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
+from rave_cli.machines.qemu.stop import PATIENCE, StopReport, stop_process
+from rave_cli.machines.spec import machines_dir
+from rave_cli.machines.status import MONITOR_ANSWERS, RESUMABLE, reported_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from rave_cli.machines.accelerator import Accelerator
-    from rave_cli.machines.readiness import Reached
+    from rave_cli.machines.guest.readiness import Reached
+    from rave_cli.machines.qemu.accelerator import Accelerator
+    from rave_cli.machines.qemu.stop import Rung
     from rave_cli.machines.spec import Machine
-    from rave_cli.machines.stages import StageEvent
-
-State = Literal["stopped", "starting", "running", "paused", "failed", "unresponsive"]
-
-# States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
-RESUMABLE = ("paused", "io-error")
-
-# Seconds in which a healthy QEMU answers on its monitor.
-MONITOR_ANSWERS = 2.0
 
 
 @dataclass(frozen=True)
@@ -77,46 +69,6 @@ class Ready:
             "accelerator": self.accelerator.document,
             "joined": self.joined,
             "notes": list(self.notes),
-        }
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a machine is doing now: `uptime` in seconds, `resident_mib` what QEMU really holds."""
-
-    machine: Machine
-    state: State
-    detail: str = ""
-    pid: int | None = None
-    uptime: float | None = None
-    resident_mib: int | None = None
-    ports: dict[int, int] | None = None
-    stage: str | None = None
-    secrets: str | None = None
-
-    @property
-    def document(self) -> dict[str, object]:
-        """What `--json` shows."""
-        spec = self.machine.spec
-        return {
-            "name": spec.name,
-            "state": self.state,
-            "detail": self.detail,
-            "profile": spec.profile,
-            "base": spec.base,
-            "mode": spec.mode,
-            "memoryMiB": spec.memory_mib,
-            "cpus": spec.cpus,
-            "diskGiB": spec.disk_gib,
-            "network": spec.network,
-            "pid": self.pid,
-            "uptime": None if self.uptime is None else round(self.uptime, 1),
-            "residentMiB": self.resident_mib,
-            "ports": {str(guest): host for guest, host in sorted((self.ports or {}).items())},
-            "stage": self.stage,
-            "secrets": self.secrets,
-            "image": {"sha256": spec.image.sha256, "storePath": spec.image.store_path},
-            "directory": str(self.machine.directory),
         }
 
 
@@ -171,7 +123,7 @@ def start(
         ports=forwards,
         stages=tuple(readiness.reached),
         services=report.service_uptimes if report else {},
-        secrets=_secrets(read_events(machine.stage_file)) or "unknown",
+        secrets=reported_secrets(read_events(machine.stage_file)) or "unknown",
         accelerator=found,
         joined=cap is None,
         notes=(cap.note,) if cap is not None and cap.note else (),
@@ -188,7 +140,7 @@ def patience(found: Accelerator, cpus: int) -> float:
 
 def _join(machine: Machine) -> boot.Boot | None:
     """Return the boot of a QEMU that another command started, if one runs; resume a paused one."""
-    running = world.find(machine.spec.uuid)
+    running = processes.find(machine.spec.uuid)
     if running is None:
         return None
     # A QEMU that does not answer yet may still be starting; whoever watches it finds out.
@@ -207,102 +159,39 @@ def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Read
     return boot.launch(machine, (*cap.prefix, *qemu_argv(machine, found)), readiness)
 
 
-def kill(machine: Machine) -> None:
-    """End a machine's QEMU at once, without asking the guest."""
-    stop(machine, patience=0.0)
+def stop(
+    machine: Machine,
+    *,
+    patience: float = PATIENCE,
+    on_rung: Callable[[Rung], None] = lambda _rung: None,
+) -> StopReport:
+    """Stop a machine; one that does not run is stopped already.
 
-
-def ports(machine: Machine) -> dict[int, int]:
-    """Return guest port -> port of 127.0.0.1 of a running machine.
-
-    Raises:
-        RaveError: NOT_READY if it does not run or QEMU does not answer.
-    """
-    if world.find(machine.spec.uuid) is None:
-        raise RaveError(
-            f"machine {machine.name} is not running",
-            hint=f"rave vm start {machine.name}",
-            exit_code=ExitCode.NOT_READY,
-        )
-    try:
-        return boot.ports(machine)
-    except QmpError as error:
-        raise RaveError(
-            f"machine {machine.name} does not answer: {error.message}",
-            hint=f"rave vm status {machine.name}; rave vm stop {machine.name}",
-            exit_code=ExitCode.NOT_READY,
-        ) from error
-
-
-def ssh_port(machine: Machine) -> int:
-    """Return the port of 127.0.0.1 that leads to a running machine's sshd.
+    Args:
+        machine: the machine.
+        patience: seconds for the guest's own shutdown; 0 does not even ask it.
+        on_rung: called when a rung of the ladder is tried.
 
     Raises:
-        RaveError: NOT_READY if it does not run, does not answer or forwards no such port.
+        RaveError: HOST if even SIGKILL does not end QEMU.
     """
-    forwards = ports(machine)
-    if SSH_PORT not in forwards:
-        raise RaveError(
-            f"machine {machine.name} forwards no port to its SSH server",
-            hint=f"rave vm delete {machine.name} --force, then launch it anew",
-            exit_code=ExitCode.NOT_READY,
-        )
-    return forwards[SSH_PORT]
-
-
-def status(machine: Machine) -> Status:
-    """Return what a machine is doing now."""
-    running = world.find(machine.spec.uuid)
+    credentials.forget(machine)
+    running = processes.find(machine.spec.uuid)
     if running is None:
-        return Status(machine, "stopped")
-    reports = read_events(machine.stage_file)
-    state, detail, forwards = _asked(machine, reports)
-    return Status(
-        machine=machine,
-        state=state,
-        detail=detail,
-        pid=running.pid,
-        uptime=time.monotonic() - running.started,
-        resident_mib=running.resident_mib,
-        ports=forwards,
-        stage=reports[-1].stage if reports else None,
-        secrets=_secrets(reports),
+        return StopReport("not-running", 0.0)
+    # Before systemd runs nobody in the guest hears the power button, and nothing can be lost.
+    listens = any(event.stage != "failed" for event in read_events(machine.stage_file))
+    return stop_process(
+        running,
+        machine.qmp_socket,
+        patience=patience if listens else 0.0,
+        on_rung=on_rung,
     )
 
 
-def _secrets(reports: Sequence[StageEvent]) -> str | None:
-    """Return what the guest said last of its secrets."""
-    said = [report.secrets for report in reports if report.stage in ("services", "secrets")]
-    return said[-1] if said else None
-
-
-def _asked(
-    machine: Machine, reports: Sequence[StageEvent]
-) -> tuple[State, str, dict[int, int] | None]:
-    """Return state, its detail and the ports as QEMU's monitor and the guest tell them."""
-    try:
-        with Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
-            answer = monitor.execute("query-status", timeout=MONITOR_ANSWERS)
-            forwards = parse_usernet(monitor.human("info usernet", timeout=MONITOR_ANSWERS))
-    except QmpError as error:
-        return "unresponsive", error.message, None
-    if not answer.get("running", False):
-        why = str(answer.get("status", ""))
-        if why in RESUMABLE:
-            why += f"; go on: rave vm start {machine.name}"
-        return "paused", why, forwards
-    return (*judge(reports), forwards)
-
-
-def judge(reports: Sequence[StageEvent]) -> tuple[State, str]:
-    """Return the state of a machine whose QEMU runs, from what its guest has reported."""
-    for report in reports:
-        if report.stage == "failed":
-            return "failed", report.reason
-        if report.stage == "services":
-            broken = report.failed_services
-            return ("failed", f"failed: {', '.join(broken)}") if broken else ("running", "")
-    return "starting", ""
+def kill(machine: Machine) -> None:
+    """End a machine's QEMU at once, without asking the guest."""
+    stop(machine, patience=0.0)
 
 
 def delete(name: str, *, force: bool = False) -> None:
@@ -329,10 +218,10 @@ def delete(name: str, *, force: bool = False) -> None:
         store.remove(name)
 
 
-def _find_to_delete(name: str, *, force: bool) -> world.Process | None:
+def _find_to_delete(name: str, *, force: bool) -> processes.Process | None:
     try:
-        return world.find(store.load(name).spec.uuid)
+        return processes.find(store.load(name).spec.uuid)
     except RaveError as error:
         if not force or error.exit_code == ExitCode.USAGE:
             raise
-        return world.find_by_directory(machines_dir() / name)
+        return processes.find_by_directory(machines_dir() / name)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rave_cli.machines import world
-from rave_cli.machines.stages import Tail, clean, last_lines
+from rave_cli.machines.guest.stages import Tail, clean, last_lines
+from rave_cli.machines.qemu import processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +39,7 @@ def lines(machine: Machine, path: Path, *, last: int | None, follow: bool) -> It
         tail.skip()
     rest = b""
     while True:
-        runs = follow and world.find(machine.spec.uuid) is not None
+        runs = follow and processes.find(machine.spec.uuid) is not None
         while data := tail.read(CHUNK):
             *whole, rest = (rest + data).split(b"\n")
             yield from (_text(line) for line in whole)
@@ -60,7 +60,7 @@ def journal(machine: Machine, count: int) -> Iterator[str]:
     Raises:
         RaveError: NOT_READY if the machine cannot be reached.
     """
-    from rave_cli.machines.ssh import connect
+    from rave_cli.machines.guest.ssh import connect
 
     with connect(machine) as session:
         done = session.run(

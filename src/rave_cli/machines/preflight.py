@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import quick_check
-from rave_cli.machines.caps import OVERHEAD
-from rave_cli.machines.qmp import check_socket_path
+from rave_cli.machines.qemu.caps import OVERHEAD
+from rave_cli.machines.qemu.qmp import check_socket_path
 
 if TYPE_CHECKING:
-    from rave_cli.machines.accelerator import Kind
+    from rave_cli.machines.qemu.program import Kind
     from rave_cli.machines.spec import Forward, Machine
 
 MEMINFO = Path("/proc/meminfo")

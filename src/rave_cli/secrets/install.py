@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from rave_cli.machines.guest.ssh import Session
     from rave_cli.machines.spec import Machine
-    from rave_cli.machines.ssh import Session
     from rave_cli.process import Completed
     from rave_cli.profiles.catalog import Plan
     from rave_cli.secrets.findings import Finding
@@ -253,7 +253,7 @@ def _unproven(plan: Plan, report: _Accepted) -> tuple[str, ...]:
 def _send(machine: Machine, request: bytes, session: Session | None) -> Completed:
     if session is not None:
         return session.run(COMMAND, stdin=request, timeout=TIMEOUT, sudo=True)
-    from rave_cli.machines.ssh import connect
+    from rave_cli.machines.guest.ssh import connect
 
     with connect(machine) as opened:
         return opened.run(COMMAND, stdin=request, timeout=TIMEOUT, sudo=True)

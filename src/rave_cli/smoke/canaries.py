@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_cli import process
-from rave_cli.machines import world
+from rave_cli.machines.qemu import processes
 from rave_cli.smoke.model import Verdict, judge
 from rave_cli.transcript.redaction import forms
 
@@ -74,7 +74,7 @@ def qemu(scene: Scene) -> Verdict:
     """Read QEMU's command line and environment as any process of this user can."""
     if not scene.hidden:
         return Verdict("skip", NOTHING.format(scene.operator.why_none))
-    found = world.find(scene.machine.spec.uuid)
+    found = processes.find(scene.machine.spec.uuid)
     if found is None:
         return Verdict("error", "QEMU is gone")
     place = Path("/proc") / str(found.pid)

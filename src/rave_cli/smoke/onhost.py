@@ -8,8 +8,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rave_cli import process
-from rave_cli.machines import accelerator, world
-from rave_cli.machines.stages import read_events
+from rave_cli.machines.guest.stages import read_events
+from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.paths import read_private
 from rave_cli.smoke.model import Verdict, judge
 from rave_cli.smoke.questions import secret_names
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.images.manifest import Image
-    from rave_cli.machines.accelerator import Kind
+    from rave_cli.machines.guest.stages import StageEvent
+    from rave_cli.machines.qemu.program import Kind
     from rave_cli.machines.spec import Machine, MachineSpec
-    from rave_cli.machines.stages import StageEvent
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.scene import Operator, Scene
 
@@ -175,7 +175,7 @@ def judge_boot(event: StageEvent, kind: Kind) -> Verdict:
 
 def qemu_memory(scene: Scene) -> Verdict:
     """What QEMU holds of the host's memory."""
-    found = world.find(scene.machine.spec.uuid)
+    found = processes.find(scene.machine.spec.uuid)
     if found is None:
         return Verdict("error", "QEMU is gone")
     return judge_resident(found.resident_mib, scene.machine.spec.memory_mib)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from rave_cli import __version__
-from rave_cli.machines import accelerator
+from rave_cli.machines.qemu import accelerator
 from rave_cli.smoke import reports
 from rave_cli.smoke.model import PHASE_IDS, CheckResult, SmokeRun, Verdict, judge
 from rave_cli.transcript import (

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import paramiko
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import lifecycle, ssh
+from rave_cli.machines.guest import ssh
+from rave_cli.machines.qemu import ports as forwarded
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke import canaries, inside, onhost, outside, scan
 from rave_cli.smoke.ban import BAN, Gate
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.images.manifest import Image
+    from rave_cli.machines.guest.ssh import Session
     from rave_cli.machines.spec import Machine
-    from rave_cli.machines.ssh import Session
     from rave_cli.profiles.catalog import Plan
     from rave_cli.transcript.signing import SigningKey
 
@@ -95,7 +96,7 @@ def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
             something cannot be written.
         KeyboardInterrupt: after the aborted run was written.
     """
-    ports = lifecycle.ports(request.machine)
+    ports = forwarded.of(request.machine)
     hidden = onhost.hidden(request.plan, request.operator, request.machine)
     with ExitStack() as stack:
         listeners = stack.enter_context(decoys(GATEWAY))

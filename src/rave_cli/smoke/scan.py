@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from rave_cli.machines.qmp import Qmp, QmpError
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.smoke.model import Verdict, judge
 
 if TYPE_CHECKING:

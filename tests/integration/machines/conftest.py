@@ -15,7 +15,8 @@ import pytest
 
 from rave_cli import paths
 from rave_cli.images.manifest import Boot, Image
-from rave_cli.machines import accelerator, store, world
+from rave_cli.machines import store
+from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.source import BAKED
 from tests.integration.machines import tiny_guest
@@ -23,7 +24,7 @@ from tests.integration.machines import tiny_guest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rave_cli.machines.accelerator import Accelerator
+    from rave_cli.machines.qemu.accelerator import Accelerator
     from rave_cli.machines.spec import Forward, Machine, Network
 
 
@@ -128,7 +129,7 @@ def make(
 
     yield make_machine
     for machine in made:
-        running = world.find(machine.spec.uuid)
+        running = processes.find(machine.spec.uuid)
         if running is not None:
             os.kill(running.pid, signal.SIGKILL)
     shutil.rmtree(runtime)

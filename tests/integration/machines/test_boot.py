@@ -18,14 +18,16 @@ import pytest
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import Boot
-from rave_cli.machines import lifecycle, ssh, store, world
+from rave_cli.machines import lifecycle, status, store
+from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest.stages import read_events
+from rave_cli.machines.lifecycle import stop
+from rave_cli.machines.qemu import processes
 from rave_cli.machines.spec import Forward
-from rave_cli.machines.stages import read_events
-from rave_cli.machines.stop import stop
 
 if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
-    from rave_cli.machines.readiness import Reached
+    from rave_cli.machines.guest.readiness import Reached
     from rave_cli.machines.spec import Machine
     from tests.integration.machines.conftest import MakeMachine
 
@@ -46,11 +48,11 @@ def test_a_guest_boots_reports_is_seen_and_stops_in_order(make: MakeMachine) -> 
     assert [s.name for s in seen] == ["qemu", "kernel", "systemd", "services", "ssh-banner"]
     assert "stopped at stage ssh-auth " in error.message
 
-    status = lifecycle.status(machine)
-    assert (status.state, status.secrets) == ("running", "absent")
-    assert status.ports is not None
-    assert set(status.ports) == {22, 3002}
-    with ssh.await_banner("tiny", status.ports[22], time.monotonic() + 10) as connection:
+    found = status.of(machine)
+    assert (found.state, found.secrets) == ("running", "absent")
+    assert found.ports is not None
+    assert set(found.ports) == {22, 3002}
+    with ssh.await_banner("tiny", found.ports[22], time.monotonic() + 10) as connection:
         assert connection.recv(64).startswith(b"SSH-2.0-tiny")
 
     (report,) = [e for e in read_events(machine.stage_file) if e.stage == "services"]
@@ -58,7 +60,7 @@ def test_a_guest_boots_reports_is_seen_and_stops_in_order(make: MakeMachine) -> 
     began = time.monotonic()
     assert stop(machine).rung == "acpi"
     assert time.monotonic() - began < 8
-    assert lifecycle.status(machine).state == "stopped"
+    assert status.of(machine).state == "stopped"
 
 
 def test_qemu_runs_confined_and_its_argv_holds_no_secret(make: MakeMachine) -> None:
@@ -111,8 +113,8 @@ def test_a_boot_that_ends_is_told_at_once(
     assert cause in error.message
     assert error.exit_code == ExitCode.NOT_READY
     assert any(line.startswith("console: ") for line in error.detail)
-    assert lifecycle.status(machine).state == "stopped"
-    assert world.find(machine.spec.uuid) is None
+    assert status.of(machine).state == "stopped"
+    assert processes.find(machine.spec.uuid) is None
 
 
 def test_a_port_that_another_program_has_is_named(make: MakeMachine) -> None:
@@ -150,8 +152,8 @@ def test_a_full_disk_pauses_the_machine_says_so_and_start_goes_on(
     filler.write_bytes(bytes(2 << 20))
     error, _ = boot(machine)
     assert "no space left for its disk" in error.message
-    status = lifecycle.status(machine)
-    assert (status.state, status.detail) == ("paused", "io-error; go on: rave vm start tiny")
+    found = status.of(machine)
+    assert (found.state, found.detail) == ("paused", "io-error; go on: rave vm start tiny")
     filler.unlink()
     _, seen = boot(machine)
     assert "services" in [stage.name for stage in seen]
@@ -170,14 +172,14 @@ def test_a_qemu_killed_while_it_boots_is_told_and_the_machine_starts_again(
     threading.Thread(target=kill, daemon=True).start()
     error, _ = boot(machine)
     assert "QEMU was killed (SIGKILL" in error.message
-    assert lifecycle.status(machine).state == "stopped"
+    assert status.of(machine).state == "stopped"
 
 
 def test_a_frozen_qemu_is_seen_and_ended(make: MakeMachine) -> None:
     machine = make("tiny.do=ready")
     boot(machine)
     os.kill(wait_for_process(machine).pid, signal.SIGSTOP)
-    assert lifecycle.status(machine).state == "unresponsive"
+    assert status.of(machine).state == "unresponsive"
     began = time.monotonic()
     assert stop(machine).rung == "sigkill"
     assert time.monotonic() - began < 8
@@ -199,7 +201,7 @@ def test_an_interrupted_start_leaves_no_qemu(make: MakeMachine) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         lifecycle.start(machine, on_stage=interrupt)
-    assert world.find(machine.spec.uuid) is None
+    assert processes.find(machine.spec.uuid) is None
 
 
 def test_a_damaged_record_of_a_running_machine_can_still_be_deleted(make: MakeMachine) -> None:
@@ -207,7 +209,7 @@ def test_a_damaged_record_of_a_running_machine_can_still_be_deleted(make: MakeMa
     boot(machine)
     (machine.directory / store.RECORD).write_text("{")
     lifecycle.delete("tiny", force=True)
-    assert world.find(machine.spec.uuid) is None
+    assert processes.find(machine.spec.uuid) is None
     assert store.list_machines() == []
 
 
@@ -219,9 +221,9 @@ def wait_for(condition: object) -> None:
         time.sleep(0.01)
 
 
-def wait_for_process(machine: Machine) -> world.Process:
-    wait_for(lambda: world.find(machine.spec.uuid) is not None)
-    found = world.find(machine.spec.uuid)
+def wait_for_process(machine: Machine) -> processes.Process:
+    wait_for(lambda: processes.find(machine.spec.uuid) is not None)
+    found = processes.find(machine.spec.uuid)
     assert found is not None
     return found
 
@@ -281,5 +283,5 @@ def test_an_interrupted_rave_ends_with_130_and_leaves_no_qemu(
     assert out == b""
     assert b"interrupted" in err
     assert b"Traceback" not in err
-    assert world.find(machine.spec.uuid) is None
-    assert lifecycle.status(machine).state == "stopped"
+    assert processes.find(machine.spec.uuid) is None
+    assert status.of(machine).state == "stopped"

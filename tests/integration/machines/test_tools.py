@@ -14,10 +14,11 @@ import pytest
 from rave_cli import age
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.nix import Nix
-from rave_cli.machines import accelerator, lifecycle, store
+from rave_cli.machines import lifecycle, store
+from rave_cli.machines.guest.ssh import openssh_argv
 from rave_cli.machines.identity import new_ssh_key
+from rave_cli.machines.qemu import accelerator
 from rave_cli.machines.spec import locate, machines_dir
-from rave_cli.machines.ssh import openssh_argv
 from tests.unit.machines.test_argv import SPEC
 
 if TYPE_CHECKING:

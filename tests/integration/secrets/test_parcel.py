@@ -11,7 +11,7 @@ import pytest
 
 from rave_cli import age
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import ssh
+from rave_cli.machines.guest import ssh
 from rave_cli.process import Completed
 from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets import identity, install, policy, sops, store

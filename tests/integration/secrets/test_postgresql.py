@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
-SQL = ROOT / "infra/debian/rootfs/usr/lib/rave/set-role-password.sql"
+SQL = ROOT / "infra/guest/set-role-password.sql"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 NOBODY = pwd.getpwnam("nobody")
 

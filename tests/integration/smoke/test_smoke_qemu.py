@@ -13,7 +13,7 @@ import pytest
 
 from rave_cli import process
 from rave_cli.images.manifest import Boot, Image
-from rave_cli.machines.qmp import Qmp, QmpError, parse_usernet
+from rave_cli.machines.qemu.qmp import Qmp, QmpError, parse_usernet
 from rave_cli.machines.spec import Forward, Machine, MachineSpec
 from rave_cli.profiles.source import load_catalog
 from rave_cli.smoke import canaries, onhost, scan

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.images.manifest import Boot, Image
-from rave_cli.machines import accelerator, store, world
-from rave_cli.machines.accelerator import Accelerator
+from rave_cli.machines import store
+from rave_cli.machines.qemu import accelerator, processes
+from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.source import BAKED
 from tests.unit.machines.fake_sshd import FakeSshd
@@ -125,8 +126,8 @@ def host(short_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 def running_fakes(tools: Path) -> list[int]:
     """Return the pids of the fake QEMUs of one test."""
     found = []
-    for entry in world.PROC.iterdir():
-        argv = world._argv(entry) if entry.name.isdigit() else ()
+    for entry in processes.PROC.iterdir():
+        argv = processes._argv(entry) if entry.name.isdigit() else ()
         if str(tools / "qemu-system-x86_64") in argv:
             found.append(int(entry.name))
     return found

@@ -12,18 +12,17 @@ import pytest
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import accelerator
-from rave_cli.machines.accelerator import (
+from rave_cli.machines.qemu import accelerator
+from rave_cli.machines.qemu.accelerator import (
     GUEST,
     GUEST_SOURCE,
     REFERENCE_LOOP,
     Accelerator,
-    Kind,
     Trial,
     choose,
     probe_argv,
 )
-from rave_cli.machines.argv import cpu_model
+from rave_cli.machines.qemu.program import Kind, cpu_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable

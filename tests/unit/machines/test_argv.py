@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli.images.manifest import Boot, Image
-from rave_cli.machines.accelerator import Accelerator
-from rave_cli.machines.argv import cpu_model, esc, pretty, qemu_argv
+from rave_cli.machines.qemu.accelerator import Accelerator
+from rave_cli.machines.qemu.argv import esc, pretty, qemu_argv
+from rave_cli.machines.qemu.program import cpu_model
 from rave_cli.machines.spec import Forward, Machine, MachineSpec
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -14,7 +14,8 @@ import pytest
 
 from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import caps, preflight, world
+from rave_cli.machines import preflight
+from rave_cli.machines.qemu import caps, processes
 from rave_cli.machines.spec import Forward
 
 if TYPE_CHECKING:
@@ -134,38 +135,38 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_machine_s_process_is_found_by_its_argv(sleeper: subprocess.Popen[bytes]) -> None:
-    found = world.find(UUID)
+    found = processes.find(UUID)
     assert found is not None
     assert found.pid == sleeper.pid
     assert 0 <= time.monotonic() - found.started < 30
     assert found.resident_mib > 0
-    same = world.find_by_directory(Path("/x"))
+    same = processes.find_by_directory(Path("/x"))
     assert same is not None
     assert same.pid == sleeper.pid
 
 
 def test_a_uuid_elsewhere_in_the_argv_is_no_machine(sleeper: subprocess.Popen[bytes]) -> None:
-    assert world.find(UUID[:-1]) is None
-    assert world.find("-uuid") is None
-    assert world.find_by_directory(Path("/")) is None
+    assert processes.find(UUID[:-1]) is None
+    assert processes.find("-uuid") is None
+    assert processes.find_by_directory(Path("/")) is None
 
 
 def test_a_zombie_does_not_run(sleeper: subprocess.Popen[bytes]) -> None:
-    found = world.find(UUID)
+    found = processes.find(UUID)
     assert found is not None
-    with world.held(found) as pidfd:
+    with processes.held(found) as pidfd:
         assert pidfd is not None
-        assert not world.ended(pidfd, 0)
+        assert not processes.ended(pidfd, 0)
         os.kill(sleeper.pid, 9)
-        assert world.ended(pidfd, 5)
-    assert world.find(UUID) is None
+        assert processes.ended(pidfd, 5)
+    assert processes.find(UUID) is None
 
 
 def test_a_reused_pid_is_not_taken_for_the_machine(sleeper: subprocess.Popen[bytes]) -> None:
-    found = world.find(UUID)
+    found = processes.find(UUID)
     assert found is not None
-    other = world.Process(found.pid, found.argv, found.ticks - 1, found.started, 1)
-    with world.held(other) as pidfd:
+    other = processes.Process(found.pid, found.argv, found.ticks - 1, found.started, 1)
+    with processes.held(other) as pidfd:
         assert pidfd is None
-    with world.held(world.Process(2**22 - 1, (), 0, 0.0, 0)) as pidfd:
+    with processes.held(processes.Process(2**22 - 1, (), 0, 0.0, 0)) as pidfd:
         assert pidfd is None

@@ -12,8 +12,8 @@ import pytest
 
 from rave_cli import age, paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import credentials
 from rave_cli.machines.identity import new_ssh_key
+from rave_cli.machines.qemu import credentials
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine

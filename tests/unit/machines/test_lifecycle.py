@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, caps, credentials, lifecycle, readiness, store, world
-from rave_cli.machines.argv import qemu_argv
-from rave_cli.machines.qmp import Qmp, QmpError
-from rave_cli.machines.readiness import NAMES, Reached
-from rave_cli.machines.stop import stop
+from rave_cli.machines import boot, lifecycle, status, store
+from rave_cli.machines.guest import readiness
+from rave_cli.machines.guest.readiness import NAMES, Reached
+from rave_cli.machines.lifecycle import stop
+from rave_cli.machines.qemu import caps, credentials, ports, processes
+from rave_cli.machines.qemu.argv import qemu_argv
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
 from tests.unit.machines.fake_sshd import FakeSshd
 
@@ -82,7 +84,7 @@ def test_a_ready_guest_is_noticed_within_300_ms(machine: Machine, sshd: FakeSshd
 
 def test_a_started_machine_runs_and_survives_us(machine: Machine, sshd: FakeSshd) -> None:
     ready = start(machine)
-    found = lifecycle.status(machine)
+    found = status.of(machine)
     assert (found.state, found.pid, found.ports) == ("running", ready.pid, ready.ports)
     assert os.getsid(ready.pid) == ready.pid
 
@@ -121,7 +123,7 @@ def test_after_a_kill_at_any_stage_the_next_command_finds_the_truth(
         finally:
             os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert lifecycle.status(machine).state in {"starting", "running"}
+    assert status.of(machine).state in {"starting", "running"}
     (survivor,) = running_fakes(host.bin)
     assert start(machine).pid == survivor
     assert not machine.credentials.exists()
@@ -172,7 +174,7 @@ def test_what_ends_a_boot_is_told_at_once_with_stage_and_cause(
     assert f"stopped at stage {stage} " in error.message
     assert cause in error.message
     assert error.hint is not None
-    assert lifecycle.status(machine).state == "stopped"
+    assert status.of(machine).state == "stopped"
     assert running_fakes(host.bin) == []
 
 
@@ -279,7 +281,7 @@ def test_an_interruption_ends_qemu_and_leaves_a_machine_that_starts(
     with pytest.raises(KeyboardInterrupt):
         start(machine, on_stage=interrupt)
     assert running_fakes(host.bin) == []
-    assert lifecycle.status(machine).state == "stopped"
+    assert status.of(machine).state == "stopped"
     assert start(machine).ports
 
 
@@ -288,7 +290,7 @@ def test_a_failed_machine_can_be_kept_to_look_into_it(
 ) -> None:
     host.behave(steps=[*HEALTHY[:2], {"report": {"stage": "failed", "reason": "no luck"}}])
     failed_start(machine, keep_running=True)
-    found = lifecycle.status(machine)
+    found = status.of(machine)
     assert (found.state, found.detail) == ("failed", "no luck")
     assert stop(machine).rung == "acpi"
 
@@ -382,8 +384,8 @@ def test_the_ladder_down_reports_the_rung_that_worked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     behaviour, rung = case
-    monkeypatch.setattr("rave_cli.machines.stop.QEMU_ENDS", 0.1)
-    monkeypatch.setattr("rave_cli.machines.stop.MONITOR_ANSWERS", 0.2)
+    monkeypatch.setattr("rave_cli.machines.qemu.stop.QEMU_ENDS", 0.1)
+    monkeypatch.setattr("rave_cli.machines.qemu.stop.MONITOR_ANSWERS", 0.2)
     host.behave(**behaviour)
     machine.runtime.mkdir(parents=True)
     launch_unwatched(machine)
@@ -391,7 +393,7 @@ def test_the_ladder_down_reports_the_rung_that_worked(
     report = stop(machine, patience=0.1, on_rung=tried.append)
     assert report.rung == rung
     assert tried[-1] == rung
-    assert lifecycle.status(machine).state == "stopped"
+    assert status.of(machine).state == "stopped"
 
 
 def launch_unwatched(machine: Machine) -> None:
@@ -417,12 +419,12 @@ def test_a_guest_that_cannot_hear_the_power_button_is_not_waited_for(
 def test_a_frozen_qemu_is_killed_and_seen_as_unresponsive(
     machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rave_cli.machines.stop.QEMU_ENDS", 0.1)
-    monkeypatch.setattr("rave_cli.machines.stop.MONITOR_ANSWERS", 0.1)
-    monkeypatch.setattr("rave_cli.machines.lifecycle.MONITOR_ANSWERS", 0.1)
+    monkeypatch.setattr("rave_cli.machines.qemu.stop.QEMU_ENDS", 0.1)
+    monkeypatch.setattr("rave_cli.machines.qemu.stop.MONITOR_ANSWERS", 0.1)
+    monkeypatch.setattr("rave_cli.machines.status.MONITOR_ANSWERS", 0.1)
     ready = start(machine)
     os.kill(ready.pid, signal.SIGSTOP)
-    assert lifecycle.status(machine).state == "unresponsive"
+    assert status.of(machine).state == "unresponsive"
     assert stop(machine, patience=0.1).rung == "sigkill"
 
 
@@ -431,15 +433,15 @@ def test_a_qemu_killed_behind_our_back_is_seen_and_startable(
 ) -> None:
     ready = start(machine)
     os.kill(ready.pid, signal.SIGKILL)
-    wait_for(lambda: world.find(machine.spec.uuid) is None)
-    assert lifecycle.status(machine).state == "stopped"
+    wait_for(lambda: processes.find(machine.spec.uuid) is None)
+    assert status.of(machine).state == "stopped"
     assert stop(machine).rung == "not-running"
     assert start(machine).pid != ready.pid
 
 
 def test_ports_of_a_stopped_machine_are_refused_with_the_way_out(machine: Machine) -> None:
     with pytest.raises(RaveError, match="is not running") as caught:
-        lifecycle.ports(machine)
+        ports.of(machine)
     assert caught.value.exit_code == ExitCode.NOT_READY
     assert caught.value.hint == "rave vm start demo"
 
@@ -449,10 +451,10 @@ def test_a_paused_machine_is_not_called_running_and_start_resumes_it(
 ) -> None:
     host.behave(status="io-error")
     start(machine)
-    found = lifecycle.status(machine)
+    found = status.of(machine)
     assert (found.state, found.detail) == ("paused", "io-error; go on: rave vm start demo")
     start(machine)
-    assert lifecycle.status(machine).state == "running"
+    assert status.of(machine).state == "running"
 
 
 def test_a_machine_that_forwards_no_ssh_says_so(machine: Machine, host: Host) -> None:
@@ -460,7 +462,7 @@ def test_a_machine_that_forwards_no_ssh_says_so(machine: Machine, host: Host) ->
     error = failed_start(machine, keep_running=True)
     assert "forwards no port to the guest's sshd" in error.message
     with pytest.raises(RaveError, match="forwards no port to its SSH server"):
-        lifecycle.ssh_port(machine)
+        ports.ssh(machine)
 
 
 def test_the_cap_is_put_around_qemu(
@@ -473,7 +475,7 @@ def test_the_cap_is_put_around_qemu(
     )
     fake.chmod(0o755)
     (host.bin / "true").symlink_to("/bin/true")
-    monkeypatch.setattr("rave_cli.machines.caps.no_manager", lambda: None)
+    monkeypatch.setattr("rave_cli.machines.qemu.caps.no_manager", lambda: None)
     ready = start(machine)
     assert set(ready.notes) <= {caps.LINGER_NOTE}
     asked = (host.bin / "scopes").read_text().splitlines()
@@ -489,7 +491,7 @@ def test_deleting_a_running_machine_needs_force(machine: Machine, sshd: FakeSshd
     assert caught.value.exit_code == ExitCode.USAGE
     lifecycle.delete("demo", force=True)
     assert store.list_machines() == []
-    assert world.find(machine.spec.uuid) is None
+    assert processes.find(machine.spec.uuid) is None
     assert not machine.runtime.exists()
 
 

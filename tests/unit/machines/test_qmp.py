@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli.errors import RaveError
-from rave_cli.machines.qmp import (
+from rave_cli.machines.qemu.qmp import (
     LONGEST_LINE,
     Event,
     Qmp,

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.qmp import Event
-from rave_cli.machines.readiness import (
+from rave_cli.machines.guest.readiness import (
     FATAL_CONSOLE,
     NAMES,
     STAGES,
@@ -18,7 +17,8 @@ from rave_cli.machines.readiness import (
     Readiness,
     describe_exit,
 )
-from rave_cli.machines.stages import StageEvent
+from rave_cli.machines.guest.stages import StageEvent
+from rave_cli.machines.qemu.qmp import Event
 
 
 def boot(scale: float = 1.0) -> tuple[Readiness, list[Reached]]:

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import ssh
+from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest.ssh import (
+    HostKeyChangedError,
+    LoginRefusedError,
+    connect,
+    openssh_argv,
+)
 from rave_cli.machines.identity import new_ssh_key
-from rave_cli.machines.ssh import HostKeyChangedError, LoginRefusedError, connect, openssh_argv
 from tests.unit.machines.fake_sshd import FakeSshd
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_cli.machines.stages import (
+from rave_cli.machines.guest.stages import (
     LONGEST_LINE,
     Lines,
     StageEvent,

@@ -16,8 +16,9 @@ import pytest
 from rave_cli import process
 from rave_cli.app import main
 from rave_cli.commands.vm import complete_machine
-from rave_cli.machines import lifecycle, store, world
-from rave_cli.machines.stop import stop
+from rave_cli.machines import lifecycle, store
+from rave_cli.machines.lifecycle import stop
+from rave_cli.machines.qemu import processes
 from tests.unit.machines.conftest import HEALTHY, Host, running_fakes
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def test_a_dry_run_of_start_is_what_start_runs(
     argv = json.loads(rave("vm", "start", "demo", "--dry-run", "--json")[1])["argv"]
     rave("vm", "start", "demo")
     (pid,) = running_fakes(host.bin)
-    raw = (world.PROC / str(pid) / "cmdline").read_bytes()
+    raw = (processes.PROC / str(pid) / "cmdline").read_bytes()
     really = [word.decode() for word in raw.rstrip(b"\0").split(b"\0")]
     assert really[really.index(str(host.bin / argv[0])) + 1 :] == argv[1:]
 

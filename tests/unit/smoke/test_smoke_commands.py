@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from rave_cli.app import cli
 from rave_cli.commands.smoke import complete_phase, summary
 from rave_cli.errors import RaveError
+from rave_cli.flows import fresh
 from rave_cli.show import Show
-from rave_cli.smoke import fresh
 from tests.unit.smoke.test_smoke_reports import run as example
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.machines import identity
-from rave_cli.machines.stages import StageEvent
+from rave_cli.machines.guest.stages import StageEvent
 from rave_cli.smoke import canaries, onhost, scan
 from rave_cli.smoke.scene import Operator, Scene, decoys
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.images.manifest import Image
-    from rave_cli.machines.accelerator import Kind
+    from rave_cli.machines.qemu.program import Kind
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
 

@@ -11,8 +11,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import accelerator, identity, lifecycle, ssh
-from rave_cli.machines.accelerator import Accelerator
+from rave_cli.machines import identity
+from rave_cli.machines.guest import ssh
+from rave_cli.machines.qemu import accelerator, ports
+from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.smoke import canaries, onhost, outside, runner, scan
 from rave_cli.smoke.ban import Gate
 from rave_cli.smoke.model import CheckResult, Verdict
@@ -42,7 +44,7 @@ def request_(
     """A request whose machine answers everything well."""
     # A hundred events, each synced: what a test would wait for is the disk.
     monkeypatch.setattr("os.fsync", lambda _: None)
-    monkeypatch.setattr(lifecycle, "ports", lambda _: {22: 1022, 3002: 1302})
+    monkeypatch.setattr(ports, "of", lambda _: {22: 1022, 3002: 1302})
     monkeypatch.setattr(accelerator, "detect", lambda: Accelerator("tcg", "the tests say", 0.1))
     answer_with(monkeypatch, Guest(all_pass))
     pair = {"security.ssh-password": GOOD, "security.ssh-stranger": GOOD}

@@ -25,7 +25,7 @@ let
     in
     secret // { refresh = parts.right; later = parts.wrong; };
 
-  programs = ../../../debian/rootfs/usr/lib/rave;
+  programs = ../../../guest;
   guest = pkgs.runCommandLocal "rave-guest" { } ''
     install -d $out
     install -m 0644 ${pkgs.writeText "plan.json" (builtins.toJSON config.rave.guestPlan)} $out/plan.json

@@ -4,7 +4,7 @@
 # leaves no trace.
 { config, lib, ... }:
 let
-  catalog = import ../../catalog;
+  catalog = import ../../../catalog;
   cfg = config.rave;
 
   # In the profile's order, so that an unchanged profile is exactly the catalog's plan.

@@ -2,7 +2,7 @@
 # refused by name instead of building a machine without it.
 { config, lib, ... }:
 let
-  catalog = import ../../catalog;
+  catalog = import ../../../catalog;
   planned = lib.filterAttrs (_: service: !(service.bases ? nixos)) catalog.services;
 in
 {

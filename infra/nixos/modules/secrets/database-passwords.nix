@@ -6,7 +6,7 @@ let
 
   # The Debian base's statements: psql reads the password from its standard input into a variable of its
   # own, so it is in no argument, no environment and no log.
-  statements = ../../../debian/rootfs/usr/lib/rave/set-role-password.sql;
+  statements = ../../../guest/set-role-password.sql;
 
   setter = database:
     let

@@ -10,7 +10,7 @@ let
 
   literal = path: allowed: let value = get path; in {
     assertion = value == null || value == allowed || (lib.isString value && expands value);
-    message = "${show path}: a secret must not be given as a literal, it would be readable in the Nix store. Declare it in infra/nixos/catalog/secrets.nix.";
+    message = "${show path}: a secret must not be given as a literal, it would be readable in the Nix store. Declare it in infra/catalog/secrets.nix.";
   };
 
   redisServers = lib.attrNames config.services.redis.servers;
@@ -43,7 +43,7 @@ in
     ++ map
       (user: {
         assertion = !(user.ensureClauses ? password) || user.ensureClauses.password == null;
-        message = "services.postgresql.ensureUsers.${user.name}.ensureClauses.password: a secret must not be given as a literal, it would be readable in the Nix store. Declare it in infra/nixos/catalog/secrets.nix.";
+        message = "services.postgresql.ensureUsers.${user.name}.ensureClauses.password: a secret must not be given as a literal, it would be readable in the Nix store. Declare it in infra/catalog/secrets.nix.";
       })
       ensuredUsers;
 }

@@ -1,0 +1,46 @@
+# NATS with JetStream. Its one account's password is in the configuration file, so the whole file is a
+# template that sops-nix renders into /run/secrets.
+{ config, lib, pkgs, ... }:
+let
+  cfg = config.services.rave.nats;
+
+  settings = {
+    server_name = "rave";
+    host = "127.0.0.1";
+    port = cfg.ports.client;
+    http = "127.0.0.1:${toString cfg.ports.monitor}";
+    max_connections = 256;
+    jetstream = {
+      store_dir = "/var/lib/nats";
+      max_memory_store = cfg.memoryMiB * 1024 * 1024 / 3;
+      max_file_store = 1024 * 1024 * 1024;
+    };
+    authorization.users = [ { user = "rave"; password = config.sops.placeholder."nats/password"; } ];
+  };
+in
+{
+  options.services.rave.nats = import ../modules/service.nix { inherit config lib; id = "nats"; };
+
+  config = lib.mkIf cfg.enable {
+    services.nats = {
+      enable = true;
+      serverName = settings.server_name;
+      port = settings.port;
+      jetstream = true;
+    };
+
+    sops.templates."nats.conf" = {
+      content = builtins.toJSON settings;
+      owner = "nats";
+      restartUnits = [ "nats.service" ];
+    };
+    security.rave.needs.nats = {
+      secrets = [ "nats/password" ];
+      templates = [ "nats.conf" ];
+    };
+
+    # The module's own file could only hold the password as a literal.
+    systemd.services.nats.serviceConfig.ExecStart =
+      lib.mkForce "${lib.getExe' pkgs.nats-server "nats-server"} -c ${config.sops.templates."nats.conf".path}";
+  };
+}

@@ -1,0 +1,209 @@
+"""From a started QEMU to a ready machine: named stages, each with a deadline, a hint and a cause.
+
+`Readiness` is the state machine and does no I/O: what was seen is fed to it, and it says which
+stage was reached or raises the one error that names where the boot stopped. boot.py feeds it.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.guest.stages import StageEvent, clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rave_cli.machines.qemu.qmp import Event
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of every boot. `seconds` is its deadline, counted from the stage before, under TCG on
+    the reference host; the accelerator's measured speed scales it.
+    """
+
+    name: str
+    waits_for: str
+    seconds: float
+    hint: str
+
+
+# In the order in which they are reached. SSH comes last although the guest's sshd is up early: one
+# handshake costs a TCG guest over a second of the CPU that its services are starting with.
+STAGES = (
+    Stage("qemu", "QEMU's monitor to answer", 10, "rave doctor"),
+    Stage("kernel", "a sign of life of the guest", 30, "rave vm logs {name}"),
+    Stage("systemd", "systemd to start in the guest", 45, "rave vm logs {name}"),
+    Stage("services", "every service of the profile", 150, "rave vm logs {name}"),
+    Stage("ssh-banner", "the guest's SSH server", 20, "rave vm logs {name}"),
+    Stage("ssh-auth", "the login with the machine's key", 30, "rave vm logs {name}"),
+)
+NAMES = tuple(stage.name for stage in STAGES)
+
+# What a console says when no later stage will ever come. Sources: Linux panic(), systemd's
+# emergency.service and sulogin, initramfs-tools, dracut.
+FATAL_CONSOLE = (
+    (re.compile(rb"Kernel panic - not syncing:?[^\r\n]{0,160}"), "the guest's kernel panicked"),
+    (re.compile(rb"You are in (emergency|rescue) mode"), "the guest is in emergency mode"),
+    (re.compile(rb"Cannot open access to console, the root account is locked"),
+     "the guest is in emergency mode"),
+    (re.compile(rb"Gave up waiting for (root|suspend)[^\r\n]{0,80}"),
+     "the guest found no root file system"),
+    (re.compile(rb"Entering emergency mode"), "the guest is in emergency mode"),
+)  # fmt: skip
+
+# Enough of the last read to find a message that a read cut in two.
+_OVERLAP = 256
+
+
+@dataclass(frozen=True)
+class Reached:
+    """A stage that was reached, `seconds` after QEMU was started."""
+
+    name: str
+    seconds: float
+    detail: str = ""
+
+
+class Readiness:
+    """Where a boot is. Every method takes what was seen and when (seconds since the start)."""
+
+    def __init__(
+        self,
+        name: str,
+        instance: str,
+        *,
+        scale: float,
+        on_stage: Callable[[Reached], None],
+    ) -> None:
+        self.name = name
+        self.reached: list[Reached] = []
+        self.services: StageEvent | None = None
+        self._instance = instance
+        self._scale = scale
+        self._on_stage = on_stage
+        self._console = b""
+
+    @property
+    def stage(self) -> Stage | None:
+        """The stage that the boot waits for; None when all are reached."""
+        return STAGES[len(self.reached)] if len(self.reached) < len(STAGES) else None
+
+    def has(self, name: str) -> bool:
+        """Return whether a stage was reached."""
+        return NAMES.index(name) < len(self.reached)
+
+    def reach(self, name: str, now: float, detail: str = "") -> None:
+        """Note that a stage was reached, and with it every one before."""
+        while not self.has(name):
+            stage = STAGES[len(self.reached)]
+            step = Reached(stage.name, now, detail if stage.name == name else "")
+            self.reached.append(step)
+            self._on_stage(step)
+
+    def remaining(self, now: float) -> float:
+        """Return the seconds that are left for the stage that the boot waits for."""
+        stage = self.stage
+        if stage is None:
+            return 0.0
+        since = self.reached[-1].seconds if self.reached else 0.0
+        return since + stage.seconds * self._scale - now
+
+    def tick(self, now: float) -> None:
+        """Let time pass.
+
+        Raises:
+            RaveError: NOT_READY if the deadline of the current stage has passed.
+        """
+        stage = self.stage
+        if stage is not None and self.remaining(now) < 0:
+            seconds = stage.seconds * self._scale
+            raise self.fault(f"waited {seconds:.0f} s for {stage.waits_for}", now)
+
+    def console(self, data: bytes, now: float) -> None:
+        """Take what the guest printed.
+
+        Raises:
+            RaveError: NOT_READY for a panic, emergency mode and the like.
+        """
+        if not data:
+            return
+        self.reach("kernel", now)
+        text = self._console + data
+        self._console = text[-_OVERLAP:]
+        for pattern, meaning in FATAL_CONSOLE:
+            found = pattern.search(text)
+            if found is not None:
+                said = clean(found[0].decode(errors="replace"))
+                raise self.fault(f"{meaning}: {said}", now)
+
+    def event(self, event: StageEvent, now: float) -> None:
+        """Take a report of the guest.
+
+        Raises:
+            RaveError: NOT_READY if another machine speaks, or the guest reports a failure.
+        """
+        if event.instance != self._instance:
+            raise self.fault(
+                f"the guest calls itself {clean(event.instance)[:40]!r}, not {self._instance!r}:"
+                " it did not take its credentials",
+                now,
+            )
+        if event.stage == "failed":
+            raise self.fault(f"the guest gave up: {event.reason or 'no reason given'}", now)
+        if event.stage in ("systemd", "sshd"):
+            self.reach("systemd", now)
+        if event.stage == "services":
+            self.services = event
+            if event.failed_services:
+                self.reach("systemd", now)
+                raise self.fault(f"failed: {', '.join(event.failed_services)}", now)
+            count = len(event.service_uptimes)
+            self.reach("services", now, f"{count} healthy, guest uptime {event.uptime:.1f} s")
+
+    def qmp(self, event: Event, now: float) -> None:
+        """Take an event of QEMU (names and members: QEMU's QMP reference).
+
+        Raises:
+            RaveError: NOT_READY for a panic, a shutdown or a disk that cannot be written.
+        """
+        if event.name == "GUEST_PANICKED":
+            raise self.fault("the guest's kernel panicked", now)
+        if event.name == "SHUTDOWN":
+            raise self.fault(f"the machine went down ({event.data.get('reason', '?')})", now)
+        if event.name == "BLOCK_IO_ERROR" and event.data.get("action") == "stop":
+            why = "no space left for its disk" if event.data.get("nospace") else "disk error"
+            raise self.fault(f"QEMU stopped the machine: {why}", now)
+
+    def exited(self, returncode: int | None, now: float) -> NoReturn:
+        """Take the end of QEMU; None if its exit status is not known.
+
+        Raises:
+            RaveError: NOT_READY, always.
+        """
+        raise self.fault(f"QEMU {describe_exit(returncode)}", now)
+
+    def fault(self, cause: str, now: float) -> RaveError:
+        """Return the error that says where the boot stopped and why."""
+        stage = self.stage or STAGES[-1]
+        return RaveError(
+            f"machine {self.name} did not become ready: stopped at stage {stage.name} after"
+            f" {now:.1f} s: {cause}",
+            hint=stage.hint.format(name=self.name),
+            exit_code=ExitCode.NOT_READY,
+        )
+
+
+def describe_exit(returncode: int | None) -> str:
+    """Say how a process ended."""
+    if returncode is None:
+        return "ended"
+    if returncode == -signal.SIGKILL:
+        return "was killed (SIGKILL; if nobody did it, see `dmesg` for the out-of-memory killer)"
+    if returncode < 0:
+        return f"was ended by {signal.Signals(-returncode).name}"
+    return f"ended with exit status {returncode}"

@@ -1,0 +1,348 @@
+"""SSH to a machine: pinned host key, key login only, one kept connection.
+
+The host key was made before the machine first booted, so an unknown or changed key is always an
+error. curve25519 and ed25519 only: a hybrid post-quantum exchange costs a TCG guest most of a
+second.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import shlex
+import socket
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import paramiko
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.qemu import ports
+from rave_cli.process import Completed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from rave_cli.machines.spec import Machine
+
+USER = "rave"
+
+# paramiko logs every broken connection with a traceback; without a handler Python would print it.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+# Output beyond this is a mistake of the command; reading it all would only fill our memory.
+MOST_OUTPUT = 64 << 20
+
+_CHUNK = 1 << 15
+
+
+class HostKeyChangedError(RaveError):
+    """The machine shows another host key than the one it was given."""
+
+
+class LoginRefusedError(RaveError):
+    """The machine does not accept the key it was given."""
+
+
+class Session:
+    """An open connection. `run` may be called any number of times."""
+
+    def __init__(self, client: paramiko.SSHClient, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float,
+        sudo: bool = False,
+    ) -> Completed:
+        """Run a command in the guest and return what it said, whatever its exit status.
+
+        Args:
+            argv: program and arguments, quoted here for the guest's shell. Never a secret.
+            stdin: bytes for standard input: the way for secrets.
+            timeout: seconds for all of it.
+            sudo: whether root runs it.
+
+        Raises:
+            RaveError: NOT_READY if the connection breaks or the command does not end in time.
+        """
+        words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
+        deadline = time.monotonic() + timeout
+        try:
+            with self._channel(timeout) as channel:
+                channel.exec_command(shlex.join(words))
+                stdout, stderr = self._talk(channel, stdin, deadline)
+                return Completed(words, self._status(channel, deadline), stdout, stderr)
+        except TimeoutError as error:
+            raise self._broken(f"{words[0]} did not finish within {timeout:g} s") from error
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            raise self._broken(f"the connection broke: {error or type(error).__name__}") from error
+
+    @contextmanager
+    def _channel(self, timeout: float) -> Iterator[paramiko.Channel]:
+        transport = self._client.get_transport()
+        if transport is None or not transport.is_active():
+            raise EOFError("closed by the guest")
+        channel = transport.open_session(timeout=timeout)
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+    def _talk(
+        self, channel: paramiko.Channel, stdin: bytes, deadline: float
+    ) -> tuple[bytes, bytes]:
+        """Send standard input and collect both outputs until the guest closes them."""
+        channel.settimeout(0.0)
+        rest = memoryview(stdin)
+        outputs: tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        open_input = True
+        while True:
+            if open_input:
+                rest, open_input = _send(channel, rest)
+            moved = _receive(channel, outputs)
+            if not moved and channel.eof_received and not _pending(channel):
+                return bytes(outputs[0]), bytes(outputs[1])
+            if not moved and channel.closed:
+                raise EOFError("closed by the guest")
+            if sum(map(len, outputs)) > MOST_OUTPUT:
+                raise self._broken("the command printed more than 64 MiB")
+            if not moved:
+                _wait(channel, deadline)
+
+    @staticmethod
+    def _status(channel: paramiko.Channel, deadline: float) -> int:
+        if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError
+        return channel.exit_status
+
+    def _broken(self, why: str) -> RaveError:
+        return RaveError(
+            f"machine {self._name}: {why}",
+            hint=f"rave vm status {self._name}; rave vm logs {self._name}",
+            exit_code=ExitCode.NOT_READY,
+        )
+
+
+def _send(channel: paramiko.Channel, rest: memoryview) -> tuple[memoryview, bool]:
+    """Send what the window takes; returns what is left and whether there is more to do."""
+    while rest and channel.send_ready():
+        rest = rest[channel.send(bytes(rest[:_CHUNK])) :]
+    if rest:
+        return rest, True
+    channel.shutdown_write()
+    return rest, False
+
+
+def _pending(channel: paramiko.Channel) -> bool:
+    return channel.recv_ready() or channel.recv_stderr_ready()
+
+
+def _receive(channel: paramiko.Channel, outputs: tuple[bytearray, bytearray]) -> bool:
+    """Take what has arrived; returns whether anything had."""
+    moved = False
+    while channel.recv_ready():
+        outputs[0].extend(channel.recv(_CHUNK))
+        moved = True
+    while channel.recv_stderr_ready():
+        outputs[1].extend(channel.recv_stderr(_CHUNK))
+        moved = True
+    return moved
+
+
+def _wait(channel: paramiko.Channel, deadline: float) -> None:
+    """Sleep until something may have happened. Raises TimeoutError at the deadline."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    # While input waits for the window to open, nothing becomes readable that would end the sleep.
+    select.select([channel], [], [], min(left, 0.25 if channel.eof_sent else 0.005))
+
+
+@contextmanager
+def connect(
+    machine: Machine, *, port: int | None = None, timeout: float = 30.0
+) -> Iterator[Session]:
+    """Log in to a running machine.
+
+    Args:
+        machine: the machine; it need not have been started by this process.
+        port: the host port that leads to the guest's sshd; None asks QEMU.
+        timeout: seconds for banner, key exchange and login together.
+
+    Raises:
+        RaveError: NOT_READY if the machine does not run, its host key is not the pinned one, it
+            refuses the login key, or time runs out.
+    """
+    if port is None:
+        port = ports.ssh(machine)
+    deadline = time.monotonic() + timeout
+    connection = await_banner(machine.name, port, deadline)
+    with login(machine, connection, deadline) as session:
+        yield session
+
+
+def await_banner(name: str, port: int, deadline: float) -> socket.socket:
+    """Return a connection whose other end has sent an SSH banner, which is left unread.
+
+    QEMU's user network accepts TCP even if no guest runs, so only the banner is a sign of life.
+
+    Raises:
+        RaveError: NOT_READY if no banner comes before `deadline` (time.monotonic()).
+    """
+    cause = "no answer"
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            connection = socket.create_connection(("127.0.0.1", port), timeout=left)
+        except OSError as error:
+            cause = error.strerror or str(error)
+        else:
+            connection.settimeout(min(left, 2.0))
+            try:
+                start = connection.recv(4, socket.MSG_PEEK)
+            except OSError as error:
+                cause = "connected, but no banner came" if _timed_out(error) else str(error)
+            else:
+                if start.startswith(b"SSH-"[: len(start)]) and start:
+                    return connection
+                cause = "the connection was closed" if not start else f"it sent {start!r}"
+            connection.close()
+        time.sleep(min(0.05, max(0.0, left)))
+    raise RaveError(
+        f"machine {name} shows no SSH banner on 127.0.0.1:{port}: {cause}",
+        hint=f"rave vm status {name}; rave vm logs {name}",
+        exit_code=ExitCode.NOT_READY,
+    )
+
+
+def _timed_out(error: OSError) -> bool:
+    return isinstance(error, TimeoutError)
+
+
+@contextmanager
+def login(machine: Machine, connection: socket.socket, deadline: float) -> Iterator[Session]:
+    """Exchange keys, check the pinned host key and log in over an existing connection.
+
+    Raises:
+        HostKeyChangedError: NOT_READY if the host key is not the pinned one.
+        LoginRefusedError: NOT_READY if the guest refuses the login key.
+        RaveError: NOT_READY if anything else fails or `deadline` passes.
+    """
+    client = paramiko.SSHClient()
+    try:
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        _open(client, machine, connection, max(0.1, deadline - time.monotonic()))
+        yield Session(client, machine.name)
+    finally:
+        client.close()
+        connection.close()
+
+
+def _open(
+    client: paramiko.SSHClient, machine: Machine, connection: socket.socket, timeout: float
+) -> None:
+    where = f"rave vm logs {machine.name}"
+    try:
+        client.load_host_keys(str(machine.known_hosts))
+        client.connect(
+            machine.alias,
+            sock=connection,
+            username=USER,
+            pkey=paramiko.Ed25519Key.from_private_key_file(str(machine.login_key)),
+            look_for_keys=False,
+            allow_agent=False,
+            timeout=timeout,
+            banner_timeout=timeout,
+            auth_timeout=timeout,
+            channel_timeout=timeout,
+            transport_factory=_transport,
+        )
+    except paramiko.BadHostKeyException as error:
+        raise HostKeyChangedError(
+            f"machine {machine.name} shows another host key than the one it was given; what answers"
+            " may not be this machine",
+            hint=f"rave vm stop {machine.name}; if the disk was restored or the guest changed its"
+            f" key, delete and launch it anew ({machine.known_hosts})",
+            exit_code=ExitCode.NOT_READY,
+        ) from error
+    except paramiko.AuthenticationException as error:
+        raise LoginRefusedError(
+            f"machine {machine.name} refuses the login key it was given (user {USER})",
+            hint=where,
+            exit_code=ExitCode.NOT_READY,
+        ) from error
+    except (paramiko.SSHException, EOFError, OSError) as error:
+        if "not found in known_hosts" in str(error):
+            raise HostKeyChangedError(
+                f"{machine.known_hosts} does not pin a key for machine {machine.name}",
+                hint=f"rave vm delete {machine.name} --force, then launch it anew",
+                exit_code=ExitCode.NOT_READY,
+            ) from error
+        raise RaveError(
+            f"SSH to machine {machine.name} failed: {error or type(error).__name__}",
+            hint=where,
+            exit_code=ExitCode.NOT_READY,
+        ) from error
+
+
+def _transport(sock: Any, /, **_options: Any) -> paramiko.Transport:  # noqa: ANN401 - paramiko's
+    """Return a transport that offers only what a machine of ours speaks best."""
+    transport = paramiko.Transport(sock)
+    security = transport.get_security_options()
+    security.kex = ("curve25519-sha256@libssh.org",)
+    security.key_types = ("ssh-ed25519",)
+    security.ciphers = ("aes128-gcm@openssh.com", "aes128-ctr")
+    security.digests = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-256")
+    return transport
+
+
+def openssh_argv(
+    machine: Machine, port: int, extra: Sequence[str] = (), *, terminal: bool
+) -> tuple[str, ...]:
+    """Return the OpenSSH command that logs in to a machine, trusting nothing but its pinned key.
+
+    The user's and the system's ssh_config are not read: a ProxyCommand or a wildcard there must not
+    change who is trusted. OpenSSH takes the first value it gets for an option, so `extra` cannot
+    loosen any of these.
+
+    Args:
+        machine: the machine.
+        port: the host port that leads to its sshd.
+        extra: what goes behind the host: options such as `-L`, then a command.
+        terminal: whether a person can answer questions.
+    """
+    options = (
+        "StrictHostKeyChecking=yes",
+        f"UserKnownHostsFile={_quoted(machine.known_hosts)}",
+        "GlobalKnownHostsFile=/dev/null",
+        f"HostKeyAlias={machine.alias}",
+        "HostKeyAlgorithms=ssh-ed25519",
+        "KexAlgorithms=curve25519-sha256",
+        "UpdateHostKeys=no",
+        "CheckHostIP=no",
+        "IdentitiesOnly=yes",
+        f"IdentityFile={_quoted(machine.login_key)}",
+        "IdentityAgent=none",
+        "PasswordAuthentication=no",
+        f"BatchMode={'no' if terminal else 'yes'}",
+        "LogLevel=ERROR",
+    )
+    return (
+        "ssh",
+        "-F", "none",
+        *(word for option in options for word in ("-o", option)),
+        "-p", str(port),
+        f"{USER}@127.0.0.1",
+        *extra,
+    )  # fmt: skip
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as ssh_config(5) reads it: in quotes, with its own percent signs doubled."""
+    return '"' + str(path).replace("%", "%%") + '"'

@@ -1,0 +1,1 @@
+"""QEMU: its arguments, accelerator, monitor, caps, credentials, and its process."""

@@ -1,0 +1,135 @@
+"""The QEMU command line: specification and accelerator in, argv out. Pure, so it is golden-tested.
+
+No argument carries a secret: first-boot inputs are named by the path of a 0600 file.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from rave_cli.machines.qemu.credentials import blob_paths
+from rave_cli.machines.qemu.program import QEMU, cpu_model
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from rave_cli.machines.qemu.accelerator import Accelerator
+    from rave_cli.machines.qemu.program import Kind
+    from rave_cli.machines.spec import Machine, MachineSpec
+
+# The virtio-serial port on which the guest reports its stages.
+READY_PORT = "org.rave.ready"
+
+# What QEMU may no longer do once it has started. `elevateprivileges=deny` forbids QEMU's own
+# -daemonize, which is why the CLI starts it in a session of its own instead.
+SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+# MiB that TCG may fill with translated code. A boot of the demo guest makes 444 MB of it: with 256
+# QEMU throws all away once or twice and translates again (docs/explanation/boot-time.md). QEMU's
+# default of 1 GiB would not fit under the memory cap.
+TRANSLATION_CACHE = 512
+
+
+def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
+    """Return the command that runs a machine, without the cap around it.
+
+    Option and value stay together on one line. Sources of the choices: QEMU 7.2 invocation manual
+    and shared measurements recorded in docs/adr/0005-readiness.md.
+    """
+    spec = machine.spec
+    return (
+        QEMU,
+        "-name", f"{machine.alias},process={machine.alias}",
+        "-uuid", spec.uuid,
+        "-nodefaults",
+        "-no-user-config",
+        "-display", "none",
+        "-sandbox", SANDBOX,
+        "-machine", "q35,hpet=off,vmport=off",
+        *_processor(accelerator.kind),
+        "-smp", str(spec.cpus),
+        "-m", str(spec.memory_mib),
+        *_boot(spec),
+        *_disk(machine.disk),
+        *_network(machine),
+        *_channels(machine),
+        "-device", "virtio-rng-pci",
+        "-device", "virtio-balloon-pci,free-page-reporting=on",
+        *_credentials(machine),
+    )  # fmt: skip
+
+
+def pretty(argv: Sequence[str]) -> str:
+    """Return a command as a shell takes it, an option and its value on one line."""
+    lines: list[str] = []
+    for word in argv:
+        value = bool(lines) and not word.startswith("-") and lines[-1].startswith("-")
+        if value and " " not in lines[-1]:
+            lines[-1] += f" {shlex.quote(word)}"
+        else:
+            lines.append(shlex.quote(word))
+    return " \\\n  ".join(lines)
+
+
+def esc(path: Path | str) -> str:
+    """Double the commas of a value, as QEMU's option syntax demands."""
+    return str(path).replace(",", ",,")
+
+
+def _credentials(machine: Machine) -> tuple[str, ...]:
+    paths = blob_paths(machine)
+    return tuple(word for path in paths for word in ("-smbios", f"type=11,path={esc(path)}"))
+
+
+def _processor(kind: Kind) -> tuple[str, ...]:
+    accel = "kvm" if kind == "kvm" else f"tcg,thread=multi,tb-size={TRANSLATION_CACHE}"
+    return ("-accel", accel, "-cpu", cpu_model(kind))
+
+
+def _boot(spec: MachineSpec) -> tuple[str, ...]:
+    boot = spec.image.boot
+    if boot.kind == "disk":
+        return ()
+    machine_id = spec.uuid.replace("-", "")
+    return (
+        "-kernel", str(boot.kernel),
+        "-initrd", str(boot.initrd),
+        "-append", f"{boot.cmdline} rave.mode={spec.mode} systemd.machine_id={machine_id}".strip(),
+    )  # fmt: skip
+
+
+def _disk(disk: Path) -> tuple[str, ...]:
+    return (
+        "-blockdev", f"driver=file,node-name=file0,filename={esc(disk)},discard=unmap",
+        "-blockdev", "driver=qcow2,node-name=disk0,file=file0,discard=unmap,detect-zeroes=unmap",
+        "-device", "virtio-blk-pci,drive=disk0",
+    )  # fmt: skip
+
+
+def _network(machine: Machine) -> tuple[str, ...]:
+    restrict = "on" if machine.spec.network == "isolated" else "off"
+    forwards = "".join(
+        f",hostfwd=tcp:127.0.0.1:{forward.host}-:{forward.guest}"
+        for forward in machine.spec.forwards
+    )
+    return (
+        "-netdev", f"user,id=net0,ipv6=off,restrict={restrict}{forwards}",
+        "-device", "virtio-net-pci,netdev=net0,romfile=",
+    )  # fmt: skip
+
+
+def _channels(machine: Machine) -> tuple[str, ...]:
+    """Console, monitors and the port of the stages; nothing of it is on TCP."""
+    return (
+        "-chardev", f"file,id=console,path={esc(machine.console_log)}",
+        "-serial", "chardev:console",
+        "-chardev", f"socket,id=qmp,path={esc(machine.qmp_socket)},server=on,wait=off",
+        "-mon", "chardev=qmp,mode=control",
+        "-chardev", f"socket,id=events,path={esc(machine.event_socket)},server=on,wait=off",
+        "-mon", "chardev=events,mode=control",
+        "-chardev", f"file,id=ready,path={esc(machine.stage_file)}",
+        "-device", "virtio-serial-pci",
+        "-device", f"virtserialport,chardev=ready,name={READY_PORT}",
+    )  # fmt: skip

@@ -1,0 +1,93 @@
+"""The ladder down: ACPI power button, QMP quit, SIGTERM, SIGKILL, each rung with its deadline."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.qemu import processes
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+Rung = Literal["not-running", "acpi", "quit", "sigterm", "sigkill"]
+
+# Seconds for the guest to shut down in order after its power button was pressed.
+PATIENCE = 30.0
+
+# Seconds for QEMU to end once it is told to, and to answer on its monitor at all.
+QEMU_ENDS = 3.0
+MONITOR_ANSWERS = 1.0
+
+
+@dataclass(frozen=True)
+class StopReport:
+    """How a machine was stopped: the rung that worked and the seconds until QEMU was gone."""
+
+    rung: Rung
+    seconds: float
+
+
+def stop_process(
+    running: processes.Process,
+    monitor: Path,
+    *,
+    patience: float,
+    on_rung: Callable[[Rung], None] = lambda _rung: None,
+) -> StopReport:
+    """Stop a QEMU process, rung by rung.
+
+    Raises:
+        RaveError: HOST if even SIGKILL does not end it.
+    """
+    began = time.monotonic()
+    with processes.held(running) as pidfd:
+        for rung, seconds in _rungs(pidfd, monitor, patience, on_rung):
+            if pidfd is None or processes.ended(pidfd, seconds):
+                with suppress(ChildProcessError):
+                    os.waitpid(running.pid, os.WNOHANG)
+                return StopReport(rung, time.monotonic() - began)
+    raise RaveError(
+        f"QEMU (pid {running.pid}) does not end, not even by SIGKILL",
+        hint=f"cat /proc/{running.pid}/stack   (a process in state D waits for the kernel)",
+        exit_code=ExitCode.HOST,
+    )
+
+
+def _rungs(
+    pidfd: int | None, monitor: Path, patience: float, on_rung: Callable[[Rung], None]
+) -> Iterator[tuple[Rung, float]]:
+    """Try one rung after the other; yields each with the seconds it gets to work."""
+    if pidfd is None:
+        yield "not-running", 0.0
+        return
+    if patience > 0 and _ask(monitor, "system_powerdown"):
+        on_rung("acpi")
+        yield "acpi", patience
+    if _ask(monitor, "quit"):
+        on_rung("quit")
+        yield "quit", QEMU_ENDS
+    on_rung("sigterm")
+    processes.send(pidfd, signal.SIGTERM)
+    yield "sigterm", QEMU_ENDS
+    on_rung("sigkill")
+    processes.send(pidfd, signal.SIGKILL)
+    yield "sigkill", QEMU_ENDS
+
+
+def _ask(monitor: Path, order: str) -> bool:
+    """Give QEMU an order; whether it took it. A QEMU that hangs up over `quit` did."""
+    try:
+        with Qmp.connect(monitor, timeout=MONITOR_ANSWERS) as client:
+            with suppress(QmpError):
+                client.execute(order, timeout=MONITOR_ANSWERS)
+            return True
+    except QmpError:
+        return False
