@@ -28,7 +28,7 @@ INHERITED = (
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 )  # fmt: skip
 
-# Debian package that brings a tool, for the hint of a missing one; as in infra/host/debian-packages.
+# Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
 APT_PACKAGE = {
     "git": "git",
     "nix": "nix-bin",

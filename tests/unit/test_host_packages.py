@@ -27,10 +27,11 @@ STARTED = {
 }  # fmt: skip
 
 # Of Debian's essential packages, of apt, or what a checkout cannot be had and used without.
-BASIC = set(
-    "apt-cache apt-get base64 bash cat chroot dpkg dpkg-deb echo env git id make mount"
-    " setpriv sh sleep tar true umount unshare yes".split()
-)
+BASIC = {
+    "apt-cache", "apt-get", "base64", "bash", "cat", "chroot", "dpkg", "dpkg-deb", "echo", "env",
+    "git", "id", "make", "mount", "setpriv", "sh", "sleep", "tar", "true", "umount", "unshare",
+    "yes",
+}  # fmt: skip
 # Run in the guest, or brought by pip.
 ELSEWHERE = {"depmod", "journalctl", "sops"}
 # Used where they are there: caps; a test that needs nixpkgs.
