@@ -150,6 +150,7 @@ def check_machine(
     from rave_cli.secrets.store import default_file
     from rave_cli.smoke import runner
     from rave_cli.smoke.operator import open_operator
+    from rave_cli.smoke.request import Request
     from rave_cli.transcript import signing_key
 
     named = app.settings.text("RAVE_SIGNING_KEY")
@@ -157,7 +158,7 @@ def check_machine(
     if key.created:
         app.show.note(f"made your signing key: {key.path}   (verifiers need {key.public_file})")
     flake = app.settings.flake
-    request = runner.Request(
+    request = Request(
         machine=machine,
         plan=plan,
         operator=open_operator(plan, file or default_file()),
@@ -249,8 +250,9 @@ def _give_secrets(app: App, machine: Machine, plan: Plan, file: Path | None) -> 
 
 def summary(app: App, found: SmokeRun) -> str:
     """Return what people want to know: a line per phase, what failed and what it means."""
-    from rave_cli.smoke.model import PHASES, STATUSES
+    from rave_cli.smoke.model import PHASES
     from rave_cli.smoke.runner import NOT_ASKED
+    from rave_cli.transcript.check import STATUSES
 
     rows = []
     for phase in PHASES:
