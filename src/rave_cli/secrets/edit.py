@@ -6,19 +6,17 @@ import fcntl
 import os
 import shlex
 import shutil
-import signal
 import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import paths, process
+from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.secrets import policy, store, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
     from rave_cli.secrets.identity import Keys
 
@@ -118,16 +116,17 @@ def memory_dir() -> Iterator[Path]:
     """
     base = _memory_base()
     _sweep(base)
-    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        # Tells _sweep of another process that this one is in use; the kernel drops it with us.
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        with _unwinding():
-            yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        os.close(fd)
+    with signals.held() as hold:
+        place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # Tells _sweep of another process that this one is in use; the kernel drops it with us.
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with hold.released():
+                yield place
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+            os.close(fd)
 
 
 def _edited(
@@ -196,19 +195,3 @@ def _sweep(base: Path) -> None:
                     shutil.rmtree(left)
             finally:
                 os.close(fd)
-
-
-@contextmanager
-def _unwinding() -> Iterator[None]:
-    """Turn the signals that would end us at once into an exception, so that clean-up runs."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    old = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
