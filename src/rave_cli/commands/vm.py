@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.spec import Machine, MachineSpec
-    from rave_cli.machines.store import Damaged
+    from rave_cli.machines.store import Unreadable
     from rave_cli.options import App
     from rave_cli.profiles.catalog import Mode, Plan
 
@@ -454,14 +454,14 @@ def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
     return [*lines, f"  secrets      {secrets}"]
 
 
-def _summary(entry: Machine | Damaged) -> dict[str, Any]:
-    """Return the document of one machine; a damaged record is told instead of hidden."""
+def _summary(entry: Machine | Unreadable) -> dict[str, Any]:
+    """Return the document of one machine; one whose record cannot be read is not hidden."""
     from rave_cli.machines import status as present
     from rave_cli.machines.spec import Machine
 
     if isinstance(entry, Machine):
         return present.of(entry).document
-    return {"name": entry.name, "state": "damaged", "detail": entry.error.message}
+    return {"name": entry.name, "state": entry.state, "detail": entry.error.message}
 
 
 def _plain(value: object) -> str:
