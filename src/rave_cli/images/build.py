@@ -238,7 +238,7 @@ def _with_plan(image: Image, plan: Plan, place: Place) -> Image:
     own = Path(image.store_path) / carried.NAME
     if not own.exists():
         own = place.plan
-        carried.write(own, carried.Carried(door=image.door, plan=plan))
+        carried.write(own, carried.Carried(door=1, plan=plan))
     return replace(image, plan=own, door=carried.read(own).door)
 
 

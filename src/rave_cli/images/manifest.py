@@ -51,7 +51,7 @@ class Image:
     nar_hash: str
     boot: Boot
     plan: Path | None = None
-    door: int = 1
+    door: int = 2
 
     def document(self) -> dict[str, Any]:
         """Return the image as JSON-ready values."""
