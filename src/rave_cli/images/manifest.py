@@ -37,6 +37,7 @@ class Image:
         store_path: the Nix output it lies in.
         nar_hash: of that output.
         boot: how it boots.
+        door: version of the door into its guest: which requests its programs understand.
     """
 
     profile: str
@@ -47,6 +48,7 @@ class Image:
     store_path: str
     nar_hash: str
     boot: Boot
+    door: int = 2
 
     def document(self) -> dict[str, Any]:
         """Return the image as JSON-ready values."""
