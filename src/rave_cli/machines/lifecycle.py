@@ -19,6 +19,7 @@ from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.qemu.stop import PATIENCE, StopReport, stop_process
 from rave_cli.machines.spec import machines_dir
 from rave_cli.machines.status import MONITOR_ANSWERS, RESUMABLE, reported_secrets
+from rave_cli.records import DamagedRecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,12 +199,12 @@ def delete(name: str, *, force: bool = False) -> None:
     """Delete a machine with its disk, keys and logs.
 
     Args:
-        name: its name; with `force` even one whose record is damaged.
+        name: its name; with `force` even one whose record is damaged, but none of a newer rave.
         force: end it first if it runs, without asking the guest.
 
     Raises:
         RaveError: USAGE if there is none, or it runs and `force` is not given; HOST if its record
-            is damaged and `force` is not given.
+            is damaged and `force` is not given, or is of a newer rave.
     """
     with store.locked(name):
         running = _find_to_delete(name, force=force)
@@ -221,7 +222,7 @@ def delete(name: str, *, force: bool = False) -> None:
 def _find_to_delete(name: str, *, force: bool) -> processes.Process | None:
     try:
         return processes.find(store.load(name).spec.uuid)
-    except RaveError as error:
-        if not force or error.exit_code == ExitCode.USAGE:
+    except DamagedRecordError:
+        if not force:
             raise
         return processes.find_by_directory(machines_dir() / name)
