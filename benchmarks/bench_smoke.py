@@ -21,6 +21,7 @@ from rave_cli.secrets.store import default_file
 from rave_cli.smoke import inside, runner
 from rave_cli.smoke.operator import open_operator
 from rave_cli.smoke.questions import Subject, suite
+from rave_cli.smoke.request import Request
 from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ TIMED = ("bash", "-c", 'TIMEFORMAT="%R %U %S"; time /usr/lib/rave/rave-guest pro
 def smoke(machine: Machine, plan: Plan) -> dict[str, float]:
     """Carry out one run and return its seconds: in total, and of each phase."""
     with tempfile.TemporaryDirectory() as output:
-        request = runner.Request(
+        request = Request(
             machine=machine,
             plan=plan,
             operator=open_operator(plan, default_file()),

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from rave_cli.errors import ExitCode
 from rave_cli.transcript import (
-    CheckRecord,
+    CheckResult,
     EventLog,
     ImageRecord,
     Reason,
@@ -32,6 +32,8 @@ from rave_cli.transcript import (
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from rave_cli.transcript.check import Status
 
 STARTED = datetime(2026, 1, 24, 14, 30, 52, tzinfo=UTC)
 COMPLETED = STARTED + timedelta(seconds=7)
@@ -64,6 +66,17 @@ def make_key(directory: Path, name: str = "id_ed25519", seed: int = 1) -> Signin
     return key
 
 
+def make_check(id_: str, status: Status = "pass", **more: Any) -> CheckResult:
+    """Return a check that ended so; a skipped one was not tried."""
+    asked = status != "skip"
+    values: dict[str, Any] = {
+        "phase": "services", "title": f"{id_} is as it should be", "severity": "critical",
+        "viewpoint": "guest", "seconds": 0.5 * asked, "attempts": int(asked), "detail": "",
+        "data": {},
+    }  # fmt: skip
+    return CheckResult(id=id_, status=status, **(values | more))
+
+
 def make_record(**changes: Any) -> RunRecord:
     """Return the record of a run in which all is well and one check was skipped."""
     record = RunRecord(
@@ -71,9 +84,9 @@ def make_record(**changes: Any) -> RunRecord:
         base="debian",
         mode="safe",
         checks=(
-            CheckRecord("image.integrity", "image", "Is the image whole?", "pass", seconds=0.2),
-            CheckRecord("redis.ping", "services", "Does Redis answer?", "pass", detail="PONG"),
-            CheckRecord("oidc.login", "oidc", "Can one sign in?", "skip", detail="no GitLab"),
+            make_check("image.integrity", phase="image", viewpoint="host", seconds=0.2),
+            make_check("redis.ping", detail="PONG", attempts=2, data={"milliseconds": [1, 2.5]}),
+            make_check("oidc.login", "skip", phase="oidc", detail="no GitLab"),
         ),
         image=ImageRecord(
             name="demo-debian.qcow2",

@@ -28,10 +28,11 @@ INHERITED = (
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 )  # fmt: skip
 
-# Debian package that brings a tool, for the hint of a missing one.
+# Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
 APT_PACKAGE = {
     "git": "git",
     "nix": "nix-bin",
+    "nix-store": "nix-bin",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "ssh": "openssh-client",
@@ -78,6 +79,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def find(tool: str) -> str | None:
     """Return the absolute path of `tool` on PATH, or None."""
     return shutil.which(tool)
+
+
+def read_packages(listing: str) -> dict[str, str]:
+    """Return a list of infra/host as a map: a command, or a file's path, to the Debian package."""
+    lines = (line for line in listing.splitlines() if line and not line.startswith("#"))
+    return dict(line.split() for line in lines)
 
 
 def require(tool: str) -> str:

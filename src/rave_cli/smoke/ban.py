@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from rave_cli.smoke import inside
-from rave_cli.smoke.model import CheckResult, Question, Verdict, judge
+from rave_cli.smoke.model import Question, Verdict, judge
 from rave_cli.smoke.outside import LOOPBACK, SSH_PORT, new_key, transport
 from rave_cli.smoke.questions import GATEWAY
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rave_cli.smoke.scene import Scene
+    from rave_cli.transcript.check import CheckResult
 
 # A ban that lasts longer is not risked.
 LONGEST_BAN = 120

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.smoke.model import STATUSES, CheckResult, Question, Verdict, blocked, settle
+from rave_cli.smoke.model import Question, Verdict, blocked, settle, unasked
+from rave_cli.transcript.check import STATUSES, CheckResult
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,25 +62,29 @@ def ask(
             does not answer what was asked.
     """
     reasons = {q.id: reason for q in questions if (reason := blocked(q, known))}
-    skipped = [settle(q, Verdict("skip", reasons[q.id])) for q in questions if q.id in reasons]
+    skipped = [unasked(q, reasons[q.id]) for q in questions if q.id in reasons]
     asked = [q for q in questions if q.id not in reasons]
     settled = {**known, **{result.id: result for result in skipped}}
     # A need that is skipped in this batch skips what depends on it, link by link.
     while late := [q for q in asked if blocked(q, settled)]:
         for question in late:
-            result = settle(question, Verdict("skip", blocked(question, settled) or ""))
+            result = unasked(question, blocked(question, settled) or "")
             settled[question.id] = result
             skipped.append(result)
         asked = [q for q in asked if q.id not in settled]
     if not asked:
         return Answer(tuple(skipped), {})
+    began = time.monotonic()
     done = session.run(
         PROBE, stdin=request(asked), sudo=True, timeout=min(most_seconds, longest(asked))
     )
+    spent = time.monotonic() - began
     if not done.ok:
         raise _unusable(f"exit status {done.returncode}", done.tail(6))
     answer = read_answer(done.stdout, asked)
-    return Answer((*skipped, *answer.results), answer.facts)
+    # The guest's clock is its own affair, but no check took longer than the call.
+    results = (replace(result, seconds=min(result.seconds, spent)) for result in answer.results)
+    return Answer((*skipped, *results), answer.facts)
 
 
 def longest(questions: Sequence[Question]) -> float:

@@ -7,7 +7,7 @@ Writing one:
     with EventLog.begin(Path("artifacts"), redactor=redactor) as events:
         events.append("boot", "stage", {"stage": "sshd", "seconds": 4.2})
         ...
-        files = write(RunRecord(profile="demo", ..., checks=(CheckRecord(...), ...)), events, key)
+        files = write(RunRecord(profile="demo", ..., checks=(CheckResult(...), ...)), events, key)
 
 `RunRecord.status` follows from the checks; `RunRecord(aborted="why")` records a run that did not
 complete, unsigned. Parts that do not exist are `skipped("why")`.
@@ -19,9 +19,10 @@ Verifying one, with trust from outside the files:
 raises `RefusedError` (a RaveError with exit code 7 and a `reason`) unless all of it is true.
 """
 
+from rave_cli.transcript.check import CheckResult
 from rave_cli.transcript.events import EventLog, Session
 from rave_cli.transcript.policy import Policy, load_policy, parse_age
-from rave_cli.transcript.record import CheckRecord, ImageRecord, RunRecord, skipped
+from rave_cli.transcript.record import ImageRecord, RunRecord, skipped
 from rave_cli.transcript.redaction import Redactor, redact
 from rave_cli.transcript.refusal import Reason, RefusedError
 from rave_cli.transcript.signing import SigningKey, signing_key
@@ -29,7 +30,7 @@ from rave_cli.transcript.verification import Verified, verify
 from rave_cli.transcript.writer import TranscriptFiles, siblings, write
 
 __all__ = [
-    "CheckRecord",
+    "CheckResult",
     "EventLog",
     "ImageRecord",
     "Policy",

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeAlias
 
 # What a guest says is cut to this, so that it cannot make a record too large or too deep to read.
 LONGEST_TEXT = 16 * 1024
+ROOM_FOR_NOTE = 64
 DEEPEST = 32
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
@@ -48,7 +49,10 @@ def to_json(value: object, depth: int = DEEPEST) -> Json:
 
 
 def clip(value: Json) -> Json:
-    """Return `value` with every text cut to `LONGEST_TEXT` characters, saying so."""
+    """Return `value` with every text cut to `LONGEST_TEXT` characters, saying so.
+
+    What was cut once is not cut again, so that a value which is recorded twice is the same twice.
+    """
     if isinstance(value, dict):
         return {_clipped(name): clip(item) for name, item in value.items()}
     if isinstance(value, list):
@@ -57,8 +61,10 @@ def clip(value: Json) -> Json:
 
 
 def _clipped(text: str) -> str:
-    more = len(text) - LONGEST_TEXT
-    return text if more <= 0 else f"{text[:LONGEST_TEXT]} [{more} more characters]"
+    if len(text) <= LONGEST_TEXT:
+        return text
+    kept = LONGEST_TEXT - ROOM_FOR_NOTE
+    return f"{text[:kept]} [{len(text) - kept} more characters]"
 
 
 def _whole(text: str) -> str:

@@ -20,13 +20,11 @@ from rave_cli.transcript.canonical import (
     parse_document,
     to_json,
 )
+from rave_cli.transcript.check import CHECK_ID, STATUSES, Status
+from rave_cli.transcript.check import MEMBERS as CHECK_MEMBERS
 from rave_cli.transcript.record import (
-    CHECK_ID,
-    CHECK_STATUSES,
     SHA256,
     SRI_SHA256,
-    CheckRecord,
-    CheckStatus,
     RunRecord,
     overall_status,
     summary,
@@ -77,10 +75,6 @@ MEMBERS: dict[str, type | tuple[type, ...]] = {
     "signature": str,
 }
 IMAGE_MEMBERS = ["name", "sha256", "sha256_after", "store_path", "nar_hash"]
-CHECK_MEMBERS = [
-    "id", "phase", "title", "status", "severity", "viewpoint", "seconds", "attempts", "detail",
-    "data",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,9 +97,9 @@ class Document:
     tools: dict[str, str]
     configuration: dict[str, str]
     redactions: int
-    checks: dict[str, CheckStatus]
+    checks: dict[str, Status]
 
-    def having(self, *statuses: CheckStatus) -> list[str]:
+    def having(self, *statuses: Status) -> list[str]:
         """Return the ids of the checks with one of these verdicts, in the order they ran."""
         return [id_ for id_, status in self.checks.items() if status in statuses]
 
@@ -130,7 +124,7 @@ def unsigned_bytes(
         "base": record.base,
         "mode": record.mode,
         "guest_boot_id": _boot_id(record.guest_boot_id),
-        "validation_results": [_check_json(check, redactor) for check in record.checks],
+        "validation_results": [check.cleaned(redactor).document() for check in record.checks],
         "configuration": record.configuration,
         "image": image and {name: getattr(image, name) for name in IMAGE_MEMBERS},
         "schema": SCHEMA,
@@ -231,21 +225,6 @@ def _boot_id(value: object) -> str | None:
     return value if isinstance(value, str) and BOOT_ID.fullmatch(value) else None
 
 
-def _check_json(check: CheckRecord, redactor: Redactor) -> dict[str, object]:
-    return {
-        "id": check.id,
-        "phase": check.phase,
-        "title": redactor.value(check.title),
-        "status": check.status,
-        "severity": check.severity,
-        "viewpoint": check.viewpoint,
-        "seconds": round(check.seconds, 3),
-        "attempts": check.attempts,
-        "detail": redactor.value(check.detail),
-        "data": redactor.value(check.data),
-    }
-
-
 def _check_types(members: dict[str, Json]) -> None:
     if list(members) != list(MEMBERS):
         odd = sorted(set(members) ^ set(MEMBERS))
@@ -256,17 +235,17 @@ def _check_types(members: dict[str, Json]) -> None:
             raise DamagedError(f"{name} is of the wrong type")
 
 
-def _checks(results: list[Json]) -> dict[str, CheckStatus]:
-    checks: dict[str, CheckStatus] = {}
+def _checks(results: list[Json]) -> dict[str, Status]:
+    checks: dict[str, Status] = {}
     for result in results:
-        if not isinstance(result, dict) or list(result) != CHECK_MEMBERS:
+        if not isinstance(result, dict) or tuple(result) != CHECK_MEMBERS:
             raise DamagedError("validation_results holds something that is not a check")
         id_, status = result["id"], result["status"]
         if not isinstance(id_, str) or not CHECK_ID.fullmatch(id_):
             raise DamagedError("a check has an id that is none")
         if id_ in checks:
             raise DamagedError(f"the check {id_} appears twice")
-        if status not in CHECK_STATUSES:
+        if status not in STATUSES:
             raise DamagedError(f"the check {id_} has an unknown status")
         checks[id_] = status
     return checks

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.paths import refusing
 from rave_cli.transcript.canonical import DamagedError, parse
-from rave_cli.transcript.record import CHECK_ID, SHA256
+from rave_cli.transcript.check import CHECK_ID
+from rave_cli.transcript.record import SHA256
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

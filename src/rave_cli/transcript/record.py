@@ -8,50 +8,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-CheckStatus = Literal["pass", "fail", "warn", "skip", "error"]
+    from rave_cli.transcript.check import CheckResult, Status
+
 RunStatus = Literal["SUCCESS", "WARNING", "FAILED", "ABORTED"]
 
-CHECK_STATUSES: tuple[CheckStatus, ...] = ("pass", "fail", "warn", "skip", "error")
-CHECK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SRI_SHA256 = re.compile(r"sha256-[A-Za-z0-9+/]{43}=")
-
-
-@dataclass(frozen=True)
-class CheckRecord:
-    """One check of the run and its verdict.
-
-    Args:
-        id: unique in the run; what a policy names.
-        phase: the phase it ran in.
-        title: the question, for people.
-        status: the verdict; only `pass` counts as passed, `error` counts as failed.
-        severity: how much a failure matters.
-        viewpoint: from where it looked: inside the guest, from outside, on the host.
-        seconds: how long it took.
-        attempts: how often it was tried.
-        detail: what was seen; of a skipped check, why.
-        data: figures and lists, as JSON data.
-    """
-
-    id: str
-    phase: str
-    title: str
-    status: CheckStatus
-    severity: str = "critical"
-    viewpoint: str = "guest"
-    seconds: float = 0.0
-    attempts: int = 1
-    detail: str = ""
-    data: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not CHECK_ID.fullmatch(self.id):
-            raise ValueError(f"{self.id!r} is not a check id")
-        if self.status not in CHECK_STATUSES:
-            raise ValueError(f"{self.status!r} is not the status of a check")
 
 
 @dataclass(frozen=True)
@@ -107,7 +71,7 @@ class RunRecord:
     profile: str
     base: str
     mode: str
-    checks: tuple[CheckRecord, ...]
+    checks: tuple[CheckResult, ...]
     image: ImageRecord | None
     guest_boot_id: str | None = None
     system_info: Mapping[str, object] = field(default_factory=dict)
@@ -139,14 +103,14 @@ class RunRecord:
         return overall_status([check.status for check in self.checks])
 
 
-def overall_status(statuses: list[CheckStatus]) -> RunStatus:
+def overall_status(statuses: Sequence[Status]) -> RunStatus:
     """Return the verdict on a completed run from the verdicts of its checks."""
     if "fail" in statuses or "error" in statuses or "pass" not in statuses:
         return "FAILED"
     return "WARNING" if "warn" in statuses else "SUCCESS"
 
 
-def summary(statuses: list[CheckStatus]) -> dict[str, int]:
+def summary(statuses: Sequence[Status]) -> dict[str, int]:
     """Return the `test_summary` of a document; `error` counts as failed."""
     return {
         "total_tests": len(statuses),

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.docs import ROOT, blocks
-from tests.transcripts import Run, make_key, make_record, make_run
+from tests.transcripts import Run, make_check, make_key, make_record, make_run
 
 from rave_cli.errors import RaveError
-from rave_cli.transcript import CheckRecord, signing_key, sshsig
+from rave_cli.transcript import signing_key, sshsig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +149,7 @@ def test_the_recipe_refuses_another_image_key_or_status(tmp_path: Path) -> None:
     stranger = make_key(tmp_path / "stranger", seed=2)
     assert follow(Run(run.files, stranger, run.image), tmp_path / "work").returncode != 0
 
-    checks = (*make_record().checks, CheckRecord("a.b", "c", "?", "fail"))
+    checks = (*make_record().checks, make_check("a.b", "fail", phase="c"))
     run = make_run(tmp_path / "failed", record=make_record(checks=checks))
     assert follow(run, tmp_path / "work").returncode != 0
 

@@ -8,14 +8,16 @@ import pytest
 
 from rave_cli.smoke import inside
 from rave_cli.smoke.ban import BAN, FORGIVE, RELEASE, Gate, judge_ban
-from rave_cli.smoke.model import CheckResult, Status, Verdict, settle
+from rave_cli.smoke.model import Verdict, settle
 from rave_cli.smoke.scene import Operator, Scene
+from tests.transcripts import make_check
 from tests.unit.smoke.test_smoke_inside import Guest, all_pass, verdict
 
 if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
+    from rave_cli.transcript.check import CheckResult, Status
 
 
 @pytest.fixture
@@ -24,11 +26,11 @@ def scene(machine: Machine, plan: Plan, image: Image) -> Scene:
 
 
 def settings(**data: Any) -> CheckResult:
-    return CheckResult(BAN.settings, "security", "t", "pass", "", 0, "critical", data=data)
+    return make_check(BAN.settings, data=data)
 
 
 def inner(status: Status) -> CheckResult:
-    return settle(RELEASE, Verdict(status, "inside says so"))
+    return settle(RELEASE, Verdict(status, "inside says so"), seconds=0.1, attempts=1)
 
 
 @pytest.mark.parametrize("found", [None, settings(), settings(bantime="soon")])

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.process import Completed
 from rave_cli.smoke import inside
-from rave_cli.smoke.model import CheckResult, Question, Status
+from rave_cli.smoke.model import Question
+from tests.transcripts import make_check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from rave_cli.transcript.check import CheckResult, Status
 
 
 class Guest:
@@ -51,7 +54,7 @@ def question(id_: str, *needs: str, **more: Any) -> Question:
 
 
 def known(id_: str, status: Status) -> dict[str, CheckResult]:
-    return {id_: CheckResult(id_, "boot", "t", status, "", 0, "critical")}
+    return {id_: make_check(id_, status)}
 
 
 def test_one_call_answers_a_batch() -> None:
@@ -59,10 +62,22 @@ def test_one_call_answers_a_batch() -> None:
     answer = inside.ask(guest, [question("a"), question("b", "a")], {}, most_seconds=99)
     assert guest.asked == [["a", "b"]]
     assert guest.sudo
-    assert [(r.id, r.status, r.seconds, r.attempts) for r in answer.results] == [
-        ("a", "pass", 0.5, 2), ("b", "pass", 0.5, 2),
+    assert [(r.id, r.status, r.attempts) for r in answer.results] == [
+        ("a", "pass", 2), ("b", "pass", 2),
     ]  # fmt: skip
     assert answer.facts == {"kernel": "6.1"}
+
+
+def test_no_check_takes_longer_than_the_call_by_whatever_clock_the_guest_has() -> None:
+    def reply(checks: list[dict[str, Any]]) -> dict[str, Any]:
+        answer = all_pass(checks)
+        answer["results"][0]["seconds"] = 1e9
+        answer["results"][1]["seconds"] = 0.0
+        return answer
+
+    answer = inside.ask(Guest(reply), [question("a"), question("b")], {}, most_seconds=99)
+    assert 0 < answer.results[0].seconds < 99
+    assert answer.results[1].seconds == 0
 
 
 def test_what_is_blocked_already_is_skipped_link_by_link() -> None:
@@ -116,6 +131,9 @@ def test_the_call_may_not_take_longer_than_the_run_has() -> None:
         {"results": [verdict("a")], "facts": []},
         {"results": [verdict("a")]},
         {"results": [verdict("a") | {"seconds": "soon"}], "facts": {}},
+        {"results": [verdict("a") | {"seconds": -1}], "facts": {}},
+        {"results": [verdict("a") | {"seconds": "nan"}], "facts": {}},
+        {"results": [verdict("a") | {"attempts": -1}], "facts": {}},
     ],
 )
 def test_an_answer_to_something_else_is_refused(reply: Any) -> None:

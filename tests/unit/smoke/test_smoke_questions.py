@@ -10,7 +10,7 @@ from rave_cli.profiles.source import load_catalog
 from rave_cli.smoke import inside
 from rave_cli.smoke.model import PHASE_IDS, Question
 from rave_cli.smoke.questions import Subject, secret_names, suite
-from rave_cli.transcript.record import CHECK_ID
+from rave_cli.transcript.check import CHECK_ID
 from rave_guest import probe
 
 CATALOG = load_catalog(None)

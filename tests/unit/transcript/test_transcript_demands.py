@@ -14,6 +14,7 @@ from tests.transcripts import (
     COMPLETED,
     IMAGE_SHA256,
     Run,
+    make_check,
     make_key,
     make_record,
     make_run,
@@ -23,7 +24,7 @@ from tests.transcripts import (
 )
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.transcript import CheckRecord, EventLog, Reason, sshsig, verify, write
+from rave_cli.transcript import EventLog, Reason, sshsig, verify, write
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +153,7 @@ def test_the_stricter_age_counts(run: Run, tmp_path: Path) -> None:
 def test_a_warning_counts_as_passed_only_if_the_policy_says_so(
     tmp_path: Path, allowed: bool
 ) -> None:
-    checks = (*make_record().checks, CheckRecord("tls.expiry", "security", "?", "warn"))
+    checks = (*make_record().checks, make_check("tls.expiry", "warn", phase="security"))
     run = make_run(tmp_path, record=make_record(checks=checks))
     path = tmp_path / "policy.json"
     path.write_text(json.dumps({"version": 1, "required": ["tls.expiry"], "allow_warn": allowed}))
@@ -210,10 +211,7 @@ def test_every_reason_is_documented() -> None:
 
 def test_verification_is_fast(tmp_path: Path) -> None:
     """A typical run: some hundred checks and events. The promise is 0.3 s."""
-    checks = tuple(
-        CheckRecord(f"check.{n}", "services", "A question?", "pass", detail="x" * 200)
-        for n in range(150)
-    )
+    checks = tuple(make_check(f"check.{n}", "pass", detail="x" * 200) for n in range(150))
 
     def happen(events: EventLog) -> None:
         for n in range(400):

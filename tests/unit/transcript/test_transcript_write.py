@@ -6,6 +6,7 @@ import base64
 import errno
 import hashlib
 import json
+import math
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,10 +15,11 @@ import pytest
 from securesystemslib.dsse import Envelope as OtherEnvelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
-from tests.transcripts import IMAGE_SHA256, NONCE, make_key, make_record, make_run
+from tests.transcripts import IMAGE_SHA256, NONCE, make_check, make_key, make_record, make_run
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.transcript import CheckRecord, EventLog, Redactor, skipped
+from rave_cli.transcript import CheckResult, EventLog, Redactor, skipped
+from rave_cli.transcript.check import MEMBERS as CHECK_MEMBERS
 from rave_cli.transcript.document import MEMBERS, split_signature
 from rave_cli.transcript.redaction import MARK
 
@@ -96,9 +98,9 @@ def test_an_independent_library_verifies_the_attestation(tmp_path: Path) -> None
 def test_the_statement_is_an_in_toto_test_result(tmp_path: Path) -> None:
     checks = (
         *make_record().checks,
-        CheckRecord("a.warn", "x", "?", "warn"),
-        CheckRecord("a.fail", "x", "?", "fail"),
-        CheckRecord("a.error", "x", "?", "error"),
+        make_check("a.warn", "warn", phase="x"),
+        make_check("a.fail", "fail", phase="x"),
+        make_check("a.error", "error", phase="x"),
     )
     run = make_run(tmp_path, record=make_record(checks=checks))
     assert run.files.dsse is not None
@@ -154,9 +156,7 @@ def test_no_secret_is_in_any_file(tmp_path: Path) -> None:
     def happen(events: EventLog) -> None:
         events.append("services", "output", {"stdout": secret.hex()})
 
-    checks = (
-        CheckRecord("redis.ping", "services", "?", "pass", detail=f"AUTH {secret.decode()} ok"),
-    )
+    checks = (make_check("redis.ping", "pass", detail=f"AUTH {secret.decode()} ok"),)
     run = make_run(
         tmp_path,
         record=make_record(
@@ -297,16 +297,32 @@ def test_a_record_that_no_verifier_would_read_is_not_written(tmp_path: Path) -> 
         {"id": ""},
         {"id": "x" * 200},
         {"id": "a\n"},
+        {"phase": ""},
+        {"phase": "Boot phase"},
         {"status": "ok"},
+        {"severity": "low"},
+        {"viewpoint": "moon"},
+        {"seconds": -0.001},
+        {"seconds": math.inf},
+        {"seconds": math.nan},
+        {"attempts": -1},
+        {"attempts": 10**9},
     ],
 )
-def test_a_check_needs_an_id_and_a_status(changes: dict[str, Any]) -> None:
+def test_a_check_has_no_value_that_is_none_of_its_field(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="check"):
-        CheckRecord(**({"id": "a", "phase": "b", "title": "c", "status": "pass"} | changes))
+        replace(make_check("a"), **changes)
+
+
+@pytest.mark.parametrize("name", CHECK_MEMBERS)
+def test_no_field_of_a_check_can_be_forgotten(name: str) -> None:
+    members = {field: getattr(make_check("a"), field) for field in CHECK_MEMBERS if field != name}
+    with pytest.raises(TypeError, match=f"'{name}'"):
+        CheckResult(**members)
 
 
 def test_two_checks_of_one_id_are_refused() -> None:
-    check = CheckRecord("a", "b", "c", "pass")
+    check = make_check("a", "pass", phase="b")
     with pytest.raises(ValueError, match="appear twice: a"):
         make_record(checks=(check, replace(check, status="fail")))
 
@@ -340,9 +356,7 @@ def test_digests_are_in_the_form_that_is_said() -> None:
     ],
 )
 def test_the_verdict_follows_from_the_checks(statuses: list[Any], expected: str) -> None:
-    checks = tuple(
-        CheckRecord(f"check.{n}", "phase", "?", status) for n, status in enumerate(statuses)
-    )
+    checks = tuple(make_check(f"check.{n}", status) for n, status in enumerate(statuses))
     record = make_record(checks=checks)
     assert record.status == expected
     assert replace(record, aborted="interrupted").status == "ABORTED"

@@ -1,0 +1,63 @@
+"""The import contracts of pyproject.toml see every import; what could evade them is refused."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+
+from rave_cli.app import cli, secrets, smoke, vm
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src"
+SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+
+# Who may import a module by a name that only exists when the program runs, and why.
+DYNAMIC = {
+    "rave_cli/app.py",  # commands, so that `rave --help` stays fast
+    "rave_guest/probe.py",  # kinds of checks, so that a guest imports what is asked alone
+}
+
+
+def dynamic_imports(tree: ast.AST) -> list[str]:
+    names = [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+        if alias.name.split(".")[0] in {"importlib", "runpy", "pkgutil", "import_module"}
+    ]
+    names += [
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and node.id in {"__import__", "exec", "eval"}
+    ]
+    return names
+
+
+def test_nobody_else_imports_by_a_name_that_the_contracts_cannot_see() -> None:
+    users = {
+        str(path.relative_to(SOURCE))
+        for path in SOURCE.rglob("*.py")
+        if dynamic_imports(ast.parse(path.read_text()))
+    }
+    assert users == DYNAMIC
+
+
+def test_what_app_imports_late_are_commands_alone() -> None:
+    targets = [entry.target for group in (cli, vm, secrets, smoke) for entry in group.lazy.values()]
+    allowed = ("rave_cli.commands.", "rave_cli.app:")
+    assert [target for target in targets if not target.startswith(allowed)] == []
+
+
+def test_the_contracts_leave_nothing_out() -> None:
+    assert not SETTINGS.get("exclude_type_checking_imports", False)
+    for contract in SETTINGS["contracts"]:
+        assert "ignore_imports" not in contract, contract["name"]
+        if contract["type"] == "layers":
+            assert contract["exhaustive"], contract["name"]
+
+
+def test_no_circle_is_allowed_in_either_program() -> None:
+    (acyclic,) = [c for c in SETTINGS["contracts"] if c["type"] == "acyclic_siblings"]
+    assert set(acyclic["ancestors"]) == {"rave_cli", "rave_guest"}
