@@ -115,12 +115,13 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that readers see the old content or the new, never a part.
 
     The data goes to a temporary file in the same directory, is fsynced, renamed over `path`, and
-    the directory is fsynced.
+    the directory is fsynced. Missing directories are made; others can enter them if they may read
+    the file.
 
     Raises:
         RaveError: HOST if the disk is full or the place cannot be written.
     """
-    make_dir(path.parent)
+    make_dir(path.parent, mode=0o755 if mode & 0o044 else 0o700)
     with refusing(path):
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
