@@ -122,6 +122,7 @@ class Show:
             "hint": error.hint,
             "detail": list(error.detail),
             "exitCode": int(error.exit_code),
+            **error.data,
         })  # fmt: skip
 
     def failure(self, document: dict[str, Any]) -> None:

@@ -43,7 +43,24 @@ def interrupted(work: Callable[[], object]) -> signals.Interrupted:
 def test_each_of_them_unwinds_like_a_fault(number: signal.Signals) -> None:
     fault = interrupted(lambda: signal.raise_signal(number))
     assert fault.number == number
-    assert signals.number_of(fault) == number
+
+
+def test_what_interrupted_us_is_found_behind_the_faults_of_the_clean_up() -> None:
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            try:
+                int("x")
+            except ValueError as fault:
+                raise LookupError from fault
+
+    with pytest.raises(LookupError) as caught, signals.handled():
+        work()
+    found = signals.interruption(caught.value)
+    assert found is not None
+    assert found.number == signal.SIGTERM
+    assert signals.interruption(ValueError()) is None
 
 
 def test_handlers_are_put_back() -> None:
