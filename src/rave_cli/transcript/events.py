@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Self
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.paths import refusing, sync_dir
+from rave_cli.paths import make_dir, refusing, sync_dir
 from rave_cli.transcript.canonical import line_bytes, to_json
 from rave_cli.transcript.chain import (
     ABORT,
@@ -154,8 +154,8 @@ class EventLog:
         """
         started = clock()
         nonce = secrets.token_hex(16) if nonce is None else checked_nonce(nonce)
+        make_dir(directory, mode=0o755)
         with refusing(directory):
-            directory.mkdir(parents=True, exist_ok=True)
             for attempt in range(1, SAME_SECOND):
                 suffix = "" if attempt == 1 else f"-{attempt}"
                 session = Session(
