@@ -10,6 +10,8 @@ from typing import Any
 
 from rave_cli.profiles.source import BAKED
 
+__all__ = ["BASE", "generate", "part", "plan", "rendered"]
+
 BASE = Path(__file__).resolve().parents[1] / "infra/debian"
 sys.path.insert(0, str(BASE))
 

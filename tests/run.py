@@ -48,7 +48,7 @@ def main(words: list[str]) -> int:
     """Run what was asked for and print the closing lines."""
     unknown = set(words) - {"lint", *SUITES}
     if unknown:
-        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}; see make help\n")
+        sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}\n{__doc__}")
         return 2
     failed = [] if words and "lint" not in words else lint()
     suites = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.settings import find_repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -79,14 +81,40 @@ def _guarded(name: str) -> Finding:
 
 
 def _packages() -> Finding:
-    missing = {tool: pkg for tool, pkg in process.APT_PACKAGE.items() if not process.find(tool)}
+    missing = _missing(process.APT_PACKAGE)
     if not missing:
         return Finding("packages", "ok", f"all {len(process.APT_PACKAGE)} host programs are there")
+    return Finding("packages", "fail", f"missing: {', '.join(missing)}", _install(missing))
+
+
+def _test_packages() -> Finding:
+    """Ask for what `make test` needs besides; nobody but a contributor misses it."""
+    checkout = find_repository(Path.cwd())
+    if checkout is None:
+        return Finding("test-packages", "skip", "not inside a checkout, so there are no tests")
+    wanted = process.read_packages((checkout / "infra/host/test-packages").read_text())
+    missing = _missing(wanted)
+    if not missing:
+        return Finding(
+            "test-packages", "ok", f"all {len(wanted)} programs of `make test` are there"
+        )
+    detail = f"`make test` needs besides: {', '.join(missing)}"
+    return Finding("test-packages", "warn", detail, _install(missing))
+
+
+def _missing(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Return the tools that are not there, with their packages; a path is a file to look for."""
+    return {
+        tool: package
+        for tool, package in sorted(wanted.items())
+        if not (Path(tool).exists() if tool.startswith("/") else process.find(tool))
+    }
+
+
+def _install(missing: Mapping[str, str]) -> tuple[str, ...]:
     packages = sorted(set(missing.values()))
     install = ("apt-get", "install", "--yes", "--no-install-recommends", *packages)
-    needs_sudo = os.getuid() != 0
-    fix = ("sudo", "-n", *install) if needs_sudo else install
-    return Finding("packages", "fail", f"missing: {', '.join(sorted(missing))}", fix)
+    return install if os.getuid() == 0 else ("sudo", "-n", *install)
 
 
 def _nix() -> Finding:
@@ -153,15 +181,16 @@ def _sops() -> Finding:
 def _identity() -> Finding:
     from rave_cli.secrets import identity
 
-    place = identity.key_file()
-    if not place.exists():
-        return Finding("identity", "skip", f"no age identity at {place} yet: rave secrets init")
     try:
-        identity.load()
+        keys = identity.find()
     except RaveError as error:
-        fix = ("chmod", "600", str(place)) if "others" in error.message else ()
+        hint = error.hint or ""
+        fix = tuple(shlex.split(hint)) if hint.startswith("chmod ") else ()
         return Finding("identity", "fail", error.message, fix)
-    return Finding("identity", "ok", f"age identity at {place}")
+    if keys is None:
+        place = identity.key_file()
+        return Finding("identity", "skip", f"no age identity at {place} yet: rave secrets init")
+    return Finding("identity", "ok", f"age identity: {keys.tried}")
 
 
 def _signing() -> Finding:
@@ -176,6 +205,7 @@ def _signing() -> Finding:
 
 EXAMINATIONS: Mapping[str, Callable[[], Finding]] = {
     "packages": _packages,
+    "test-packages": _test_packages,
     "nix": _nix,
     "accelerator": _accelerator,
     "caps": _caps,

@@ -28,10 +28,11 @@ INHERITED = (
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 )  # fmt: skip
 
-# Debian package that brings a tool, for the hint of a missing one.
+# Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
 APT_PACKAGE = {
     "git": "git",
     "nix": "nix-bin",
+    "nix-store": "nix-bin",
     "qemu-img": "qemu-utils",
     "qemu-system-x86_64": "qemu-system-x86",
     "ssh": "openssh-client",
@@ -78,6 +79,12 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 def find(tool: str) -> str | None:
     """Return the absolute path of `tool` on PATH, or None."""
     return shutil.which(tool)
+
+
+def read_packages(listing: str) -> dict[str, str]:
+    """Return a list of infra/host as a map: a command, or a file's path, to the Debian package."""
+    lines = (line for line in listing.splitlines() if line and not line.startswith("#"))
+    return dict(line.split() for line in lines)
 
 
 def require(tool: str) -> str:
@@ -157,6 +164,40 @@ def foreground(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = No
             hint="rave doctor",
             exit_code=ExitCode.HOST,
         ) from error
+
+
+def ask(argv: Sequence[str | Path], *, timeout: float) -> Completed:
+    """Run a program of the user's own that answers on standard output, such as a key helper.
+
+    It stays in our session and gets our whole environment, so that it can ask on the terminal; its
+    standard error is ours.
+
+    Args:
+        argv: the program and its arguments.
+        timeout: seconds; afterwards it is killed.
+
+    Raises:
+        RaveError: HOST if it is missing, cannot be started, or does not end in time.
+    """
+    words = tuple(map(str, argv))
+    log.debug("ask: %s", words[0])
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RaveError(
+            f"{words[0]} did not finish within {timeout:g} s",
+            hint="try it by hand",
+            exit_code=ExitCode.HOST,
+        ) from error
+    except OSError as error:
+        raise RaveError(
+            f"{words[0]} cannot be started: {error.strerror}",
+            hint="try it by hand",
+            exit_code=ExitCode.HOST,
+        ) from error
+    return Completed(words, done.returncode, done.stdout, b"")
 
 
 @contextmanager

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from rave_cli.process import APT_PACKAGE
-
 ROOT = Path(__file__).resolve().parents[2]
 
 FORBIDDEN_NAMES = re.compile(
@@ -69,12 +67,6 @@ def test_the_lock_pins_hashes_and_names_no_address(name: str) -> None:
     for block in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]:
         assert "--hash=sha256:" in block
     assert "://" not in text
-
-
-def test_host_packages_are_named_once() -> None:
-    lines = (ROOT / "infra/host/debian-packages").read_text().splitlines()
-    listed = dict(line.split() for line in lines if line and not line.startswith("#"))
-    assert listed == APT_PACKAGE
 
 
 def test_generated_pages_are_current() -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any
 
 from rave_cli import paths
@@ -39,7 +40,8 @@ def read(file: Path) -> bytes:
     """Return the encrypted file.
 
     Raises:
-        RaveError: SECRETS if it is missing; HOST if it cannot be read.
+        RaveError: SECRETS if it is missing, or somebody else may have written it (anybody can
+            encrypt values of their own to its recipients); HOST if it cannot be read.
     """
     if not file.exists():
         raise RaveError(
@@ -47,17 +49,49 @@ def read(file: Path) -> bytes:
             hint="rave secrets init",
             exit_code=ExitCode.SECRETS,
         )
-    with paths.refusing(file):
-        return file.read_bytes()
+    return paths.read_trusted(file, exit_code=ExitCode.SECRETS)
+
+
+def decrypt(data: bytes, keys: Keys, *, output: sops.Format) -> bytes:
+    """Decrypt a secrets file that sops may be given.
+
+    Raises:
+        RaveError: SECRETS if it has something that sops could act on, the keys do not fit, or it
+            was changed.
+    """
+    for finding in structure.unsafe(data):
+        raise RaveError(
+            f"the secrets file is refused: {finding.message}",
+            hint=finding.hint or "rave secrets validate",
+            exit_code=ExitCode.SECRETS,
+        )
+    result = try_decrypt(data, keys, output=output)
+    if isinstance(result, sops.Fault):
+        raise RaveError(
+            result.message, hint=result.hint, exit_code=ExitCode.SECRETS, detail=result.detail
+        )
+    return result
+
+
+def try_decrypt(data: bytes, keys: Keys, *, output: sops.Format) -> bytes | sops.Fault:
+    """Decrypt a secrets file that was found safe, or say why not and which keys were tried.
+
+    Raises:
+        RaveError: HOST if sops is missing.
+    """
+    result = sops.try_decrypt(data, keys.text, output=output)
+    if isinstance(result, sops.Fault) and result.code == "identity":
+        return changed(result, message=f"{result.message}; tried: {keys.tried}")
+    return result
 
 
 def open_values(data: bytes, keys: Keys) -> Opened:
-    """Decrypt a secrets file.
+    """Decrypt a secrets file into its values.
 
     Raises:
-        RaveError: SECRETS if the keys do not fit, the file was changed, or a value is not text.
+        RaveError: as `decrypt`; also SECRETS if a value is not text.
     """
-    return Opened(data, names_of(sops.decrypt(data, keys.text, output="json")))
+    return Opened(data, names_of(decrypt(data, keys, output="json")))
 
 
 def names_of(plaintext: bytes) -> dict[str, str]:
@@ -124,7 +158,7 @@ def seal_text(
     """
     if not set(keys.recipients) & set(allowed.recipients):
         raise RaveError(
-            f"your age identity {keys.path} is not among the recipients in {allowed.source}, "
+            f"your age identity ({keys.tried}) is not among the recipients in {allowed.source}, "
             "so you could not read what you write",
             hint=f"add {keys.recipients[0]} to {allowed.source}",
             exit_code=ExitCode.SECRETS,

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from rave_cli.transcript.check import STATUSES, CheckResult, Severity, Status, Viewpoint
+from rave_cli.transcript.record import RunStatus, overall_status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-Status = Literal["pass", "fail", "warn", "skip", "error"]
-Severity = Literal["critical", "warning"]
-# guest: answered inside. outside: through the forwarded ports. host: looked at on the host.
-Viewpoint = Literal["guest", "outside", "host"]
-
-STATUSES: tuple[Status, ...] = ("pass", "fail", "warn", "skip", "error")
-BAD: tuple[Status, ...] = ("fail", "error")
 
 
 @dataclass(frozen=True)
@@ -87,48 +82,28 @@ def judge(problems: list[str], good: str, **data: Any) -> Verdict:  # noqa: ANN4
     return Verdict("fail", "; ".join(problems), data) if problems else Verdict("pass", good, data)
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """A check with its verdict."""
-
-    id: str
-    phase: str
-    title: str
-    status: Status
-    detail: str
-    seconds: float
-    severity: Severity
-    viewpoint: Viewpoint = "guest"
-    attempts: int = 1
-    data: Mapping[str, Any] = field(default_factory=dict)
-
-    def document(self) -> dict[str, Any]:
-        """Return it as JSON data."""
-        return {
-            "id": self.id,
-            "phase": self.phase,
-            "title": self.title,
-            "status": self.status,
-            "severity": self.severity,
-            "viewpoint": self.viewpoint,
-            "seconds": round(self.seconds, 3),
-            "attempts": self.attempts,
-            "detail": self.detail,
-            "data": dict(self.data),
-        }
-
-
-def settle(
-    question: Question, verdict: Verdict, *, seconds: float = 0.0, attempts: int = 1
-) -> CheckResult:
+def settle(question: Question, verdict: Verdict, *, seconds: float, attempts: int) -> CheckResult:
     """Return the result of a question; a failed `warning` counts as a warning."""
     status = verdict.status
     if status == "fail" and question.severity == "warning":
         status = "warn"
     return CheckResult(
-        question.id, question.phase, question.title, status, verdict.detail, seconds,
-        question.severity, question.viewpoint, attempts, verdict.data,
-    )  # fmt: skip
+        id=question.id,
+        phase=question.phase,
+        title=question.title,
+        status=status,
+        severity=question.severity,
+        viewpoint=question.viewpoint,
+        seconds=seconds,
+        attempts=attempts,
+        detail=verdict.detail,
+        data=verdict.data,
+    )
+
+
+def unasked(question: Question, reason: str) -> CheckResult:
+    """Return the result of a question that was not asked, and why."""
+    return settle(question, Verdict("skip", reason), seconds=0.0, attempts=0)
 
 
 def blocked(question: Question, known: Mapping[str, CheckResult]) -> str | None:
@@ -174,13 +149,11 @@ class SmokeRun:
     files: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def status(self) -> Literal["SUCCESS", "WARNING", "FAILED", "ABORTED"]:
+    def status(self) -> RunStatus:
         """The verdict on the run. Skips and errors never count as passed."""
         if self.aborted is not None:
             return "ABORTED"
-        if any(result.status in BAD for result in self.results) or not self.count()["pass"]:
-            return "FAILED"
-        return "WARNING" if self.count()["warn"] else "SUCCESS"
+        return overall_status([result.status for result in self.results])
 
     def count(self, phase: str | None = None) -> dict[Status, int]:
         """Return how many checks, of one phase or of all, ended in which status."""

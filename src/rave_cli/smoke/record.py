@@ -1,39 +1,31 @@
-"""Keeps what a run finds: each result goes, redacted, to the hash-chained event log at once; at the
-end the transcript is signed and the reports are written.
-"""
+"""What the transcript says of a run, derived from its results."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import platform
-import threading
-import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from rave_cli import __version__
 from rave_cli.machines.qemu import accelerator
-from rave_cli.smoke import reports
-from rave_cli.smoke.model import PHASE_IDS, CheckResult, SmokeRun, Verdict, judge
+from rave_cli.smoke.model import PHASE_IDS
 from rave_cli.transcript import (
-    CheckRecord,
-    EventLog,
+    ImageDigests,
     ImageRecord,
-    Redactor,
+    MachineRecord,
     RunRecord,
+    RunSubject,
     skipped,
 )
-from rave_cli.transcript import write as write_transcript
-from rave_cli.transcript.events import timestamp
+from rave_cli.transcript.parts import health_part, security_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
 
-    from rave_cli.smoke.model import Question, Status
-    from rave_cli.smoke.runner import Request
-    from rave_cli.smoke.scene import Scene
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.smoke.model import Question, SmokeRun
+    from rave_cli.smoke.request import Request
 
 # Phase whose one result stands for a part that no base carries yet -> field of the transcript.
 PARTS = {
@@ -60,188 +52,37 @@ FIGURES = {
 }
 
 
-class Notebook:
-    """The record of a run under way. Threads may add results at the same time."""
-
-    def __init__(self, request: Request, log: EventLog, questions: Sequence[Question]) -> None:
-        self.request = request
-        self.known: dict[str, CheckResult] = {}
-        self.facts: Mapping[str, Any] = {}
-        self.digests: Mapping[str, str] = {}
-        self._log = log
-        self._questions = questions
-        self._lock = threading.Lock()
-        self._began = time.monotonic()
-        self._spans: dict[str, list[tuple[float, float]]] = {}
-
-    @classmethod
-    def begin(
-        cls, request: Request, hidden: Mapping[str, str], questions: Sequence[Question]
-    ) -> Self:
-        """Create the event log.
-
-        Raises:
-            RaveError: HOST if it cannot be written.
-        """
-        redactor = Redactor(value.encode() for value in hidden.values())
-        log = EventLog.begin(request.output, nonce=request.nonce, redactor=redactor)
-        spec = request.machine.spec
-        log.append(
-            "configuration",
-            "subject",
-            {
-                "machine": spec.name,
-                "instance": spec.instance_id,
-                "profile": spec.profile,
-                "base": spec.base,
-                "mode": spec.mode,
-                "network": spec.network,
-                "image": f"sha256:{spec.image.sha256}",
-                "checks": len(questions),
-            },
-        )
-        return cls(request, log, questions)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._log.close()
-
-    def add(self, result: CheckResult) -> None:
-        """Keep a result, redacted, and write it to the event log.
-
-        Raises:
-            RaveError: HOST if the disk is full.
-        """
-        clean = replace(
-            result,
-            detail=self._log.redactor.text(result.detail),
-            data=self._log.redactor.value(dict(result.data)),  # type: ignore[arg-type]
-        )
-        now = time.monotonic() - self._began
-        with self._lock:
-            self.known[result.id] = clean
-            self._spans.setdefault(result.phase, []).append((now - result.seconds, now))
-        entry = clean.document()
-        self._log.append(entry.pop("phase"), "check", entry)
-
-    def redactions(self, scene: Scene) -> Verdict:
-        """Say whether anything had to be redacted from what this run recorded."""
-        if not scene.hidden:
-            return Verdict("skip", f"there are no secrets to look for: {scene.operator.why_none}")
-        count = self._log.redactor.count
-        problems = [f"{count} places had to be redacted"] if count else []
-        return judge(problems, f"{self._log.count} events, none held a secret")
-
-    def complete(self) -> SmokeRun:
-        """Sign and write everything.
-
-        Raises:
-            RaveError: HOST if something cannot be written; SECRETS if a secret would be published.
-        """
-        return self._write(self.smoke_run(None))
-
-    def abort(self, reason: str) -> SmokeRun:
-        """Write what there is as an aborted run: unsigned, so that it can never be verified.
-
-        Raises:
-            RaveError: as `complete`.
-        """
-        self._log.append("transcript", "abort", {"reason": reason})
-        return self._write(self.smoke_run(reason))
-
-    def smoke_run(self, aborted: str | None) -> SmokeRun:
-        """Return the run as a value, results in the order of the suite."""
-        with self._lock:
-            results = tuple(self.known[q.id] for q in self._questions if q.id in self.known)
-            spans = {phase: list(found) for phase, found in self._spans.items()}
-        spec = self.request.machine.spec
-        return SmokeRun(
-            session=self._log.session.id,
-            profile=spec.profile,
-            base=spec.base,
-            mode=spec.mode,
-            machine=spec.name,
-            started=timestamp(self._log.session.started),
-            seconds=time.monotonic() - self._began,
-            results=results,
-            phase_seconds={phase: covered(found) for phase, found in spans.items()},
-            facts=self.facts,
-            aborted=aborted,
-        )
-
-    def _write(self, run: SmokeRun) -> SmokeRun:
-        record = run_record(run, self.request, self.digests, self._questions)
-        files = write_transcript(record, self._log, self.request.key)
-        places = {"transcript": files.document, "events": files.events}
-        if files.dsse is not None and files.sshsig is not None:
-            places |= {"attestation": files.dsse, "signature": files.sshsig}
-        stem = self.request.output / self._log.session.stem
-        places |= reports.places(stem)
-        complete = run.with_files({name: str(path) for name, path in places.items()})
-        reports.write(complete, stem)
-        return complete
-
-
-def covered(spans: Sequence[tuple[float, float]]) -> float:
-    """Return the length of time that spans (start, end) cover together."""
-    total, reached = 0.0, float("-inf")
-    for start, end in sorted(spans):
-        total += max(0.0, end - max(start, reached))
-        reached = max(reached, end)
-    return total
-
-
-def run_record(
-    run: SmokeRun,
-    request: Request,
-    digests: Mapping[str, str],
-    questions: Sequence[Question],
-) -> RunRecord:
-    """Return what the transcript says of a run."""
-    image = request.image
-    complete = "before" in digests and "after" in digests
-    return RunRecord(
-        profile=run.profile,
-        base=run.base,
-        mode=run.mode,
-        checks=tuple(_check(result) for result in run.results),
-        image=ImageRecord(
-            name=image.qcow2.name,
-            sha256=digests["before"],
-            sha256_after=digests["after"],
-            store_path=image.store_path,
-            nar_hash=image.nar_hash,
-        )
-        if complete
-        else None,
-        guest_boot_id=run.facts.get("boot_id"),
-        system_info=system_info(run.facts),
+def run_subject(request: Request, questions: Sequence[Question]) -> RunSubject:
+    """Return what a run is about, before its first check."""
+    spec, image = request.machine.spec, request.image
+    return RunSubject(
+        profile=spec.profile,
+        base=spec.base,
+        mode=spec.mode,
+        machine=MachineRecord(spec.name, spec.instance_id, spec.network),
+        image=ImageRecord(image.qcow2.name, image.sha256, image.store_path, image.nar_hash),
         tools={"rave": __version__, "python": platform.python_version()},
         configuration=configuration(request, questions),
-        service_health=service_health(run, request),
-        **{field: _part(run, phase) for phase, field in PARTS.items()},
-        performance_metrics=performance_metrics(run),
-        security_validation=security(run),
-        aborted=run.aborted if run.aborted or complete else "the image could not be read",
+        checks=tuple(question.id for question in questions),
     )
 
 
-def _check(result: CheckResult) -> CheckRecord:
-    return CheckRecord(
-        id=result.id,
-        phase=result.phase,
-        title=result.title,
-        status=result.status,
-        severity=result.severity,
-        seconds=round(result.seconds, 3),
-        detail=result.detail,
+def run_record(
+    run: SmokeRun, subject: RunSubject, plan: Plan, digests: Mapping[str, str]
+) -> RunRecord:
+    """Return what the transcript says of a run."""
+    complete = "before" in digests and "after" in digests
+    return RunRecord(
+        subject=subject,
+        checks=run.results,
+        digests=ImageDigests(digests["before"], digests["after"]) if complete else None,
+        guest_boot_id=run.facts.get("boot_id"),
+        system_info=system_info(run.facts),
+        service_health=service_health(run, plan),
+        **{field: _part(run, phase) for phase, field in PARTS.items()},
+        performance_metrics=performance_metrics(run),
+        security_validation=security_part([*run.of("secrets"), *run.of("security")]),
+        aborted=run.aborted if run.aborted or complete else "the image could not be read",
     )
 
 
@@ -275,32 +116,21 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def service_health(run: SmokeRun, request: Request) -> dict[str, object]:
+def service_health(run: SmokeRun, plan: Plan) -> dict[str, object]:
     """Return per service of the profile what was found; absent ones with the reason."""
     found: dict[str, object] = {}
-    for name in request.plan.services:
-        statuses = {r.id: r.status for r in run.results if r.id.partition(".")[0] == name}
-        found[name] = {"status": health_of(list(statuses.values())), "checks": statuses}
-    for name in request.plan.absent:
+    for name in plan.services:
+        found[name] = health_part([r for r in run.results if r.id.partition(".")[0] == name])
+    for name in plan.absent:
         found[name] = skipped(f"the base {run.base} does not carry it")
     return found
-
-
-def health_of(statuses: list[Status]) -> str:
-    """Return the state of a service from the verdicts on it."""
-    if not statuses:
-        return "not asked"
-    if "fail" in statuses or "error" in statuses:
-        return "unhealthy"
-    return "healthy" if "pass" in statuses else "not asked"
 
 
 def _part(run: SmokeRun, phase: str) -> dict[str, object]:
     results = run.of(phase)
     if all(result.status == "skip" for result in results):
         return dict(skipped("; ".join(r.detail for r in results) or "the run did not get there"))
-    return {"status": health_of([r.status for r in results]),
-            "checks": {r.id: r.status for r in results}}  # fmt: skip
+    return health_part(results)
 
 
 def performance_metrics(run: SmokeRun) -> dict[str, object]:
@@ -316,16 +146,3 @@ def performance_metrics(run: SmokeRun) -> dict[str, object]:
         if phase in run.phase_seconds
     }
     return found
-
-
-def security(run: SmokeRun) -> dict[str, object]:
-    """Return what the phases secrets and security found."""
-    results = [*run.of("secrets"), *run.of("security")]
-    critical = [r.id for r in results if r.status in ("fail", "error") and r.severity == "critical"]
-    return {
-        "status": "fail" if critical else "pass" if any(r.status == "pass" for r in results) else
-        "skip",
-        "critical_findings": len(critical),
-        "findings": critical,
-        "checks": {result.id: result.status for result in results},
-    }  # fmt: skip

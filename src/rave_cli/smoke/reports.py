@@ -13,12 +13,14 @@ from xml.etree import ElementTree
 
 from rave_cli.paths import atomic_write
 from rave_cli.smoke.model import PHASES
+from rave_cli.transcript.check import BAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rave_cli.smoke.model import CheckResult, SmokeRun
+    from rave_cli.smoke.model import SmokeRun
+    from rave_cli.transcript.check import CheckResult
 
 # XML 1.0 cannot carry these, not even escaped (w3.org/TR/xml, section 2.2).
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -85,7 +87,7 @@ def _case(suite: ElementTree.Element, result: CheckResult) -> None:
     attributes = {"classname": result.phase, "name": f"{result.id}: {result.title}",
                   "time": f"{result.seconds:.3f}"}  # fmt: skip
     case = ElementTree.SubElement(suite, "testcase", {k: _xml(v) for k, v in attributes.items()})
-    if result.status in ("fail", "error"):
+    if result.status in BAD:
         tag = "failure" if result.status == "fail" else "error"
         element = ElementTree.SubElement(case, tag, {"message": _xml(result.detail),
                                                      "type": result.severity})  # fmt: skip

@@ -17,60 +17,28 @@ import paramiko
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest.door import Door
 from rave_cli.machines.qemu import ports as forwarded
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke import canaries, inside, onhost, outside, scan
 from rave_cli.smoke.ban import BAN, Gate
-from rave_cli.smoke.model import CheckResult, Question, SmokeRun, Verdict, blocked, settle
+from rave_cli.smoke.model import Question, SmokeRun, Verdict, blocked, settle, unasked
 from rave_cli.smoke.questions import GATEWAY, SSH, Subject, suite
-from rave_cli.smoke.record import Notebook
-from rave_cli.smoke.scene import Operator, Scene, decoys
+from rave_cli.smoke.recorder import RunRecorder
+from rave_cli.smoke.scene import Scene, decoys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
-    from rave_cli.images.manifest import Image
+    from rave_cli.machines.guest.door import Runs
     from rave_cli.machines.guest.ssh import Session
     from rave_cli.machines.spec import Machine
-    from rave_cli.profiles.catalog import Plan
-    from rave_cli.transcript.signing import SigningKey
+    from rave_cli.smoke.request import Request
+    from rave_cli.transcript.check import CheckResult
 
 # Guest questions of the first batch; the rest must come after whatever handles secrets.
 FIRST_BATCH = ("boot", "health", "secrets")
 NOT_ASKED = "not asked for (--phase)"
-
-
-@dataclass(frozen=True)
-class Request:
-    """A smoke run to carry out.
-
-    Args:
-        machine: the machine, which runs.
-        plan: what its base makes of its profile.
-        operator: the operator's secrets, for searching and comparing.
-        output: directory of the reports and the transcript.
-        key: signs the transcript.
-        timeout: seconds for the whole run.
-        phases: ids of the phases to ask; None asks all.
-        lock_file: the flake's lock, whose digest the transcript carries.
-        nonce: a challenge of whoever will verify the run.
-    """
-
-    machine: Machine
-    plan: Plan
-    operator: Operator
-    output: Path
-    key: SigningKey
-    timeout: float
-    phases: frozenset[str] | None = None
-    lock_file: Path | None = None
-    nonce: str | None = None
-
-    @property
-    def image(self) -> Image:
-        """The image the machine was made from."""
-        return self.machine.spec.image
 
 
 @dataclass(frozen=True)
@@ -104,13 +72,13 @@ def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
             request.machine, request.plan, request.image, ports, request.operator, hidden, listeners
         )
         questions = suite(request.plan, subject_of(request.machine, scene))
-        notebook = stack.enter_context(Notebook.begin(request, hidden, questions))
-        visit = Visit(request, scene, questions, notebook, on_event)
+        recorder = stack.enter_context(RunRecorder.begin(request, hidden, questions))
+        visit = Visit(request, scene, questions, recorder, on_event)
         try:
             visit.carry_out()
         except (KeyboardInterrupt, OutOfTimeError) as error:
             late = isinstance(error, OutOfTimeError)
-            notebook.abort(f"out of time after {request.timeout:g} s" if late else "interrupted")
+            recorder.abort(f"out of time after {request.timeout:g} s" if late else "interrupted")
             if not late:
                 raise
             raise RaveError(
@@ -119,7 +87,7 @@ def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
                 f" {request.output}",
                 exit_code=ExitCode.CHECK_FAILED,
             ) from error
-        return notebook.complete()
+        return recorder.complete()
 
 
 def subject_of(machine: Machine, scene: Scene) -> Subject:
@@ -141,7 +109,7 @@ class Visit:
     request: Request
     scene: Scene
     questions: Sequence[Question]
-    notebook: Notebook
+    recorder: RunRecorder
     on_event: Callable[[Progress], None]
     began: float = field(default_factory=time.monotonic)
 
@@ -150,7 +118,6 @@ class Visit:
         self.asked = {q.id: q for q in self.questions if phases is None or q.phase in phases}
         # Whatever is asked inside needs the login.
         self.asked |= {q.id: q for q in self.questions if q.id == SSH}
-        self._digests: dict[str, str] = {}
         self._shown: bytes | None = None
 
     # --- the course of a run ---------------------------------------------------------------------
@@ -212,8 +179,8 @@ class Visit:
 
     def _image_before(self) -> None:
         def look() -> Verdict:
-            self._digests["before"] = onhost.digest(self.request.image)
-            return onhost.integrity(self.request.image, self._digests["before"])
+            before = self.recorder.keep_digest("before", onhost.digest(self.request.image))
+            return onhost.integrity(self.request.image, before)
 
         # The digest stands in the transcript, whatever is asked.
         self._answer(["image.integrity"], look, always=True)
@@ -221,11 +188,10 @@ class Visit:
 
     def _image_after(self) -> None:
         def look() -> Verdict:
-            self._digests["after"] = onhost.digest(self.request.image)
-            return onhost.unchanged(self._digests["before"], self._digests["after"])
+            after = self.recorder.keep_digest("after", onhost.digest(self.request.image))
+            return onhost.unchanged(self.recorder.digests["before"], after)
 
         self._answer(["image.unchanged"], look, always=True)
-        self.notebook.digests = dict(self._digests)
 
     def _outer_view(self, session: Session | None) -> None:
         """TLS, pages, the port scan, and failing logins: fewer than get an address banned."""
@@ -264,8 +230,8 @@ class Visit:
 
     def _ban(self, session: Session | None) -> None:
         """Let logins fail until this host is banned, now that it is known how long a ban lasts."""
-        gate = Gate(self.scene, session)
-        settings = self.notebook.known.get(BAN.settings)
+        gate = Gate(self.scene, self._door(session) if session else None)
+        settings = self.recorder.known.get(BAN.settings)
         self._answer([BAN.check], lambda: gate.try_ban(settings))
 
     def _last(self) -> None:
@@ -273,18 +239,18 @@ class Visit:
         self._answer(["performance.qemu"], lambda: onhost.qemu_memory(self.scene))
         self._answer(["security.canary-qemu"], lambda: canaries.qemu(self.scene))
         self._answer(["security.canary-logs"], lambda: canaries.logs(self.scene))
-        self._answer(["security.canary-records"], lambda: self.notebook.redactions(self.scene))
+        self._answer(["security.canary-records"], lambda: self.recorder.redactions(self.scene))
 
     def _unasked(self) -> None:
         for question in self.questions:
-            if question.id not in self.notebook.known:
-                self._record(settle(question, Verdict("skip", NOT_ASKED)))
+            if question.id not in self.recorder.known:
+                self._record(unasked(question, NOT_ASKED))
 
     # --- asking ----------------------------------------------------------------------------------
 
     def _batch(self, session: Session | None, wanted: Callable[[Question], bool]) -> None:
         """Ask the guest everything that is wanted and not yet answered, in one call."""
-        known = self.notebook.known
+        known = self.recorder.known
         batch = [
             question
             for question in self.asked.values()
@@ -292,17 +258,25 @@ class Visit:
         ]
         if not batch:
             return
+        began = time.monotonic()
         try:
-            answer = inside.ask(session or _Nobody(), batch, known, most_seconds=self._left())
+            answer = inside.ask(
+                self._door(session or _Nobody()), batch, known, most_seconds=self._left()
+            )
         except RaveError as error:
             self._left()
+            spent = time.monotonic() - began
             for question in batch:
-                self._record(settle(question, Verdict("error", error.message)))
+                verdict = Verdict("error", error.message)
+                self._record(settle(question, verdict, seconds=spent, attempts=1))
             return
         if answer.facts:
-            self.notebook.facts = answer.facts
+            self.recorder.keep_facts(answer.facts)
         for result in answer.results:
             self._record(result)
+
+    def _door(self, session: Runs) -> Door:
+        return Door.of(self.request.machine, session)
 
     def _answer(
         self,
@@ -313,11 +287,11 @@ class Visit:
     ) -> None:
         """Answer one or several questions with one look; a fault of the look is an error."""
         questions = [self.asked[id_] for id_ in ids if id_ in self.asked]
-        open_ = [q for q in questions if (reason := blocked(q, self.notebook.known)) is None]
+        open_ = [q for q in questions if (reason := blocked(q, self.recorder.known)) is None]
         for question in questions:
             if question not in open_:
-                reason = blocked(question, self.notebook.known)
-                self._record(settle(question, Verdict("skip", reason or "")))
+                reason = blocked(question, self.recorder.known)
+                self._record(unasked(question, reason or ""))
         if not open_ and not always:
             return
         began = time.monotonic()
@@ -325,12 +299,12 @@ class Visit:
         seconds = time.monotonic() - began
         for question in open_:
             verdict = found if isinstance(found, Verdict) else found[question.id]
-            self._record(settle(question, verdict, seconds=seconds / len(open_)))
+            self._record(settle(question, verdict, seconds=seconds / len(open_), attempts=1))
 
     def _record(self, result: CheckResult) -> None:
-        self.notebook.add(result)
-        done = len(self.notebook.known)
-        self.on_event(Progress(self.notebook.known[result.id], done, len(self.questions)))
+        self.recorder.add(result)
+        done = len(self.recorder.known)
+        self.on_event(Progress(self.recorder.known[result.id], done, len(self.questions)))
 
     # --- time ------------------------------------------------------------------------------------
 

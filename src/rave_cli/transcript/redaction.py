@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
-from rave_cli.transcript.canonical import Json, clip, to_json
+from rave_cli.transcript.canonical import DEEPEST, Json, clip, to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -55,13 +55,13 @@ class Redactor:
                 text = text.replace(form, MARK)
         return text
 
-    def value(self, value: object) -> Json:
+    def value(self, value: object, depth: int = DEEPEST) -> Json:
         """Return `value` as JSON data without secrets, keys included.
 
         See `canonical.to_json` and `canonical.clip` for what becomes of odd and endless data; it is
         cut after redaction, so that no part of a secret is left at the cut.
         """
-        plain = to_json(value)
+        plain = to_json(value, depth)
         return clip(self._walk(plain) if self.finds(json.dumps(plain)) else plain)
 
     def finds(self, written: str) -> bool:

@@ -48,7 +48,7 @@ def guest() -> tuple[Path, Path]:
     try:
         return tiny_guest.build(paths.cache_dir() / "tests" / "tiny-guest")
     except tiny_guest.UnavailableError as error:
-        pytest.skip(f"no tiny guest: {error}")
+        pytest.fail(f"no tiny guest: {error}; make host-test installs what it takes")
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.docs import ROOT, blocks
-from tests.transcripts import Run, make_key, make_record, make_run
+from tests.transcripts import Run, make_check, make_key, make_record, make_run
 
 from rave_cli.errors import RaveError
-from rave_cli.transcript import CheckRecord, signing_key, sshsig
+from rave_cli.transcript import signing_key, sshsig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +149,7 @@ def test_the_recipe_refuses_another_image_key_or_status(tmp_path: Path) -> None:
     stranger = make_key(tmp_path / "stranger", seed=2)
     assert follow(Run(run.files, stranger, run.image), tmp_path / "work").returncode != 0
 
-    checks = (*make_record().checks, CheckRecord("a.b", "c", "?", "fail"))
+    checks = (*make_record().checks, make_check("a.b", "fail", phase="c"))
     run = make_run(tmp_path / "failed", record=make_record(checks=checks))
     assert follow(run, tmp_path / "work").returncode != 0
 
@@ -216,12 +216,12 @@ def test_ssh_keygen_and_openssl_read_the_key_that_rave_made(home: Path) -> None:
         'valid-after="20260601Z"',
         'valid-before="20260601Z"',
         'valid-before="20260101Z"',
-        'valid-after="20260124143059Z"',
-        'valid-after="20260124143100Z"',
-        'valid-before="20260124143058Z"',
-        'valid-before="20260124143059Z"',
-        'valid-after="20260124143059Z",valid-before="20260124143059Z"',
-        'valid-after="20260124143059Z",valid-before="20260124143100Z"',
+        'valid-after="20260124143102Z"',
+        'valid-after="20260124143103Z"',
+        'valid-before="20260124143101Z"',
+        'valid-before="20260124143102Z"',
+        'valid-after="20260124143102Z",valid-before="20260124143102Z"',
+        'valid-after="20260124143102Z",valid-before="20260124143103Z"',
         'namespaces="rave-*",VALID-AFTER="202601241430Z"',
         'unknown="x"',
         "cert-authority",
@@ -233,7 +233,7 @@ def test_we_read_allowed_signers_as_ssh_keygen_does(run: Run, tmp_path: Path, op
     for principal in ("rave", "ci-7", "other"):
         theirs = shell(
             'ssh-keygen -Y verify -f "$signers" -I "$who" -n rave-transcript@v1 '
-            '-O verify-time=20260124143059Z -s "$sig" < "$doc"',
+            '-O verify-time=20260124143102Z -s "$sig" < "$doc"',
             signers=signers,
             who=principal,
             sig=str(run.files.sshsig),

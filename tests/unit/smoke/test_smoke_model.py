@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from rave_cli.smoke.model import (
-    CheckResult,
     Question,
-    Severity,
     SmokeRun,
-    Status,
     Verdict,
     blocked,
     judge,
     settle,
 )
+from tests.transcripts import make_check
+
+if TYPE_CHECKING:
+    from rave_cli.transcript.check import CheckResult, Severity, Status
 
 
 def result(id_: str, status: Status, phase: str = "health") -> CheckResult:
-    return CheckResult(id_, phase, "t", status, "d", 0.1, "critical")
+    return make_check(id_, status, phase=phase)
 
 
 def run(*statuses: Status, aborted: str | None = None) -> SmokeRun:
@@ -62,7 +65,7 @@ def test_severity_decides_what_a_failure_counts(
     severity: Severity, status: Status, settled: str
 ) -> None:
     question = Question("a", "health", "t", severity=severity)
-    assert settle(question, Verdict(status, "d")).status == settled
+    assert settle(question, Verdict(status, "d"), seconds=0.1, attempts=1).status == settled
 
 
 def test_judge() -> None:

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_cli.smoke.record import covered, health_of
+from rave_cli.smoke.recorder import covered
+from rave_cli.transcript.parts import health_of
 
 if TYPE_CHECKING:
-    from rave_cli.smoke.model import Status
+    from rave_cli.transcript.check import Status
 
 moments = st.integers(0, 50)
 

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli.smoke import reports
-from rave_cli.smoke.model import CheckResult, SmokeRun, Status
+from rave_cli.smoke.model import SmokeRun
+from rave_cli.transcript.check import STATUSES
+from tests.transcripts import make_check
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-STATUSES: tuple[Status, ...] = ("pass", "fail", "warn", "skip", "error")
 
 
 def xml(text: str) -> ElementTree.Element:
@@ -26,7 +26,9 @@ def xml(text: str) -> ElementTree.Element:
 
 def run(detail: str = "d", *, aborted: str | None = None) -> SmokeRun:
     results = tuple(
-        CheckResult(f"a.{status}", "health", "it works", status, detail, 0.25, "critical")
+        make_check(
+            f"a.{status}", status, phase="health", title="it works", detail=detail, seconds=0.25
+        )
         for status in STATUSES
     )
     return SmokeRun(

@@ -17,9 +17,9 @@ from rave_cli.machines.qemu import accelerator, ports
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.smoke import canaries, onhost, outside, runner, scan
 from rave_cli.smoke.ban import Gate
-from rave_cli.smoke.model import CheckResult, Verdict
-from rave_cli.smoke.record import Notebook
-from rave_cli.smoke.runner import Progress, Request
+from rave_cli.smoke.model import Verdict
+from rave_cli.smoke.recorder import RunRecorder
+from rave_cli.smoke.request import Request
 from rave_cli.smoke.runs import find_runs
 from rave_cli.smoke.scene import Operator
 from rave_cli.transcript import RefusedError, SigningKey, verify
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
+    from rave_cli.smoke.runner import Progress
+    from rave_cli.transcript.check import CheckResult
 
 SECRET = "correct-horse-battery-staple"
 GOOD = Verdict("pass", "good")
@@ -118,6 +120,34 @@ def test_the_transcript_has_the_parts_that_operators_know(request_: Request) -> 
     assert document["test_summary"]["failed"] == 0
     (run,) = find_runs(request_.output)
     assert (run.status, run.profile) == ("SUCCESS", "demo")
+
+
+def with_figures(checks: list[dict[str, Any]]) -> dict[str, Any]:
+    answer = all_pass(checks)
+    for entry in answer["results"]:
+        entry["data"] = {"of": entry["id"], "mib": [1, 2.5]}
+    return answer
+
+
+def test_the_document_says_of_every_check_what_the_event_chain_says(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It once said `guest`, one attempt and no data of each."""
+    answer_with(monkeypatch, Guest(with_figures))
+    found, _ = carry_out(request_)
+    places = {name: request_.output / path for name, path in found.files.items()}
+    document = json.loads(places["transcript"].read_text())
+    events = [json.loads(line) for line in places["events"].read_text().splitlines()]
+    chain = {
+        event["data"]["id"]: event["data"] | {"phase": event["phase"]}
+        for event in events
+        if event["kind"] == "check"
+    }
+    assert {check["id"]: check for check in document["validation_results"]} == chain
+    assert {check["viewpoint"] for check in chain.values()} == {"guest", "outside", "host"}
+    assert chain["redis.roundtrip"]["attempts"] == 2
+    assert chain["redis.roundtrip"]["data"] == {"of": "redis.roundtrip", "mib": [1, 2.5]}
+    assert json.loads(places["json"].read_text())["checks"] == document["validation_results"]
 
 
 def failing(checks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -242,14 +272,14 @@ def test_a_record_that_cannot_be_written_any_further_stops_the_run(
     request_: Request, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = RaveError("no space left", exit_code=ExitCode.HOST)
-    real = Notebook.add
+    real = RunRecorder.add
 
-    def add(notebook: Notebook, result: CheckResult) -> None:
+    def add(recorder: RunRecorder, result: CheckResult) -> None:
         if result.id == "security.ports":
             raise full
-        real(notebook, result)
+        real(recorder, result)
 
-    monkeypatch.setattr(Notebook, "add", add)
+    monkeypatch.setattr(RunRecorder, "add", add)
     with pytest.raises(RaveError, match="no space left"):
         carry_out(request_)
     assert not list(request_.output.glob("*Z.json"))

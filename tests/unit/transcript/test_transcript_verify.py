@@ -18,6 +18,7 @@ from tests.transcripts import (
     NOW,
     STARTED,
     Run,
+    make_check,
     make_key,
     make_record,
     make_run,
@@ -27,7 +28,7 @@ from tests.transcripts import (
 )
 
 from rave_cli.transcript import (
-    CheckRecord,
+    CheckResult,
     EventLog,
     Reason,
     siblings,
@@ -85,7 +86,7 @@ def test_every_public_form_of_the_key_serves(run: Run) -> None:
 
 
 def test_a_run_with_warnings_is_believed_and_says_so(tmp_path: Path) -> None:
-    checks = (*make_record().checks, CheckRecord("tls.expiry", "security", "?", "warn"))
+    checks = (*make_record().checks, make_check("tls.expiry", "warn", phase="security"))
     verified = make_run(tmp_path, record=make_record(checks=checks)).verify()
     assert verified.status == "WARNING"
     assert verified.warned == ("tls.expiry",)
@@ -244,7 +245,9 @@ def resign(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda m: m.update(schema="rave-transcript@v2"), Reason.UNKNOWN_VERSION),
+        (lambda m: m.update(schema="rave-transcript@v3"), Reason.UNKNOWN_VERSION),
+        (lambda m: m.update(schema=["rave-transcript@v2"]), Reason.UNKNOWN_VERSION),
+        (lambda m: m.update(schema="rave-transcript@v1"), Reason.MALFORMED),
         (lambda m: m.pop("tools"), Reason.MALFORMED),
         (lambda m: m.update(nonce=7), Reason.MALFORMED),
         (lambda m: m.update(redactions=True), Reason.MALFORMED),
@@ -266,7 +269,7 @@ def resign(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
         (lambda m: m["tools"].update(qemu=7), Reason.MALFORMED),
         (lambda m: m["events"].update(count="8"), Reason.MALFORMED),
         (lambda m: m.update(events=[]), Reason.MALFORMED),
-        (lambda m: m["events"].update(count=9), Reason.TRUNCATED),
+        (lambda m: m["events"].update(count=12), Reason.TRUNCATED),
         (lambda m: m["events"].update(head="0" * 64), Reason.EVENTS),
         (lambda m: m.update(nonce="f" * 32), Reason.MISMATCH),
         (lambda m: m.update(start_time="2026-01-24T14:30:51Z"), Reason.MISMATCH),
@@ -400,9 +403,9 @@ def test_an_ssh_signature_for_another_purpose_is_refused(copy: Run, namespace: s
 
 def test_a_failed_run_is_genuine_and_still_refused(tmp_path: Path) -> None:
     checks = (
-        CheckRecord("redis.ping", "services", "Does Redis answer?", "fail"),
-        CheckRecord("nats.ping", "services", "Does NATS answer?", "error"),
-        CheckRecord("image.integrity", "image", "Is the image whole?", "pass"),
+        make_check("redis.ping", "fail"),
+        make_check("nats.ping", "error"),
+        make_check("image.integrity", "pass", phase="image"),
     )
     run = make_run(tmp_path, record=make_record(checks=checks))
     error = refusal(run.verify)
@@ -411,15 +414,15 @@ def test_a_failed_run_is_genuine_and_still_refused(tmp_path: Path) -> None:
     assert error.detail == ("redis.ping: fail", "nats.ping: error")
 
 
-@pytest.mark.parametrize("checks", [(), (CheckRecord("a", "b", "c", "skip"),)])
+@pytest.mark.parametrize("checks", [(), (make_check("a", "skip", phase="b"),)])
 def test_a_run_in_which_nothing_passed_failed(
-    tmp_path: Path, checks: tuple[CheckRecord, ...]
+    tmp_path: Path, checks: tuple[CheckResult, ...]
 ) -> None:
     assert reason(make_run(tmp_path, record=make_record(checks=checks))) is Reason.FAILED
 
 
 def test_an_aborted_run_is_unsigned_and_refused(tmp_path: Path) -> None:
-    run = make_run(tmp_path, record=make_record(aborted="interrupted", image=None))
+    run = make_run(tmp_path, record=make_record(aborted="interrupted", digests=None))
     assert reason(run) is Reason.ABORTED
     assert run.files.dsse is None
     assert run.files.sshsig is None

@@ -1,0 +1,166 @@
+"""Records a run under way: each result goes, redacted, to the hash-chained event log at once.
+
+At the end the transcript is signed and the reports are written.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from rave_cli.smoke import reports
+from rave_cli.smoke.model import SmokeRun, Verdict, judge
+from rave_cli.smoke.record import run_record, run_subject
+from rave_cli.transcript import EventLog, Redactor
+from rave_cli.transcript import write as write_transcript
+from rave_cli.transcript.events import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from rave_cli.smoke.model import Question
+    from rave_cli.smoke.request import Request
+    from rave_cli.smoke.scene import Scene
+    from rave_cli.transcript import RunSubject
+    from rave_cli.transcript.check import CheckResult
+    from rave_cli.transcript.events import Moment
+
+
+class RunRecorder:
+    """The record of a run under way. Threads may add results at the same time."""
+
+    def __init__(self, request: Request, log: EventLog, subject: RunSubject) -> None:
+        self.request = request
+        self.known: dict[str, CheckResult] = {}
+        self.facts: Mapping[str, Any] = {}
+        self.digests: dict[str, str] = {}
+        self._log = log
+        self._subject = subject
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._spans: dict[str, list[tuple[float, float]]] = {}
+
+    @classmethod
+    def begin(
+        cls, request: Request, hidden: Mapping[str, str], questions: Sequence[Question]
+    ) -> Self:
+        """Create the event log.
+
+        Raises:
+            RaveError: HOST if it cannot be written.
+        """
+        redactor = Redactor(value.encode() for value in hidden.values())
+        log = EventLog.begin(request.output, nonce=request.nonce, redactor=redactor)
+        subject = run_subject(request, questions)
+        log.subject(subject)
+        return cls(request, log, subject)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._log.close()
+
+    def add(self, result: CheckResult) -> None:
+        """Keep a result, redacted, and write it to the event log.
+
+        Raises:
+            RaveError: HOST if the disk is full.
+        """
+        now = time.monotonic() - self._began
+        clean = self._log.check(result)
+        with self._lock:
+            self.known[result.id] = clean
+            self._spans.setdefault(result.phase, []).append((now - result.seconds, now))
+
+    def keep_facts(self, facts: Mapping[str, Any]) -> None:
+        """Keep what the guest said about itself, and write it to the event log.
+
+        Raises:
+            RaveError: as `add`.
+        """
+        self.facts = facts
+        self._log.facts(facts)
+
+    def keep_digest(self, moment: Moment, sha256: str) -> str:
+        """Keep the image's digest in hex, write it to the event log, and return it.
+
+        Raises:
+            RaveError: as `add`.
+        """
+        self.digests[moment] = sha256
+        self._log.digest(moment, sha256)
+        return sha256
+
+    def redactions(self, scene: Scene) -> Verdict:
+        """Say whether anything had to be redacted from what this run recorded."""
+        if not scene.hidden:
+            return Verdict("skip", f"there are no secrets to look for: {scene.operator.why_none}")
+        count = self._log.redactor.count
+        problems = [f"{count} places had to be redacted"] if count else []
+        return judge(problems, f"{self._log.count} events, none held a secret")
+
+    def complete(self) -> SmokeRun:
+        """Sign and write everything.
+
+        Raises:
+            RaveError: HOST if something cannot be written; SECRETS if a secret would be published.
+        """
+        return self._write(self.smoke_run(None))
+
+    def abort(self, reason: str) -> SmokeRun:
+        """Write what there is as an aborted run: unsigned, so that it can never be verified.
+
+        Raises:
+            RaveError: as `complete`.
+        """
+        self._log.abort(reason)
+        return self._write(self.smoke_run(reason))
+
+    def smoke_run(self, aborted: str | None) -> SmokeRun:
+        """Return the run as a value, results in the order of the suite."""
+        with self._lock:
+            results = tuple(self.known[id_] for id_ in self._subject.checks if id_ in self.known)
+            spans = {phase: list(found) for phase, found in self._spans.items()}
+        subject = self._subject
+        return SmokeRun(
+            session=self._log.session.id,
+            profile=subject.profile,
+            base=subject.base,
+            mode=subject.mode,
+            machine=subject.machine.name,
+            started=timestamp(self._log.session.started),
+            seconds=time.monotonic() - self._began,
+            results=results,
+            phase_seconds={phase: covered(found) for phase, found in spans.items()},
+            facts=self.facts,
+            aborted=aborted,
+        )
+
+    def _write(self, run: SmokeRun) -> SmokeRun:
+        record = run_record(run, self._subject, self.request.plan, self.digests)
+        files = write_transcript(record, self._log, self.request.key)
+        places = {"transcript": files.document, "events": files.events}
+        if files.dsse is not None and files.sshsig is not None:
+            places |= {"attestation": files.dsse, "signature": files.sshsig}
+        stem = self.request.output / self._log.session.stem
+        places |= reports.places(stem)
+        complete = run.with_files({name: str(path) for name, path in places.items()})
+        reports.write(complete, stem)
+        return complete
+
+
+def covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Return the length of time that spans (start, end) cover together."""
+    total, reached = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        total += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return total

@@ -1,0 +1,47 @@
+"""What a smoke run is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.images.manifest import Image
+    from rave_cli.machines.spec import Machine
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.smoke.scene import Operator
+    from rave_cli.transcript.signing import SigningKey
+
+
+@dataclass(frozen=True)
+class Request:
+    """A smoke run to carry out.
+
+    Args:
+        machine: the machine, which runs.
+        plan: what its base makes of its profile.
+        operator: the operator's secrets, for searching and comparing.
+        output: directory of the reports and the transcript.
+        key: signs the transcript.
+        timeout: seconds for the whole run.
+        phases: ids of the phases to ask; None asks all.
+        lock_file: the flake's lock, whose digest the transcript carries.
+        nonce: a challenge of whoever will verify the run.
+    """
+
+    machine: Machine
+    plan: Plan
+    operator: Operator
+    output: Path
+    key: SigningKey
+    timeout: float
+    phases: frozenset[str] | None = None
+    lock_file: Path | None = None
+    nonce: str | None = None
+
+    @property
+    def image(self) -> Image:
+        """The image the machine was made from."""
+        return self.machine.spec.image
