@@ -83,6 +83,7 @@ let
       tools = map locked (role "tool");
       sops = locked lock.sops;
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
+      carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));
       diskGiB = plan.resources.safe.diskGiB;
       cmdline = packages.cmdline;
     };
