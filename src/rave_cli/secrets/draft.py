@@ -217,7 +217,7 @@ def _bases() -> list[Path]:
         RaveError: HOST if there is none.
     """
     candidates = [
-        Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent"),
+        paths.runtime_dir().parent,
         Path(f"/run/user/{os.getuid()}"),
         Path("/dev/shm"),  # noqa: S108 - a new private directory is made in it
     ]

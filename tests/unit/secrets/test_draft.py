@@ -239,3 +239,14 @@ def test_a_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         pass
     assert caught.value.exit_code is ExitCode.HOST
     assert left(tmp_path) == []
+
+
+def test_a_relative_runtime_directory_is_ignored(
+    memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the XDG specification demands."""
+    monkeypatch.chdir(memory)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", ".")
+    monkeypatch.setattr(draft, "_type", lambda path: "tmpfs" if str(path) == "." else "ext4")
+    with pytest.raises(RaveError, match="no file system in memory"):
+        draft.find(memory / FILE, SEALED)
