@@ -26,12 +26,12 @@ log = logging.getLogger("rave.process")
 INHERITED = (
     "HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
     "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "NIX_REMOTE",
-    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "XDG_DATA_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE",
+    "NIX_REMOTE", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY",
+    "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 )  # fmt: skip
 
-# Seconds for a program that owned the terminal to save what it wants to save.
-EDITOR_ENDS = 2.0
+GRACE = 2.0  # seconds that a program gets to end by itself before it is killed
 
 # Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
 APT_PACKAGE = {
@@ -156,23 +156,24 @@ def run(
 def foreground(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
     """Run a program that owns the terminal, such as an editor, and return its exit status.
 
-    Ctrl-C at the terminal is the program's own business meanwhile. A signal that ends us ends it.
+    Ctrl-C and Ctrl-\\ are its own business meanwhile: there they mean something else. If we are
+    told to end, it is asked to end first: an editor then saves what it has.
 
     Raises:
         RaveError: HOST if the program is missing or cannot be started.
     """
     words = tuple(map(str, argv))
     log.debug("run: %s", shlex.join(words))
-    with signals.ignoring(signal.SIGINT), signals.held() as hold:
+    with signals.ignored(signal.SIGINT, signal.SIGQUIT), signals.held() as hold:
         child = _popen(words, env=env, new_session=False)
         try:
             with hold.released():
                 return child.wait()
         finally:
-            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGKILL):
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
                 if child.poll() is None:
                     child.send_signal(number)
-                    _ended(child.pid, EDITOR_ENDS)
+                    _ended(child.pid, GRACE)
             child.wait()
 
 
@@ -334,7 +335,7 @@ def become(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) 
         raise _unstartable(words[0], error) from error
 
 
-def kill_group(child: subprocess.Popen[bytes], grace: float = 2.0) -> None:
+def kill_group(child: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     """End a child's process group: SIGTERM, `grace` seconds, SIGKILL; the child is reaped."""
     with signals.held():
         # Until the child is reaped its pid, and with it the group's, belongs to nobody else.

@@ -108,17 +108,22 @@ def held() -> Hold:
 
 
 @contextmanager
-def ignoring(number: int) -> Iterator[None]:
-    """Leave a signal to the program that owns the terminal meanwhile."""
+def ignored(*numbers: int) -> Iterator[None]:
+    """Leave signals to the program that owns the terminal meanwhile."""
     if _elsewhere():
         yield
         return
     # A handler of ours rather than SIG_IGN, which a program that is started would inherit.
-    before = signal.signal(number, lambda _number, _frame: None)
+    before = {number: signal.signal(number, _leave_alone) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(number, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_alone(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""
 
 
 def _arrived(number: int, _frame: FrameType | None) -> None:
@@ -151,7 +156,7 @@ def interruption(fault: BaseException | None) -> Interrupted | None:
 
 
 def ignore() -> None:
-    """Ignore from now on whatever would end us: we end."""
+    """Ignore from now on whatever would end us: we end already."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 

@@ -39,6 +39,10 @@ def guest(machine: Machine, host: Host, outside: Path, tmp_path: Path) -> Iterat
         yield server
 
 
+# Names the processes of this run of the tests: others may be going on beside it.
+MARK = f"65.{os.getpid()}"
+
+
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Run a command in the machine."""
     argv = [*RAVE, "vm", "exec", "demo", *words]
@@ -92,36 +96,36 @@ def test_without_stdin_the_command_gets_none(guest: ExecutingSshd) -> None:
 def test_after_its_time_a_command_is_ended_in_the_guest(
     guest: ExecutingSshd, sudo: list[str]
 ) -> None:
-    script = "echo begun; sleep 65.1 & sleep 65.2; echo never"
+    script = f"echo begun; sleep {MARK}1 & sleep {MARK}2; echo never"
     done = run(*sudo, "--timeout", "2", "--", "sh", "-c", script)
     assert done.returncode == ExitCode.NOT_READY
     assert done.stdout == b"begun\n"
     assert b"did not finish within 2 s" in done.stderr
-    assert not alive("sleep 65.[12]")
+    assert not alive(f"sleep {MARK}[12]")
 
 
 def test_a_command_that_ignores_sigterm_is_ended_all_the_same(guest: ExecutingSshd) -> None:
-    script = "trap '' TERM HUP; echo begun; sleep 65.3; sleep 65.4"
+    script = f"trap '' TERM HUP; echo begun; sleep {MARK}3; sleep {MARK}4"
     done = run("--timeout", "2", "--", "setsid", "sh", "-c", script)
     assert done.returncode == ExitCode.NOT_READY
-    assert not alive(r"sleep 65\.[34]")
+    assert not alive(f"sleep {MARK}[34]")
 
 
 @each_end
 def test_an_interrupted_command_is_ended_in_the_guest(guest: ExecutingSshd, ending: End) -> None:
-    argv = [*RAVE, "vm", "exec", "--sudo", "demo", "--", "sh", "-c", "echo begun; sleep 65.5"]
+    argv = [*RAVE, "vm", "exec", "--sudo", "demo", "--", "sh", "-c", f"echo begun; sleep {MARK}5"]
     with Terminal(argv) as terminal:
         terminal.until("begun")
         ending[0](terminal)
         assert terminal.end() == ending[1]
-    assert not alive("sleep 65.5")
+    assert not alive(f"sleep {MARK}5")
 
 
 def test_a_reader_that_leaves_ends_the_command(guest: ExecutingSshd) -> None:
-    script = f"{' '.join(RAVE)} vm exec demo -- yes rave-65.6 | /usr/bin/head -n 1"
+    script = f"{' '.join(RAVE)} vm exec demo -- yes {MARK}6 | /usr/bin/head -n 1"
     done = subprocess.run(["sh", "-c", script], capture_output=True, check=False, timeout=60)
-    assert (done.stdout, done.stderr) == (b"rave-65.6\n", b"")
-    assert not alive("yes rave-65.6")
+    assert (done.stdout, done.stderr) == (f"{MARK}6\n".encode(), b"")
+    assert not alive(f"yes {MARK}6")
 
 
 def test_other_commands_go_on_when_one_is_ended(guest: ExecutingSshd) -> None:
@@ -129,7 +133,7 @@ def test_other_commands_go_on_when_one_is_ended(guest: ExecutingSshd) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"begun\n"
-        assert run("--timeout", "1", "--", "sleep", "65.7").returncode == ExitCode.NOT_READY
+        assert run("--timeout", "1", "--", "sleep", f"{MARK}7").returncode == ExitCode.NOT_READY
         assert other.stdout.read() == b"done\n"
         assert other.wait(30) == 0
 
@@ -170,7 +174,9 @@ def test_a_connection_that_breaks_is_told_after_what_came(
 
 
 def test_json_keeps_what_came_before_the_time_was_over(guest: ExecutingSshd) -> None:
-    done = run("--json", "--timeout", "2", "--", "sh", "-c", "echo out; echo err >&2; sleep 65.8")
+    done = run(
+        "--json", "--timeout", "2", "--", "sh", "-c", f"echo out; echo err >&2; sleep {MARK}8"
+    )
     document = json.loads(done.stdout)
     assert document["exitCode"] == done.returncode == ExitCode.NOT_READY
     assert "did not finish" in document["error"]
