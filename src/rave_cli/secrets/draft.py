@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
@@ -26,7 +25,6 @@ from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
 PREFIX = "rave-edit-"
 TEXT = "secrets.yaml"
@@ -65,8 +63,7 @@ def held(
     place = directory or _begin(file, sealed, before)
     lock = _lock(place)
     try:
-        with _unwinding():
-            yield place / TEXT
+        yield place / TEXT
     except RaveError as error:
         error.detail = (*error.detail, *_left(place))
         raise
@@ -244,19 +241,3 @@ def _type(path: Path) -> str:
         if fields[2] == device:
             return fields[fields.index("-") + 1]
     return "unknown"
-
-
-@contextmanager
-def _unwinding() -> Iterator[None]:
-    """Turn the signals that would end us at once into an exception, so that clean-up runs."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    old = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
