@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.secrets import values
-from rave_guest import refreshers
 from rave_guest.secrets import proofs
+from tests.debian import part
 from tests.sops import secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
+refreshers = part("postgresql")
 SQL = ROOT / "infra/guest/set-role-password.sql"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 NOBODY = pwd.getpwnam("nobody")
