@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import processes
-from rave_cli.machines.qemu.qmp import Qmp, QmpError, parse_usernet
+from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError, parse_usernet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,9 @@ State = Literal["stopped", "starting", "running", "paused", "failed", "unrespons
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
 RESUMABLE = ("paused", "io-error")
+
+# A machine whose sockets are gone, as with XDG_RUNTIME_DIR after the last logout, still runs.
+LOST = "its guest can still be reached (rave vm ssh {name}) and shut down (rave vm stop {name})"
 
 # Seconds in which a healthy QEMU answers on its monitor.
 MONITOR_ANSWERS = 2.0
@@ -101,6 +104,8 @@ def _asked(
         with Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
             answer = monitor.execute("query-status", timeout=MONITOR_ANSWERS)
             forwards = parse_usernet(monitor.human("info usernet", timeout=MONITOR_ANSWERS))
+    except MonitorGoneError as error:
+        return "unresponsive", f"{error.message}; {LOST.format(name=machine.name)}", None
     except QmpError as error:
         return "unresponsive", error.message, None
     if not answer.get("running", False):
