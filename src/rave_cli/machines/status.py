@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rave_cli.machines.guest.stages import StageEvent
     from rave_cli.machines.spec import Machine
 
-State = Literal["stopped", "starting", "running", "paused", "failed", "unresponsive"]
+State = Literal[
+    "stopped", "starting", "running", "stopping", "paused", "failed", "unresponsive"
+]  # fmt: skip
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
 RESUMABLE = ("paused", "io-error")
@@ -117,11 +119,14 @@ def _asked(
 
 
 def judge(reports: Sequence[StageEvent]) -> tuple[State, str]:
-    """Return the state of a machine whose QEMU runs, from what its guest has reported."""
+    """Return the state of a machine whose QEMU runs, from what its guest reported in this boot."""
+    state: tuple[State, str] = ("starting", "")
     for report in reports:
         if report.stage == "failed":
-            return "failed", report.reason
+            state = ("failed", report.reason)
+        if report.stage == "stopping":
+            state = ("stopping", "the guest shuts down or starts anew")
         if report.stage == "services":
             broken = report.failed_services
-            return ("failed", f"failed: {', '.join(broken)}") if broken else ("running", "")
-    return "starting", ""
+            state = ("failed", f"failed: {', '.join(broken)}") if broken else ("running", "")
+    return state

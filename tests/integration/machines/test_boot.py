@@ -24,7 +24,9 @@ from rave_cli.machines.guest import ssh
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.qemu import ports, processes
+from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.spec import Forward
+from rave_cli.smoke import onhost
 
 if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
@@ -203,6 +205,33 @@ def test_an_interrupted_start_leaves_no_qemu(make: MakeMachine) -> None:
     with pytest.raises(KeyboardInterrupt):
         lifecycle.start(machine, on_stage=interrupt)
     assert processes.find(machine.spec.uuid) is None
+
+
+@pytest.mark.parametrize("age", ["", "tiny.old"])
+def test_after_a_reboot_inside_the_new_boot_s_verdict_counts(make: MakeMachine, age: str) -> None:
+    machine = make(f"tiny.do=reboot {age}")
+    boot(machine)
+    assert status.of(machine).state == "running"
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        monitor.execute("system_powerdown", timeout=5)
+    seen = ["running"]
+
+    def settled() -> bool:
+        state = status.of(machine).state
+        if state != seen[-1]:
+            seen.append(state)
+        return state == "failed"
+
+    wait_for(settled)
+    assert seen == ["running", *([] if age else ["stopping"]), "starting", "failed"]
+    assert status.of(machine).detail == "failed: tiny (tiny.service)"
+    error, _ = boot(machine)
+    assert "failed: tiny (tiny.service)" in error.message
+    events = read_events(machine.stage_file)
+    assert [event.stage for event in events] == ["systemd", "services"]
+    assert onhost.judge_stages(events, machine.spec.instance_id).detail.endswith(
+        "no report of sshd; tiny (tiny.service) was not healthy"
+    )
 
 
 @pytest.mark.parametrize("how", ["another", "none"])
