@@ -111,6 +111,8 @@ in
         Type = "notify";
         NotifyAccess = "main";
         ExecStart = "${guest}/rave-guest ready";
+        # The host must not take the verdict on this boot for one on the next.
+        ExecStop = "${pkgs.runtimeShell} -c '. ${guest}/stage.sh; stage stopping'";
         ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
         TimeoutStartSec = "infinity";
         Restart = "on-failure";
