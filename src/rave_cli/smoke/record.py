@@ -9,47 +9,23 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import __version__
 from rave_cli.machines.qemu import accelerator
-from rave_cli.smoke.model import PHASE_IDS
+from rave_cli.smoke.phases import PHASE_IDS, PHASES
 from rave_cli.transcript import ImageRecord, RunRecord, skipped
 from rave_cli.transcript.check import BAD
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rave_cli.smoke.model import Question, SmokeRun
+    from rave_cli.smoke.model import Check, SmokeRun
     from rave_cli.smoke.request import Request
     from rave_cli.transcript.check import Status
-
-# Phase whose one result stands for a part that no base carries yet -> field of the transcript.
-PARTS = {
-    "sign-in": "authentication_tests",
-    "chat-control": "agent_control_tests",
-    "sandbox": "sandbox_tests",
-}
-# Check -> figure of its data -> name in the transcript's performance_metrics.
-FIGURES = {
-    "performance.boot": {"seconds": "services_healthy_seconds", "services": "service_seconds"},
-    "boot.stages": {"uptimes": "stage_seconds"},
-    "boot.finished": {"kernel_seconds": "kernel_seconds", "finish_seconds": "startup_seconds"},
-    "performance.memory": {
-        "used_mib": "guest_memory_used_mib",
-        "available_mib": "guest_memory_available_mib",
-        "cap_mib": "guest_memory_cap_mib",
-    },
-    "performance.services": {"used_mib": "service_memory_mib"},
-    "performance.qemu": {"resident_mib": "qemu_resident_mib"},
-    "performance.image": {"bytes": "image_bytes"},
-    "performance.disk": {"used_mib": "disk_used_mib"},
-    "performance.page": {"p50_seconds": "page_p50_seconds", "p95_seconds": "page_p95_seconds"},
-    "image.overlay": {"bytes": "overlay_bytes"},
-}
 
 
 def run_record(
     run: SmokeRun,
     request: Request,
     digests: Mapping[str, str],
-    questions: Sequence[Question],
+    checks: Sequence[Check],
 ) -> RunRecord:
     """Return what the transcript says of a run."""
     image = request.image
@@ -71,10 +47,10 @@ def run_record(
         guest_boot_id=run.facts.get("boot_id"),
         system_info=system_info(run.facts),
         tools={"rave": __version__, "python": platform.python_version()},
-        configuration=configuration(request, questions),
+        configuration=configuration(request, checks),
         service_health=service_health(run, request),
-        **{field: _part(run, phase) for phase, field in PARTS.items()},
-        performance_metrics=performance_metrics(run),
+        **{phase.part: _part(run, phase.id) for phase in PHASES if phase.part},
+        performance_metrics=performance_metrics(run, checks),
         security_validation=security(run),
         aborted=run.aborted if run.aborted or complete else "the image could not be read",
     )
@@ -94,9 +70,9 @@ def system_info(facts: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def configuration(request: Request, questions: Sequence[Question]) -> dict[str, str]:
+def configuration(request: Request, checks: Sequence[Check]) -> dict[str, str]:
     """Return the sha256 of what configured the run: the plan, the suite, the flake's lock."""
-    asked = [[q.id, q.title, q.kind, q.viewpoint, q.severity, list(q.needs)] for q in questions]
+    asked = [[c.id, c.title, c.kind, c.viewpoint, c.severity, list(c.needs)] for c in checks]
     found = {
         "plan": _digest(request.plan.model_dump_json(by_alias=True).encode()),
         "suite": _digest(json.dumps(asked).encode()),
@@ -138,13 +114,13 @@ def _part(run: SmokeRun, phase: str) -> dict[str, object]:
             "checks": {r.id: r.status for r in results}}  # fmt: skip
 
 
-def performance_metrics(run: SmokeRun) -> dict[str, object]:
+def performance_metrics(run: SmokeRun, checks: Sequence[Check]) -> dict[str, object]:
     """Return the figures of the run, by name with the unit in it."""
     by_id = {result.id: result for result in run.results}
     found: dict[str, object] = {"checks_seconds": round(run.seconds, 3)}
-    for id_, names in FIGURES.items():
-        data = by_id[id_].data if id_ in by_id else {}
-        found |= {target: data[name] for name, target in names.items() if name in data}
+    for check in checks:
+        data = by_id[check.id].data if check.id in by_id else {}
+        found |= {target: data[name] for name, target in check.figures.items() if name in data}
     found["phase_seconds"] = {
         phase: round(run.phase_seconds[phase], 3)
         for phase in PHASE_IDS

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rave_cli.smoke import reports
-from rave_cli.smoke.model import SmokeRun, Verdict, judge
+from rave_cli.smoke.context import Recorded
+from rave_cli.smoke.model import SmokeRun
 from rave_cli.smoke.record import run_record
 from rave_cli.transcript import EventLog, Redactor
 from rave_cli.transcript import write as write_transcript
@@ -20,32 +21,27 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from rave_cli.smoke.model import Question
+    from rave_cli.smoke.model import Check
     from rave_cli.smoke.request import Request
-    from rave_cli.smoke.scene import Scene
     from rave_cli.transcript.check import CheckResult
-
-Moment = Literal["before", "after"]
 
 
 class RunRecorder:
     """The record of a run under way. Threads may add results at the same time."""
 
-    def __init__(self, request: Request, log: EventLog, questions: Sequence[Question]) -> None:
+    def __init__(self, request: Request, log: EventLog, checks: Sequence[Check]) -> None:
         self.request = request
         self.known: dict[str, CheckResult] = {}
         self.facts: Mapping[str, Any] = {}
         self.digests: dict[str, str] = {}
         self._log = log
-        self._questions = questions
+        self._checks = checks
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._spans: dict[str, list[tuple[float, float]]] = {}
 
     @classmethod
-    def begin(
-        cls, request: Request, hidden: Mapping[str, str], questions: Sequence[Question]
-    ) -> Self:
+    def begin(cls, request: Request, hidden: Mapping[str, str], checks: Sequence[Check]) -> Self:
         """Create the event log.
 
         Raises:
@@ -65,10 +61,10 @@ class RunRecorder:
                 "mode": spec.mode,
                 "network": spec.network,
                 "image": f"sha256:{spec.image.sha256}",
-                "checks": len(questions),
+                "checks": len(checks),
             },
         )
-        return cls(request, log, questions)
+        return cls(request, log, checks)
 
     def __enter__(self) -> Self:
         return self
@@ -99,18 +95,9 @@ class RunRecorder:
         """Keep what the guest said about itself."""
         self.facts = facts
 
-    def keep_digest(self, moment: Moment, sha256: str) -> str:
-        """Keep the image's digest in hex, `before` or `after` the checks, and return it."""
-        self.digests[moment] = sha256
-        return sha256
-
-    def redactions(self, scene: Scene) -> Verdict:
-        """Say whether anything had to be redacted from what this run recorded."""
-        if not scene.hidden:
-            return Verdict("skip", f"there are no secrets to look for: {scene.operator.why_none}")
-        count = self._log.redactor.count
-        problems = [f"{count} places had to be redacted"] if count else []
-        return judge(problems, f"{self._log.count} events, none held a secret")
+    def recorded(self) -> Recorded:
+        """Return how much has been recorded so far."""
+        return Recorded(events=self._log.count, redacted=self._log.redactor.count)
 
     def complete(self) -> SmokeRun:
         """Sign and write everything.
@@ -132,7 +119,7 @@ class RunRecorder:
     def smoke_run(self, aborted: str | None) -> SmokeRun:
         """Return the run as a value, results in the order of the suite."""
         with self._lock:
-            results = tuple(self.known[q.id] for q in self._questions if q.id in self.known)
+            results = tuple(self.known[c.id] for c in self._checks if c.id in self.known)
             spans = {phase: list(found) for phase, found in self._spans.items()}
         spec = self.request.machine.spec
         return SmokeRun(
@@ -150,7 +137,7 @@ class RunRecorder:
         )
 
     def _write(self, run: SmokeRun) -> SmokeRun:
-        record = run_record(run, self.request, self.digests, self._questions)
+        record = run_record(run, self.request, self.digests, self._checks)
         files = write_transcript(record, self._log, self.request.key)
         places = {"transcript": files.document, "events": files.events}
         if files.dsse is not None and files.sshsig is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from rave_cli.paths import atomic_write
-from rave_cli.smoke.model import PHASES
+from rave_cli.smoke.phases import PHASES
 from rave_cli.transcript.check import BAD
 
 if TYPE_CHECKING:

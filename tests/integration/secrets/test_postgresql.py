@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_guest import refreshers
+from rave_guest.proof import Unproven
 from rave_guest.secrets import proofs
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def plan(port: int) -> dict[str, Any]:
             for role in ("alpha", "beta")
         ],
         "secrets": {
-            f"database/{role}": {"path": f"/run/secrets/database/{role}"}
+            f"database/{role}": {"path": f"/run/secrets/database/{role}", "proof": "postgresql"}
             for role in ("alpha", "beta")
         },
     }  # fmt: skip
@@ -140,12 +141,12 @@ def test_the_previous_password_is_refused(cluster: Cluster) -> None:
 
 def test_a_role_that_kept_its_old_password_is_not_proven(cluster: Cluster) -> None:
     cluster.set_password("alpha", PASSWORDS[0])
-    with pytest.raises(proofs.Unproven, match="refuses the new password"):
+    with pytest.raises(Unproven, match="refuses the installed password"):
         prove(cluster, {"alpha": PASSWORDS[1]}, {"alpha": PASSWORDS[0]})
 
 
 def test_a_role_without_password_is_refused(cluster: Cluster) -> None:
-    with pytest.raises(proofs.Unproven, match=r"postgresql:beta: .*28P01"):
+    with pytest.raises(Unproven, match=r"postgresql:beta: .*28P01"):
         prove(cluster, {"beta": PASSWORDS[0]}, {})
 
 
@@ -159,5 +160,5 @@ def test_no_password_reaches_the_log(cluster: Cluster) -> None:
 
 def test_a_server_that_is_away_is_not_proven() -> None:
     change = proofs.Change({"database/alpha": b"x"}, {})
-    with pytest.raises(proofs.Unproven, match="postgresql:alpha: "):
+    with pytest.raises(Unproven, match="postgresql:alpha: "):
         proofs.prove(plan(free_port()), change, 0.1)
