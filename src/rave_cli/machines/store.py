@@ -20,6 +20,7 @@ from rave_cli.images.manifest import give_plan, quick_check
 from rave_cli.images.nix import Nix
 from rave_cli.machines import identity
 from rave_cli.machines.names import stored_names
+from rave_cli.machines.qemu import processes
 from rave_cli.machines.spec import (
     Machine,
     MachineSpec,
@@ -267,7 +268,16 @@ def load(name: str) -> Machine:
     except DamagedRecordError as error:
         error.detail += (f"to give the machine up, disk and all: rave vm delete {name} --force",)
         raise
-    return locate(spec)
+    return processes.placed(locate(spec))
+
+
+def plan(machine: Machine) -> Plan | None:
+    """Return the plan that a machine carries; None if rave 0.1.0 made it.
+
+    Raises:
+        RaveError: HOST if it is damaged or of a newer rave.
+    """
+    return carried.read(machine.plan).plan if machine.plan.exists() else None
 
 
 def list_machines() -> list[Machine | Unreadable]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.operator import Operator
     from rave_cli.transcript.check import CheckResult
+    from rave_cli.transcript.events import Moment
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class CheckContext:
         decoys: listeners held open for the guest to try.
         deadline: end of the run (time.monotonic()).
         known: the results so far, by id.
-        digests: the image's sha256 in hex, `before` and `after` the checks.
+        digests: the image's sha256 in hex, `before` and `after` the checks, where it is known.
+        keep_digest: records one of them, and returns it.
         recorded: tells how much the run has recorded.
         stack: closed when nothing more is asked through the connection.
         session: the one connection; None before the login, and if it failed.
@@ -60,7 +62,8 @@ class CheckContext:
     decoys: tuple[Decoy, ...] = ()
     deadline: float = math.inf
     known: Mapping[str, CheckResult] = field(default_factory=dict)
-    digests: dict[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    keep_digest: Callable[[Moment, str], str] = lambda _, sha256: sha256
     recorded: Callable[[], Recorded] = lambda: Recorded(0, 0)
     stack: ExitStack = field(default_factory=ExitStack)
     session: Session | None = None

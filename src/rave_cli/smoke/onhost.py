@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rave_cli import process
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, processes
+from rave_cli.machines.qemu.caps import memory_ceiling
 from rave_cli.paths import read_private
 from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 STAGES = ("systemd", "sshd", "services")
 # Seconds. Under KVM a machine of every profile is up within a minute.
 BOOT_LIMIT = 60.0
-# QEMU's own memory beside the guest's: its code, device models and TCG's translation cache, MiB.
-QEMU_OVERHEAD = 768
 
 
 @check("configuration.plan", phase="configuration", viewpoint="host",
@@ -104,8 +103,7 @@ def digest(image: Image) -> str:
        title="the image has the sha256 of its manifest")  # fmt: skip
 def integrity(context: CheckContext) -> Verdict:
     """The bytes of the image have the sha256 that was noted when it was built."""
-    context.digests["before"] = digest(context.image)
-    return judge_digest(context.image, context.digests["before"])
+    return judge_digest(context.image, context.keep_digest("before", digest(context.image)))
 
 
 def judge_digest(image: Image, found: str) -> Verdict:
@@ -151,8 +149,8 @@ def judge_overlay(info: dict[str, Any], image: Path) -> Verdict:
        title="the image is the same after the run", needs=("image.integrity",))  # fmt: skip
 def unchanged(context: CheckContext) -> Verdict:
     """The image has the sha256 that it had at the beginning of the run."""
-    context.digests["after"] = digest(context.image)
-    return judge_change(context.digests["before"], context.digests["after"])
+    after = context.keep_digest("after", digest(context.image))
+    return judge_change(context.digests["before"], after)
 
 
 def judge_change(before: str, after: str) -> Verdict:
@@ -218,12 +216,12 @@ def qemu_memory(context: CheckContext) -> Verdict:
     found = processes.find(context.machine.spec.uuid)
     if found is None:
         return Verdict("error", "QEMU is gone")
-    return judge_resident(found.resident_mib, context.machine.spec.memory_mib)
+    ceiling = memory_ceiling(context.machine.spec, found.accelerator)
+    return judge_resident(found.resident_mib, context.machine.spec.memory_mib, ceiling)
 
 
-def judge_resident(resident_mib: int, memory_mib: int) -> Verdict:
-    """Compare QEMU's resident memory with the guest's and the overhead it may have."""
-    most = memory_mib + QEMU_OVERHEAD
+def judge_resident(resident_mib: int, memory_mib: int, most: int) -> Verdict:
+    """Compare QEMU's resident memory with what the guest's and its own may come to, in MiB."""
     problems = [f"{resident_mib} MiB, more than {most}"] if resident_mib > most else []
     return judge(problems, f"{resident_mib} MiB for a guest of {memory_mib}",
                  resident_mib=resident_mib)  # fmt: skip

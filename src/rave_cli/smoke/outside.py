@@ -176,8 +176,7 @@ def judge_older(outcome: str) -> Verdict:
 
 def status_port(context: CheckContext) -> int:
     """Return the port of 127.0.0.1 that leads to nginx."""
-    inner = next(p.port for p in context.plan.services["nginx"].ports if p.name == "status")
-    return context.ports[inner]
+    return context.ports[context.plan.status_port or 0]
 
 
 def _handshake(

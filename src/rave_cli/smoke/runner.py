@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import paramiko
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rave_cli.smoke.phases import Step
     from rave_cli.smoke.request import Request
     from rave_cli.transcript.check import CheckResult
+    from rave_cli.transcript.events import Moment
 
 NOT_ASKED = "not asked for (--phase)"
 
@@ -68,7 +69,8 @@ def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
         context = CheckContext(
             request.machine, request.plan, request.image, ports, request.operator, hidden,
             listeners, deadline=time.monotonic() + request.timeout, known=recorder.known,
-            digests=recorder.digests, recorded=recorder.recorded,
+            digests=recorder.digests, keep_digest=recorder.keep_digest,
+            recorded=recorder.recorded,
         )  # fmt: skip
         session = SmokeSession(request, context, checks, recorder, on_event)
         try:
@@ -144,14 +146,14 @@ class SmokeSession:
             if check.id not in self.recorder.known:
                 self._record(unasked(check, NOT_ASKED))
 
-    def _read_image(self, moment: Literal["before", "after"], step: Step) -> None:
+    def _read_image(self, moment: Moment, step: Step) -> None:
         """Carry out the checks that read the image; its digest stands in the transcript, whatever
         is asked.
         """
         self._look(step)
         if moment not in self.context.digests:
             with suppress(OSError):
-                self.context.digests[moment] = onhost.digest(self.request.image)
+                self.context.keep_digest(moment, onhost.digest(self.request.image))
 
     # --- asking ----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images import carried
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.spec import machines_dir
@@ -36,6 +37,45 @@ def leftovers() -> list[str]:
 def test_a_machine_is_read_back_as_it_was_made(machine: Machine) -> None:
     assert store.load("demo") == machine
     assert store.list_machines() == [machine]
+
+
+@pytest.fixture
+def moved(plan: Plan, image: Image, tmp_path: Path) -> tuple[Plan, Image]:
+    """An image whose status page is at 8443, and its plan."""
+    ports = [p.model_copy(update={"port": 8443}) if p.name == "status" else p for p in plan.exposed]
+    own = plan.model_copy(update={"exposed": tuple(ports)})
+    carried.write(tmp_path / "plan.json", carried.Carried(door=2, plan=own))
+    return own, replace(image, plan=tmp_path / "plan.json")
+
+
+def test_a_machine_goes_by_the_plan_of_its_image_and_keeps_it(
+    host: Host, plan: Plan, moved: tuple[Plan, Image], tmp_path: Path
+) -> None:
+    own, image = moved
+    machine = store.create(store.new_spec(plan, image, name="demo", mode="safe"))
+    assert {forward.guest for forward in machine.spec.forwards} == {22, 8443}
+    assert machine.plan.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "plan.json").unlink()
+    assert store.plan(store.load("demo")) == own
+
+
+def test_a_machine_of_an_image_without_a_plan_has_none(machine: Machine) -> None:
+    assert not machine.plan.exists()
+    assert store.plan(machine) is None
+
+
+def test_a_newer_or_damaged_plan_is_named_and_the_machine_is_still_there(
+    host: Host, plan: Plan, moved: tuple[Plan, Image]
+) -> None:
+    machine = store.create(store.new_spec(plan, moved[1], name="demo", mode="safe"))
+    text = machine.plan.read_text()
+    machine.plan.write_text(text.replace('"version": 1', '"version": 2'))
+    with pytest.raises(RaveError, match="made by a newer rave"):
+        store.plan(machine)
+    machine.plan.write_text(text.replace('"door"', '"gate"'))
+    with pytest.raises(RaveError, match=r"plan\.json is damaged: door is missing"):
+        store.plan(machine)
+    assert store.load("demo") == machine
 
 
 def test_a_taken_name_is_refused_and_the_machine_untouched(
