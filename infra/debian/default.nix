@@ -45,10 +45,12 @@ let
   };
   role = name: builtins.filter (package: package.role == name) lock.packages;
   one = list: builtins.head list;
+  files = lock.files or [ ];
   plan = catalog.plans.${profile}.debian;
 
   checked = value:
-    if lock.requested == request packages (catalog.debianPackages profile) then value
+    if lock.version != 2 then throw "the lock of profile ${profile} has another format; run: rave vm lock-closure --profile ${profile}"
+    else if lock.requested == request packages (catalog.debianPackages profile) then value
     else throw "the lock of profile ${profile} was made for other packages; run: rave vm lock-closure --profile ${profile}";
 
   base = run {
@@ -81,7 +83,7 @@ let
       configure = source "rave-configure" ./configure;
       initrd = source "rave-initrd" ./initrd;
       tools = map locked (role "tool");
-      sops = locked lock.sops;
+      binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
       diskGiB = plan.resources.safe.diskGiB;
       cmdline = packages.cmdline;

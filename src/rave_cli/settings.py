@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images.archives import Sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +25,9 @@ DEFAULTS: Mapping[str, str] = {
     "RAVE_BASE": "nixos",
     "RAVE_FLAKE": "",
     "RAVE_SIGNING_KEY": "",
+    "RAVE_DEBIAN_MIRROR": "",
+    "RAVE_DEBIAN_SNAPSHOT": "",
+    "RAVE_DEBIAN_KEYRING": "",
 }
 
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
@@ -85,6 +89,15 @@ class Settings:
         if not (path / "flake.nix").is_file():
             raise _bad(setting, "a directory with rave's flake.nix")
         return path
+
+    @property
+    def sources(self) -> Sources:
+        """Where the packages of a Debian guest come from, as far as the operator says."""
+        return Sources(
+            mirror=self.text("RAVE_DEBIAN_MIRROR"),
+            snapshot=self.text("RAVE_DEBIAN_SNAPSHOT"),
+            keyring=self.text("RAVE_DEBIAN_KEYRING"),
+        )
 
     def require_flake(self) -> Path:
         """Return the flake's directory.

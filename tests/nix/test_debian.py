@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_cli.images import closure
+from rave_cli.images import locking
 from rave_cli.images.lock import Request
 from tests.nix.conftest import PROFILES, ROOT, EvaluationError, nix
 
@@ -40,7 +40,7 @@ def evaluate(flake: Path, attribute: str) -> Any:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_lock_was_made_for_what_the_profile_asks(flake: Path, profile: str) -> None:
     asked = Request.model_validate(evaluate(flake, f"debianRequests.{profile}"))
-    assert closure.choose(ROOT, profile, locked=True).lock.requested == asked
+    assert locking.choose(ROOT, profile, locked=True).lock.requested == asked
 
 
 @pytest.mark.parametrize("profile", PROFILES)

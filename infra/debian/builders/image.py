@@ -84,7 +84,8 @@ def add_overlay(root: Path, spec: dict[str, Any]) -> None:
     library = root / LIBRARY
     merge(Path(spec["programs"]), library)
     merge(Path(spec["guest"]), library / "rave_guest")
-    place(Path(spec["sops"]), library / "sops", executable=True)
+    for binary in spec["binaries"]:
+        place(Path(binary["file"]), library / binary["name"], executable=True)
     place(Path(spec["plan"]), library / "plan.json", executable=False)
 
 

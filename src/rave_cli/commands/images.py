@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.errors import ExitCode
 from rave_cli.options import (
     base_option,
     json_option,
@@ -43,7 +45,7 @@ def build_image(
     """Build a profile's image and print its path.
 
     What is unchanged is not built again. The Debian base is made of exactly the packages of the
-    repository's lock; if one has left the package sources, a new lock is made and shown, unless
+    repository's lock; if one has left the package archives, a new lock is made and shown, unless
     --locked is given.
 
     \b
@@ -62,6 +64,7 @@ def build_image(
             attr=attr,
             locked=locked,
             repair=repair,
+            sources=app.settings.sources,
             on_event=of_build(progress, app.show.warning),
         )
     app.show.result(image.document(), str(image.qcow2))
@@ -69,16 +72,19 @@ def build_image(
 
 @click.command("lock-closure")
 @profile_option
+@click.option("--check", is_flag=True, help="Only tell; exit with 1 if something would change.")
 @json_option
 @pass_app
-def lock_closure(app: App, profile: str | None) -> None:
+def lock_closure(app: App, *, profile: str | None, check: bool) -> int:
     """Lock the current Debian packages of a profile, in the repository.
 
-    The host's apt chooses and downloads them with its own sources and keys; the lock names no
-    source. Look at the difference and commit it.
+    apt chooses and downloads them from the archives that the flake names, at this host's mirror;
+    the lock names no mirror. Every change is shown, and which are security updates. Look at the
+    difference and commit it.
 
     \b
     Example: rave vm lock-closure --profile demo
+    Example: rave vm lock-closure --profile demo --check
     """
     from rave_cli.flows.narration import of_build
     from rave_cli.images.build import update_lock
@@ -86,12 +92,15 @@ def lock_closure(app: App, profile: str | None) -> None:
     plan = app.plan(profile, "debian")
     with app.show.progress(f"Locking the packages of {plan.profile}") as progress:
         place, changes = update_lock(
-            plan, flake=app.settings.require_flake(), on_event=of_build(progress, app.show.warning)
+            plan,
+            flake=app.settings.require_flake(),
+            sources=app.settings.sources,
+            dry_run=check,
+            on_event=of_build(progress, app.show.warning),
         )
-    document = {
-        "lock": str(place),
-        "changed": list(changes.changed),
-        "added": list(changes.added),
-        "removed": list(changes.removed),
-    }
-    app.show.result(document, f"{place}: {len(changes)} packages changed")
+    document = {"lock": str(place), "changes": [asdict(change) for change in changes]}
+    urgent = sum(change.security for change in changes)
+    verb = "would change" if check else "changed"
+    head = f"{place}: {len(changes)} packages {verb}, {urgent} of them security updates"
+    app.show.result(document, "\n".join([head, *(f"    {change}" for change in changes)]))
+    return int(ExitCode.CHECK_FAILED if check and changes else ExitCode.OK)

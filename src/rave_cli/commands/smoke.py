@@ -230,6 +230,7 @@ def _image(app: App, plan: Plan, mode: Mode) -> Image:
             plan,
             flake=app.settings.require_flake(),
             mode=mode,
+            sources=app.settings.sources,
             on_event=of_build(progress, app.show.warning),
         )
 

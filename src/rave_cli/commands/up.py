@@ -61,6 +61,7 @@ def up(
         plan,
         name=check_name(name or plan.profile),
         flake=app.settings.require_flake(),
+        sources=app.settings.sources,
         mode=mode,
         fresh=fresh,
         talk=Talk(app.show.progress, app.show.note, app.show.warning),

@@ -403,6 +403,7 @@ def image_of(app: App, plan: Plan, mode: Mode) -> Image:
             plan,
             flake=app.settings.require_flake(),
             mode=mode,
+            sources=app.settings.sources,
             on_event=of_build(progress, app.show.warning),
         )
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from rave_cli.images.archives import Sources
     from rave_cli.images.manifest import Image
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.spec import Machine
@@ -49,7 +50,15 @@ class Arrival:
 
 
 def bring_up(
-    catalog: Catalog, plan: Plan, *, name: str, flake: Path, mode: Mode, fresh: bool, talk: Talk
+    catalog: Catalog,
+    plan: Plan,
+    *,
+    name: str,
+    flake: Path,
+    sources: Sources,
+    mode: Mode,
+    fresh: bool,
+    talk: Talk,
 ) -> Arrival:
     """Build, launch and complete a machine.
 
@@ -58,6 +67,7 @@ def bring_up(
         plan: what the machine's base makes of its profile.
         name: the machine's name.
         flake: directory of the flake.
+        sources: what the operator says about package archives.
         mode: resource caps of the build and of a new machine.
         fresh: replace an existing machine; its disk is lost.
         talk: how to show what goes on.
@@ -66,17 +76,17 @@ def bring_up(
         RaveError: as building, starting and installing do; USAGE if a machine of that name belongs
             to another profile or base.
     """
-    image = _image(plan, flake, mode, talk)
+    with talk.step(f"Building {plan.attr}") as progress:
+        image = build_image(
+            plan,
+            flake=flake,
+            mode=mode,
+            sources=sources,
+            on_event=narration.of_build(progress, talk.warning),
+        )
     machine = _machine(plan, image, name=name, mode=mode, fresh=fresh, talk=talk)
     ready = _start(machine, talk)
     return Arrival(image, ready, _install(catalog, machine, plan, talk))
-
-
-def _image(plan: Plan, flake: Path, mode: Mode, talk: Talk) -> Image:
-    with talk.step(f"Building {plan.attr}") as progress:
-        return build_image(
-            plan, flake=flake, mode=mode, on_event=narration.of_build(progress, talk.warning)
-        )
 
 
 def _machine(
