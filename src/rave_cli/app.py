@@ -77,10 +77,10 @@ class LazyGroup(click.Group):
     context_settings=CONTEXT,
     lazy={
         "up": Lazy("rave_cli.commands.up:up", "Everything: build, launch, secrets, smoke run."),
-        "down": Lazy("rave_cli.commands.up:down", "Stop a machine that `up` launched."),
+        "down": Lazy("rave_cli.commands.down:down", "Stop a machine that `up` launched."),
         "vm": Lazy("rave_cli.app:vm", "Images and machines."),
-        "secrets": Lazy("rave_cli.commands.secrets:secrets", "SOPS/age secrets."),
-        "smoke": Lazy("rave_cli.commands.smoke:smoke", "Check a machine and prove it."),
+        "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
+        "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
         "config": Lazy("rave_cli.commands.config:config", "Settings and where they come from."),
         "completion": Lazy("rave_cli.commands.completion:completion", "Shell completion script."),
@@ -125,25 +125,82 @@ def cli(
     cls=LazyGroup,
     context_settings=CONTEXT,
     lazy={
-        "list-profiles": Lazy("rave_cli.commands.vm:list_profiles", "The profiles of the flake."),
-        "build-image": Lazy("rave_cli.commands.images:build_image", "Build a profile's image."),
-        "lock-closure": Lazy(
-            "rave_cli.commands.images:lock_closure", "Lock a profile's Debian packages."
+        "list-profiles": Lazy(
+            "rave_cli.commands.vm.list_profiles:list_profiles", "The profiles of the flake."
         ),
-        "launch-local": Lazy("rave_cli.commands.vm:launch_local", "Create and start a machine."),
-        "create": Lazy("rave_cli.commands.vm:create", "Make a machine from an image."),
-        "start": Lazy("rave_cli.commands.vm:start", "Start a machine and wait until it is ready."),
-        "stop": Lazy("rave_cli.commands.vm:stop", "Stop a machine."),
-        "status": Lazy("rave_cli.commands.vm:status", "What a machine is doing."),
-        "list": Lazy("rave_cli.commands.vm:list_", "All machines."),
-        "ssh": Lazy("rave_cli.commands.vm:ssh", "Log in to a machine."),
-        "exec": Lazy("rave_cli.commands.vm:exec_", "Run one command in a machine."),
-        "logs": Lazy("rave_cli.commands.vm:logs", "The console or journal of a machine."),
-        "delete": Lazy("rave_cli.commands.vm:delete", "Delete a machine and its disk."),
+        "build-image": Lazy(
+            "rave_cli.commands.vm.build_image:build_image", "Build a profile's image."
+        ),
+        "lock-closure": Lazy(
+            "rave_cli.commands.vm.lock_closure:lock_closure", "Lock a profile's Debian packages."
+        ),
+        "launch-local": Lazy(
+            "rave_cli.commands.vm.launch_local:launch_local", "Create and start a machine."
+        ),
+        "create": Lazy("rave_cli.commands.vm.create:create", "Make a machine from an image."),
+        "start": Lazy(
+            "rave_cli.commands.vm.start:start", "Start a machine and wait until it is ready."
+        ),
+        "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop a machine."),
+        "status": Lazy("rave_cli.commands.vm.status:status", "What a machine is doing."),
+        "list": Lazy("rave_cli.commands.vm.list:list_", "All machines."),
+        "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),
+        "exec": Lazy("rave_cli.commands.vm.exec:exec_", "Run one command in a machine."),
+        "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
+        "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete a machine and its disk."),
     },
 )
 def vm() -> None:
     """Images and machines."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "init": Lazy(
+            "rave_cli.commands.secrets.init:init",
+            "Make the age identity, the policy and the secrets.",
+        ),
+        "edit": Lazy("rave_cli.commands.secrets.edit:edit", "Change the secrets in your editor."),
+        "rotate": Lazy(
+            "rave_cli.commands.secrets.rotate:rotate", "Give secrets new values in the file."
+        ),
+        "validate": Lazy(
+            "rave_cli.commands.secrets.validate:validate",
+            "Check the file against policy and catalog.",
+        ),
+        "list": Lazy(
+            "rave_cli.commands.secrets.list:list_", "Every secret, and whether the file has it."
+        ),
+        "install": Lazy(
+            "rave_cli.commands.secrets.install:install", "Give a machine the secrets it needs."
+        ),
+    },
+)
+def secrets() -> None:
+    """Make, check and change the SOPS secrets file, and install it in a machine.
+
+    Values are never shown. Recipients come from the `.sops.yaml` beside the file (or above it).
+    """
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "run": Lazy("rave_cli.commands.smoke.run:run", "Check a machine and sign what was found."),
+        "verify": Lazy(
+            "rave_cli.commands.smoke.verify:verify", "Verify a transcript and all its files."
+        ),
+        "list": Lazy(
+            "rave_cli.commands.smoke.list:list_",
+            "Every check of a profile, or the runs there have been.",
+        ),
+    },
+)
+def smoke() -> None:
+    """Check a machine from inside and outside, and prove it with a signed transcript."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

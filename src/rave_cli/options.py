@@ -1,21 +1,29 @@
-"""What every command is given: how to talk, and what the user set."""
+"""What every command is given: how to talk, what the user set, and the options that mean the same
+wherever they stand, with their completions.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from rave_cli.profiles.catalog import Catalog, Plan
+    from collections.abc import Callable, Iterable
+
+    from rave_cli.flows.machine import NewMachine
+    from rave_cli.profiles.catalog import Catalog, Mode, Plan
     from rave_cli.settings import Settings
     from rave_cli.show import Show
+
+    Complete = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 @dataclass(frozen=True)
 class App:
-    """The object Click hands to commands (`@click.pass_obj`)."""
+    """The object Click hands to commands (`@pass_app`)."""
 
     show: Show
     settings: Settings
@@ -26,17 +34,77 @@ class App:
 
         return load_catalog(self.settings.flake)
 
-    def plan(self, profile: str | None, base: str | None) -> Plan:
-        """Return the plan for a profile and base, each defaulting to the settings."""
-        return self.catalog().plan(
+    def plan(self, profile: str | None, base: str | None, mode: Mode | None = None) -> Plan:
+        """Return the plan for a profile and base, each defaulting to the settings, in a mode."""
+        plan = self.catalog().plan(
             profile or self.settings.text("RAVE_PROFILE"), base or self.settings.text("RAVE_BASE")
+        )
+        return plan.in_mode(mode) if mode else plan
+
+    def new_machine(self, asked: dict[str, Any]) -> NewMachine:
+        """Return the machine that the options of `machine_options` ask for."""
+        from rave_cli.flows.machine import NewMachine
+
+        mode: Mode = asked["mode"] or self.settings.mode
+        plan = self.plan(asked["profile"], asked["base"], mode)
+        return NewMachine(
+            plan,
+            mode,
+            name=asked["name"] or plan.profile,
+            memory_mib=asked["memory"],
+            cpus=asked["cpus"],
+            disk_gib=asked["disk"],
+            ports=asked["ports"],
+            network=asked["network"],
         )
 
 
 # Hands a command the App.
 pass_app = click.make_pass_decorator(App)
 
-# Options that mean the same wherever they stand.
+
+# --- completions ---------------------------------------------------------------------------------
+
+
+def completing(names: Callable[[], Iterable[str]]) -> Complete:
+    """Return a completion of names; a fault only means no completion."""
+
+    def complete(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+        try:
+            return [name for name in names() if name.startswith(start)]
+        except Exception:  # noqa: BLE001 - a shell that is completing cannot show an error
+            return []
+
+    return complete
+
+
+def _machines() -> Iterable[str]:
+    from rave_cli.machines.names import stored_names
+
+    return stored_names()
+
+
+def _phases() -> Iterable[str]:
+    from rave_cli.smoke.model import PHASE_IDS
+
+    return PHASE_IDS
+
+
+def _secrets() -> Iterable[str]:
+    from rave_cli.profiles.source import load_catalog
+
+    return load_catalog(None).secrets
+
+
+complete_machine = completing(_machines)
+complete_phase = completing(_phases)
+complete_secret = completing(_secrets)
+
+
+# --- options -------------------------------------------------------------------------------------
+
+machine_argument = click.argument("name", metavar="NAME", shell_complete=complete_machine)
+
 profile_option = click.option(
     "--profile", metavar="PROFILE", help="production, development or demo."
 )
@@ -48,6 +116,51 @@ mode_option = click.option(
     type=click.Choice(["safe", "full"]),
     help="Resource caps: safe (the default) is memory-disciplined.",
 )
+secrets_file_option = click.option(
+    "--file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Secrets file instead of $XDG_CONFIG_HOME/rave/secrets.sops.yaml.",
+)
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Print the exact QEMU command; make and start nothing."
+)
+keep_option = click.option(
+    "--keep-running", is_flag=True, help="Leave a machine that does not become ready running."
+)
+
+
+def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that define a new machine; `App.new_machine` takes their values."""
+    for option in reversed((
+        profile_option,
+        base_option,
+        mode_option,
+        click.option("--name", metavar="NAME", help="The machine's name; else the profile's."),
+        click.option("--memory", type=int, metavar="MIB", help="Memory instead of the plan's."),
+        click.option("--cpus", type=int, metavar="N", help="CPUs instead of the plan's."),
+        click.option("--disk", type=int, metavar="GIB", help="Disk size instead of the plan's."),
+        click.option(
+            "--port", "ports", multiple=True, metavar="HOST:GUEST",
+            help="Fix the host port of an exposed guest port (repeatable); else any free one.",
+        ),
+        click.option(
+            "--network", type=click.Choice(["isolated", "nat"]), default="isolated",
+            show_default=True, help="isolated: the guest cannot reach out; nat: it can.",
+        ),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def output_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option of the directory that holds transcripts and reports."""
+    return click.option(
+        "--output",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path("artifacts"),
+        show_default=True,
+        help=text,
+    )
 
 
 def _speak_json(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:

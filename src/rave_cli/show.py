@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from rave_cli.errors import RaveError
+    from rave_cli.flows.events import Event, OnEvent
 
 # Progress is for people who wait: nothing is drawn before this many seconds.
 PATIENCE = 0.4
@@ -97,13 +98,28 @@ class Show:
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
         """Show that something goes on: a bar on a terminal, a line per step elsewhere."""
+        shown = self.begin(title)
+        done = False
+        try:
+            yield shown
+            done = True
+        finally:
+            shown.close(done=done)
+
+    @contextmanager
+    def events(self) -> Iterator[OnEvent]:
+        """Show what a flow tells, until it is over."""
+        follower = _Follower(self)
+        try:
+            yield follower.hear
+        finally:
+            follower.close(done=False)
+
+    def begin(self, title: str) -> Progress:
+        """Start showing that something goes on; the caller closes what is returned."""
         if self.quiet:
-            yield Progress(title)
-        elif sys.stderr.isatty():
-            with _Bar(title) as bar:
-                yield bar
-        else:
-            yield _Lines(title)
+            return Progress(title)
+        return _Bar(title) if sys.stderr.isatty() else _Lines(title)
 
 
 class Progress:
@@ -115,6 +131,9 @@ class Progress:
 
     def update(self, text: str, done: float | None = None, total: float | None = None) -> None:
         """Say how far it is."""
+
+    def close(self, *, done: bool) -> None:
+        """Say that it is over, and whether it was done."""
 
 
 class _Lines(Progress):
@@ -151,19 +170,45 @@ class _Bar(Progress):
             transient=True,
         )
         self.task = self.bar.add_task(title, total=None, step="")
-
-    def __enter__(self) -> _Bar:
         self.bar.start()
-        return self
-
-    def __exit__(self, kind: object, value: object, trace: object) -> None:
-        self.bar.stop()
-        if kind is None and time.monotonic() - self.began > PATIENCE:
-            took = time.monotonic() - self.began
-            sys.stderr.write(f"{_paint('✓', '32', sys.stderr)} {self.title}  {took:.1f} s\n")
 
     def update(self, text: str, done: float | None = None, total: float | None = None) -> None:
         self.bar.update(self.task, step=text, completed=done, total=total)
+
+    def close(self, *, done: bool) -> None:
+        self.bar.stop()
+        took = time.monotonic() - self.began
+        if done and took > PATIENCE:
+            sys.stderr.write(f"{_paint('✓', '32', sys.stderr)} {self.title}  {took:.1f} s\n")
+
+
+class _Follower:
+    """Draws the events of a flow: each step as a progress, notes and warnings as lines."""
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self._shown: Progress | None = None
+
+    def hear(self, event: Event) -> None:
+        """Show one event."""
+        if event.kind == "begin":
+            self.close(done=False)
+            self._shown = self._show.begin(event.text)
+        elif event.kind in ("end", "failed"):
+            self.close(done=event.kind == "end")
+        elif event.kind == "note":
+            self._show.note(event.text)
+        elif event.kind == "warning":
+            self._show.warning(event.text)
+        elif self._shown is not None:
+            mark = f"{self._show.mark(event.status)} " if event.status else ""
+            self._shown.update(f"{mark}{event.text}", event.done, event.total)
+
+    def close(self, *, done: bool) -> None:
+        """End the step that is shown."""
+        if self._shown is not None:
+            self._shown.close(done=done)
+            self._shown = None
 
 
 def _console(stream: Any) -> Console:  # noqa: ANN401 - a text stream

@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.errors import ExitCode
-from rave_cli.options import json_option, pass_app
+from rave_cli.options import completing, json_option, pass_app
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rave_cli.doctor import Finding
     from rave_cli.options import App
 
 
-def _complete(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+def _examinations() -> Iterable[str]:
     from rave_cli.doctor import EXAMINATIONS
 
-    return [name for name in EXAMINATIONS if name.startswith(start)]
+    return EXAMINATIONS
 
 
 @click.command()
-@click.argument("checks", nargs=-1, metavar="[CHECK]...", shell_complete=_complete)
+@click.argument("checks", nargs=-1, metavar="[CHECK]...", shell_complete=completing(_examinations))
 @click.option("--fix", is_flag=True, help="Run the commands that mend what was found.")
 @json_option
 @pass_app

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.secrets import policy, sops, store, tree
+from rave_cli.secrets import policy, store, tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def edit(
     """
     allowed = policy.load(file)
     with store.locked(file):
-        before = sops.decrypt(store.read(file), keys.text, output="yaml")
+        before = store.decrypt(store.read(file), keys, output="yaml")
         after, values = _edited(before, editor, again)
         if after == before:
             return False
@@ -66,7 +66,7 @@ def reencrypt(file: Path, keys: Keys) -> None:
     """
     allowed = policy.load(file)
     with store.locked(file):
-        text = sops.decrypt(store.read(file), keys.text, output="yaml")
+        text = store.decrypt(store.read(file), keys, output="yaml")
         values = _document(text)
         store.replace(file, store.seal_text(text, "yaml", values, allowed, keys), allowed)
 

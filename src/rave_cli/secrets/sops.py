@@ -28,6 +28,13 @@ BROKEN_VERSIONS = {
     "3.13.2": "it writes files whose MAC is wrong when a list carries comments (getsops/sops#2243)",
 }
 OLDEST_VERSION = (3, 10, 0)
+# Every release that can write age recipients: minor version and its last patch.
+# Source: the tags of github.com/getsops/sops.
+RELEASED = frozenset(
+    f"3.{minor}.{patch}"
+    for minor, last in ((7, 3), (8, 1), (9, 4), (10, 2), (11, 0), (12, 2), (13, 3))
+    for patch in range(last + 1)
+)
 
 _NOWHERE = "/nonexistent"
 _EXIT_MAC = 51
@@ -98,6 +105,16 @@ def report() -> ToolReport:
         )
     version = match.group(0).removeprefix("sops ")
     return ToolReport(tool, version, _warnings(version, tuple(map(int, match.groups()))))
+
+
+def is_released(version: str) -> bool:
+    """Return whether there is such a sops: it is in RELEASED, or it is the one in use here."""
+    if version in RELEASED:
+        return True
+    try:
+        return re.fullmatch(r"3\.\d+\.\d+", version) is not None and report().version == version
+    except RaveError:
+        return False
 
 
 def encrypt(

@@ -51,13 +51,29 @@ def read(file: Path) -> bytes:
         return file.read_bytes()
 
 
-def open_values(data: bytes, keys: Keys) -> Opened:
-    """Decrypt a secrets file.
+def decrypt(data: bytes, keys: Keys, *, output: sops.Format) -> bytes:
+    """Decrypt a secrets file that sops may be given.
 
     Raises:
-        RaveError: SECRETS if the keys do not fit, the file was changed, or a value is not text.
+        RaveError: SECRETS if it has something that sops could act on, the keys do not fit, or it
+            was changed.
     """
-    return Opened(data, names_of(sops.decrypt(data, keys.text, output="json")))
+    for finding in structure.unsafe(data):
+        raise RaveError(
+            f"the secrets file is refused: {finding.message}",
+            hint=finding.hint or "rave secrets validate",
+            exit_code=ExitCode.SECRETS,
+        )
+    return sops.decrypt(data, keys.text, output=output)
+
+
+def open_values(data: bytes, keys: Keys) -> Opened:
+    """Decrypt a secrets file into its values.
+
+    Raises:
+        RaveError: as `decrypt`; also SECRETS if a value is not text.
+    """
+    return Opened(data, names_of(decrypt(data, keys, output="json")))
 
 
 def names_of(plaintext: bytes) -> dict[str, str]:

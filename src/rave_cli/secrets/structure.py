@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rave_cli import age
-from rave_cli.secrets import tree
+from rave_cli.secrets import sops, tree
 from rave_cli.secrets.findings import Finding, error, warning
 from rave_cli.secrets.policy import DEFAULT_RULE, RULE_KEYS, Policy
 
@@ -31,6 +31,8 @@ _OTHER_KEYS = (
     "azure_kv", "gcp_kms", "hc_vault", "hckms", "key_groups", "kms", "pgp", "shamir_threshold",
 )  # fmt: skip
 _KNOWN = {"age", "lastmodified", "mac", "mac_only_encrypted", "version", *RULE_KEYS, *_OTHER_KEYS}
+_KNOWN_OF_RECIPIENT = {"recipient", "enc"}
+_RESTORE = "restore the last good version of the file"
 
 
 @dataclass(frozen=True)
@@ -48,19 +50,10 @@ class Structure:
 
 def inspect(data: bytes, policy: Policy) -> Structure:
     """Check a SOPS file without a key against the policy."""
-    try:
-        top = tree.parse(data)
-    except tree.TreeError as fault:
-        return _hopeless(error("format", f"the file cannot be read: {fault}"))
-    metadata = top.entries.get("sops")
-    if not isinstance(metadata, tree.Map):
-        return _hopeless(
-            error(
-                "not-encrypted",
-                "the file has no sops metadata: it is not encrypted",
-                hint="treat its values as disclosed; rave secrets init makes an encrypted file",
-            )
-        )
+    found = _read(data)
+    if isinstance(found, Finding):
+        return Structure({}, (), None, (found,))
+    top, metadata = found
     body = tree.Map({k: v for k, v in top.entries.items() if k != "sops"}, top.line)
     recipients = tuple(_recipients(metadata))
     return Structure(
@@ -69,15 +62,38 @@ def inspect(data: bytes, policy: Policy) -> Structure:
         lastmodified=_time(metadata.text("lastmodified")),
         findings=(
             *_check_values(body),
-            *_check_metadata(metadata, policy),
+            *_check_metadata(metadata),
+            *_check_rule(metadata, policy),
             *_check_recipients(recipients, policy),
             *_check_stanzas(metadata),
         ),
     )
 
 
-def _hopeless(finding: Finding) -> Structure:
-    return Structure({}, (), None, (finding,))
+def unsafe(data: bytes) -> tuple[Finding, ...]:
+    """Return what forbids to hand a file to sops at all, whatever the policy says.
+
+    sops acts on what it finds in the metadata: it sends the data key to servers and programs that
+    are named there. Only a file that is understood to the last entry may reach it.
+    """
+    found = _read(data)
+    return (found,) if isinstance(found, Finding) else tuple(_check_metadata(found[1]))
+
+
+def _read(data: bytes) -> tuple[tree.Map, tree.Map] | Finding:
+    """Return the whole file and its metadata, or why it is no SOPS file."""
+    try:
+        top = tree.parse(data)
+    except tree.TreeError as fault:
+        return error("format", f"the file cannot be read: {fault}", hint=_RESTORE)
+    metadata = top.entries.get("sops")
+    if isinstance(metadata, tree.Map):
+        return top, metadata
+    return error(
+        "not-encrypted",
+        "the file has no sops metadata: it is not encrypted",
+        hint="treat its values as disclosed; rave secrets init makes an encrypted file",
+    )
 
 
 def _check_values(body: tree.Map) -> Iterator[Finding]:
@@ -139,20 +155,42 @@ def _check_ciphertext(name: str, text: str) -> Iterator[Finding]:
         )
 
 
-def _check_metadata(metadata: tree.Map, policy: Policy) -> Iterator[Finding]:
-    for key in sorted(set(metadata.entries) - _KNOWN):
-        yield warning("metadata", f"the sops metadata has an unknown entry {key!r}")
+def _check_metadata(metadata: tree.Map) -> Iterator[Finding]:
+    yield from _check_entries(metadata, _KNOWN, "the sops metadata")
     for key in _OTHER_KEYS:
         node = metadata.entries.get(key)
-        if node is not None and not _is_nothing(node):
-            yield error("key-source", f"the data key is also held by {key}, which no policy allows")
+        if node is not None and not _is_nothing(key, node):
+            yield error(
+                "key-source",
+                f"the data key is also held by {key}, which no policy allows",
+                hint=_RESTORE,
+            )
+    for entry in _age_entries(metadata):
+        yield from _check_entries(entry, _KNOWN_OF_RECIPIENT, "a recipient")
     if _time(metadata.text("lastmodified")) is None:
         yield error("metadata", "the sops metadata has no valid lastmodified time")
     if not _ENCRYPTED.fullmatch(metadata.text("mac") or ""):
         yield error("mac", "the file has no MAC, so changes to it would stay unnoticed")
-    if metadata.text("version") is None:
+    yield from _check_version(metadata.text("version"))
+
+
+def _check_entries(found: tree.Map, known: set[str], what: str) -> Iterator[Finding]:
+    """Refuse entries that we do not know: sops could act on them, in this version or another."""
+    for key in sorted(set(found.entries) - known):
+        line = found.entries[key].line
+        yield error("metadata", f"{what} has an unknown entry {key!r} (line {line})", hint=_RESTORE)
+
+
+def _check_version(version: str | None) -> Iterator[Finding]:
+    if version is None:
         yield error("metadata", "the sops metadata has no version")
-    yield from _check_rule(metadata, policy)
+    elif not sops.is_released(version):
+        yield error(
+            "version",
+            f"the file says that sops {version!r} wrote it, and there is none that writes age"
+            " recipients and has that version",
+            hint=f"{_RESTORE}; if that sops is new, use it here, too: rave doctor sops",
+        )
 
 
 def _check_rule(metadata: tree.Map, policy: Policy) -> Iterator[Finding]:
@@ -164,7 +202,10 @@ def _check_rule(metadata: tree.Map, policy: Policy) -> Iterator[Finding]:
             f"the file's rule for what is encrypted ({found}) is not the policy's "
             f"({policy.rule[0]}={policy.rule[1]!r} in {policy.source})",
         )
-    if metadata.text("mac_only_encrypted") not in {None, "false"} or policy.mac_only_encrypted:
+    only_encrypted = metadata.entries.get("mac_only_encrypted")
+    if policy.mac_only_encrypted or not (
+        only_encrypted is None or metadata.text("mac_only_encrypted") == "false"
+    ):
         yield warning(
             "mac-only-encrypted",
             "mac_only_encrypted is set: the MAC does not protect what is not encrypted",
@@ -235,14 +276,15 @@ def _recipients(metadata: tree.Map) -> Iterator[str]:
 
 
 def _age_entries(metadata: tree.Map) -> Iterator[tree.Map]:
+    """Yield the recipients; sops also takes a single one for a list of one."""
     node = metadata.entries.get("age")
-    for item in node.items if isinstance(node, tree.Sequence) else ():
+    for item in node.items if isinstance(node, tree.Sequence) else (node,) if node else ():
         yield item if isinstance(item, tree.Map) else tree.Map({}, item.line)
 
 
-def _is_nothing(node: tree.Node) -> bool:
+def _is_nothing(key: str, node: tree.Node) -> bool:
     if isinstance(node, tree.Scalar):
-        return node.empty or node.text == "0"
+        return node.empty or (key == "shamir_threshold" and node.text == "0")
     if isinstance(node, tree.Sequence):
         return not node.items
     return not node.entries

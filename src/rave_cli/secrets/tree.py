@@ -1,11 +1,12 @@
 """Strict reading of YAML: plain trees of text, with line numbers and without YAML's surprises.
 
-Refused are duplicate keys, anchors, aliases, tags and more than one document, because two readers
-could disagree about what they mean.
+Refused are duplicate keys, merge keys, keys that are no text, anchors, aliases, tags, directives
+and more than one document, because two readers could disagree about what they mean.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -19,6 +20,20 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_BYTES = 4 << 20
 MAX_DEPTH = 8
+MERGE_KEY = "<<"
+
+# What sops takes an unquoted scalar for, other than text; a little more than it really does is
+# harmless. Source: resolve.go of go.yaml.in/yaml/v3, which sops reads YAML with.
+_OTHER_TYPES = {
+    "nothing": re.compile(r"|~|null|Null|NULL"),
+    "a truth value": re.compile(r"true|True|TRUE|false|False|FALSE"),
+    "a number": re.compile(
+        r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+"
+        r"|(?:[0-9_]+\.?[0-9_]*|\.[0-9_]+)(?:[eE][-+]?[0-9_]+)?|\.(?:inf|Inf|INF))"
+        r"|\.(?:nan|NaN|NAN)"
+    ),
+    "a date": re.compile(r"[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt ].*)?"),
+}
 
 
 class TreeError(ValueError):
@@ -36,7 +51,12 @@ class Scalar:
     @property
     def empty(self) -> bool:
         """Whether it is null or the empty string."""
-        return not self.text or (self.plain and self.text in {"~", "null", "Null", "NULL"})
+        return not self.text or (self.plain and _other_type(self.text) == "nothing")
+
+    @property
+    def taken_for(self) -> str | None:
+        """What sops takes it for if that is not text, in words; None if it is text."""
+        return _other_type(self.text) if self.plain else None
 
 
 @dataclass(frozen=True)
@@ -100,6 +120,8 @@ def _document(events: Iterator[yaml.Event]) -> Map:
             documents += 1
             if documents > 1:
                 raise TreeError(f"line {_line(event)}: a second document begins")
+            if event.version or event.tags:
+                raise TreeError(f"line {_line(event)}: directives are refused")
             top = _node(next(events), events, 0)
     if not isinstance(top, Map):
         raise TreeError("its top level is not a map")
@@ -131,10 +153,18 @@ def _entries(events: Iterator[yaml.Event], depth: int) -> dict[str, Node]:
         key = _node(event, events, depth + 1)
         if not isinstance(key, Scalar):
             raise TreeError(f"line {_line(event)}: a key is not text")
+        if key.text == MERGE_KEY:
+            raise TreeError(f"line {key.line}: merge keys ({MERGE_KEY}) are refused")
+        if key.taken_for is not None:
+            raise TreeError(f"line {key.line}: the key {key.text!r} is {key.taken_for}, not text")
         if key.text in entries:
             raise TreeError(f"line {key.line}: the key {key.text!r} is there twice")
         entries[key.text] = _node(next(events), events, depth + 1)
     return entries
+
+
+def _other_type(plain: str) -> str | None:
+    return next((name for name, form in _OTHER_TYPES.items() if form.fullmatch(plain)), None)
 
 
 def _line(event: yaml.Event) -> int:

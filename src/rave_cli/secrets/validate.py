@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """The verdict on a secrets file. `keyed` says whether a key took part."""
+    """The verdict on a secrets file.
+
+    `keyed` says whether a key took part; a file that is refused without one never meets it.
+    """
 
     file: Path
     keyed: bool
@@ -119,10 +122,13 @@ def examine(
     doubts = () if known is None else tuple(ledger.compare(known, digest, found))
     findings += doubts
     opened: store.Opened | None = None
-    if keys is not None:
-        opened, faults = _open(data, keys, catalog, now)
+    # sops acts on what stands in a file, so it never gets one that was refused already.
+    usable = keys if not any(finding.severity == "error" for finding in found.findings) else None
+    if usable is not None:
+        opened, faults = _open(data, usable, catalog, now)
         findings += faults
-    report = Report(file, keys is not None, tuple(found.names), found.recipients, tuple(findings))
+    names, recipients = tuple(found.names), found.recipients
+    report = Report(file, usable is not None, names, recipients, tuple(findings))
     if opened is not None and not report.errors and not doubts:
         store.remember(file, data, found)
     return report, opened

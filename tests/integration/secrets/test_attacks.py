@@ -6,6 +6,8 @@ Where sops accepts the file, the test says so first: those are the ones that onl
 from __future__ import annotations
 
 import re
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -14,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rave_cli import age
-from rave_cli.secrets import sops, validate
-from rave_cli.secrets.init import rotate
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.secrets import edit, sops, validate
+from rave_cli.secrets.init import init, rotate
 from tests.sops import CATALOG
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.integration.secrets.conftest import Operator
 
@@ -84,12 +87,11 @@ def test_a_recipient_that_waits_for_the_next_rotation(operator: Operator, copied
 
 
 def test_plaintext_with_a_rule_that_allows_it(operator: Operator) -> None:
-    """E: sops notices with a key; we do without."""
+    """E: sops notices with a key, by the MAC; we do without."""
     attack(operator, lambda t: re.sub(r"password: ENC.*", "password: of-the-attacker", t))
     attack(operator, lambda t: t.replace("unencrypted_suffix: _", "unencrypted_suffix: word #"))
     assert not accepted(operator)
     assert {"rule", "plaintext"} <= operator.codes(keyed=False)
-    assert "mac" in operator.codes()
 
 
 def test_mac_only_encrypted(operator: Operator) -> None:
@@ -131,7 +133,7 @@ def test_a_version_from_a_colleague_is_remembered(operator: Operator) -> None:
         lambda t: t.replace('lastmodified: "20', 'lastmodified: "19'),
         lambda t: re.sub(r"mac: ENC\[AES256_GCM,data:..", "mac: ENC[AES256_GCM,data:zz", t),
         lambda t: re.sub(r"(password: ENC\[AES256_GCM,data:)..", r"\1zz", t),
-        lambda t: re.sub(r"    secret-key: ENC.*\n", "", t),
+        lambda t: re.sub(r"grafana:\n    secret-key: ENC.*\n", "", t),
     ],
     ids=["time", "mac", "value", "a value removed"],
 )
@@ -191,3 +193,101 @@ def test_any_single_byte(operator: Operator, place: float, byte: bytes) -> None:
         assert report.findings or (byte == before[at : at + 1] or operator.values() == values)
     finally:
         operator.file.write_bytes(before)
+
+
+class Stranger:
+    """A server of somebody else's: `asked` becomes true once anything connects to it."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.asked = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+    def _accept(self) -> None:
+        try:
+            while True:
+                self._socket.accept()[0].close()
+                self.asked.set()
+        except OSError:
+            return
+
+
+@pytest.fixture
+def stranger() -> Iterator[Stranger]:
+    server = Stranger()
+    yield server
+    server.close()
+
+
+HOLDERS = {
+    "plainly": "    hc_vault:\n        - {entry}\n",
+    "under a merge key": "    <<: {{hc_vault: [{entry}]}}\n",
+    "under a quoted merge key": "    '<<': {{hc_vault: [{entry}]}}\n",
+    "under a merge key with an anchor": "    <<: &x {{hc_vault: [{entry}]}}\n",
+    "under a merge key with a list": "    <<: [{{hc_vault: [{entry}]}}]\n",
+    "in capitals": "    HC_VAULT: [{entry}]\n",
+    "in key groups": "    key_groups: [{{hc_vault: [{entry}]}}]\n    shamir_threshold: 1\n",
+    "in merged key groups": "    <<: {{key_groups: [{{hc_vault: [{entry}]}}]}}\n",
+}
+WRITERS: dict[str, Callable[[Operator], object]] = {
+    "validate": lambda operator: validate.require(operator.file, CATALOG, operator.keys),
+    "rotate": lambda operator: rotate(operator.file, CATALOG, ["redis/password"], operator.keys),
+    "init": lambda operator: init(operator.file, CATALOG),
+    "reencrypt": lambda operator: edit.reencrypt(operator.file, operator.keys),
+    "edit": lambda operator: edit.edit(
+        operator.file, operator.keys, editor=lambda path: None, again=lambda why: False
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HOLDERS)
+def test_a_key_holder_of_a_stranger_is_refused_with_and_without_the_key(
+    operator: Operator, stranger: Stranger, how: str
+) -> None:
+    """H: the next plain `sops rotate` would send the data key to that server."""
+    hide_holder(operator, stranger, how)
+    for keyed in (True, False):
+        report = validate.validate(operator.file, CATALOG, operator.keys if keyed else None)
+        assert report.errors
+    assert not stranger.asked.is_set()
+
+
+@pytest.mark.parametrize("command", WRITERS)
+@pytest.mark.parametrize("how", HOLDERS)
+def test_no_command_lets_sops_ask_a_stranger(
+    operator: Operator, stranger: Stranger, command: str, how: str
+) -> None:
+    """H: without a fitting identity, sops asks every other holder that the file names."""
+    hide_holder(operator, stranger, how)
+    before = operator.file.read_bytes()
+    operator.keys.path.write_bytes(age.generate().file_text())
+    with pytest.raises(RaveError) as caught:
+        WRITERS[command](operator)
+    assert caught.value.exit_code is ExitCode.SECRETS
+    assert not stranger.asked.is_set()
+    assert operator.file.read_bytes() == before
+
+
+def test_sops_itself_asks_the_stranger(operator: Operator, stranger: Stranger) -> None:
+    """The two tests above would prove nothing if it did not."""
+    hide_holder(operator, stranger, "under a merge key")
+    fault = sops.try_decrypt(operator.file.read_bytes(), age.generate().file_text(), output="json")
+    assert isinstance(fault, sops.Fault)
+    assert stranger.asked.wait(10)
+
+
+def hide_holder(operator: Operator, stranger: Stranger, how: str) -> None:
+    entry = (
+        f"{{vault_address: '{stranger.address}', engine_path: sops, key_name: k, "
+        "created_at: '2026-01-01T00:00:00Z', enc: x}"
+    )
+    attack(operator, lambda t: t.replace("sops:\n", "sops:\n" + HOLDERS[how].format(entry=entry)))

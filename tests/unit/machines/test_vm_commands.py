@@ -15,10 +15,10 @@ import pytest
 
 from rave_cli import process
 from rave_cli.app import main
-from rave_cli.commands.vm import complete_machine
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.qemu import processes
+from rave_cli.options import complete_machine
 from tests.unit.machines.conftest import HEALTHY, Host, running_fakes
 
 if TYPE_CHECKING:

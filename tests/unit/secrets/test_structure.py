@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rave_cli import age
-from rave_cli.secrets import structure
+from rave_cli.secrets import sops, structure
 from rave_cli.secrets.policy import Policy
 from tests.sops import CATALOG, RECIPIENT, ciphertext, sops_file, stanza
 
@@ -46,6 +47,16 @@ def line(name: str, text: str = GOOD) -> str:
 def own_stanza(text: str) -> str:
     begin, end = text.index("-----BEGIN"), text.index("-----END AGE ENCRYPTED FILE-----")
     return text[begin : end + len("-----END AGE ENCRYPTED FILE-----")]
+
+
+def entry(text: str) -> Callable[[str], str]:
+    """Put lines into the metadata."""
+    return replace("    version:", f"    {text}\n    version:")
+
+
+def recipient_entry(text: str) -> Callable[[str], str]:
+    """Put an entry into that of a recipient."""
+    return replace("          enc:", f"          {text}\n          enc:")
 
 
 PASSWORD = line("password").strip()
@@ -85,7 +96,26 @@ MUTATIONS: dict[str, tuple[Callable[[str], str], str]] = {
     "no time": (replace(f"{line('lastmodified')}\n", ""), "metadata"),
     "a time without zone": (replace("12:00:00Z", "12:00:00"), "metadata"),
     "no version": (replace(f"{line('version')}\n", ""), "metadata"),
-    "an unknown entry": (replace("    version:", "    surprise: 1\n    version:"), "metadata"),
+    "an unknown entry": (entry("surprise: 1"), "metadata"),
+    "an entry in capitals": (entry("PGP: [{fp: A}]"), "metadata"),
+    "an unknown entry of a recipient": (recipient_entry("Enc: x"), "metadata"),
+    "a recipient that is no list": (
+        lambda text: re.sub(r"        - (recipient:.*\n)  (.*\n)", r"        \1\2", text)
+        .replace(RECIPIENT, FOREIGN), "recipient-extra"),
+    "a merge key": (entry("<<: {pgp: [{fp: A}]}"), "format"),
+    "a quoted merge key": (entry("'<<': {pgp: [{fp: A}]}"), "format"),
+    "a merge key of a recipient": (recipient_entry("<<: {a: b}"), "format"),
+    "a merge key beside the values": (
+        lambda text: f"<<: {{sops: {{pgp: [a]}}}}\n{text}", "format"),
+    "a directive": (lambda text: f"%YAML 1.1\n---\n{text}", "format"),
+    "a tag directive": (lambda text: f"%TAG ! tag:x,2000:\n---\n{text}", "format"),
+    "a key that is a number": (replace("    password:", "    0x10:"), "format"),
+    "a key that is a date": (replace("    password:", "    2026-01-01:"), "format"),
+    "mac_only_encrypted as a list": (entry("mac_only_encrypted: [true]"), "mac-only-encrypted"),
+    "a zero that is no threshold": (entry("pgp: 0"), "key-source"),
+    **{f"version {version}": (replace("version: 3.11.0", f"version: {version}"), "version")
+       for version in ("3.99.0", "99.0.0", "2.0.10", "3.6.1", "'0'", "3.11", "3.11.0-evil",
+                       "latest", "' 3.11.0'", "3.7.9", "4.0.0")},
     "another type": (replace("type:str]", "type:int]"), "type"),
     "text after a value": (replace("type:str]", "type:str]more"), "ciphertext"),
     "a list": (replace(PASSWORD, f"password: ['{ciphertext()}']"), "type"),
@@ -96,6 +126,10 @@ MUTATIONS: dict[str, tuple[Callable[[str], str], str]] = {
     "no secret": (lambda text: text[text.index("sops:") :], "empty"),
     "nothing at all": (lambda text: "", "format"),
 }  # fmt: skip
+
+
+# Not safe, but what the policy may say, too.
+WARNED = {"mac_only_encrypted", "mac_only_encrypted as a list"}
 
 
 def test_a_good_file_has_no_findings() -> None:
@@ -110,6 +144,35 @@ def test_a_good_file_has_no_findings() -> None:
 def test_a_change_is_found(name: str) -> None:
     change, code = MUTATIONS[name]
     assert code in codes(change(GOOD))
+
+
+@pytest.mark.parametrize("name", sorted(set(MUTATIONS) - WARNED))
+def test_a_change_makes_the_file_unfit(name: str) -> None:
+    findings = structure.inspect(MUTATIONS[name][0](GOOD).encode(), POLICY).findings
+    assert any(finding.severity == "error" for finding in findings)
+
+
+@pytest.mark.parametrize("version", ["3.7.0", "3.9.4", "3.11.0", "3.13.3"])
+def test_a_released_version_is_accepted(version: str) -> None:
+    assert codes(GOOD.replace("version: 3.11.0", f"version: {version}")) == set()
+
+
+def test_the_version_in_use_here_is_a_released_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = GOOD.replace("version: 3.11.0", "version: 3.20.1")
+    assert codes(text) == {"version"}
+    monkeypatch.setattr(
+        sops, "report", lambda: sops.ToolReport(sops.Tool(Path("/x"), "PATH"), "3.20.1", ())
+    )
+    assert codes(text) == set()
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_sops_gets_no_file_whose_metadata_is_not_understood(name: str) -> None:
+    change, code = MUTATIONS[name]
+    unsafe = {finding.code for finding in structure.unsafe(change(GOOD).encode())}
+    assert (code in unsafe) == (
+        code in {"format", "not-encrypted", "metadata", "version", "key-source", "mac"}
+    )
 
 
 @settings(deadline=None)

@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from rave_cli.app import cli
-from rave_cli.commands.smoke import complete_phase, summary
 from rave_cli.errors import RaveError
-from rave_cli.flows import fresh
+from rave_cli.options import complete_phase
 from rave_cli.show import Show
+from rave_cli.signals import terminations
+from rave_cli.views.smoke import summary
 from tests.unit.smoke.test_smoke_reports import run as example
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Stub:
 def test_the_summary_has_a_line_per_phase_and_each_failure_with_its_detail() -> None:
     found = example("why").with_files({"transcript": "t.json", "json": "r.json"})
     app: Any = Stub()
-    lines = summary(app, found).splitlines()
+    lines = summary(app.show, found).splitlines()
     assert lines[0] == "error\tService health\t1 pass, 1 fail, 1 warn, 1 skip, 1 error\t1.5 s"
     assert "fail a.fail: it works" in lines
     assert "     why" in lines
@@ -121,6 +122,6 @@ def test_sigterm_ends_a_run_the_way_ctrl_c_does() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(5)
 
-    with pytest.raises(KeyboardInterrupt), fresh.terminations():
+    with pytest.raises(KeyboardInterrupt), terminations():
         die()
     assert signal.getsignal(signal.SIGTERM) == before

@@ -1,0 +1,41 @@
+"""`rave secrets install`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rave_cli.options import json_option, machine_argument, pass_app, secrets_file_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.options import App
+
+
+@click.command()
+@machine_argument
+@secrets_file_option
+@json_option
+@pass_app
+def install(app: App, name: str, file: Path | None) -> None:
+    """Give the machine NAME the secrets its profile needs, and prove that its services took them.
+
+    The machine gets nothing else of the file. Running it again changes nothing.
+
+    \b
+    Example: rave secrets install demo
+    """
+    from rave_cli.flows import secure
+    from rave_cli.machines import store
+
+    machine = store.load(name)
+    plan = app.plan(machine.spec.profile, machine.spec.base)
+    with app.show.events() as on_event:
+        report = secure.install(machine, plan, secure.place(file), on_event=on_event)
+    text = (
+        f"{name}: {len(report.secrets)} secrets in place, {len(report.changed)} changed, "
+        f"{len(report.proofs)} services proven, {report.seconds['total']:.1f} s"
+    )
+    app.show.result(report.document(), text)

@@ -1,0 +1,110 @@
+"""`rave smoke run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rave_cli.errors import ExitCode
+from rave_cli.options import (
+    base_option,
+    complete_machine,
+    complete_phase,
+    json_option,
+    mode_option,
+    output_option,
+    pass_app,
+    profile_option,
+    secrets_file_option,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.machines.spec import Network
+    from rave_cli.options import App
+    from rave_cli.profiles.catalog import Mode
+
+
+@click.command()
+@profile_option
+@base_option
+@mode_option
+@click.option(
+    "--vm", "name", metavar="NAME", shell_complete=complete_machine,
+    help="Check this running machine instead of a fresh one.",
+)  # fmt: skip
+@output_option("Directory of the transcript and the reports.")
+@click.option(
+    "--phase", "phases", multiple=True, metavar="PHASE", shell_complete=complete_phase,
+    help="Ask only this phase (repeatable); the others are recorded as skipped.",
+)  # fmt: skip
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+    help="Time for the checks, instead of VALIDATION_TIMEOUT.",
+)  # fmt: skip
+@secrets_file_option
+@click.option(
+    "--network", type=click.Choice(["isolated", "nat"]), default="isolated", show_default=True,
+    help="Network of a fresh machine; nat lets it reach out, and skips the proof that it cannot.",
+)  # fmt: skip
+@click.option("--nonce", metavar="TEXT", help="A challenge for the transcript to carry.")
+@json_option
+@pass_app
+def run(
+    app: App,
+    *,
+    profile: str | None,
+    base: str | None,
+    mode: Mode | None,
+    name: str | None,
+    output: Path,
+    phases: tuple[str, ...],
+    timeout: float | None,
+    file: Path | None,
+    network: Network,
+    nonce: str | None,
+) -> int:
+    """Check a machine and write its signed transcript and reports (JSON, JUnit, TAP, Prometheus).
+
+    Without --vm a fresh machine is made from the image, given its secrets, checked and deleted.
+    Exit code 1 if a check failed or could not be carried out; skipped checks are neither.
+
+    \b
+    Example: rave smoke run --profile demo --base debian
+    Example: rave smoke run --vm demo --phase security --json
+    """
+    from rave_cli.flows import prove
+    from rave_cli.machines import store
+    from rave_cli.views.smoke import summary
+
+    _check_phases(phases)
+    if name is not None and (profile or base or mode):
+        raise click.UsageError("--vm names a machine; --profile, --base and --mode make a new one.")
+    asked = prove.Asked(output, file, phases, timeout, nonce)
+    with app.show.events() as on_event:
+        if name is not None:
+            machine = store.load(name)
+            plan = app.plan(machine.spec.profile, machine.spec.base)
+            found = prove.prove(machine, plan, app.settings, on_event=on_event, asked=asked)
+        else:
+            mode = mode or app.settings.mode
+            plan = app.plan(profile, base, mode)
+            found = prove.prove_fresh(
+                plan, app.settings, mode=mode, network=network, on_event=on_event, asked=asked
+            )
+    app.show.result(found.document(), summary(app.show, found))
+    return ExitCode.OK if prove.passed(found) else ExitCode.CHECK_FAILED
+
+
+def _check_phases(phases: tuple[str, ...]) -> None:
+    """Refuse a phase that does not exist."""
+    from rave_cli.smoke.model import PHASE_IDS
+
+    for phase in phases:
+        if phase not in PHASE_IDS:
+            raise click.BadParameter(
+                f"there is no phase {phase!r} (known: {', '.join(PHASE_IDS)})",
+                param_hint="--phase",
+            )

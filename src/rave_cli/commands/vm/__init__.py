@@ -1,0 +1,1 @@
+"""`rave vm`: images and machines, a file per verb."""

@@ -1,0 +1,39 @@
+"""`rave vm launch-local`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rave_cli.options import dry_run_option, json_option, keep_option, machine_options, pass_app
+
+if TYPE_CHECKING:
+    from rave_cli.options import App
+
+
+@click.command("launch-local")
+@machine_options
+@dry_run_option
+@keep_option
+@json_option
+@pass_app
+def launch_local(app: App, /, dry_run: bool, keep_running: bool, **asked: Any) -> None:  # noqa: ANN401 - the options of machine_options
+    """Create a machine and start it: `create` and `start` in one. Builds a missing image.
+
+    Interrupted or failed, it ends QEMU and leaves a stopped machine that `start` takes up again.
+
+    \b
+    Example: rave vm launch-local --profile demo --base debian
+    Example: rave vm launch-local --profile demo --name web --port 8443:3002 --memory 3072
+    """
+    from rave_cli.flows import machine
+    from rave_cli.views.machine import show_command, show_ready
+
+    wanted = app.new_machine(asked)
+    if dry_run:
+        show_command(app.show, machine.dry_run(wanted))
+        return
+    with app.show.events() as on_event:
+        ready = machine.launch(wanted, app.settings, on_event=on_event, keep_running=keep_running)
+    show_ready(app.show, ready)

@@ -1,0 +1,31 @@
+"""`rave vm ssh`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rave_cli.options import machine_argument
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@machine_argument
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def ssh(name: str, arguments: tuple[str, ...]) -> None:
+    """Log in to a machine with OpenSSH; its host key is checked against the pinned one.
+
+    What stands behind the name goes to ssh: options, or a command.
+
+    \b
+    Example: rave vm ssh demo
+    Example: rave vm ssh demo -- -L 9090:localhost:9090
+    """
+    from rave_cli import process
+    from rave_cli.machines import store
+    from rave_cli.machines.guest.ssh import openssh_argv
+    from rave_cli.machines.qemu import ports
+
+    machine = store.load(name)
+    port = ports.ssh(machine)
+    process.become(openssh_argv(machine, port, arguments, terminal=sys.stdin.isatty()))

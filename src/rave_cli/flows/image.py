@@ -1,0 +1,132 @@
+"""Get an image: the one that is there, or a build of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows.events import step
+from rave_cli.images import build as builds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.flows.events import OnEvent, Step
+    from rave_cli.images.events import Event as BuildEvent
+    from rave_cli.images.events import OnEvent as OnBuildEvent
+    from rave_cli.images.lock import Change
+    from rave_cli.images.manifest import Image
+    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.settings import Settings
+
+
+def get(
+    plan: Plan, settings: Settings, *, mode: Mode, on_event: OnEvent, current: bool = True
+) -> Image:
+    """Return the image of a plan.
+
+    Args:
+        plan: what a base makes of a profile.
+        settings: where the flake is.
+        mode: resource caps of a build.
+        on_event: told what happens.
+        current: whether it must be what the checkout around us describes; Nix builds only what has
+            changed. Without a checkout, or without `current`, any image of the plan will do.
+
+    Raises:
+        RaveError: as `build`.
+    """
+    if not (current and settings.flake):
+        image = builds.existing_image(plan)
+        if image is not None:
+            return image
+    return build(plan, settings, mode=mode, on_event=on_event)
+
+
+def built(plan: Plan) -> Image:
+    """Return the image of a plan without building one.
+
+    Raises:
+        RaveError: HOST if there is none.
+    """
+    image = builds.existing_image(plan)
+    if image is None:
+        raise RaveError(
+            f"there is no image of {plan.profile} on {plan.base} yet",
+            hint=f"rave vm build-image --profile {plan.profile} --base {plan.base}",
+            exit_code=ExitCode.HOST,
+        )
+    return image
+
+
+def build(
+    plan: Plan,
+    settings: Settings,
+    *,
+    mode: Mode,
+    on_event: OnEvent,
+    attr: str | None = None,
+    locked: bool = False,
+    repair: bool = False,
+) -> Image:
+    """Build the image of a plan; what is unchanged is not built again.
+
+    Args:
+        plan: what a base makes of a profile.
+        settings: where the flake is, and where packages come from.
+        mode: resource caps of the build.
+        on_event: told what happens.
+        attr: another package of the flake with such an image.
+        locked: fail rather than update the lock of packages.
+        repair: check the image's content; build it again if altered.
+
+    Raises:
+        RaveError: USAGE without a flake; BUILD or HOST as the build says.
+    """
+    flake = settings.require_flake()
+    with step(on_event, "image", f"Building {attr or plan.attr}") as doing:
+        return builds.build_image(
+            plan,
+            flake=flake,
+            mode=mode,
+            attr=attr,
+            locked=locked,
+            repair=repair,
+            sources=settings.sources,
+            on_event=_telling(doing),
+        )
+
+
+def lock(
+    plan: Plan, settings: Settings, *, on_event: OnEvent, dry_run: bool = False
+) -> tuple[Path, tuple[Change, ...]]:
+    """Lock the current packages of a plan; return the lock's place and what has changed.
+
+    Args:
+        plan: what a base makes of a profile.
+        settings: where the flake is, and where packages come from.
+        on_event: told what happens.
+        dry_run: only tell what would change.
+
+    Raises:
+        RaveError: USAGE without a flake; HOST or BUILD as apt says.
+    """
+    flake = settings.require_flake()
+    with step(on_event, "image", f"Locking the packages of {plan.profile}") as doing:
+        return builds.update_lock(
+            plan,
+            flake=flake,
+            sources=settings.sources,
+            dry_run=dry_run,
+            on_event=_telling(doing),
+        )
+
+
+def _telling(doing: Step) -> OnBuildEvent:
+    def tell(event: BuildEvent) -> None:
+        if event.notice:
+            doing.warning(event.text)
+        else:
+            doing.progress(event.text, event.done, event.total)
+
+    return tell

@@ -1,0 +1,111 @@
+"""Prove a machine: every check is carried out, and what was found is signed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rave_cli import signals
+from rave_cli.flows import image as images
+from rave_cli.flows import machine as machines
+from rave_cli.flows import secure
+from rave_cli.flows.events import step
+from rave_cli.smoke import runner
+from rave_cli.smoke.operator import open_operator
+from rave_cli.smoke.request import Request
+from rave_cli.transcript import signing_key
+
+if TYPE_CHECKING:
+    from rave_cli.flows.events import OnEvent
+    from rave_cli.machines.spec import Machine, Network
+    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.settings import Settings
+    from rave_cli.smoke.model import SmokeRun
+
+OUTPUT = Path("artifacts")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of a smoke run.
+
+    Attributes:
+        output: directory of the transcript and the reports.
+        file: the secrets file; None takes the operator's own, if there is one.
+        phases: ids of the phases to ask; empty asks all.
+        timeout: seconds for the checks; None takes VALIDATION_TIMEOUT.
+        nonce: a challenge for the transcript to carry.
+    """
+
+    output: Path = OUTPUT
+    file: Path | None = None
+    phases: tuple[str, ...] = ()
+    timeout: float | None = None
+    nonce: str | None = None
+
+
+EVERYTHING = Asked()
+
+
+def prove(
+    machine: Machine,
+    plan: Plan,
+    settings: Settings,
+    *,
+    on_event: OnEvent,
+    asked: Asked = EVERYTHING,
+) -> SmokeRun:
+    """Check a running machine; write its reports and its signed transcript.
+
+    Raises:
+        RaveError: as the smoke runner does; the run's own verdict is in what is returned.
+    """
+    named = settings.text("RAVE_SIGNING_KEY")
+    key = signing_key(Path(named).expanduser() if named else None)
+    flake = settings.flake
+    request = Request(
+        machine=machine,
+        plan=plan,
+        operator=open_operator(plan, secure.place(asked.file)),
+        output=asked.output,
+        key=key,
+        timeout=asked.timeout or settings.validation_timeout,
+        phases=frozenset(asked.phases) or None,
+        lock_file=flake / "flake.lock" if flake else None,
+        nonce=asked.nonce,
+    )
+    with step(on_event, "check", f"Checking {machine.name}") as doing, signals.terminations():
+        if key.created:
+            doing.note(f"made your signing key: {key.path}   (verifiers need {key.public_file})")
+        return runner.run(
+            request,
+            on_event=lambda told: doing.progress(
+                told.result.id, told.done, told.total, status=told.result.status
+            ),
+        )
+
+
+def prove_fresh(
+    plan: Plan,
+    settings: Settings,
+    *,
+    mode: Mode,
+    network: Network,
+    on_event: OnEvent,
+    asked: Asked = EVERYTHING,
+) -> SmokeRun:
+    """Check a machine that is made for this run, given its secrets, and deleted afterwards.
+
+    Raises:
+        RaveError: as building, starting, installing and checking do.
+    """
+    image = images.get(plan, settings, mode=mode, on_event=on_event)
+    with machines.fresh(plan, image, mode=mode, network=network, on_event=on_event) as machine:
+        secure.install_if_any(machine, plan, asked.file, on_event=on_event)
+        return prove(machine, plan, settings, on_event=on_event, asked=asked)
+
+
+def passed(run: SmokeRun) -> bool:
+    """Return whether a run found nothing that is wrong; warnings are not wrong."""
+    return run.status in ("SUCCESS", "WARNING")

@@ -1,0 +1,1 @@
+"""How results read for people, where more than one command shows them."""
