@@ -76,19 +76,19 @@ class Entry:
 
 
 def addresses(
-    archives: Iterable[Archive], sources: Sources, host: Path = HOST_SOURCES
+    archives: Iterable[Archive], sources: Sources, host: Path | None = None
 ) -> dict[str, Address]:
     """Return where each archive is read from: as the operator says, as the host does, or Debian's.
 
     Args:
         archives: of the lock.
         sources: what the operator says.
-        host: the host's apt configuration.
+        host: the host's apt configuration; None means HOST_SOURCES.
 
     Raises:
         RaveError: USAGE if the operator's address is none.
     """
-    entries = host_entries(host)
+    entries = host_entries(host or HOST_SOURCES)
     return {archive.name: _address(archive.name, sources, entries) for archive in archives}
 
 
