@@ -85,6 +85,7 @@ let
       tools = map locked (role "tool");
       binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
+      carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));
       diskGiB = plan.resources.safe.diskGiB;
       cmdline = packages.cmdline;
     };

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.archives import Sources
+from rave_cli.records import Versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,6 +30,9 @@ DEFAULTS: Mapping[str, str] = {
     "RAVE_DEBIAN_SNAPSHOT": "",
     "RAVE_DEBIAN_KEYRING": "",
 }
+
+# A file that does not say its version is of the first.
+CONFIG = Versions(title="the configuration", version=1, unversioned=1, exit_code=ExitCode.USAGE)
 
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -181,6 +185,7 @@ def _read_config(config: Path | None) -> Iterator[tuple[str, dict[str, str]]]:
         document = tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise _unreadable(path, error) from error
+    document = CONFIG.upgraded(document, path, hint=f"correct {path}")
     unknown = sorted(set(document) - {name.lower() for name in DEFAULTS})
     if unknown:
         raise RaveError(
@@ -206,6 +211,6 @@ def _bad(setting: Setting, expected: str) -> RaveError:
 def _unreadable(path: Path, error: Exception) -> RaveError:
     return RaveError(
         f"{path} cannot be read: {error}",
-        hint=f"correct or remove {path}",
+        hint=f"correct {path}",
         exit_code=ExitCode.USAGE,
     )

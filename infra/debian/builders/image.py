@@ -65,6 +65,7 @@ def main() -> None:
     shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
     boot = {"kind": "kernel", "cmdline": spec["cmdline"]}
     (out / "boot.json").write_text(json.dumps(boot) + "\n")
+    shutil.copyfile(spec["carried"], out / "plan.json")
 
 
 def unpack(archive: Path, root: Path) -> None:

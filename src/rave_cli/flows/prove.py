@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rave_cli import signals
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
+from rave_cli.flows import plan as plans
 from rave_cli.flows import secure
 from rave_cli.flows.events import step
 from rave_cli.smoke import runner
@@ -102,8 +103,9 @@ def prove_fresh(
     """
     image = images.get(plan, settings, mode=mode, on_event=on_event)
     with machines.fresh(plan, image, mode=mode, network=network, on_event=on_event) as machine:
-        secure.install_if_any(machine, plan, asked.file, on_event=on_event)
-        return prove(machine, plan, settings, on_event=on_event, asked=asked)
+        own = plans.of(machine, lambda: plan, on_event=on_event)
+        secure.install_if_any(machine, own, asked.file, on_event=on_event)
+        return prove(machine, own, settings, on_event=on_event, asked=asked)
 
 
 def passed(run: SmokeRun) -> bool:

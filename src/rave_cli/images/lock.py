@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from rave_cli.errors import ExitCode, RaveError
+from rave_cli.errors import ExitCode
+from rave_cli.records import Document, Format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
-
-VERSION: Literal[2] = 2
 
 # essential and guest packages are installed in this order; the kernel and tools are extracted.
 Role = Literal["essential", "guest", "kernel", "tool"]
@@ -79,7 +78,6 @@ class Lock(_Record):
     """A closure.
 
     Attributes:
-        version: of this format.
         epoch: seconds; the newest package's build time, and the newest time stamp in the image.
         resolved: when the archives offered all of it, in UTC as 20261120T120000Z; empty if unknown.
         trusted: fingerprints of keys that the operator trusted beside the distribution's.
@@ -89,7 +87,6 @@ class Lock(_Record):
         replaces: sha256 of the repository's lock that this one stands in for, if it does.
     """
 
-    version: Literal[2] = VERSION
     epoch: int = Field(gt=0)
     resolved: str = Field(default="", pattern=r"^(\d{8}T\d{6}Z)?$")
     trusted: tuple[str, ...] = ()
@@ -118,53 +115,35 @@ class Change:
         return f"{self.name} {self.old} -> {self.new}{note}"
 
 
+def give_kinds(document: Document) -> Document:
+    """Upgrade: sops stood alone; which archives were asked, and when, was not written down."""
+    known = {name: value for name, value in document.items() if name != "sops"}
+    return known | {"files": [{"kind": "program", "name": "sops", **document["sops"]}]}
+
+
+FORMAT = Format(
+    title="the lock",
+    shape=Lock,
+    version=2,
+    upgrades={1: give_kinds},
+    exit_code=ExitCode.BUILD,
+)
+
+
 def parse(data: bytes, place: Path) -> Lock:
     """Return the lock that `data`, read from `place`, describes, whatever version wrote it.
 
     Raises:
-        RaveError: BUILD if it is not a lock, or one of a newer rave.
+        NewerRecordError: if a newer rave made it.
+        DamagedRecordError: if it is no lock.
     """
-    try:
-        document = json.loads(data)
-    except ValueError as error:
-        raise _unfit(place, str(error)) from error
-    version = document.get("version") if isinstance(document, dict) else None
-    if isinstance(version, int) and version > VERSION:
-        raise RaveError(
-            f"{place} was made by a newer rave (version {version} of the format)",
-            hint="use the rave that belongs to this checkout: make .venv/.installed",
-            exit_code=ExitCode.BUILD,
-        )
-    try:
-        return Lock.model_validate(upgrade(document) if version else document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise _unfit(place, f"{where}: {first['msg']}") from error
-
-
-def upgrade(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a lock's document in today's version. What an older one did not know stays empty."""
-    if document["version"] == 1:
-        known = {name: value for name, value in document.items() if name != "sops"}
-        sops = document.get("sops")
-        files = [{"kind": "program", "name": "sops", **sops}] if isinstance(sops, dict) else []
-        return {**known, "version": 2, "files": files}
-    return document
-
-
-def _unfit(place: Path, why: str) -> RaveError:
-    return RaveError(
-        f"{place} is not a lock of Debian packages: {why}",
-        hint=f"rave vm lock-closure --profile {place.stem}",
-        exit_code=ExitCode.BUILD,
-    )
+    return FORMAT.parse(data, place, hint=f"rave vm lock-closure --profile {place.stem}")
 
 
 def render(lock: Lock) -> bytes:
     """Return the lock as JSON, one file per line, so that a change of one is one line."""
     document = lock.model_dump(exclude_none=True, exclude_defaults=True, mode="json")
-    document = {"version": lock.version, **document}
+    document = {FORMAT.member: FORMAT.version, **document}
     lists = {name: document.pop(name, []) for name in ("files", "packages")}
     text = json.dumps(document, indent=2).removesuffix("\n}")
     for name, entries in lists.items():

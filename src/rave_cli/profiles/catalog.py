@@ -141,6 +141,12 @@ class Plan(Record):
         return self
 
     @property
+    def status_port(self) -> int | None:
+        """The guest's port of the status page, if the plan exposes one."""
+        found = [port.port for port in self.exposed if port.name == "status"]
+        return found[0] if found else None
+
+    @property
     def checks(self) -> tuple[Check, ...]:
         """Every health question of the services this base carries."""
         return tuple(check for service in self.services.values() for check in service.checks)

@@ -100,7 +100,7 @@ def test_what_is_not_a_lock_is_refused_with_the_way_out(
 
 def test_half_a_lock_is_refused(locked: Lock) -> None:
     data = locks.render(locked)
-    with pytest.raises(RaveError, match="not a lock"):
+    with pytest.raises(RaveError, match=r"the lock in \S+ is damaged"):
         locks.parse(data[: len(data) // 2], PLACE)
 
 
@@ -115,7 +115,6 @@ def test_a_lock_of_version_1_is_still_read() -> None:
     """The file is as the released rave wrote it, but for the number of its packages."""
     place = Path(__file__).with_name("lock-version-1.json")
     found = locks.parse(place.read_bytes(), place)
-    assert found.version == 2
     assert (found.requested.archives, found.resolved) == ((), "")
     (sops,) = found.files
     assert (sops.kind, sops.name, sops.version) == ("program", "sops", "3.11.0")

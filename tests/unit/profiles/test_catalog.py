@@ -31,6 +31,14 @@ def test_only_ssh_and_the_status_page_are_exposed(catalog: Catalog) -> None:
             assert {port.port for port in plan.exposed} == {22, 3002}
 
 
+def test_the_status_page_s_port_is_the_plan_s(catalog: Catalog) -> None:
+    plan = catalog.plan("production", "nixos")
+    assert plan.status_port == 3002
+    moved = [port.model_copy(update={"port": 8443}) for port in plan.exposed]
+    assert plan.model_copy(update={"exposed": tuple(moved)}).status_port == 8443
+    assert plan.model_copy(update={"exposed": ()}).status_port is None
+
+
 def test_demo_lives_in_two_gibibytes(catalog: Catalog) -> None:
     resources = catalog.plan("demo", "debian").resources
     assert (resources.of("safe").memory_mib, resources.of("full").memory_mib) == (2048, 4096)

@@ -10,7 +10,7 @@ from rave_cli.options import json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
-    from rave_cli.machines.store import Damaged
+    from rave_cli.machines.store import Unreadable
     from rave_cli.options import App
 
 
@@ -35,11 +35,11 @@ def list_(app: App) -> None:
     app.show.result(documents, text)
 
 
-def _summary(entry: Machine | Damaged) -> dict[str, Any]:
-    """Return the document of one machine; a damaged record is told instead of hidden."""
+def _summary(entry: Machine | Unreadable) -> dict[str, Any]:
+    """Return the document of one machine; one whose record cannot be read is not hidden."""
     from rave_cli.machines import status as present
     from rave_cli.machines.spec import Machine
 
     if isinstance(entry, Machine):
         return present.of(entry).document
-    return {"name": entry.name, "state": "damaged", "detail": entry.error.message}
+    return {"name": entry.name, "state": entry.state, "detail": entry.error.message}
