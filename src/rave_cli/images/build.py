@@ -24,6 +24,7 @@ from rave_cli.images.manifest import (
     sha256,
 )
 from rave_cli.images.nix import Nix
+from rave_cli.profiles.source import installable
 from rave_cli.records import DamagedRecordError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def update_lock(
     Raises:
         RaveError: HOST if apt or the network fails; BUILD if the flake cannot be evaluated.
     """
-    asked = Nix("debian", "safe").evaluate(f"{flake}#debianRequests.{plan.profile}")
+    asked = Nix("debian", "safe").evaluate(installable(flake, f"debianRequests.{plan.profile}"))
     request = locks.Request.model_validate(asked)
     fresh = closure.resolve(request, Supply.of(flake, sources), on_event)
     place = locking.repository_lock(flake, plan.profile)
@@ -172,7 +173,7 @@ class _Build:
 
     @property
     def installable(self) -> str:
-        return f"{self.flake}#{self.place.attr}"
+        return installable(self.flake, self.place.attr)
 
     def run(self, mode: Mode) -> Image:
         """Return the image, built if its inputs are not those of the one that is there."""
