@@ -166,6 +166,40 @@ def foreground(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = No
         ) from error
 
 
+def ask(argv: Sequence[str | Path], *, timeout: float) -> Completed:
+    """Run a program of the user's own that answers on standard output, such as a key helper.
+
+    It stays in our session and gets our whole environment, so that it can ask on the terminal; its
+    standard error is ours.
+
+    Args:
+        argv: the program and its arguments.
+        timeout: seconds; afterwards it is killed.
+
+    Raises:
+        RaveError: HOST if it is missing, cannot be started, or does not end in time.
+    """
+    words = tuple(map(str, argv))
+    log.debug("ask: %s", words[0])
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=timeout, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RaveError(
+            f"{words[0]} did not finish within {timeout:g} s",
+            hint="try it by hand",
+            exit_code=ExitCode.HOST,
+        ) from error
+    except OSError as error:
+        raise RaveError(
+            f"{words[0]} cannot be started: {error.strerror}",
+            hint="try it by hand",
+            exit_code=ExitCode.HOST,
+        ) from error
+    return Completed(words, done.returncode, done.stdout, b"")
+
+
 @contextmanager
 def spawn(
     argv: Sequence[str | Path],

@@ -174,9 +174,8 @@ class Apt:
                 hint="install apt and dpkg (Fedora and nixpkgs have them, too) or use --base nixos",
                 exit_code=ExitCode.HOST,
             )
-        with paths.refusing(self.home):
-            for folder in ("state/lists/partial", "cache/archives/partial", "sources"):
-                (self.home / folder).mkdir(parents=True, exist_ok=True)
+        for folder in ("state/lists/partial", "cache/archives/partial", "sources"):
+            paths.make_dir(self.home / folder, mode=0o755)
         freshness = 'Acquire::Check-Valid-Until "false";\n' if self.aged else ""
         text = CONFIGURATION.format(home=self.home, freshness=freshness)
         paths.atomic_write(self.home / "apt.conf", text.encode())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.openpgp import MalformedKeyError, armor, read_keys
 
@@ -129,7 +130,7 @@ def load_keys(folder: Path, extra: str = "") -> tuple[dict[str, bytes], tuple[st
     """Return the keys of the repository and of the operator's keyring, and the latter's names.
 
     Raises:
-        RaveError: HOST if a file cannot be read as keys.
+        RaveError: HOST if a file cannot be read as keys, or somebody else may have written it.
     """
     keys: dict[str, bytes] = {}
     for path in sorted(folder.glob("*.asc")):
@@ -226,11 +227,10 @@ def _block(keys: Mapping[str, bytes], names: Iterable[str]) -> str:
 
 def _read(path: Path) -> dict[str, bytes]:
     try:
-        return read_keys(path.read_bytes())
-    except (OSError, MalformedKeyError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        return read_keys(paths.read_trusted(path))
+    except MalformedKeyError as error:
         raise RaveError(
-            f"{path} cannot be read as a keyring: {reason}",
+            f"{path} cannot be read as a keyring: {error}",
             hint="gpg --show-keys FILE   shows what a keyring holds",
             exit_code=ExitCode.HOST,
         ) from error

@@ -272,8 +272,8 @@ def _download_folder() -> Iterator[Path]:
     """
     folder = pool()
     with paths.lock(folder.parent / "lock", busy="another rave downloads Debian packages just now"):
+        paths.make_dir(folder, mode=0o755)
         with paths.refusing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             for stale in folder.glob(".download-*"):
                 shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as name:

@@ -39,8 +39,7 @@ def provide(wanted: File, pool: Path) -> Path:
     target = pool / wanted.file
     if target.is_file() and digest(target) == wanted.sha256:
         return target
-    with paths.refusing(pool):
-        pool.mkdir(parents=True, exist_ok=True)
+    paths.make_dir(pool, mode=0o755)
     with tempfile.TemporaryDirectory(dir=pool, prefix=".fetch-") as folder:
         found = FETCH[wanted.kind](wanted, Path(folder))
         got = digest(found)

@@ -12,7 +12,7 @@ import pytest
 from rave_cli import age, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.secrets import edit, identity, policy, sops, store, validate
-from rave_cli.secrets.init import init, rotate
+from rave_cli.secrets.init import OTHER_HOLDERS, init, rotate
 from rave_cli.secrets.listing import listing
 from tests.sops import CATALOG, secret
 
@@ -106,6 +106,65 @@ def test_init_refuses_a_recipient_that_is_none(home: Path) -> None:
     with pytest.raises(RaveError) as caught:
         init(home / "x/secrets.sops.yaml", CATALOG, recipients=["ssh-ed25519 AAAA"])
     assert caught.value.exit_code is ExitCode.USAGE
+    assert not identity.key_file().exists()
+
+
+def test_init_takes_the_recipients_that_the_environment_gives_sops(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [age.generate(), age.generate()]
+    monkeypatch.setenv("SOPS_AGE_RECIPIENTS", ", ".join(other.recipient for other in others))
+    file = home / "x/secrets.sops.yaml"
+    init(file, CATALOG)
+    for other in others:
+        opened = sops.try_decrypt(file.read_bytes(), other.file_text(), output="json")
+        assert not isinstance(opened, sops.Fault)
+    init(file, CATALOG)
+    monkeypatch.setenv("SOPS_AGE_RECIPIENTS", age.generate().recipient)
+    with pytest.raises(RaveError, match="does not name") as caught:
+        init(file, CATALOG)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("name", OTHER_HOLDERS)
+def test_init_refuses_to_leave_out_a_holder_that_the_environment_names(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "something")
+    with pytest.raises(RaveError, match=name) as caught:
+        init(home / "x/secrets.sops.yaml", CATALOG)
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert not identity.key_file().exists()
+    assert not (home / "x").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving a file away needs root")
+def test_a_secrets_file_of_somebody_else_is_refused(operator: Operator) -> None:
+    """Its recipients are public, so anybody can make one with values of their own."""
+    os.chown(operator.file, 65534, 65534)
+    for look in (
+        lambda: validate.validate(operator.file, CATALOG, operator.keys),
+        lambda: rotate(operator.file, CATALOG, ["redis/password"], operator.keys),
+        lambda: edit.reencrypt(operator.file, operator.keys),
+        lambda: listing(operator.file, CATALOG),
+        lambda: init(operator.file, CATALOG),
+    ):
+        with pytest.raises(RaveError, match="belongs to the user nobody") as caught:
+            look()
+        assert caught.value.exit_code is ExitCode.SECRETS
+
+
+def test_a_ci_job_with_its_key_in_the_environment_makes_no_other(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = age.generate()
+    monkeypatch.setenv("SOPS_AGE_KEY", pair.secret)
+    file = home / "x/secrets.sops.yaml"
+    done = init(file, CATALOG)
+    assert (done.made_key, done.key_file, done.recipient) == (False, "SOPS_AGE_KEY", pair.recipient)
+    assert not isinstance(
+        sops.try_decrypt(file.read_bytes(), pair.file_text(), output="json"), sops.Fault
+    )
     assert not identity.key_file().exists()
 
 
@@ -240,7 +299,7 @@ def test_a_removed_operator_cannot_read_the_next_version(operator: Operator) -> 
 
 
 def test_a_wrong_key(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
-    operator.keys.path.unlink()
+    identity.key_file().unlink()
     keys, made = identity.ensure()
     assert made
     with pytest.raises(RaveError, match="none of your age identities") as caught:
@@ -275,7 +334,7 @@ def test_an_expired_certificate(operator: Operator) -> None:
 
 
 def test_the_listing_needs_no_key(operator: Operator) -> None:
-    operator.keys.path.unlink()
+    identity.key_file().unlink()
     found = listing(operator.file, CATALOG | {"new/secret": secret(kind="hex", bytes=16)})
     assert {entry.name: entry.present for entry in found.entries} == dict.fromkeys(
         CATALOG, True

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_guest import refreshers, takeover
+from rave_guest import refreshers
+from rave_guest.secrets import proofs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,11 +114,11 @@ def cluster() -> Iterator[Cluster]:
 
 
 def prove(cluster: Cluster, values: dict[str, str], before: dict[str, str]) -> list[dict[str, Any]]:
-    change = takeover.Change(
+    change = proofs.Change(
         {f"database/{role}": value.encode() for role, value in values.items()},
         {f"database/{role}": value.encode() for role, value in before.items()},
     )
-    return takeover.prove(plan(cluster.port), change, 0.2)
+    return proofs.prove(plan(cluster.port), change, 0.2)
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -139,12 +140,12 @@ def test_the_previous_password_is_refused(cluster: Cluster) -> None:
 
 def test_a_role_that_kept_its_old_password_is_not_proven(cluster: Cluster) -> None:
     cluster.set_password("alpha", PASSWORDS[0])
-    with pytest.raises(takeover.Unproven, match="refuses the new password"):
+    with pytest.raises(proofs.Unproven, match="refuses the new password"):
         prove(cluster, {"alpha": PASSWORDS[1]}, {"alpha": PASSWORDS[0]})
 
 
 def test_a_role_without_password_is_refused(cluster: Cluster) -> None:
-    with pytest.raises(takeover.Unproven, match=r"postgresql:beta: .*28P01"):
+    with pytest.raises(proofs.Unproven, match=r"postgresql:beta: .*28P01"):
         prove(cluster, {"beta": PASSWORDS[0]}, {})
 
 
@@ -157,6 +158,6 @@ def test_no_password_reaches_the_log(cluster: Cluster) -> None:
 
 
 def test_a_server_that_is_away_is_not_proven() -> None:
-    change = takeover.Change({"database/alpha": b"x"}, {})
-    with pytest.raises(takeover.Unproven, match="postgresql:alpha: "):
-        takeover.prove(plan(free_port()), change, 0.1)
+    change = proofs.Change({"database/alpha": b"x"}, {})
+    with pytest.raises(proofs.Unproven, match="postgresql:alpha: "):
+        proofs.prove(plan(free_port()), change, 0.1)

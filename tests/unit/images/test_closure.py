@@ -208,3 +208,18 @@ def test_the_sops_of_this_environment_is_a_program() -> None:
     assert path.read_bytes()[:4] == b"\x7fELF"
     (record,) = files.programs()
     assert (record.version, record.sha256) == (version, files.digest(path))
+
+
+@pytest.mark.parametrize("which", ["repository", "own"])
+def test_a_lock_that_somebody_else_may_have_written_is_refused(
+    host: Host, supply: Supply, flake: Path, which: str
+) -> None:
+    host.set(offered={"usr-is-merged": "37"}, debs={"usr-is-merged": deb("usr-is-merged", "37")})
+    chosen = locking.choose(flake, "demo")
+    own = locking.replace_lock(
+        chosen, locking.repository_lock(flake, "demo"), supply, ["bash"], ignore
+    )
+    (chosen if which == "repository" else own).path.chmod(0o666)
+    with pytest.raises(RaveError, match="can be changed by anybody") as caught:
+        locking.choose(flake, "demo")
+    assert caught.value.exit_code is ExitCode.BUILD

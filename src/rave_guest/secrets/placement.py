@@ -7,28 +7,29 @@ templates.
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from rave_guest.secrets import generations
 
-from rave_guest import generations
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Protocol
+
+    from rave_guest.secrets.store import Kept
+
+    class Placement(Protocol):
+        """Secrets on their way into force."""
+
+        def put(self) -> None:
+            """Put them in force."""
+
+        def take_back(self) -> None:
+            """Put in force what was before."""
+
+        def settle(self) -> None:
+            """They stay: what was before is removed."""
+
 
 SOPS_NIX = "sops-install-secrets.service"
-
-
-class Placement(Protocol):
-    """Secrets on their way into force."""
-
-    def put(self) -> None:
-        """Put them in force."""
-
-    def take_back(self) -> None:
-        """Put in force what was before."""
-
-    def settle(self) -> None:
-        """They stay: what was before is removed."""
 
 
 class Direct:
@@ -55,13 +56,6 @@ class Direct:
     def settle(self) -> None:
         """Remove the generation of before."""
         generations.keep_only(self._place, self._new)
-
-
-class Kept(NamedTuple):
-    """Age key and encrypted file as they are kept for the next boot; None where there is none."""
-
-    key: bytes | None
-    file: bytes | None
 
 
 class SopsNix:
@@ -94,15 +88,3 @@ class SopsNix:
 
     def settle(self) -> None:
         """sops-nix removes old generations itself."""
-
-
-def kept(key: str, file: str) -> Kept:
-    """Return what is kept at these two paths."""
-    return Kept(_content(key), _content(file))
-
-
-def _content(path: str) -> bytes | None:
-    if not os.path.exists(path):
-        return None
-    with open(path, "rb") as stream:
-        return stream.read()

@@ -59,7 +59,7 @@ def read(path: str) -> str:
         return ""
 
 
-class World:
+class System:
     """The machine that the probe runs on. Every property is looked at once, by one thread."""
 
     def __init__(self, units: Iterable[str] = ()) -> None:

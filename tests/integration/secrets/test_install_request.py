@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rave_cli import age
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest import door, ssh
 from rave_cli.process import Completed
 from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets import identity, install, policy, sops, store
@@ -48,13 +49,15 @@ class Session:
         self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False
     ) -> Completed:
         self.calls.append((tuple(argv), stdin, sudo))
-        return Completed(tuple(argv), 0, json.dumps(self.answer).encode(), b"")
+        answer = {"v": 2, "ok": True, "answer": self.answer}
+        return Completed(tuple(argv), 0, json.dumps(answer).encode(), b"")
 
 
 @dataclass
 class Machine:
     name: str
     age_key: Path
+    spec: Any = field(default_factory=lambda: SimpleNamespace(image=SimpleNamespace(door=2)))
 
 
 @pytest.fixture
@@ -65,20 +68,18 @@ def machine(home: Path) -> Machine:
     return Machine("demo", key)
 
 
-def test_the_parcel_holds_what_the_plan_names_and_nothing_else(file: Path) -> None:
-    parcel = install.pack(PLAN, file, MACHINE)
-    request = json.loads(parcel.request)
-    values = store.names_of(
-        sops.decrypt(request["file"].encode(), MACHINE.file_text(), output="json")
-    )
+def test_the_request_holds_what_the_plan_names_and_nothing_else(file: Path) -> None:
+    request = install.pack(PLAN, file, MACHINE)
+    sealed = request.arguments["file"].encode()
+    values = store.names_of(sops.decrypt(sealed, MACHINE.file_text(), output="json"))
     operator = store.open_values(file.read_bytes(), identity.load()).values
     assert values == {name: operator[name] for name in PLAN.secrets}
     assert set(values) < set(operator)
-    assert parcel.warnings == ()
+    assert request.warnings == ()
 
 
 def test_the_operator_cannot_be_impersonated_with_it(file: Path) -> None:
-    request = json.loads(install.pack(PLAN, file, MACHINE).request)
+    request = install.pack(PLAN, file, MACHINE).arguments
     assert request["identity"] == MACHINE.secret
     fault = sops.try_decrypt(request["file"].encode(), identity.load().text, output="json")
     assert isinstance(fault, sops.Fault)
@@ -90,7 +91,7 @@ def test_secrets_travel_on_standard_input_alone(file: Path, machine: Machine) ->
     told: list[str] = []
     done = install.install(machine, PLAN, file, on_event=told.append, session=session)  # type: ignore[arg-type]
     ((argv, stdin, sudo),) = session.calls
-    assert argv == install.COMMAND
+    assert argv == door.ARGV
     assert sudo
     assert MACHINE.secret.encode() in stdin
     operator = store.open_values(file.read_bytes(), identity.load()).values

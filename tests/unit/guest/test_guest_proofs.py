@@ -1,4 +1,4 @@
-"""The take-over, asked of small servers that speak just enough of each protocol."""
+"""Proofs, asked of small servers that speak just enough of each protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.secrets import generate
-from rave_guest import takeover
+from rave_guest.secrets import proofs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,7 @@ def prove(service: str, port: int, value: str, old: str | None) -> list[dict[str
     }
     name = SECRETS[service]
     before = {name: old.encode()} if old else {}
-    return takeover.prove(plan, takeover.Change({name: value.encode()}, before), 0.1)
+    return proofs.prove(plan, proofs.Change({name: value.encode()}, before), 0.1)
 
 
 @pytest.mark.parametrize("service", HANDLERS)
@@ -110,7 +110,7 @@ def test_a_service_that_took_it(service: str, old: str | None, refused: str) -> 
 def test_a_service_that_did_not(service: str, accepts: set[str | None], why: str) -> None:
     with (
         served(HANDLERS[service], accepts) as port,
-        pytest.raises(takeover.Unproven, match=f"{service}: .*{why}") as caught,
+        pytest.raises(proofs.Unproven, match=f"{service}: .*{why}") as caught,
     ):
         prove(service, port, NEW, OLD)
     assert NEW not in str(caught.value)
@@ -126,8 +126,8 @@ def test_a_service_that_takes_a_moment() -> None:
             "databases": [],
             "services": {"redis": {"ports": [{"name": "redis", "port": port}]}},
         }
-        change = takeover.Change({"redis/password": NEW.encode()}, {"redis/password": OLD.encode()})
-        (proof,) = takeover.prove(plan, change, 5.0)
+        change = proofs.Change({"redis/password": NEW.encode()}, {"redis/password": OLD.encode()})
+        (proof,) = proofs.prove(plan, change, 5.0)
         timer.join()
     assert proof["accepted"]
 
@@ -164,16 +164,16 @@ def test_nginx_serves_another_certificate(tmp_path: Path) -> None:
     (key, certificate), (_, other) = pair(), pair()
     with (
         tls(tmp_path, key, certificate) as port,
-        pytest.raises(takeover.Unproven, match="serves another certificate"),
+        pytest.raises(proofs.Unproven, match="serves another certificate"),
     ):
         prove("nginx", port, other, None)
 
 
 def test_a_service_the_plan_lacks_is_not_asked() -> None:
-    change = takeover.Change({"redis/password": b"x"}, {})
-    assert takeover.prove({"databases": [], "services": {}}, change, 0.1) == []
+    change = proofs.Change({"redis/password": b"x"}, {})
+    assert proofs.prove({"databases": [], "services": {}}, change, 0.1) == []
 
 
 def test_a_secret_the_plan_lacks_is_not_asked() -> None:
     plan = {"databases": [], "services": {"redis": {"ports": [{"name": "redis", "port": 1}]}}}
-    assert takeover.prove(plan, takeover.Change({}, {}), 0.1) == []
+    assert proofs.prove(plan, proofs.Change({}, {}), 0.1) == []

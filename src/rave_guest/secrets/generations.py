@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+from collections import namedtuple
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -20,16 +21,18 @@ DIRECTORY_MODE = 0o751
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
 
 
-class Place(NamedTuple):
+class Place(namedtuple("Place", ("root", "link"))):
     """Where generations lie and which link names the one in force."""
 
-    root: str = "/run/secrets.d"
-    link: str = "/run/secrets"
+    __slots__ = ()
+    root: str
+    link: str
 
 
-class Entry(NamedTuple):
+class Entry(namedtuple("Entry", ("value", "owner", "mode"))):
     """A file of a generation: its content, the account that owns it, its mode."""
 
+    __slots__ = ()
     value: bytes
     owner: str
     mode: int
