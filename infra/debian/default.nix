@@ -86,6 +86,7 @@ let
       binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
       carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));
+      lock = builtins.toFile "rave-lock.json" (builtins.toJSON lock);
       diskGiB = plan.resources.safe.diskGiB;
       cmdline = packages.cmdline;
     };

@@ -63,6 +63,7 @@ def main() -> None:
     say("writing the image")
     write_qcow2(raw, out / spec["qcow"])
     shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
+    shutil.copyfile(spec["lock"], out / "lock.json")
     boot = {"kind": "kernel", "cmdline": spec["cmdline"]}
     (out / "boot.json").write_text(json.dumps(boot) + "\n")
     shutil.copyfile(spec["carried"], out / "plan.json")
