@@ -85,6 +85,13 @@ def test_the_unknown_fault_shows_the_end_of_the_log_and_where_the_rest_is() -> N
     assert error.hint == f"nix log {drv}"
 
 
+def test_a_cause_above_a_long_traceback_is_found() -> None:
+    """Python 3.13 takes more lines for the same words."""
+    log = ["tar: root.tar: Cannot write: No space left on device", *["    ~~~~^^^"] * 30]
+    assert "no space left" in explain([], log, "debian", "/s#d").message
+    assert len(explain([], log[1:], "debian", "/s#d").detail) == 20
+
+
 def test_what_nix_says_of_the_flakes_own_settings_explains_nothing() -> None:
     noise = "warning: ignoring untrusted flake configuration setting 'cores'"
     assert explain([noise, "error: no"], [], "debian", "/s#d").detail == ("error: no",)
