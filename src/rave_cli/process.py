@@ -24,9 +24,12 @@ log = logging.getLogger("rave.process")
 INHERITED = (
     "HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER",
     "DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "NIX_SSL_CERT_FILE", "NIX_REMOTE",
-    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "XDG_DATA_HOME", "XDG_STATE_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE",
+    "NIX_REMOTE", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTP_PROXY",
+    "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 )  # fmt: skip
+
+GRACE = 2.0  # seconds that a program gets to end by itself before it is killed
 
 # Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
 APT_PACKAGE = {
@@ -151,19 +154,31 @@ def run(
 def foreground(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
     """Run a program that owns the terminal, such as an editor, and return its exit status.
 
+    If we are told to end meanwhile, it is asked to end first: an editor then saves what it has.
+
     Raises:
         RaveError: HOST if the program is missing or cannot be started.
     """
     words = tuple(map(str, argv))
     log.debug("run: %s", shlex.join(words))
     try:
-        return subprocess.run(words, env=environment(env), check=False).returncode
+        child = subprocess.Popen(words, env=environment(env))
     except OSError as error:
         raise RaveError(
             f"{words[0]} cannot be started: {error.strerror}",
             hint="rave doctor",
             exit_code=ExitCode.HOST,
         ) from error
+    try:
+        return child.wait()
+    except BaseException:
+        child.terminate()
+        try:
+            child.wait(timeout=GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        raise
 
 
 def ask(argv: Sequence[str | Path], *, timeout: float) -> Completed:
@@ -305,7 +320,7 @@ def become(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) 
         ) from error
 
 
-def kill_group(child: subprocess.Popen[bytes], grace: float = 2.0) -> None:
+def kill_group(child: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     """End a child's process group: SIGTERM, `grace` seconds, SIGKILL; the child is reaped."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:

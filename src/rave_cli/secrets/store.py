@@ -215,7 +215,7 @@ def document_names(text: bytes) -> dict[str, str]:
     """Return the values by name of a plaintext YAML document, as a strict reader sees it.
 
     Raises:
-        TreeError: it is not a tree of non-empty texts.
+        TreeError: it is not a tree of non-empty texts, or sops would see something else in it.
     """
     values: dict[str, str] = {}
     for path, node in tree.leaves(tree.parse(text)):
@@ -224,6 +224,12 @@ def document_names(text: bytes) -> dict[str, str]:
             raise tree.TreeError(f"line {node.line}: the key 'sops' is reserved")
         if not isinstance(node, tree.Scalar) or node.empty:
             raise tree.TreeError(f"line {node.line}: {name or 'the document'} has no text")
+        if node.taken_for is not None:
+            raise tree.TreeError(
+                f"line {node.line}: {name} is {node.taken_for} to sops; put it in quotes"
+            )
+        for fault in filter(None, map(structure.key_fault, path)):
+            raise tree.TreeError(f"line {node.line}: a key of {name} {fault}")
         values[name] = node.text
     return values
 

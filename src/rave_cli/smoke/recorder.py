@@ -86,8 +86,7 @@ class RunRecorder:
         Raises:
             RaveError: as `add`.
         """
-        self.facts = facts
-        self._log.facts(facts)
+        self.facts = self._log.facts(facts)
 
     def keep_digest(self, moment: Moment, sha256: str) -> str:
         """Keep the image's digest in hex, write it to the event log, and return it.

@@ -22,7 +22,7 @@ raises `RefusedError` (a RaveError with exit code 7 and a `reason`) unless all o
 """
 
 from rave_cli.transcript.check import CheckResult
-from rave_cli.transcript.events import EventLog, Session
+from rave_cli.transcript.events import EventLog
 from rave_cli.transcript.policy import Policy, load_policy, parse_age
 from rave_cli.transcript.record import (
     ImageDigests,
@@ -50,7 +50,6 @@ __all__ = [
     "RefusedError",
     "RunRecord",
     "RunSubject",
-    "Session",
     "SigningKey",
     "TranscriptFiles",
     "Verified",

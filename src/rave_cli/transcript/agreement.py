@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, cast
 
-from rave_cli.transcript.canonical import Json, same, to_json
+from rave_cli.transcript.canonical import Json, line_bytes, same, to_json
 from rave_cli.transcript.chain import ABORT, CHECK, DIGEST, FACTS, SUBJECT
 from rave_cli.transcript.check import MEMBERS
 from rave_cli.transcript.document import boot_id
@@ -38,6 +38,8 @@ ROUNDING = 0.002
 MOST_SHOWN = 20
 
 SUBJECT_MEMBERS = ("profile", "base", "mode")
+# The figures that are about the run itself; the others are those that checks found.
+OF_THE_RUN = ("checks_seconds", "phase_seconds")
 PARTS = ("authentication_tests", "agent_control_tests", "sandbox_tests")
 
 
@@ -74,6 +76,7 @@ def differences(document: Document, chain: Chain) -> list[str]:
         *_facts(document, chain),
         *_digests(document, chain),
         *_parts(document),
+        *_copied_figures(document),
     ]
 
 
@@ -133,9 +136,15 @@ def _subject(document: Document, chain: Chain) -> Iterator[str]:
 
 
 def _facts(document: Document, chain: Chain) -> Iterator[str]:
-    found = [boot_id(event.data.get("boot_id")) for event in chain.of(FACTS)]
-    if document.guest_boot_id != (found[-1] if found else None):
+    """Compare what the document says of the guest with what the guest said last."""
+    said = [event.data for event in chain.of(FACTS)]
+    facts = said[-1] if said else {}
+    if document.guest_boot_id != boot_id(facts.get("boot_id")):
         yield "guest_boot_id: the guest said something else"
+    system_info = cast("dict[str, Json]", document.members["system_info"])
+    for name in system_info.keys() & facts.keys():
+        if not same(system_info[name], facts[name]):
+            yield f"system_info: the guest said something else of {name!r}"
 
 
 def _digests(document: Document, chain: Chain) -> Iterator[str]:
@@ -233,9 +242,18 @@ def _figures(document: Document) -> Iterator[str]:
     for name, value in figures.items():
         if any(number < 0 for number in _numbers(value)):
             yield f"performance_metrics: {name!r} is negative"
-    within = [figures.get("checks_seconds"), figures.get("phase_seconds")]
-    if any(number > document.seconds + ROUNDING for number in _numbers(cast("Json", within))):
+    within = [figures.get(name) for name in OF_THE_RUN]
+    if any(number > document.seconds + ROUNDING for number in _numbers(within)):
         yield "performance_metrics: a part of the run took longer than the run"
+
+
+def _copied_figures(document: Document) -> Iterator[str]:
+    """Look for figures that no check found."""
+    found = {line_bytes(cast("Json", v)) for c in document.checks.values() for v in c.data.values()}
+    figures = cast("dict[str, Json]", document.members["performance_metrics"])
+    for name, value in figures.items():
+        if name not in OF_THE_RUN and line_bytes(value) not in found:
+            yield f"performance_metrics: {name!r} is not among the data of the checks"
 
 
 def _numbers(value: Json) -> Iterator[float]:

@@ -16,6 +16,9 @@ from typing import Any, NoReturn, TypeAlias
 LONGEST_TEXT = 16 * 1024
 ROOM_FOR_NOTE = 64
 DEEPEST = 32
+# What is recorded twice, in an event and in the document, lies at other depths there. Nothing may
+# be cut in one of them alone, so it is cut at this depth before.
+DEEPEST_DATA = DEEPEST // 2
 # A reader may take a whole number for a float, and even then it must be one.
 LARGEST_NUMBER = 10**300
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from rave_cli.transcript.canonical import DEEPEST, DamagedError, Json
+from rave_cli.transcript.canonical import DEEPEST_DATA, DamagedError, Json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +28,6 @@ BAD: tuple[Status, ...] = ("fail", "error")
 CHECK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 PHASE_ID = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
-# The data lie deeper in an event and in the document than here, and nothing may be cut there that
-# was not cut before.
-DEEPEST_DATA = DEEPEST // 2
 MOST_ATTEMPTS = 10_000
 
 

@@ -16,11 +16,11 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.paths import make_dir, refusing, sync_dir
-from rave_cli.transcript.canonical import line_bytes, to_json
+from rave_cli.transcript.canonical import DEEPEST_DATA, Json, line_bytes, to_json
 from rave_cli.transcript.chain import (
     ABORT,
     BEGIN,
@@ -59,7 +59,7 @@ SAME_SECOND = 100
 
 
 @dataclass(frozen=True)
-class Session:
+class RunName:
     """Who a run is: its id, its nonce, when it began, and the common start of its file names."""
 
     id: str
@@ -108,7 +108,7 @@ class EventLog:
     def __init__(
         self,
         path: Path,
-        session: Session,
+        session: RunName,
         fd: int,
         *,
         clock: Callable[[], datetime],
@@ -158,7 +158,7 @@ class EventLog:
         with refusing(directory):
             for attempt in range(1, SAME_SECOND):
                 suffix = "" if attempt == 1 else f"-{attempt}"
-                session = Session(
+                session = RunName(
                     id=f"spinup-{started:%Y%m%d-%H%M%S}{suffix}",
                     nonce=nonce,
                     started=started,
@@ -215,13 +215,15 @@ class EventLog:
         self._write(members.pop("phase"), CHECK, members)
         return clean
 
-    def facts(self, facts: Mapping[str, object]) -> None:
-        """Write what the guest said about itself.
+    def facts(self, facts: Mapping[str, object]) -> dict[str, Json]:
+        """Write what the guest said about itself, and return it as it was written.
 
         Raises:
             RaveError: as `append`.
         """
-        self._write(FACTS_PHASE, FACTS, facts)
+        clean = cast("dict[str, Json]", self.redactor.value(facts, DEEPEST_DATA))
+        self._write(FACTS_PHASE, FACTS, clean)
+        return clean
 
     def digest(self, moment: Moment, sha256: str) -> None:
         """Write the image's digest in hex, as it was read.

@@ -244,9 +244,7 @@ WRITERS: dict[str, Callable[[Operator], object]] = {
     "rotate": lambda operator: rotate(operator.file, CATALOG, ["redis/password"], operator.keys),
     "init": lambda operator: init(operator.file, CATALOG),
     "reencrypt": lambda operator: edit.reencrypt(operator.file, operator.keys),
-    "edit": lambda operator: edit.edit(
-        operator.file, operator.keys, editor=lambda path: None, again=lambda why: False
-    ),
+    "edit": lambda operator: operator.edit(lambda path: None),
 }
 
 

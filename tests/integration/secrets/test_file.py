@@ -17,27 +17,11 @@ from rave_cli.secrets.listing import listing
 from tests.sops import CATALOG, secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.integration.secrets.conftest import Operator
 
 pytestmark = pytest.mark.integration
-
-
-def never(_why: str) -> bool:
-    raise AssertionError("the edited text was refused")
-
-
-def editor(old: str, new: str) -> Callable[[Path], None]:
-    def change(path: Path) -> None:
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert edit._type(path) in {"tmpfs", "ramfs"}
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return change
 
 
 def test_age_keygen_agrees_with_our_identities() -> None:
@@ -195,80 +179,6 @@ def test_rotation_of_something_unknown(operator: Operator) -> None:
     with pytest.raises(RaveError, match="no secret 'nope'") as caught:
         rotate(operator.file, CATALOG, ["nope"], operator.keys)
     assert caught.value.exit_code is ExitCode.USAGE
-
-
-def test_an_edit(operator: Operator) -> None:
-    old = operator.values()["redis/password"]
-    new = "a-new-password-of-good-length"
-    changed = edit.edit(operator.file, operator.keys, editor=editor(old, new), again=never)
-    assert changed
-    assert operator.values()["redis/password"] == new
-    assert operator.codes() == set()
-
-
-def test_an_edit_keeps_comments(operator: Operator) -> None:
-    edit.edit(
-        operator.file,
-        operator.keys,
-        editor=editor("redis:", "# for the queue\nredis:"),
-        again=never,
-    )
-    text = sops.decrypt(operator.file.read_bytes(), operator.keys.text, output="yaml")
-    assert b"# for the queue" in text
-    assert operator.codes() == set()
-
-
-def test_an_edit_without_change_leaves_the_file_alone(operator: Operator) -> None:
-    before = operator.file.read_bytes()
-    assert not edit.edit(operator.file, operator.keys, editor=lambda path: None, again=never)
-    assert operator.file.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "why"),
-    [
-        ("redis:", "redis: [", "line"),
-        ("redis:", "tls:", "there twice"),
-        ("redis:", "empty: ''\nredis:", "empty has no text"),
-        ("redis:", "sops: x\nredis:", "reserved"),
-    ],
-)
-def test_a_wrong_edit_changes_nothing(operator: Operator, old: str, new: str, why: str) -> None:
-    before, told = operator.file.read_bytes(), []
-
-    def again(reason: str) -> bool:
-        told.append(reason)
-        return False
-
-    with pytest.raises(RaveError, match="nothing was changed") as caught:
-        edit.edit(operator.file, operator.keys, editor=editor(old, new), again=again)
-    assert caught.value.exit_code is ExitCode.SECRETS
-    assert why in told[0]
-    assert operator.file.read_bytes() == before
-
-
-def test_a_wrong_edit_can_be_mended(operator: Operator) -> None:
-    steps = iter([editor("redis:", "redis: ["), editor("redis: [", "redis:")])
-
-    def change(path: Path) -> None:
-        next(steps)(path)
-
-    assert not edit.edit(operator.file, operator.keys, editor=change, again=lambda why: True)
-
-
-def test_an_edit_with_a_number_is_refused(operator: Operator) -> None:
-    before, old = operator.file.read_bytes(), operator.values()["redis/password"]
-    with pytest.raises(RaveError) as caught:
-        edit.edit(operator.file, operator.keys, editor=editor(old, "1234567890"), again=never)
-    assert caught.value.exit_code is ExitCode.SECRETS
-    assert "redis/password" in "".join([caught.value.message, *caught.value.detail])
-    assert operator.file.read_bytes() == before
-
-
-def test_a_multi_line_value_survives_an_edit(operator: Operator) -> None:
-    before = operator.values()["tls/key"]
-    edit.edit(operator.file, operator.keys, editor=editor("redis:", "# x\nredis:"), again=never)
-    assert operator.values()["tls/key"] == before
 
 
 def test_reencryption_follows_the_policy(operator: Operator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pwd
 import shutil
@@ -14,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_guest import refreshers
+from rave_cli.secrets import values
 from rave_guest.secrets import proofs
+from tests.debian import part
+from tests.sops import secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
+refreshers = part("postgresql")
 SQL = ROOT / "infra/guest/set-role-password.sql"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 NOBODY = pwd.getpwnam("nobody")
@@ -129,6 +133,22 @@ def test_the_role_takes_its_password(cluster: Cluster, password: str) -> None:
     assert proof["accepted"]
     assert proof["refused"] == ["wrong"]
     assert password not in str(proof)
+
+
+KEY = base64.b64encode(bytes(32)).decode()
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["md5" + "0123456789abcdef" * 2, f"SCRAM-SHA-256$4096:c2FsdA==${KEY}:{KEY}"],
+)
+def test_a_password_that_looks_like_a_hash_admits_nobody(cluster: Cluster, password: str) -> None:
+    """`validate` and `edit` refuse it, so that it does not get here."""
+    cluster.set_password("alpha", password)
+    with pytest.raises(proofs.Unproven):
+        prove(cluster, {"alpha": password}, {})
+    rule = secret(kind="password", length=32)
+    assert [one.code for one in values.check({"alpha": password}, {"alpha": rule})] == ["value"]
 
 
 def test_the_previous_password_is_refused(cluster: Cluster) -> None:

@@ -374,6 +374,18 @@ def test_a_document_whose_subject_is_none_is_malformed(
             "security_validation: it does not follow from the checks",
         ),
         (
+            lambda m: m["performance_metrics"].update(boot_seconds=9.5),
+            "performance_metrics: 'boot_seconds' is not among the data of the checks",
+        ),
+        (
+            lambda m: m["performance_metrics"].update({"redis.ping_ms": [1.0, 2.5]}),
+            "performance_metrics: 'redis.ping_ms' is not among the data of the checks",
+        ),
+        (
+            lambda m: m["system_info"].update(kernel="6.2"),
+            "system_info: the guest said something else of 'kernel'",
+        ),
+        (
             lambda m: m.update(sandbox_tests={"status": "healthy", "checks": {}}),
             "sandbox_tests: it does not follow from the checks",
         ),
@@ -430,7 +442,7 @@ def test_an_event_at_a_time_that_cannot_be_is_refused(
         ({"duration_seconds": 9.5}, "duration_seconds: the event log ends at another time"),
         ({"duration_seconds": 11}, "duration_seconds: the event log ends at another time"),
         ({"performance_metrics": {"checks_seconds": -1}}, "'checks_seconds' is negative"),
-        ({"performance_metrics": {"a": [{"b": -0.1}]}}, "'a' is negative"),
+        ({"performance_metrics": {"phase_seconds": [{"b": -0.1}]}}, "'phase_seconds' is negative"),
         ({"performance_metrics": {"checks_seconds": 12}}, "a part of the run took longer"),
         ({"performance_metrics": {"phase_seconds": {"boot": 60}}}, "a part of the run took longer"),
         ({"test_session_id": "spinup-20260124-143053"}, "the event log is of another run"),

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.transcripts import Run, forge, make_key, make_run, refusal
 
+from rave_cli.app import cli
 from rave_cli.transcript import (
     Reason,
     TranscriptFiles,
@@ -178,3 +180,16 @@ def test_its_attestation_keeps_the_subjects_of_its_time(files: TranscriptFiles) 
     assert "rave_run_v1" in found["predicate"]
     assert files.sshsig is not None
     assert sshsig.parse(files.sshsig.read_bytes()).namespace == "rave-transcript@v1"
+
+
+def test_the_command_verifies_it_and_says_what_it_does_not_know(
+    files: TranscriptFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime(2026, 11, 25, 18, tzinfo=UTC)
+    monkeypatch.setattr("rave_cli.transcript.verification.utc_now", lambda: now)
+    words = ["smoke", "verify", str(files.document), "--key", str(FIXTURE / "id_ed25519.pub")]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0
+    assert "SUCCESS: demo on debian" in done.stdout
+    assert "of the first format" in done.stderr
+    assert json.loads(CliRunner().invoke(cli, [*words, "--json"]).stdout)["format"] == 1
