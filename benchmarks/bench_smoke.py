@@ -8,6 +8,7 @@ a directory of its own. Wall-clock figures need an idle host; the probe's CPU ti
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from benchmarks.measure import report, summary
 from rave_cli.machines import store
 from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest.door import VERSION
 from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets.store import default_file
 from rave_cli.smoke import inside, runner
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 # What the main job promises under TCG on two cores, in seconds.
 LIMIT = 15.0
-TIMED = ("bash", "-c", 'TIMEFORMAT="%R %U %S"; time /usr/lib/rave/rave-guest probe')
+TIMED = ("bash", "-c", 'TIMEFORMAT="%R %U %S"; time /usr/lib/rave/rave-guest door')
 
 
 def smoke(machine: Machine, plan: Plan) -> dict[str, float]:
@@ -60,7 +62,8 @@ def probe(machine: Machine, plan: Plan) -> dict[str, float]:
     figures: dict[str, float] = {}
     with ssh.connect(machine) as session:
         for name, batch in (("empty", []), ("first", first), ("second", rest)):
-            done = session.run(TIMED, stdin=inside.request(batch), timeout=120, sudo=True)
+            request = {"v": VERSION, "verb": "probe", "arguments": inside.request(batch)}
+            done = session.run(TIMED, stdin=json.dumps(request).encode(), timeout=120, sudo=True)
             wall, user, system = map(float, done.error_text.split()[-3:])
             figures |= {f"probe {name} wall": wall, f"probe {name} cpu": user + system}
     return figures

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 # Settings of the caller that would change what a test sees.
 AMBIENT = (
     "DEBUG", "NO_COLOR", "RAVE_BASE", "RAVE_FLAKE", "RAVE_PROFILE", "RAVE_SIGNING_KEY",
-    "SAFE_MODE", "SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE", "VALIDATION_TIMEOUT",
+    "SAFE_MODE", "SOPS_AGE_KEY", "SOPS_AGE_KEY_CMD", "SOPS_AGE_KEY_FILE", "SOPS_AGE_RECIPIENTS",
+    "SOPS_AGE_SSH_PRIVATE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_FILE", "SOPS_CONFIG", "SOPS_EDITOR",
+    "SOPS_KEYSERVICE", "VALIDATION_TIMEOUT",
 )  # fmt: skip
 
 # A property holds however busy the machine is; pytest-timeout ends what hangs.

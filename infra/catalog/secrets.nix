@@ -52,7 +52,7 @@ in
   "redis/password" = secret "password of Redis" "redis" password [ "redis" ];
   "nats/password" = secret "password of the NATS user rave" "nats" password [ "nats" ];
 
-  # One pair: the certificate belongs to the key.
-  "tls/certificate" = secret "certificate of nginx" "root" { kind = "tls-certificate"; key = "tls/key"; } [ "nginx" ];
-  "tls/key" = secret "private key of nginx" "root" { kind = "tls-key"; } [ "nginx" ];
+  # One pair: the certificate belongs to the key. Where nginx starts as root there is no such account.
+  "tls/certificate" = secret "certificate of nginx" "nginx" { kind = "tls-certificate"; key = "tls/key"; } [ "nginx" ];
+  "tls/key" = secret "private key of nginx" "nginx" { kind = "tls-key"; } [ "nginx" ];
 }

@@ -16,7 +16,10 @@ class ExitCode(IntEnum):
     NOT_READY = 5
     SECRETS = 6
     VERIFICATION = 7
+    # 128 and the number of the signal, as shells count it.
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class RaveError(Exception):

@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 import tomllib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rave_cli.images.carried import CARRIED
+from rave_cli.images.manifest import Image
+from rave_cli.profiles.catalog import parse
 from tests.nix.conftest import ROOT, EvaluationError, nix
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -51,6 +52,15 @@ def test_a_broken_file_does_not(text: str, tmp_path: Path) -> None:
 
 def test_the_baked_catalog_is_the_flakes() -> None:
     assert evaluate("profileMetadata") == json.loads(BAKED.read_text())
+
+
+def test_what_an_image_says_of_its_guest_is_what_rave_reads() -> None:
+    apply = "plans: import ./infra/catalog/carried.nix plans.demo.bases.debian"
+    written = evaluate("profileMetadata.profiles", "--impure", "--apply", apply)
+    found = CARRIED.parse(json.dumps(written).encode(), Path("plan.json"), hint="")
+    assert found.plan == parse(BAKED.read_bytes()).plan("demo", "debian")
+    assert written["version"] == CARRIED.version
+    assert found.door == Image.door
 
 
 def test_profile_metadata_is_quick() -> None:

@@ -16,7 +16,7 @@ def run(*argv: str, stdin: str = "") -> str:
     """Run a program and return what it printed."""
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{argv[0]}: {done.stderr}")
+        raise SystemExit(f"{argv[0]}: {done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -66,10 +66,12 @@ def main() -> None:
                     stdin=json.dumps(nested(values)))  # fmt: skip
 
     secret_key = next(line for line in identity.splitlines() if line.startswith("AGE-"))
-    request = json.dumps({"identity": secret_key, "file": encrypted})
-    report = json.loads(run("/usr/lib/rave/rave-guest", "secrets-install", stdin=request))
-    if not report["ok"]:
-        raise SystemExit(f"secrets-install failed at {report['stage']}: {report['error']}")
+    arguments = {"identity": secret_key, "file": encrypted}
+    request = {"v": 2, "verb": "secrets-install", "arguments": arguments}
+    answer = json.loads(run("/usr/lib/rave/rave-guest", "door", stdin=json.dumps(request)))
+    placed = {entry["name"] for entry in answer["answer"]["secrets"]}
+    if placed != set(plan["secrets"]):
+        raise SystemExit(f"not placed: {sorted(set(plan['secrets']) - placed)}")
 
 
 if __name__ == "__main__":

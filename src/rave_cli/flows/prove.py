@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import signals
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
+from rave_cli.flows import plan as plans
 from rave_cli.flows import secure
 from rave_cli.flows.events import step
 from rave_cli.smoke import runner
@@ -75,7 +75,7 @@ def prove(
         lock_file=flake / "flake.lock" if flake else None,
         nonce=asked.nonce,
     )
-    with step(on_event, "check", f"Checking {machine.name}") as doing, signals.terminations():
+    with step(on_event, "check", f"Checking {machine.name}") as doing:
         if key.created:
             doing.note(f"made your signing key: {key.path}   (verifiers need {key.public_file})")
         return runner.run(
@@ -102,8 +102,9 @@ def prove_fresh(
     """
     image = images.get(plan, settings, mode=mode, on_event=on_event)
     with machines.fresh(plan, image, mode=mode, network=network, on_event=on_event) as machine:
-        secure.install_if_any(machine, plan, asked.file, on_event=on_event)
-        return prove(machine, plan, settings, on_event=on_event, asked=asked)
+        own = plans.of(machine, lambda: plan, on_event=on_event)
+        secure.install_if_any(machine, own, asked.file, on_event=on_event)
+        return prove(machine, own, settings, on_event=on_event, asked=asked)
 
 
 def passed(run: SmokeRun) -> bool:

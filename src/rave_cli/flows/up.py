@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.flows import image, machine, prove, secure
+from rave_cli.flows import plan as plans
 from rave_cli.flows.events import Event
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ def up(
         RaveError: as the four steps do; USAGE if a machine of that name belongs to another profile
             or base.
     """
-    plan, file = wanted.plan, secure.place(None)
-    made_from = image.get(plan, settings, mode=wanted.mode, on_event=on_event)
+    file = secure.place(None)
+    made_from = image.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event)
     taken = machine.take_up(wanted, made_from, fresh=fresh, on_event=on_event)
+    plan = plans.of(taken, lambda: wanted.plan, on_event=on_event)
     ready = machine.start(taken, on_event=on_event)
     made = secure.make(file, catalog.secrets, on_event=on_event)
     if made.added:

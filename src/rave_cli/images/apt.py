@@ -149,8 +149,7 @@ class Apt:
     def _argv(self, *words: str) -> list[str]:
         process.require("apt-get")
         for folder in ("state/lists/partial", "cache/archives/partial"):
-            with paths.refusing(self.home / folder):
-                (self.home / folder).mkdir(parents=True, exist_ok=True)
+            paths.make_dir(self.home / folder, mode=0o755)
         paths.atomic_write(self.home / "apt.conf", CONFIGURATION.format(home=self.home).encode())
         paths.atomic_write(self.home / "preferences", PREFERENCES.encode())
         return ["apt-get", "--quiet", "--config-file", str(self.home / "apt.conf"), *words]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import closure
+from rave_cli.images import carried, closure
 from rave_cli.images import lock as locks
 from rave_cli.images.events import Event, ignore
 from rave_cli.images.manifest import (
@@ -22,6 +22,7 @@ from rave_cli.images.manifest import (
     sha256,
 )
 from rave_cli.images.nix import Nix
+from rave_cli.records import DamagedRecordError
 
 if TYPE_CHECKING:
     from rave_cli.images.events import OnEvent
@@ -49,6 +50,11 @@ class Place:
     def manifest(self) -> Path:
         """The manifest."""
         return self.directory / f"{self.attr}.json"
+
+    @property
+    def plan(self) -> Path:
+        """The plan of an image whose output does not say its own: one of an older flake."""
+        return self.directory / f"{self.attr}.plan.json"
 
     @property
     def scratch(self) -> Path:
@@ -116,7 +122,11 @@ def update_lock(
 
 
 def existing_image(plan: Plan, attr: str | None = None) -> Image | None:
-    """Return the image that was last built for a plan, if it is still there."""
+    """Return the image that was last built for a plan, if it is still there.
+
+    Raises:
+        RaveError: HOST if its manifest is damaged or of a newer rave.
+    """
     place = Place(attr or plan.attr)
     if not place.manifest.is_file():
         return None
@@ -201,30 +211,48 @@ def _links_to(link: Path, path: str) -> bool:
 def _record(plan: Plan, place: Place, output: Output, on_event: OnEvent) -> Image:
     """Return the image in a store path. Its digest is computed once for each store path."""
     path, nar_hash = output.path, output.nar_hash or ""
-    known = _known(place)
-    if known is not None and (known.store_path, known.nar_hash) == (path, nar_hash):
-        return known
-    on_event(Event("computing the image's sha256"))
-    qcow2 = find_qcow2(Path(path), plan.qcow)
-    image = Image(
-        profile=plan.profile,
-        base=plan.base,
-        qcow2=qcow2,
-        sha256=sha256(qcow2),
-        size=qcow2.stat().st_size,
-        store_path=path,
-        nar_hash=nar_hash,
-        boot=read_boot(Path(path)),
-    )
-    save_image(image, place.manifest)
+    image = _known(place)
+    if image is None or (image.store_path, image.nar_hash) != (path, nar_hash):
+        on_event(Event("computing the image's sha256"))
+        qcow2 = find_qcow2(Path(path), plan.qcow)
+        image = Image(
+            profile=plan.profile,
+            base=plan.base,
+            qcow2=qcow2,
+            sha256=sha256(qcow2),
+            size=qcow2.stat().st_size,
+            store_path=path,
+            nar_hash=nar_hash,
+            boot=read_boot(Path(path)),
+        )
+    if image.plan is None:
+        image = _with_plan(image, plan, place)
+        save_image(image, place.manifest)
     return image
 
 
+def _with_plan(image: Image, plan: Plan, place: Place) -> Image:
+    """Return an image with the plan that its output carries. One of an older flake carries none,
+    but it is what that flake makes of `plan`.
+    """
+    own = Path(image.store_path) / carried.NAME
+    if not own.exists():
+        own = place.plan
+        carried.write(own, carried.Carried(door=1, plan=plan))
+    return replace(image, plan=own, door=carried.read(own).door)
+
+
 def _known(place: Place) -> Image | None:
-    """Return what the manifest says; one that is not understood is written anew."""
+    """Return what the manifest says; a damaged one is written anew.
+
+    Raises:
+        NewerRecordError: if a newer rave wrote it.
+    """
+    if not place.manifest.exists():
+        return None
     try:
         return load_image(place.manifest)
-    except RaveError:
+    except DamagedRecordError:
         return None
 
 

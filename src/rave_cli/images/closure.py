@@ -85,20 +85,20 @@ def choose(flake: Path, profile: str, *, locked: bool = False) -> Chosen:
         locked: let nothing but the repository's count.
 
     Raises:
-        RaveError: BUILD if the repository has no lock of this profile, or one is not understood.
+        RaveError: BUILD if the repository has no lock of this profile, or one is not understood, or
+            somebody else may have written it.
     """
     place = repository_lock(flake, profile)
-    try:
-        data = place.read_bytes()
-    except OSError as error:
+    if not place.is_file():
         raise RaveError(
             f"profile {profile} has no lock of its Debian packages ({place})",
             hint=f"rave vm lock-closure --profile {profile}",
             exit_code=ExitCode.BUILD,
-        ) from error
+        )
+    data = paths.read_trusted(place, exit_code=ExitCode.BUILD)
     ours = own_lock(profile)
     if ours.is_file() and not locked:
-        lock = locks.parse(ours.read_bytes(), ours)
+        lock = locks.parse(paths.read_trusted(ours, exit_code=ExitCode.BUILD), ours)
         if lock.replaces == locks.digest(data):
             return Chosen(lock, ours, own=True)
     return Chosen(locks.parse(data, place), place, own=False)
@@ -367,8 +367,8 @@ def _download_folder() -> Iterator[Path]:
     """
     folder = pool()
     with paths.lock(folder.parent / "lock", busy="another rave downloads Debian packages just now"):
+        paths.make_dir(folder, mode=0o755)
         with paths.refusing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
             for stale in folder.glob(".download-*"):
                 shutil.rmtree(stale, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as name:

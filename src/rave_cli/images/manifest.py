@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.records import Document, Format, amend
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Image:
         store_path: the Nix output it lies in.
         nar_hash: of that output.
         boot: how it boots.
+        plan: the plan that it was made from, as images/carried.py reads it; None for an image from
+            before images carried theirs.
+        door: version of the door into its guest: which requests its programs understand.
     """
 
     profile: str
@@ -47,13 +50,15 @@ class Image:
     store_path: str
     nar_hash: str
     boot: Boot
+    plan: Path | None = None
+    door: int = 2
 
     def document(self) -> dict[str, Any]:
         """Return the image as JSON-ready values."""
-        return json.loads(_Document.model_validate(self, from_attributes=True).model_dump_json())  # type: ignore[no-any-return]
+        return MANIFEST.document(_Manifest.model_validate(self))
 
 
-class _BootDocument(BaseModel):
+class _Boot(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
     kind: Literal["kernel", "disk"]
@@ -62,12 +67,11 @@ class _BootDocument(BaseModel):
     cmdline: str
 
 
-class _Document(BaseModel):
-    """The manifest file, checked as it is read."""
+class _Manifest(BaseModel):
+    """What the file holds, checked as it is read."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
-    schema_version: Literal[1] = 1
     profile: str
     base: str
     qcow2: Path
@@ -75,29 +79,36 @@ class _Document(BaseModel):
     size: int
     store_path: str
     nar_hash: str
-    boot: _BootDocument
+    boot: _Boot
+    plan: Path | None
+    door: int = Field(ge=1)
+
+
+def give_plan(document: Document, place: str = "") -> Document:
+    """Upgrade: images had no plan, and the first door. `place` is where the image stands."""
+    return amend(amend(document, f"{place}plan", None), f"{place}door", 1)
+
+
+MANIFEST = Format(
+    title="the manifest",
+    shape=_Manifest,
+    version=2,
+    upgrades={1: give_plan},
+    member="schema_version",
+)
 
 
 def load_image(manifest: Path) -> Image:
     """Return the image that a manifest describes.
 
     Raises:
-        RaveError: HOST if there is none or it is not understood.
+        NewerRecordError: if a newer rave made it.
+        DamagedRecordError: if it is damaged.
+        RaveError: HOST if there is none or it cannot be read.
     """
-    with paths.refusing(manifest):
-        data = manifest.read_bytes()
-    try:
-        found = _Document.model_validate_json(data)
-    except ValidationError as error:
-        raise RaveError(
-            f"{manifest} is not the manifest of an image",
-            hint=f"rm {manifest}; then build the image again",
-            exit_code=ExitCode.HOST,
-            detail=tuple(str(error).splitlines()[:4]),
-        ) from error
-    values = dict(found)
-    del values["schema_version"]
-    return Image(**(values | {"boot": Boot(**dict(found.boot))}))
+    hint = f"rave vm build-image   (writes {manifest.name} anew; the image is not built again)"
+    found = MANIFEST.read(manifest, hint=hint)
+    return Image(**(dict(found) | {"boot": Boot(**dict(found.boot))}))
 
 
 def save_image(image: Image, manifest: Path) -> None:
@@ -106,7 +117,7 @@ def save_image(image: Image, manifest: Path) -> None:
     Raises:
         RaveError: HOST if it cannot be written.
     """
-    paths.atomic_write(manifest, json.dumps(image.document(), indent=2).encode() + b"\n")
+    MANIFEST.write(manifest, _Manifest.model_validate(image))
 
 
 def quick_check(image: Image) -> None:

@@ -123,8 +123,7 @@ class Nix:
         Raises:
             RaveError: BUILD with the end of the log if the build fails; HOST for the host's fault.
         """
-        with paths.refusing(out_link):
-            out_link.parent.mkdir(parents=True, exist_ok=True)
+        paths.make_dir(out_link.parent, mode=0o755)
         argv: list[str | Path] = [
             *_DIE_WITH_US,
             *self._command("build"), "--out-link", out_link, "--log-format", "internal-json", "-v",
@@ -192,8 +191,7 @@ class Nix:
 def _emptied(folder: Path) -> Iterator[None]:
     """Provide an empty directory, and remove it with all it holds."""
     shutil.rmtree(folder, ignore_errors=True)
-    with paths.refusing(folder):
-        folder.mkdir(parents=True)
+    paths.make_dir(folder, mode=0o755)
     try:
         yield
     finally:

@@ -17,8 +17,9 @@ from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.qemu.stop import PATIENCE, StopReport, stop_process
-from rave_cli.machines.spec import machines_dir
+from rave_cli.machines.spec import SSH_PORT, machines_dir
 from rave_cli.machines.status import MONITOR_ANSWERS, RESUMABLE, reported_secrets
+from rave_cli.records import DamagedRecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,13 +33,14 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Ready:
     """A machine that became ready. Times in seconds: of stages since QEMU was started, of services
-    on the guest's clock since its kernel began. `ports` maps guest ports to ports of 127.0.0.1;
-    `joined` says that another command had started it.
+    on the guest's clock since its kernel began. `ports` maps guest ports to ports of 127.0.0.1, of
+    which `status_port` leads to the status page; `joined` says that another command had started it.
     """
 
     machine: Machine
     pid: int
     ports: dict[int, int]
+    status_port: int | None
     stages: tuple[Reached, ...]
     services: dict[str, float]
     secrets: str
@@ -121,6 +123,7 @@ def start(
         machine=machine,
         pid=watched.pid,
         ports=forwards,
+        status_port=forwards.get(_status_page(machine)),
         stages=tuple(readiness.reached),
         services=report.service_uptimes if report else {},
         secrets=reported_secrets(read_events(machine.stage_file)) or "unknown",
@@ -128,6 +131,18 @@ def start(
         joined=cap is None,
         notes=(cap.note,) if cap is not None and cap.note else (),
     )
+
+
+def _status_page(machine: Machine) -> int:
+    """Return the guest's port of the status page, 0 if there is none.
+
+    A machine of rave 0.1.0 carries no plan; besides SSH its plan exposed nothing else.
+    """
+    with suppress(RaveError):
+        own = store.plan(machine)
+        if own is not None:
+            return own.status_port or 0
+    return max((f.guest for f in machine.spec.forwards if f.guest != SSH_PORT), default=0)
 
 
 def patience(found: Accelerator, cpus: int) -> float:
@@ -198,12 +213,12 @@ def delete(name: str, *, force: bool = False) -> None:
     """Delete a machine with its disk, keys and logs.
 
     Args:
-        name: its name; with `force` even one whose record is damaged.
+        name: its name; with `force` even one whose record is damaged, but none of a newer rave.
         force: end it first if it runs, without asking the guest.
 
     Raises:
         RaveError: USAGE if there is none, or it runs and `force` is not given; HOST if its record
-            is damaged and `force` is not given.
+            is damaged and `force` is not given, or is of a newer rave.
     """
     with store.locked(name):
         running = _find_to_delete(name, force=force)
@@ -221,7 +236,7 @@ def delete(name: str, *, force: bool = False) -> None:
 def _find_to_delete(name: str, *, force: bool) -> processes.Process | None:
     try:
         return processes.find(store.load(name).spec.uuid)
-    except RaveError as error:
-        if not force or error.exit_code == ExitCode.USAGE:
+    except DamagedRecordError:
+        if not force:
             raise
         return processes.find_by_directory(machines_dir() / name)

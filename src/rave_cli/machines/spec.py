@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images import carried
 from rave_cli.images.manifest import Image  # noqa: TC001 - the store reads the annotations
 from rave_cli.profiles.catalog import Mode  # noqa: TC001 - the store reads the annotations
 
@@ -79,6 +80,11 @@ class Machine:
     def disk(self) -> Path:
         """The qcow2 overlay on the read-only image."""
         return self.directory / "disk.qcow2"
+
+    @property
+    def plan(self) -> Path:
+        """The image's plan (images/carried.py); a machine made by rave 0.1.0 has none."""
+        return self.directory / carried.NAME
 
     @property
     def image_root(self) -> Path:

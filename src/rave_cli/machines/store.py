@@ -9,16 +9,18 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images.manifest import quick_check
+from rave_cli.images import carried
+from rave_cli.images.manifest import give_plan, quick_check
 from rave_cli.images.nix import Nix
 from rave_cli.machines import identity
 from rave_cli.machines.names import stored_names
+from rave_cli.machines.qemu import processes
 from rave_cli.machines.spec import (
     Machine,
     MachineSpec,
@@ -28,6 +30,7 @@ from rave_cli.machines.spec import (
     locate,
     machines_dir,
 )
+from rave_cli.records import DamagedRecordError, Format, NewerRecordError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,16 +47,28 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1]
     machine: MachineSpec
 
 
+MACHINE = Format(
+    title="the record of a machine",
+    shape=Record,
+    version=2,
+    upgrades={1: lambda document: give_plan(document, "machine.image.")},
+)
+
+
 @dataclass(frozen=True)
-class Damaged:
+class Unreadable:
     """A machine directory whose record cannot be read, and why."""
 
     name: str
     error: RaveError
+
+    @property
+    def state(self) -> str:
+        """What is shown where other machines show what they do."""
+        return "newer" if isinstance(self.error, NewerRecordError) else "damaged"
 
 
 def new_spec(
@@ -70,9 +85,13 @@ def new_spec(
 ) -> MachineSpec:
     """Return the specification of a new machine: the plan's, where nothing else is asked for.
 
+    An image's own plan stands before `plan`, which is today's.
+
     Raises:
-        RaveError: USAGE for a bad name, port or size.
+        RaveError: USAGE for a bad name, port or size; HOST if the image's plan cannot be read.
     """
+    if image.plan is not None:
+        plan = carried.read(image.plan).plan
     memory, processors, disk = choose_resources(
         plan, mode, memory_mib=memory_mib, cpus=cpus, disk_gib=disk_gib
     )
@@ -140,9 +159,10 @@ def create(spec: MachineSpec) -> Machine:
 def _fill(machine: Machine) -> None:
     """Write everything a machine's directory holds before its first boot."""
     identity.write(machine)
+    if machine.spec.image.plan is not None:
+        carried.write(machine.plan, carried.read(machine.spec.image.plan))
     _overlay(machine)
-    record = Record(version=1, machine=machine.spec)
-    paths.atomic_write(machine.directory / RECORD, record.model_dump_json(indent=2).encode())
+    MACHINE.write(machine.directory / RECORD, Record(machine=machine.spec))
 
 
 def virtual_size(image: Path) -> int:
@@ -228,7 +248,8 @@ def load(name: str) -> Machine:
     """Return an existing machine.
 
     Raises:
-        RaveError: USAGE for a bad or unknown name; HOST if its record is damaged.
+        RaveError: USAGE for a bad or unknown name; HOST if its record is missing, damaged or of a
+            newer rave.
     """
     directory = machines_dir() / check_name(name)
     if not directory.is_dir():
@@ -238,29 +259,35 @@ def load(name: str) -> Machine:
             hint=f"rave vm launch-local --profile demo --name {name}",
             exit_code=ExitCode.USAGE,
         )
+    place = directory / RECORD
+    hint = f"put {place} right, or back from a copy; disk and keys beside it are untouched"
     try:
-        record = Record.model_validate_json((directory / RECORD).read_bytes())
-    except FileNotFoundError as error:
-        raise _damaged(name, "it is missing") from error
-    except OSError as error:
-        raise _damaged(name, error.strerror or str(error)) from error
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _damaged(name, f"{place + ': ' if place else ''}{first['msg']}") from error
-    if record.machine.name != name:
-        raise _damaged(name, f"it is the record of machine {record.machine.name!r}")
-    return locate(record.machine)
+        spec = MACHINE.read(place, hint=hint).machine
+        if spec.name != name:
+            raise MACHINE.damaged(place, (f"it is the record of machine {spec.name!r}",), hint)
+    except DamagedRecordError as error:
+        error.detail += (f"to give the machine up, disk and all: rave vm delete {name} --force",)
+        raise
+    return processes.placed(locate(spec))
 
 
-def list_machines() -> list[Machine | Damaged]:
-    """Return every machine, sorted by name; one with a damaged record as such."""
-    found: list[Machine | Damaged] = []
+def plan(machine: Machine) -> Plan | None:
+    """Return the plan that a machine carries; None if rave 0.1.0 made it.
+
+    Raises:
+        RaveError: HOST if it is damaged or of a newer rave.
+    """
+    return carried.read(machine.plan).plan if machine.plan.exists() else None
+
+
+def list_machines() -> list[Machine | Unreadable]:
+    """Return every machine, sorted by name; one whose record cannot be read as such."""
+    found: list[Machine | Unreadable] = []
     for name in stored_names():
         try:
             found.append(load(name))
         except RaveError as error:
-            found.append(Damaged(name, error))
+            found.append(Unreadable(name, error))
     return found
 
 
@@ -294,12 +321,4 @@ def taken(name: str) -> RaveError:
         f"machine {name} exists already",
         hint=f"rave vm start {name}; or rave vm delete {name}; or choose another --name",
         exit_code=ExitCode.USAGE,
-    )
-
-
-def _damaged(name: str, why: str) -> RaveError:
-    return RaveError(
-        f"the record of machine {name} ({machines_dir() / name / RECORD}) is damaged: {why}",
-        hint=f"rave vm delete {name} --force",
-        exit_code=ExitCode.HOST,
     )

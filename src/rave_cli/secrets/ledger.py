@@ -6,13 +6,14 @@ operator's own state directory, out of reach of somebody who can only edit the f
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from rave_cli import paths
-from rave_cli.errors import ExitCode, RaveError
+from rave_cli.records import Format
 from rave_cli.secrets.findings import Finding, warning
 
 if TYPE_CHECKING:
@@ -22,13 +23,37 @@ if TYPE_CHECKING:
     from rave_cli.secrets.structure import Structure
 
 
+def _moment(text: str) -> str:
+    if datetime.fromisoformat(text).tzinfo is None:
+        raise ValueError("a time without its zone")
+    return text
+
+
 @dataclass(frozen=True)
 class Entry:
     """One version of a secrets file: its digest, its time (RFC 3339) and who could read it."""
 
     sha256: str
-    lastmodified: str
+    lastmodified: Annotated[str, AfterValidator(_moment)]
     recipients: tuple[str, ...]
+
+
+class Ledger(BaseModel):
+    """What is known of each secrets file, by its absolute path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: dict[str, Entry] = {}
+
+
+# The ledger of 0.1.0 had no version: it was the files themselves.
+LEDGER = Format(
+    title="the ledger of secrets files",
+    shape=Ledger,
+    version=1,
+    upgrades={0: lambda files: {"files": files}},
+    unversioned=0,
+)
 
 
 def place() -> Path:
@@ -42,8 +67,7 @@ def recall(file: Path) -> Entry | None:
     Raises:
         RaveError: HOST if the ledger cannot be read.
     """
-    known = _load().get(str(file.absolute()))
-    return None if known is None else _entry(known)
+    return _load().files.get(str(file.absolute()))
 
 
 def record(file: Path, entry: Entry) -> None:
@@ -52,9 +76,8 @@ def record(file: Path, entry: Entry) -> None:
     Raises:
         RaveError: HOST if the ledger cannot be read or written.
     """
-    entries = _load() | {str(file.absolute()): asdict(entry)}
-    text = json.dumps(entries, indent=2, sort_keys=True).encode()
-    paths.atomic_write(place(), text + b"\n", mode=0o600)
+    files = _load().files | {str(file.absolute()): entry}
+    LEDGER.write(place(), Ledger(files=dict(sorted(files.items()))), mode=0o600)
 
 
 def compare(known: Entry, sha256: str, structure: Structure) -> Iterator[Finding]:
@@ -80,23 +103,9 @@ def compare(known: Entry, sha256: str, structure: Structure) -> Iterator[Finding
             )
 
 
-def _load() -> dict[str, Any]:
+def _load() -> Ledger:
     path = place()
     if not path.exists():
-        return {}
-    try:
-        entries = json.loads(path.read_bytes())
-        for entry in entries.values():
-            _entry(entry)
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise RaveError(
-            f"{path} cannot be read: {error}",
-            hint=f"rm {path}   (rave then forgets which versions it has seen)",
-            exit_code=ExitCode.HOST,
-        ) from error
-    return dict(entries)
-
-
-def _entry(raw: dict[str, Any]) -> Entry:
-    datetime.fromisoformat(raw["lastmodified"])
-    return Entry(raw["sha256"], raw["lastmodified"], tuple(raw["recipients"]))
+        return Ledger()
+    hint = f"mv {path} {path}.damaged   (rave then forgets which versions it has seen)"
+    return LEDGER.read(path, hint=hint)

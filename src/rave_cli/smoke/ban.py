@@ -25,6 +25,7 @@ from rave_cli.smoke.questions import GATEWAY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rave_cli.machines.guest.door import Door
     from rave_cli.smoke.scene import Scene
     from rave_cli.transcript.check import CheckResult
 
@@ -62,7 +63,7 @@ class Gate:
     """The machine's SSH port, and the open connection that can lift a ban."""
 
     scene: Scene
-    session: inside.Runs | None
+    door: Door | None
 
     def try_ban(self, settings: CheckResult | None) -> Verdict:
         """Fail to log in until banned, see that new connections get no answer, lift the ban.
@@ -71,17 +72,17 @@ class Gate:
             settings: the result of `security.fail2ban`, which tells how long a ban lasts.
         """
         seconds = settings.data.get("bantime") if settings is not None else None
-        if self.session is None or not isinstance(seconds, int):
+        if self.door is None or not isinstance(seconds, int):
             return Verdict("skip", "whether a ban ends soon is not known, so it is not tried")
         if not 0 < seconds <= LONGEST_BAN:
             # The refusals of this run and of one just before it may have been enough.
-            inside.ask(self.session, [FORGIVE], {}, most_seconds=60)
+            inside.ask(self.door, [FORGIVE], {}, most_seconds=60)
             return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
         # A door that is shut already, by refusals before this run, needs no more of them.
         if self._greeted(GREETING):
             self._provoke()
         with ThreadPoolExecutor(1) as pool:
-            release = pool.submit(inside.ask, self.session, [RELEASE], {}, most_seconds=60)
+            release = pool.submit(inside.ask, self.door, [RELEASE], {}, most_seconds=60)
             shut = self._shut_while(lambda: not release.done())
             inner = release.result().results[0]
         return judge_ban(shut=shut, inner=inner, reopened=self._reopened())

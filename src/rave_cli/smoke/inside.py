@@ -1,11 +1,10 @@
-"""Asks the guest: one `rave-guest probe` call per batch, over a connection that stays open."""
+"""Asks the guest: one call of its door per batch, over a connection that stays open."""
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.smoke.model import Question, Verdict, blocked, settle, unasked
@@ -14,21 +13,10 @@ from rave_cli.transcript.check import STATUSES, CheckResult
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rave_cli.process import Completed
+    from rave_cli.machines.guest.door import Door
 
-PROBE = ("/usr/lib/rave/rave-guest", "probe")
 # The probe itself: interpreter, modules, answer. Under TCG it needs about one second.
 OVERHEAD = 20.0
-
-
-class Runs(Protocol):
-    """The part of an SSH session that is needed here."""
-
-    def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False
-    ) -> Completed:
-        """Run a command in the guest."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +28,7 @@ class Answer:
 
 
 def ask(
-    session: Runs,
+    door: Door,
     questions: Sequence[Question],
     known: Mapping[str, CheckResult],
     *,
@@ -52,7 +40,7 @@ def ask(
     the batch are the probe's own affair.
 
     Args:
-        session: the open connection.
+        door: the way into the guest.
         questions: the batch; a question comes after those of the batch that it needs.
         known: results so far.
         most_seconds: what is left of the run's time.
@@ -75,13 +63,9 @@ def ask(
     if not asked:
         return Answer(tuple(skipped), {})
     began = time.monotonic()
-    done = session.run(
-        PROBE, stdin=request(asked), sudo=True, timeout=min(most_seconds, longest(asked))
-    )
+    document = door.call("probe", request(asked), timeout=min(most_seconds, longest(asked)))
     spent = time.monotonic() - began
-    if not done.ok:
-        raise _unusable(f"exit status {done.returncode}", done.tail(6))
-    answer = read_answer(done.stdout, asked)
+    answer = read_answer(door.machine, document, asked)
     # The guest's clock is its own affair, but no check took longer than the call.
     results = (replace(result, seconds=min(result.seconds, spent)) for result in answer.results)
     return Answer((*skipped, *results), answer.facts)
@@ -97,34 +81,37 @@ def longest(questions: Sequence[Question]) -> float:
     return OVERHEAD + max(*times, sum(times) / 4)
 
 
-def request(questions: Sequence[Question]) -> bytes:
-    """Return the probe's standard input."""
+def request(questions: Sequence[Question]) -> dict[str, Any]:
+    """Return the arguments of the verb probe."""
     batch = {question.id for question in questions}
     checks = [
         {
-            **question.arguments,
             "id": question.id,
             "kind": question.kind,
             "timeout": question.timeout,
             "retry_for": question.retry_for,
             "needs": [name for name in question.needs if name in batch],
+            "arguments": dict(question.arguments),
         }
         for question in questions
     ]
-    return json.dumps({"v": 1, "checks": checks}).encode()
+    return {"checks": checks}
 
 
-def read_answer(raw: bytes, questions: Sequence[Question]) -> Answer:
-    """Read the probe's standard output. The guest is not trusted to answer well.
+def read_answer(machine: str, document: Mapping[str, Any], questions: Sequence[Question]) -> Answer:
+    """Read the answer of the verb probe. The guest is not trusted to answer well.
 
     Raises:
         RaveError: NOT_READY if it is not an answer to exactly these questions.
     """
     try:
-        document = json.loads(raw)
         results, facts = _parts(document, questions)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise _unusable(f"{type(error).__name__}: {error}") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        raise RaveError(
+            f"machine {machine} gave no usable answer to probe: {type(error).__name__}: {error}",
+            hint=f"rave vm logs {machine}",
+            exit_code=ExitCode.NOT_READY,
+        ) from error
     return Answer(results, facts)
 
 
@@ -146,13 +133,4 @@ def _result(question: Question, entry: Mapping[str, Any]) -> CheckResult:
     verdict = Verdict(status, str(entry["detail"])[:2000], data)
     return settle(
         question, verdict, seconds=float(entry["seconds"]), attempts=int(entry["attempts"])
-    )
-
-
-def _unusable(why: str, detail: tuple[str, ...] = ()) -> RaveError:
-    return RaveError(
-        f"the guest's probe gave no usable answer: {why}",
-        hint="rave vm exec NAME -- sudo /usr/lib/rave/rave-guest probe </dev/null",
-        exit_code=ExitCode.NOT_READY,
-        detail=detail,
     )

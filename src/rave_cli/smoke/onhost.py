@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rave_cli import process
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, processes
+from rave_cli.machines.qemu.caps import memory_ceiling
 from rave_cli.paths import read_private
 from rave_cli.smoke.model import Verdict, judge
 from rave_cli.smoke.questions import secret_names
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 STAGES = ("systemd", "sshd", "services")
 # Seconds. Under KVM a machine of every profile is up within a minute.
 BOOT_LIMIT = 60.0
-# QEMU's own memory beside the guest's: its code, device models and TCG's translation cache, MiB.
-QEMU_OVERHEAD = 768
 
 
 def plan(scene: Scene) -> Verdict:
@@ -178,12 +177,12 @@ def qemu_memory(scene: Scene) -> Verdict:
     found = processes.find(scene.machine.spec.uuid)
     if found is None:
         return Verdict("error", "QEMU is gone")
-    return judge_resident(found.resident_mib, scene.machine.spec.memory_mib)
+    ceiling = memory_ceiling(scene.machine.spec, found.accelerator)
+    return judge_resident(found.resident_mib, scene.machine.spec.memory_mib, ceiling)
 
 
-def judge_resident(resident_mib: int, memory_mib: int) -> Verdict:
-    """Compare QEMU's resident memory with the guest's and the overhead it may have."""
-    most = memory_mib + QEMU_OVERHEAD
+def judge_resident(resident_mib: int, memory_mib: int, most: int) -> Verdict:
+    """Compare QEMU's resident memory with what the guest's and its own may come to, in MiB."""
     problems = [f"{resident_mib} MiB, more than {most}"] if resident_mib > most else []
     return judge(problems, f"{resident_mib} MiB for a guest of {memory_mib}",
                  resident_mib=resident_mib)  # fmt: skip

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rave_cli.smoke.scene import Scene
 
-STATUS_PORT, SSH_PORT = 3002, 22
+SSH_PORT = 22
 LOOPBACK = "127.0.0.1"
 # A certificate that ends sooner is worth a warning.
 SOON_DAYS = 14
@@ -142,6 +142,11 @@ def judge_older(outcome: str) -> Verdict:
     return Verdict("error", f"TLS 1.2 could not be tried: {outcome}")
 
 
+def _status(scene: Scene) -> int:
+    """Return the port of 127.0.0.1 that leads to the status page."""
+    return scene.ports[scene.plan.status_port or 0]
+
+
 def _handshake(scene: Scene, version: ssl.TLSVersion, timeout: float) -> tuple[str, bytes | None]:
     """Shake hands with one version only; return what was negotiated or refused, and the DER."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -152,7 +157,7 @@ def _handshake(scene: Scene, version: ssl.TLSVersion, timeout: float) -> tuple[s
     context.minimum_version = context.maximum_version = version
     try:
         with (
-            socket.create_connection((LOOPBACK, scene.ports[STATUS_PORT]), timeout) as plain,
+            socket.create_connection((LOOPBACK, _status(scene)), timeout) as plain,
             context.wrap_socket(plain, server_hostname="rave") as secured,
         ):
             return str(secured.version()), secured.getpeercert(binary_form=True)
@@ -231,7 +236,7 @@ def page_time(scene: Scene, shown: bytes | None, timeout: float) -> Verdict:
         for _ in range(PAGE_TRIES):
             began = time.monotonic()
             try:
-                client.get(f"https://{LOOPBACK}:{scene.ports[STATUS_PORT]}/").raise_for_status()
+                client.get(f"https://{LOOPBACK}:{_status(scene)}/").raise_for_status()
             except httpx.HTTPError as error:
                 return Verdict("fail", f"{type(error).__name__}: {error}")
             times.append(time.monotonic() - began)

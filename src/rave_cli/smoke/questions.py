@@ -206,10 +206,10 @@ def _nats(_plan: Plan, _subject: Subject) -> Iterator[Question]:
                secret=NATS_SECRET)  # fmt: skip
 
 
-def _nginx(_plan: Plan, subject: Subject) -> Iterator[Question]:
+def _nginx(plan: Plan, subject: Subject) -> Iterator[Question]:
     yield _ask("nginx.status-document", "health", "nginx: shows this machine, all healthy",
                "status-document", needs=("nginx.units",), retry_for=15, instance=subject.instance,
-               url="https://127.0.0.1:3002/status.json")  # fmt: skip
+               url=f"https://127.0.0.1:{plan.status_port}/status.json")  # fmt: skip
 
 
 def _prometheus(_plan: Plan, subject: Subject) -> Iterator[Question]:

@@ -10,15 +10,22 @@ from typing import TYPE_CHECKING, Any
 from rave_cli import __version__
 from rave_cli.machines.qemu import accelerator
 from rave_cli.smoke.model import PHASE_IDS
-from rave_cli.transcript import ImageRecord, RunRecord, skipped
-from rave_cli.transcript.check import BAD
+from rave_cli.transcript import (
+    ImageDigests,
+    ImageRecord,
+    MachineRecord,
+    RunRecord,
+    RunSubject,
+    skipped,
+)
+from rave_cli.transcript.parts import health_part, security_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.model import Question, SmokeRun
     from rave_cli.smoke.request import Request
-    from rave_cli.transcript.check import Status
 
 # Phase whose one result stands for a part that no base carries yet -> field of the transcript.
 PARTS = {
@@ -45,37 +52,36 @@ FIGURES = {
 }
 
 
-def run_record(
-    run: SmokeRun,
-    request: Request,
-    digests: Mapping[str, str],
-    questions: Sequence[Question],
-) -> RunRecord:
-    """Return what the transcript says of a run."""
-    image = request.image
-    complete = "before" in digests and "after" in digests
-    return RunRecord(
-        profile=run.profile,
-        base=run.base,
-        mode=run.mode,
-        checks=run.results,
-        image=ImageRecord(
-            name=image.qcow2.name,
-            sha256=digests["before"],
-            sha256_after=digests["after"],
-            store_path=image.store_path,
-            nar_hash=image.nar_hash,
-        )
-        if complete
-        else None,
-        guest_boot_id=run.facts.get("boot_id"),
-        system_info=system_info(run.facts),
+def run_subject(request: Request, questions: Sequence[Question]) -> RunSubject:
+    """Return what a run is about, before its first check."""
+    spec, image = request.machine.spec, request.image
+    return RunSubject(
+        profile=spec.profile,
+        base=spec.base,
+        mode=spec.mode,
+        machine=MachineRecord(spec.name, spec.instance_id, spec.network),
+        image=ImageRecord(image.qcow2.name, image.sha256, image.store_path, image.nar_hash),
         tools={"rave": __version__, "python": platform.python_version()},
         configuration=configuration(request, questions),
-        service_health=service_health(run, request),
+        checks=tuple(question.id for question in questions),
+    )
+
+
+def run_record(
+    run: SmokeRun, subject: RunSubject, plan: Plan, digests: Mapping[str, str]
+) -> RunRecord:
+    """Return what the transcript says of a run."""
+    complete = "before" in digests and "after" in digests
+    return RunRecord(
+        subject=subject,
+        checks=run.results,
+        digests=ImageDigests(digests["before"], digests["after"]) if complete else None,
+        guest_boot_id=run.facts.get("boot_id"),
+        system_info=system_info(run.facts),
+        service_health=service_health(run, plan),
         **{field: _part(run, phase) for phase, field in PARTS.items()},
         performance_metrics=performance_metrics(run),
-        security_validation=security(run),
+        security_validation=security_part([*run.of("secrets"), *run.of("security")]),
         aborted=run.aborted if run.aborted or complete else "the image could not be read",
     )
 
@@ -110,32 +116,21 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def service_health(run: SmokeRun, request: Request) -> dict[str, object]:
+def service_health(run: SmokeRun, plan: Plan) -> dict[str, object]:
     """Return per service of the profile what was found; absent ones with the reason."""
     found: dict[str, object] = {}
-    for name in request.plan.services:
-        statuses = {r.id: r.status for r in run.results if r.id.partition(".")[0] == name}
-        found[name] = {"status": health_of(list(statuses.values())), "checks": statuses}
-    for name in request.plan.absent:
+    for name in plan.services:
+        found[name] = health_part([r for r in run.results if r.id.partition(".")[0] == name])
+    for name in plan.absent:
         found[name] = skipped(f"the base {run.base} does not carry it")
     return found
-
-
-def health_of(statuses: list[Status]) -> str:
-    """Return the state of a service from the verdicts on it."""
-    if not statuses:
-        return "not asked"
-    if any(status in BAD for status in statuses):
-        return "unhealthy"
-    return "healthy" if "pass" in statuses else "not asked"
 
 
 def _part(run: SmokeRun, phase: str) -> dict[str, object]:
     results = run.of(phase)
     if all(result.status == "skip" for result in results):
         return dict(skipped("; ".join(r.detail for r in results) or "the run did not get there"))
-    return {"status": health_of([r.status for r in results]),
-            "checks": {r.id: r.status for r in results}}  # fmt: skip
+    return health_part(results)
 
 
 def performance_metrics(run: SmokeRun) -> dict[str, object]:
@@ -151,16 +146,3 @@ def performance_metrics(run: SmokeRun) -> dict[str, object]:
         if phase in run.phase_seconds
     }
     return found
-
-
-def security(run: SmokeRun) -> dict[str, object]:
-    """Return what the phases secrets and security found."""
-    results = [*run.of("secrets"), *run.of("security")]
-    critical = [r.id for r in results if r.status in BAD and r.severity == "critical"]
-    return {
-        "status": "fail" if critical else "pass" if any(r.status == "pass" for r in results) else
-        "skip",
-        "critical_findings": len(critical),
-        "findings": critical,
-        "checks": {result.id: result.status for result in results},
-    }  # fmt: skip

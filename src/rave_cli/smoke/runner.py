@@ -17,6 +17,7 @@ import paramiko
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest.door import Door
 from rave_cli.machines.qemu import ports as forwarded
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke import canaries, inside, onhost, outside, scan
@@ -29,6 +30,7 @@ from rave_cli.smoke.scene import Scene, decoys
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from rave_cli.machines.guest.door import Runs
     from rave_cli.machines.guest.ssh import Session
     from rave_cli.machines.spec import Machine
     from rave_cli.smoke.request import Request
@@ -228,7 +230,7 @@ class Visit:
 
     def _ban(self, session: Session | None) -> None:
         """Let logins fail until this host is banned, now that it is known how long a ban lasts."""
-        gate = Gate(self.scene, session)
+        gate = Gate(self.scene, self._door(session) if session else None)
         settings = self.recorder.known.get(BAN.settings)
         self._answer([BAN.check], lambda: gate.try_ban(settings))
 
@@ -258,7 +260,9 @@ class Visit:
             return
         began = time.monotonic()
         try:
-            answer = inside.ask(session or _Nobody(), batch, known, most_seconds=self._left())
+            answer = inside.ask(
+                self._door(session or _Nobody()), batch, known, most_seconds=self._left()
+            )
         except RaveError as error:
             self._left()
             spent = time.monotonic() - began
@@ -270,6 +274,9 @@ class Visit:
             self.recorder.keep_facts(answer.facts)
         for result in answer.results:
             self._record(result)
+
+    def _door(self, session: Runs) -> Door:
+        return Door.of(self.request.machine, session)
 
     def _answer(
         self,

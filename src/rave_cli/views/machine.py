@@ -10,21 +10,18 @@ if TYPE_CHECKING:
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.show import Show
 
-# The guest port of the status page, which is shown as an address.
-STATUS_PAGE = 3002
-
 
 def show_ready(show: Show, ready: Ready) -> None:
     """Print how to reach a machine that is ready."""
     show.note(f"{ready.accelerator.kind}: {ready.accelerator.reason}")
-    show.result(ready.document, "\n".join(ready_lines(ready, secrets=ready.secrets)))
+    show.result(ready.document, *ready_lines(ready, secrets=ready.secrets))
     if ready.secrets != "installed":
         show.note(f"next: rave secrets install {ready.machine.name}")
 
 
 def show_command(show: Show, argv: tuple[str, ...]) -> None:
     """Print what `start` would run, one option and its value per line."""
-    show.result({"argv": list(argv)}, pretty(argv))
+    show.result({"argv": list(argv)}, *pretty(argv).splitlines())
 
 
 def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
@@ -32,8 +29,8 @@ def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
     name = ready.machine.name
     when = "was running already" if ready.joined else f"is ready after {ready.seconds:.1f} s"
     lines = [f"machine {name} {when}", f"  ssh          rave vm ssh {name}"]
-    if STATUS_PAGE in ready.ports:
-        lines += [f"  status page  https://127.0.0.1:{ready.ports[STATUS_PAGE]}/"]
+    if ready.status_port is not None:
+        lines += [f"  status page  https://127.0.0.1:{ready.status_port}/"]
     return [*lines, f"  secrets      {secrets}"]
 
 

@@ -6,13 +6,13 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from rave_guest.system import read, run
 from rave_guest.verdict import Verdict, judge, warned
-from rave_guest.world import read, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 PLAN = "/usr/lib/rave/plan.json"
 # More than this many error messages in one boot is worth a look.
@@ -23,16 +23,16 @@ BAD_TAINT = {1: "a module was forced", 5: "a bad page", 7: "an oops", 9: "a warn
              14: "a soft lockup"}  # fmt: skip
 
 
-def identity(ask: Mapping[str, Any], world: World) -> Verdict:
+def identity(ask: Mapping[str, Any], system: System) -> Verdict:
     """The machine that answers is the one this run was started for."""
-    found = world.facts()
+    found = system.facts()
     problems = []
     if found["instance"] != ask["instance"]:
         problems.append("its instance id is another one")
     return judge(problems, f"instance {found['instance']}, boot {found['boot_id']}")
 
 
-def kernel(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def kernel(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """The kernel has met no fault."""
     return judge_taint(int(read("/proc/sys/kernel/tainted").strip() or "0"))
 
@@ -43,7 +43,7 @@ def judge_taint(tainted: int) -> Verdict:
     return judge(problems, "not tainted" if not tainted else f"taint {tainted}, none of it a fault")
 
 
-def plan(ask: Mapping[str, Any], _world: World) -> Verdict:
+def plan(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The guest was made from the plan that the host judges it by."""
     return judge_plan(json.loads(read(PLAN) or "{}"), ask["expected"])
 
@@ -63,7 +63,7 @@ def judge_plan(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Verdict
     return judge(problems, f"{actual['profile']} on {actual['base']}")
 
 
-def startup(ask: Mapping[str, Any], _world: World) -> Verdict:
+def startup(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The machine has finished starting, and nothing of it failed."""
     names = "SystemState,NFailedUnits,NJobs,UserspaceTimestampMonotonic,FinishTimestampMonotonic"
     done = run(["systemctl", "show", "-p", names], ask["timeout"])
@@ -82,7 +82,7 @@ def judge_startup(manager: Mapping[str, str]) -> Verdict:
     return judge(problems, f"running, kernel {kernel_seconds:.1f} s, all {finish:.1f} s", **figures)
 
 
-def journal_errors(ask: Mapping[str, Any], _world: World) -> Verdict:
+def journal_errors(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The journal of this boot holds few errors."""
     argv = ["journalctl", "-b", "-q", "--no-pager", "-p", "err", "-o", "short", "-n", "200"]
     return judge_errors(run(argv, ask["timeout"]).stdout.splitlines())

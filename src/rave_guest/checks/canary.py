@@ -11,13 +11,13 @@ import glob
 import os
 from typing import TYPE_CHECKING, Any
 
+from rave_guest.system import run
 from rave_guest.verdict import Verdict, errored, judge, skipped
-from rave_guest.world import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 ABSENT = "no secrets are installed (rave secrets install)"
 # Shorter values would be found by chance.
@@ -56,14 +56,14 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode().rstrip("=")[:-2]
 
 
-def _sought(ask: Mapping[str, Any], world: World) -> dict[bytes, str]:
-    values = {name: world.secret(path) for name, path in ask["secrets"].items()}
+def _sought(ask: Mapping[str, Any], system: System) -> dict[bytes, str]:
+    values = {name: system.secret(path) for name, path in ask["secrets"].items()}
     return patterns({name: value for name, value in values.items() if value})
 
 
-def canary_files(ask: Mapping[str, Any], world: World) -> Verdict:
+def canary_files(ask: Mapping[str, Any], system: System) -> Verdict:
     """No file of the machine outside /run/secrets holds a secret."""
-    sought = _sought(ask, world)
+    sought = _sought(ask, system)
     if not sought:
         return skipped(ABSENT)
     places = [path for place in PLACES for path in glob.glob(place) if path not in HOME]
@@ -83,9 +83,9 @@ def canary_files(ask: Mapping[str, Any], world: World) -> Verdict:
     )
 
 
-def canary_processes(ask: Mapping[str, Any], world: World) -> Verdict:
+def canary_processes(ask: Mapping[str, Any], system: System) -> Verdict:
     """No process carries a secret in its arguments or environment."""
-    sought = _sought(ask, world)
+    sought = _sought(ask, system)
     if not sought:
         return skipped(ABSENT)
     texts = {}
@@ -99,9 +99,9 @@ def canary_processes(ask: Mapping[str, Any], world: World) -> Verdict:
     return judge(find(texts, sought), f"{_searched(sought)} in {len(texts)} places")
 
 
-def canary_journal(ask: Mapping[str, Any], world: World) -> Verdict:
+def canary_journal(ask: Mapping[str, Any], system: System) -> Verdict:
     """No message and no logged command line in the journal holds a secret."""
-    sought = _sought(ask, world)
+    sought = _sought(ask, system)
     if not sought:
         return skipped(ABSENT)
     argv = ["journalctl", "-q", "-a", "--no-pager", "-o", "cat"]

@@ -10,14 +10,14 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any
 
+from rave_guest.system import run
 from rave_guest.verdict import Verdict, judge
 from rave_guest.wire import postgres
-from rave_guest.world import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 # Oldest major release that the PostgreSQL project still maintained at the end of 2026.
 OLDEST_MAJOR = 14
@@ -84,7 +84,7 @@ def ask_postgresql(timeout: float) -> dict[str, Any]:
         return _known
 
 
-def postgresql_version(ask: Mapping[str, Any], _world: World) -> Verdict:
+def postgresql_version(ask: Mapping[str, Any], _system: System) -> Verdict:
     """A major release that is still maintained."""
     return judge_version(ask_postgresql(ask["timeout"])["version"])
 
@@ -96,7 +96,7 @@ def judge_version(number: int) -> Verdict:
     return judge(problems, f"{major}.{minor}", version=f"{major}.{minor}")
 
 
-def postgresql_roles(ask: Mapping[str, Any], _world: World) -> Verdict:
+def postgresql_roles(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The catalog's roles are there, own their databases, and can do no more than that."""
     return judge_roles(ask_postgresql(ask["timeout"]), ask["roles"])
 
@@ -121,7 +121,7 @@ def judge_roles(found: Mapping[str, Any], expected: list[dict[str, Any]]) -> Ver
     return judge(problems, f"{len(expected)} roles with exactly their rights", roles=sorted(roles))
 
 
-def postgresql_connections(ask: Mapping[str, Any], _world: World) -> Verdict:
+def postgresql_connections(ask: Mapping[str, Any], _system: System) -> Verdict:
     """At least a fifth of the connections is free."""
     found = ask_postgresql(ask["timeout"])
     used, most = found["connections"], found["max_connections"]
@@ -129,7 +129,7 @@ def postgresql_connections(ask: Mapping[str, Any], _world: World) -> Verdict:
     return judge(problems, f"{used} of {most} in use", used=used, max=most)
 
 
-def postgresql_activity(ask: Mapping[str, Any], _world: World) -> Verdict:
+def postgresql_activity(ask: Mapping[str, Any], _system: System) -> Verdict:
     """No query, transaction or lock hangs."""
     return judge_activity(ask_postgresql(ask["timeout"]))
 
@@ -146,7 +146,7 @@ def judge_activity(found: Mapping[str, Any]) -> Verdict:
     return judge(problems, "nothing hangs")
 
 
-def postgresql_storage(ask: Mapping[str, Any], _world: World) -> Verdict:
+def postgresql_storage(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Its disk has room."""
     found = ask_postgresql(ask["timeout"])
     disk = os.statvfs(found["data_directory"])

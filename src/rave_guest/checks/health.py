@@ -8,24 +8,24 @@ import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
+from rave_guest.system import run
 from rave_guest.verdict import PASS, Verdict, errored, failed, judge, passed, skipped
 from rave_guest.wire import http as wire
-from rave_guest.world import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 # nginx points at the certificate in force: the secret, or the one made at boot.
 CERTIFICATES = ("/run/rave/tls/current.crt", "/run/secrets/tls/certificate")
 
 
-def http(ask: Mapping[str, Any], world: World) -> Verdict:
+def http(ask: Mapping[str, Any], system: System) -> Verdict:
     """Ask a URL; over TLS the certificate must be the one that lies on this machine."""
     answer = wire.get(ask["url"], ask["timeout"])
     return judge_http(
-        answer, ask.get("status", 200), ask.get("contains"), _known_certificate(world)
+        answer, ask.get("status", 200), ask.get("contains"), _known_certificate(system)
     )
 
 
@@ -44,24 +44,24 @@ def judge_http(
     return judge(problems, f"status {answer.status}{tls}, {len(answer.body)} bytes")
 
 
-def _known_certificate(world: World) -> bytes | None:
+def _known_certificate(system: System) -> bytes | None:
     for path in CERTIFICATES:
-        if text := world.secret(path):
+        if text := system.secret(path):
             return ssl.PEM_cert_to_DER_cert(text[: text.index(ssl.PEM_FOOTER) + 26].strip())
     return None
 
 
-def tcp(ask: Mapping[str, Any], _world: World) -> Verdict:
+def tcp(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Connect to a port of this machine."""
     with socket.create_connection(("127.0.0.1", ask["port"]), ask["timeout"]):
         return passed(f"port {ask['port']} accepts connections")
 
 
-def command(ask: Mapping[str, Any], world: World) -> Verdict:
+def command(ask: Mapping[str, Any], system: System) -> Verdict:
     """Run a program of the catalog; its output must match."""
     environment = {}
     for name, path in (ask.get("environment_secret") or {}).items():
-        value = world.secret(path)
+        value = system.secret(path)
         if value is None:
             return skipped(f"needs the secret {path}, which is not installed")
         environment[name] = value
@@ -111,7 +111,7 @@ def judge_output(returncode: int, stdout: str, stderr: str, matches: str) -> Ver
     return failed(f"exit {returncode}: {said[-1][:200] if said else 'no output'}")
 
 
-def prometheus_targets(ask: Mapping[str, Any], _world: World) -> Verdict:
+def prometheus_targets(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Ask Prometheus which targets are up; all that the catalog scrapes must be there and up."""
     answer = wire.get(ask["url"], ask["timeout"])
     if answer.status != 200:
@@ -132,12 +132,12 @@ def judge_targets(document: Any, expected: list[int]) -> Verdict:
     return judge(problems, f"{len(up)} targets up", targets=up)
 
 
-def units(ask: Mapping[str, Any], world: World) -> Verdict:
+def units(ask: Mapping[str, Any], system: System) -> Verdict:
     """Every unit of a service is active."""
-    verdict = judge_units(world.units(ask["units"]))
+    verdict = judge_units(system.units(ask["units"]))
     if verdict.status != PASS:
         # Whoever asks again wants to know how it is then.
-        world.forget_units()
+        system.forget_units()
     return verdict
 
 
@@ -164,7 +164,7 @@ def _entered(unit: Mapping[str, str]) -> float:
     return int(text) / 1e6 if text.isdigit() else 0.0
 
 
-def status_document(ask: Mapping[str, Any], _world: World) -> Verdict:
+def status_document(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The status page gives this machine, all its services healthy."""
     answer = wire.get(ask["url"], ask["timeout"])
     if answer.status != 200:

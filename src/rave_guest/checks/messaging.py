@@ -15,14 +15,14 @@ from rave_guest.wire.redis import Redis, RedisError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 MISSING = "needs the secret {}, which is not installed"
 
 
-def redis_state(ask: Mapping[str, Any], world: World) -> Verdict:
+def redis_state(ask: Mapping[str, Any], system: System) -> Verdict:
     """Redis' own view: memory within its limit, snapshots succeed."""
-    password = world.secret(ask["secret"])
+    password = system.secret(ask["secret"])
     with Redis(ask["timeout"]) as redis:
         if password is not None:
             redis.ask("AUTH", password)
@@ -53,9 +53,9 @@ def judge_redis(info: Mapping[str, str]) -> Verdict:
     )
 
 
-def redis_roundtrip(ask: Mapping[str, Any], world: World) -> Verdict:
+def redis_roundtrip(ask: Mapping[str, Any], system: System) -> Verdict:
     """Write, read and delete a key with the installed password."""
-    password = world.secret(ask["secret"])
+    password = system.secret(ask["secret"])
     if password is None:
         return skipped(MISSING.format(ask["secret"]))
     key, value = f"rave:probe:{os.urandom(6).hex()}", os.urandom(16).hex().encode()
@@ -67,7 +67,7 @@ def redis_roundtrip(ask: Mapping[str, Any], world: World) -> Verdict:
     return passed("written, read, deleted") if came_back == value else failed("read another value")
 
 
-def nats_state(ask: Mapping[str, Any], _world: World) -> Verdict:
+def nats_state(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The server's own view: JetStream on, nobody slow."""
     variables = http.get("http://127.0.0.1:8222/varz", ask["timeout"])
     stream = http.get("http://127.0.0.1:8222/jsz", ask["timeout"])
@@ -87,9 +87,9 @@ def judge_nats(variables: Mapping[str, Any], stream: Mapping[str, Any]) -> Verdi
     return judge(problems, f"version {version}, JetStream with {stream.get('streams', 0)} streams")
 
 
-def nats_roundtrip(ask: Mapping[str, Any], world: World) -> Verdict:
+def nats_roundtrip(ask: Mapping[str, Any], system: System) -> Verdict:
     """Create a stream, publish, read the message back, delete the stream: with the password."""
-    password = world.secret(ask["secret"])
+    password = system.secret(ask["secret"])
     if password is None:
         return skipped(MISSING.format(ask["secret"]))
     token = os.urandom(6).hex()

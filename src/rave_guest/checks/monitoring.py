@@ -12,12 +12,12 @@ from rave_guest.wire import http
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 _HOURS = {"h": 1, "d": 24, "w": 168, "y": 8760}
 
 
-def prometheus_rules(ask: Mapping[str, Any], _world: World) -> Verdict:
+def prometheus_rules(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Alert rules are loaded and healthy; no critical alert fires."""
     answer = http.get("http://127.0.0.1:9090/api/v1/rules", ask["timeout"])
     return judge_rules(json.loads(answer.body))
@@ -37,7 +37,7 @@ def judge_rules(document: Any) -> Verdict:
     return judge([], f"{len(rules)} rules, none fires", rules=len(rules))
 
 
-def prometheus_retention(ask: Mapping[str, Any], _world: World) -> Verdict:
+def prometheus_retention(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Metrics are kept for the days that the mode promises."""
     answer = http.get("http://127.0.0.1:9090/api/v1/status/flags", ask["timeout"])
     return judge_retention(json.loads(answer.body)["data"], ask["days"])

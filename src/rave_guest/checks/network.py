@@ -9,20 +9,20 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
+from rave_guest.system import read, run
 from rave_guest.verdict import Verdict, failed, judge, skipped
-from rave_guest.world import read, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rave_guest.facts import Listener
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 # A DNS question for the address of example.com (RFC 1035).
 DNS_QUESTION = bytes.fromhex("526101000001000000000000076578616d706c6503636f6d0000010001")
 
 
-def interfaces(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def interfaces(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """Loopback and exactly one network card, which is up."""
     found = {}
     for name in sorted(os.listdir("/sys/class/net")):
@@ -43,7 +43,7 @@ def judge_interfaces(found: Mapping[str, bool]) -> Verdict:
     return judge(problems, f"lo and {', '.join(cards)} are up")
 
 
-def routes(ask: Mapping[str, Any], _world: World) -> Verdict:
+def routes(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The only ways out of the machine are its own network and its gateway."""
     return judge_routes(facts.routes(read("/proc/net/route")), ask["network"], ask["gateway"])
 
@@ -60,7 +60,7 @@ def judge_routes(found: list[facts.Route], network: str, gateway: str) -> Verdic
     return judge(problems, f"{len(found)} routes, none beyond {gateway}")
 
 
-def reachability(ask: Mapping[str, Any], _world: World) -> Verdict:
+def reachability(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Every port of the catalog answers within the machine."""
     refused = []
     for name, port in sorted(ask["ports"].items()):
@@ -71,9 +71,9 @@ def reachability(ask: Mapping[str, Any], _world: World) -> Verdict:
     return judge(refused, f"{len(ask['ports'])} ports answer")
 
 
-def listeners(ask: Mapping[str, Any], world: World) -> Verdict:
+def listeners(ask: Mapping[str, Any], system: System) -> Verdict:
     """What listens is what the catalog says, and only exposed ports listen beyond loopback."""
-    return judge_listeners(world.listeners(), set(ask["exposed"]), set(ask["internal"]))
+    return judge_listeners(system.listeners(), set(ask["exposed"]), set(ask["internal"]))
 
 
 def judge_listeners(found: list[Listener], exposed: set[int], internal: set[int]) -> Verdict:
@@ -97,7 +97,7 @@ def judge_listeners(found: list[Listener], exposed: set[int], internal: set[int]
     )  # fmt: skip
 
 
-def firewall(ask: Mapping[str, Any], _world: World) -> Verdict:
+def firewall(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Every input hook of nftables drops by default, and accepts only the exposed ports."""
     done = run(["nft", "-j", "list", "ruleset"], ask["timeout"])
     if done.returncode != 0:
@@ -130,7 +130,7 @@ def _accepts(expressions: list[dict[str, Any]]) -> bool:
     return any("accept" in expression for expression in expressions)
 
 
-def isolation(ask: Mapping[str, Any], _world: World) -> Verdict:
+def isolation(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Really try to reach out: addresses of the internet, name servers, and listeners that the
     host holds open for this run. All must fail.
     """

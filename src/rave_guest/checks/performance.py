@@ -7,16 +7,16 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
+from rave_guest.system import read
 from rave_guest.verdict import Verdict, failed, judge, skipped, warned
-from rave_guest.world import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 
-def memory(ask: Mapping[str, Any], _world: World) -> Verdict:
+def memory(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The machine lives within the memory cap of its mode, with a tenth to spare."""
     return judge_memory(facts.meminfo(read("/proc/meminfo")), ask["cap_mib"])
 
@@ -36,10 +36,10 @@ def judge_memory(found: Mapping[str, int], cap_mib: int) -> Verdict:
     )  # fmt: skip
 
 
-def service_memory(ask: Mapping[str, Any], world: World) -> Verdict:
+def service_memory(ask: Mapping[str, Any], system: System) -> Verdict:
     """Every service stays within its share, and systemd enforces the share."""
     names = [name for entry in ask["services"] for name in entry["units"]]
-    return judge_shares(world.units(names), ask["services"])
+    return judge_shares(system.units(names), ask["services"])
 
 
 def judge_shares(
@@ -65,7 +65,7 @@ def judge_shares(
     return judge([], f"{sum(used.values()):.0f} MiB in {len(used)} services", used_mib=used)
 
 
-def out_of_memory(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def out_of_memory(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """The kernel killed nothing for want of memory."""
     found = re.search(r"^oom_kill (\d+)$", read("/proc/vmstat"), re.MULTILINE)
     if found is None:
@@ -74,16 +74,16 @@ def out_of_memory(_ask: Mapping[str, Any], _world: World) -> Verdict:
     return judge([f"{kills} processes killed"] if kills else [], "none killed", kills=kills)
 
 
-def restarts(ask: Mapping[str, Any], world: World) -> Verdict:
+def restarts(ask: Mapping[str, Any], system: System) -> Verdict:
     """No service had to be restarted by systemd since boot."""
-    found = world.units(ask["units"])
+    found = system.units(ask["units"])
     again = {n: int(u["NRestarts"]) for n, u in found.items() if u.get("NRestarts", "0") != "0"}
     if again:
         return warned(", ".join(f"{name}: {count}" for name, count in again.items()), again=again)
     return judge([], f"none in {len(found)} units")
 
 
-def disk(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def disk(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """The root file system has room."""
     found = os.statvfs("/")
     return judge_disk(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
@@ -99,7 +99,7 @@ def judge_disk(total: int, free: int) -> Verdict:
     )  # fmt: skip
 
 
-def pressure(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def pressure(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """Tasks hardly wait for memory (PSI: share of the last 60 s)."""
     text = read("/proc/pressure/memory")
     if not text:

@@ -8,16 +8,16 @@ import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rave_guest import facts
+from rave_guest.system import read
 from rave_guest.verdict import Verdict, failed, judge, skipped
 from rave_guest.wire import postgres
 from rave_guest.wire.nats import Nats, NatsError
 from rave_guest.wire.redis import Redis, RedisError
-from rave_guest.world import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 ROOT = "/run/secrets"
 STORE = "/var/lib/rave/secrets"
@@ -67,7 +67,7 @@ def tree(root: str) -> dict[str, Entry]:
     return found
 
 
-def secret_files(ask: Mapping[str, Any], _world: World) -> Verdict:
+def secret_files(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Every secret of the plan is there, with its owner and mode, and nothing else is."""
     if not os.path.isdir(ROOT):
         return skipped(ABSENT)
@@ -98,7 +98,7 @@ def judge_files(found: Mapping[str, Entry], expected: Mapping[str, tuple[str, in
     return judge(problems, f"{len(expected)} secrets, each with its owner and mode")
 
 
-def secret_mount(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def secret_mount(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """Plain secrets lie in memory only: a mount that never swaps, runs nothing, holds no device."""
     if not os.path.isdir(ROOT):
         return skipped(ABSENT)
@@ -122,7 +122,7 @@ def judge_mount(mount: facts.Mount | None, swaps: bool) -> Verdict:
     return judge(problems, f"{mount.kind} on {mount.point}")
 
 
-def secret_store(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def secret_store(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """What survives a reboot is encrypted, and the machine's own key is root's alone."""
     names = ("age.key", "secrets.sops.yaml")
     found = {name: look(f"{STORE}/{name}") for name in names}
@@ -163,11 +163,11 @@ def plain_values(document: str) -> list[str]:
     return plain
 
 
-def postgresql_login(ask: Mapping[str, Any], world: World) -> Verdict:
+def postgresql_login(ask: Mapping[str, Any], system: System) -> Verdict:
     """Each role is admitted with its password, and with no other."""
     problems, asked = [], 0
     for entry in ask["roles"]:
-        password = world.secret(entry["path"])
+        password = system.secret(entry["path"])
         if password is None:
             return skipped(ABSENT)
         asked += 1
@@ -191,9 +191,9 @@ def _role(role: str, database: str, password: str, timeout: float) -> list[str]:
     return problems
 
 
-def redis_login(ask: Mapping[str, Any], world: World) -> Verdict:
+def redis_login(ask: Mapping[str, Any], system: System) -> Verdict:
     """Redis reads and writes with the password, and refuses without it and with a wrong one."""
-    password = world.secret(ask["secret"])
+    password = system.secret(ask["secret"])
     tries: dict[str, Callable[[Redis], object]] = {
         "without a password": lambda redis: redis.ask("GET", "rave:probe"),
         "with a wrong password": lambda redis: redis.ask("AUTH", "rave-probe-wrong"),
@@ -216,9 +216,9 @@ def redis_login(ask: Mapping[str, Any], world: World) -> Verdict:
     return judge(problems, "admits the installed password only")
 
 
-def nats_login(ask: Mapping[str, Any], world: World) -> Verdict:
+def nats_login(ask: Mapping[str, Any], system: System) -> Verdict:
     """NATS admits the installed password, and nobody without it or with a wrong one."""
-    password = world.secret(ask["secret"])
+    password = system.secret(ask["secret"])
     tries = {"without a password": (None, None), "with a wrong one": (ask["user"], "rave-wrong")}
     problems = [
         f"admits a client {name}"
@@ -242,9 +242,9 @@ def _nats(timeout: float, user: str | None, password: str | None) -> str | None:
     return None
 
 
-def certificate_pair(ask: Mapping[str, Any], world: World) -> Verdict:
+def certificate_pair(ask: Mapping[str, Any], system: System) -> Verdict:
     """The key of nginx belongs to its certificate, and both are the installed ones."""
-    if world.secret(ask["certificate"]) is None:
+    if system.secret(ask["certificate"]) is None:
         return skipped(ABSENT)
     import ssl
 

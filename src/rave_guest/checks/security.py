@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
 from rave_guest.manager import Manager
+from rave_guest.system import read, run
 from rave_guest.verdict import Verdict, failed, judge, passed
 from rave_guest.wire.fail2ban import ask_fail2ban
-from rave_guest.world import read, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rave_guest.world import World
+    from rave_guest.system import System
 
 # sshd_config(5), as `sshd -T` prints the values in force.
 SSHD = {
@@ -54,7 +54,7 @@ SYSCTL = {
 }
 
 
-def sshd(ask: Mapping[str, Any], _world: World) -> Verdict:
+def sshd(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The settings sshd really runs with: keys only, no root, nothing forwarded to X."""
     done = run(["sshd", "-T"], ask["timeout"])
     if done.returncode != 0:
@@ -76,7 +76,7 @@ def judge_sshd(found: Mapping[str, list[str]]) -> Verdict:
     return judge(problems, f"{len(SSHD) + len(SSHD_MOST)} settings as they must be")
 
 
-def sudo(ask: Mapping[str, Any], _world: World) -> Verdict:
+def sudo(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Only the operator's account may become root without a password; the files are root's."""
     rules = {}
     for path in ["/etc/sudoers", *sorted(glob.glob("/etc/sudoers.d/*"))]:
@@ -106,7 +106,7 @@ def judge_sudo(files: Mapping[str, tuple[int, int, str]], operator: str) -> Verd
     return judge(problems, f"without a password: {operator} alone")
 
 
-def sysctl(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def sysctl(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """Kernel settings that make attacks harder."""
     return judge_sysctl({name: read(f"/proc/sys/{name}").strip() for name in SYSCTL})
 
@@ -121,7 +121,7 @@ def judge_sysctl(found: Mapping[str, str]) -> Verdict:
     return judge(wrong, f"{sum(map(bool, found.values()))} settings as they must be")
 
 
-def accounts(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def accounts(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """No account can be opened with a password, and root is the only superuser."""
     return judge_accounts(read("/etc/shadow"), read("/etc/passwd"))
 
@@ -135,7 +135,7 @@ def judge_accounts(shadow: str, passwd: str) -> Verdict:
     return judge(problems, f"{len(shadow.splitlines())} accounts, none opens with a password")
 
 
-def failed_units(_ask: Mapping[str, Any], _world: World) -> Verdict:
+def failed_units(_ask: Mapping[str, Any], _system: System) -> Verdict:
     """No unit is in the state failed."""
     manager = Manager()
     try:
@@ -144,7 +144,7 @@ def failed_units(_ask: Mapping[str, Any], _world: World) -> Verdict:
         manager.close()
 
 
-def file_modes(ask: Mapping[str, Any], _world: World) -> Verdict:
+def file_modes(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Nobody but root can change configuration or our own code; keys are private."""
     roots = [path for path in OURS if os.path.isdir(path)]
     loose = ["-perm", "-0002", "!", "-type", "l", "!", "-perm", "-1000"]
@@ -162,7 +162,7 @@ def judge_modes(writable: list[str], exposed: list[str]) -> Verdict:
     return judge(problems, "configuration and code are root's, keys are private")
 
 
-def fail2ban_settings(ask: Mapping[str, Any], _world: World) -> Verdict:
+def fail2ban_settings(ask: Mapping[str, Any], _system: System) -> Verdict:
     """The jail of sshd bans after the promised number of failures."""
     retries = ask_fail2ban(["get", "sshd", "maxretry"], ask["timeout"])
     seconds = ask_fail2ban(["get", "sshd", "bantime"], ask["timeout"])
@@ -185,7 +185,7 @@ def judge_jail(retries: Any, seconds: Any, actions: Any, maxretry: int) -> Verdi
     )  # fmt: skip
 
 
-def fail2ban_release(ask: Mapping[str, Any], _world: World) -> Verdict:
+def fail2ban_release(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Wait until this run's own failed logins got their address banned, let the host feel it for
     `hold` seconds, and lift it.
     """
@@ -201,7 +201,7 @@ def fail2ban_release(ask: Mapping[str, Any], _world: World) -> Verdict:
     return judge_ban(banned=banned, enforced=listed)
 
 
-def fail2ban_forgive(ask: Mapping[str, Any], _world: World) -> Verdict:
+def fail2ban_forgive(ask: Mapping[str, Any], _system: System) -> Verdict:
     """Lift the ban of an address, if there is one."""
     ask_fail2ban(["set", "sshd", "unbanip", ask["address"]], ask["timeout"])
     return passed("no ban")

@@ -14,6 +14,7 @@ import pytest
 
 from rave_cli.images import closure
 from rave_cli.images import lock as locks
+from rave_cli.images.carried import CARRIED, Carried
 from rave_cli.images.lock import Lock, Package, Request, Sops
 from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.source import BAKED
@@ -166,6 +167,7 @@ def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
             "files": {
                 "rave-demo-debian.qcow2": "an image", "vmlinuz": "kernel", "initrd": "initrd",
                 "boot.json": json.dumps({"kind": "kernel", "cmdline": "root=/dev/vda"}),
+                "plan.json": CARRIED.render(Carried(door=2, plan=baked_plan())).decode(),
             },
             "offered": {"bash": "1:5.2-1", "linux-image-6.1-cloud-amd64": "6.1~1", "tcc": "0.9"},
             "debs": {
@@ -183,10 +185,15 @@ def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(folder)
 
 
+def baked_plan() -> Plan:
+    """Return the plan of the demo profile on the Debian base."""
+    return parse(BAKED.read_bytes()).plan("demo", "debian")
+
+
 @pytest.fixture
 def plan() -> Plan:
     """The plan of the demo profile on the Debian base."""
-    return parse(BAKED.read_bytes()).plan("demo", "debian")
+    return baked_plan()
 
 
 @pytest.fixture

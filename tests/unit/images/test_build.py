@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import closure
+from rave_cli.images import carried, closure
 from rave_cli.images import lock as locks
 from rave_cli.images import manifest as manifests
 from rave_cli.images.build import Place, build_image, existing_image, update_lock
+from rave_cli.records import NewerRecordError
 from tests.unit.images.conftest import deb
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rave_cli.images.events import Event
     from rave_cli.images.lock import Lock
     from rave_cli.profiles.catalog import Plan
@@ -47,6 +47,65 @@ def test_what_is_built_is_not_built_fetched_or_hashed_again(
     monkeypatch.setattr("rave_cli.images.build.sha256", lambda path: pytest.fail("hashed again"))
     assert build_image(plan, flake=flake, mode="full") == first
     assert host.verbs("nix").count("build") == 1
+
+
+def test_an_image_carries_the_plan_of_its_output_whatever_today_s_is(
+    host: Host, plan: Plan, flake: Path
+) -> None:
+    moved = plan.model_copy(update={"absent": (*plan.absent, "yesterday")})
+    image = build_image(moved, flake=flake, mode="safe")
+    assert image.plan == Path(image.store_path) / "plan.json"
+    assert carried.read(image.plan) == carried.Carried(door=2, plan=plan)
+    assert image.door == 2
+    assert existing_image(plan) == image
+
+
+def older_flake(host: Host) -> None:
+    """Let the image's output hold no plan."""
+    files = json.loads((host.folder / "behaviour.json").read_text())["files"]
+    host.set(files={name: text for name, text in files.items() if name != "plan.json"})
+
+
+def test_an_image_of_an_older_flake_gets_the_plan_that_it_was_built_from(
+    host: Host, plan: Plan, flake: Path
+) -> None:
+    older_flake(host)
+    image = build_image(plan, flake=flake, mode="safe")
+    assert image.plan == Place(plan.attr).plan
+    assert image.plan.stat().st_mode & 0o777 == 0o600
+    assert carried.read(image.plan) == carried.Carried(door=1, plan=plan)
+    assert image.door == 1
+
+
+def test_an_image_that_0_1_0_recorded_gets_its_plan_and_is_not_hashed_again(
+    host: Host, plan: Plan, flake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older_flake(host)
+    first = build_image(plan, flake=flake, mode="safe")
+    manifest = Place(plan.attr).manifest
+    document = json.loads(manifest.read_text())
+    released = {k: v for k, v in document.items() if k not in {"plan", "door"}}
+    manifest.write_text(json.dumps(released | {"schema_version": 1}))
+    known = existing_image(plan)
+    assert known is not None
+    assert (known.plan, known.door) == (None, 1)
+    monkeypatch.setattr("rave_cli.images.build.sha256", lambda path: pytest.fail("hashed again"))
+    assert build_image(plan, flake=flake, mode="safe") == first
+    assert existing_image(plan) == first
+
+
+def test_the_manifest_of_a_newer_rave_is_neither_used_nor_overwritten(
+    host: Host, plan: Plan, flake: Path
+) -> None:
+    build_image(plan, flake=flake, mode="safe")
+    manifest = Place(plan.attr).manifest
+    text = manifest.read_text().replace('"schema_version": 2', '"schema_version": 3')
+    manifest.write_text(text)
+    with pytest.raises(NewerRecordError, match="newer rave"):
+        build_image(plan, flake=flake, mode="safe")
+    with pytest.raises(NewerRecordError, match="newer rave"):
+        existing_image(plan)
+    assert manifest.read_text() == text
 
 
 def test_a_lost_root_is_made_again_without_fetching(host: Host, plan: Plan, flake: Path) -> None:

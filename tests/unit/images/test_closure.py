@@ -189,3 +189,16 @@ def test_the_sops_of_this_environment_is_a_program() -> None:
     path, record = closure.installed_sops()
     assert path.read_bytes()[:4] == b"\x7fELF"
     assert record.sha256 == closure.file_digest(path)
+
+
+@pytest.mark.parametrize("which", ["repository", "own"])
+def test_a_lock_that_somebody_else_may_have_written_is_refused(
+    host: Host, locked: Lock, flake: Path, which: str
+) -> None:
+    host.set(offered={"usr-is-merged": "37"}, debs={"usr-is-merged": deb("usr-is-merged", "37")})
+    chosen = closure.choose(flake, "demo")
+    own = closure.replace_lock(chosen, flake, "demo", ["bash"], ignore)
+    (chosen if which == "repository" else own).path.chmod(0o666)
+    with pytest.raises(RaveError, match="can be changed by anybody") as caught:
+        closure.choose(flake, "demo")
+    assert caught.value.exit_code is ExitCode.BUILD

@@ -33,17 +33,19 @@ def image(tmp_path: Path) -> Image:
 
 def test_an_image_survives_writing_and_reading(image: Image, tmp_path: Path) -> None:
     for boot in (image.boot, Boot("disk", None, None, "")):
-        save_image(replace(image, boot=boot), tmp_path / "m.json")
-        assert load_image(tmp_path / "m.json") == replace(image, boot=boot)
+        whole = replace(image, boot=boot, plan=tmp_path / "plan.json", door=2)
+        save_image(whole, tmp_path / "m.json")
+        assert load_image(tmp_path / "m.json") == whole
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"schema_version": 2}', "\x00"])
 def test_what_is_not_a_manifest_is_refused(text: str, tmp_path: Path) -> None:
     place = tmp_path / "m.json"
     place.write_text(text)
-    with pytest.raises(RaveError, match="not the manifest") as caught:
+    with pytest.raises(RaveError, match=r"the manifest in .* is damaged") as caught:
         load_image(place)
     assert caught.value.exit_code == ExitCode.HOST
+    assert str(caught.value.hint).startswith("rave vm build-image ")
 
 
 def test_a_whole_image_passes_both_checks(image: Image) -> None:

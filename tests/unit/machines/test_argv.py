@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rave_cli.images.manifest import Boot, Image
 from rave_cli.machines.qemu.accelerator import Accelerator
-from rave_cli.machines.qemu.argv import esc, pretty, qemu_argv
+from rave_cli.machines.qemu.argv import accelerator_of, chardev, esc, pretty, qemu_argv
 from rave_cli.machines.qemu.program import cpu_model
 from rave_cli.machines.spec import Forward, Machine, MachineSpec
 
@@ -73,6 +73,18 @@ def test_the_command_is_the_golden_one(name: str) -> None:
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
     assert text == golden.read_text()
+
+
+@given(runtime=st.text(st.sampled_from("ab,= /"), max_size=20), kvm=st.booleans())
+def test_what_a_command_says_is_read_back_whatever_its_paths_hold(runtime: str, kvm: bool) -> None:
+    made = replace(machine(), runtime=Path("/run") / f"x{runtime}")
+    argv = ("systemd-run", "--scope", "--", *qemu_argv(made, KVM if kvm else TCG))
+    assert chardev(argv, "qmp") == made.qmp_socket
+    assert chardev(argv, "events") == made.event_socket
+    assert chardev(argv, "ready") == made.stage_file
+    assert chardev(argv, "console") == made.console_log
+    assert chardev(argv, "none") is None
+    assert accelerator_of(argv) == ("kvm" if kvm else "tcg")
 
 
 @pytest.mark.parametrize("name", CASES)

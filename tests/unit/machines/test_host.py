@@ -126,7 +126,11 @@ UUID = "11111111-2222-3333-4444-555555555555"
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process whose argv looks like a machine's."""
     code = "import time; print(flush=True); time.sleep(60)"
-    argv = [sys.executable, "-ISEc", code, "-uuid", UUID, "file,id=console,path=/x/console.log"]
+    argv = [
+        sys.executable, "-ISEc", code, "-uuid", UUID, "-accel", "kvm",
+        "-chardev", "file,id=console,path=/x/console.log",
+        "-chardev", "socket,id=qmp,path=/run/its/own/qmp.sock,server=on",
+    ]  # fmt: skip
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
         assert child.stdout is not None
         child.stdout.readline()
@@ -140,6 +144,8 @@ def test_a_machine_s_process_is_found_by_its_argv(sleeper: subprocess.Popen[byte
     assert found.pid == sleeper.pid
     assert 0 <= time.monotonic() - found.started < 30
     assert found.resident_mib > 0
+    assert found.accelerator == "kvm"
+    assert found.runtime == Path("/run/its/own")
     same = processes.find_by_directory(Path("/x"))
     assert same is not None
     assert same.pid == sleeper.pid

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images import carried
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.spec import machines_dir
-from rave_cli.machines.store import Damaged
+from rave_cli.machines.store import Unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,45 @@ def leftovers() -> list[str]:
 def test_a_machine_is_read_back_as_it_was_made(machine: Machine) -> None:
     assert store.load("demo") == machine
     assert store.list_machines() == [machine]
+
+
+@pytest.fixture
+def moved(plan: Plan, image: Image, tmp_path: Path) -> tuple[Plan, Image]:
+    """An image whose status page is at 8443, and its plan."""
+    ports = [p.model_copy(update={"port": 8443}) if p.name == "status" else p for p in plan.exposed]
+    own = plan.model_copy(update={"exposed": tuple(ports)})
+    carried.write(tmp_path / "plan.json", carried.Carried(door=2, plan=own))
+    return own, replace(image, plan=tmp_path / "plan.json")
+
+
+def test_a_machine_goes_by_the_plan_of_its_image_and_keeps_it(
+    host: Host, plan: Plan, moved: tuple[Plan, Image], tmp_path: Path
+) -> None:
+    own, image = moved
+    machine = store.create(store.new_spec(plan, image, name="demo", mode="safe"))
+    assert {forward.guest for forward in machine.spec.forwards} == {22, 8443}
+    assert machine.plan.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "plan.json").unlink()
+    assert store.plan(store.load("demo")) == own
+
+
+def test_a_machine_of_an_image_without_a_plan_has_none(machine: Machine) -> None:
+    assert not machine.plan.exists()
+    assert store.plan(machine) is None
+
+
+def test_a_newer_or_damaged_plan_is_named_and_the_machine_is_still_there(
+    host: Host, plan: Plan, moved: tuple[Plan, Image]
+) -> None:
+    machine = store.create(store.new_spec(plan, moved[1], name="demo", mode="safe"))
+    text = machine.plan.read_text()
+    machine.plan.write_text(text.replace('"version": 1', '"version": 2'))
+    with pytest.raises(RaveError, match="made by a newer rave"):
+        store.plan(machine)
+    machine.plan.write_text(text.replace('"door"', '"gate"'))
+    with pytest.raises(RaveError, match=r"plan\.json is damaged: door is missing"):
+        store.plan(machine)
+    assert store.load("demo") == machine
 
 
 def test_a_taken_name_is_refused_and_the_machine_untouched(
@@ -128,21 +168,43 @@ def test_an_image_that_is_no_qcow2_is_refused(spec: MachineSpec) -> None:
         store.create(spec)
 
 
+def rewrite(machine: Machine, changes: dict[str, Any]) -> None:
+    """Change members of a machine's record."""
+    path = machine.directory / "machine.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | changes))
+
+
 @pytest.mark.parametrize(
-    "content",
+    ("content", "why"),
     [
-        b"", b"{", b"null", b"[]", b"{}", b"\xff\xfe", b'{"version": 2, "machine": {}}',
-        b'{"version": 1, "machine": {"name": "demo"}}',
+        (b"", "it is not JSON"),
+        (b"{", "it is not JSON"),
+        (b"\xff\xfe", "it is not JSON"),
+        (b"null", "it is not an object"),
+        (b"[]", "it is not an object"),
+        (b"{}", "version is missing"),
+        (b'{"version": 0, "machine": {}}', "version is 0"),
+        (b'{"version": true, "machine": {}}', "version is True"),
+        (b'{"version": 1, "machine": {"name": "demo"}}', "machine.uuid is missing"),
+        (b'{"version": 2, "machine": {"name": "demo"}}', "machine.uuid is missing"),
     ],
-)  # fmt: skip
-def test_a_damaged_record_is_named_with_the_way_out(machine: Machine, content: bytes) -> None:
-    (machine.directory / "machine.json").write_bytes(content)
-    with pytest.raises(RaveError, match="is damaged") as caught:
+)
+def test_a_damaged_record_is_named_with_its_fault_and_a_hint_that_destroys_nothing(
+    machine: Machine, content: bytes, why: str
+) -> None:
+    path = machine.directory / "machine.json"
+    path.write_bytes(content)
+    with pytest.raises(RaveError, match=f"{path} is damaged: {why}") as caught:
         store.load("demo")
     assert caught.value.exit_code == ExitCode.HOST
-    assert caught.value.hint == "rave vm delete demo --force"
+    assert "delete" not in str(caught.value.hint)
+    assert "to give the machine up" in caught.value.detail[-1]
+    with pytest.raises(RaveError, match="is damaged"):
+        lifecycle.delete("demo")
     (entry,) = store.list_machines()
-    assert isinstance(entry, Damaged)
+    assert isinstance(entry, Unreadable)
+    assert entry.state == "damaged"
     lifecycle.delete("demo", force=True)
     assert leftovers() == []
 
@@ -151,6 +213,32 @@ def test_a_missing_record_is_damage_too(machine: Machine) -> None:
     (machine.directory / "machine.json").unlink()
     with pytest.raises(RaveError, match="is damaged: it is missing"):
         store.load("demo")
+
+
+def test_an_unknown_and_a_missing_member_are_told_as_such(machine: Machine) -> None:
+    document = json.loads((machine.directory / "machine.json").read_text())["machine"]
+    others = {key: value for key, value in document.items() if key != "cpus"}
+    rewrite(machine, {"machine": others | {"gpu": 1}})
+    with pytest.raises(RaveError, match=r"machine\.cpus is missing") as caught:
+        store.load("demo")
+    assert "machine.gpu is unknown" in caught.value.detail
+
+
+def test_a_machine_of_a_newer_rave_is_named_kept_and_not_offered_for_deletion(
+    machine: Machine,
+) -> None:
+    rewrite(machine, {"version": store.MACHINE.version + 1, "machine": {"anything": "new"}})
+    for attempt in (store.load, lifecycle.delete, lambda n: lifecycle.delete(n, force=True)):
+        with pytest.raises(
+            RaveError, match=r"made by a newer rave \(record version 3, this rave knows 2\)"
+        ) as caught:
+            attempt("demo")
+        assert "update rave" in str(caught.value.hint)
+        assert "delete" not in f"{caught.value.hint}{caught.value.detail}"
+    assert machine.disk.exists()
+    (entry,) = store.list_machines()
+    assert isinstance(entry, Unreadable)
+    assert entry.state == "newer"
 
 
 def test_a_record_of_another_machine_is_damage(machine: Machine) -> None:

@@ -59,4 +59,4 @@ def test_a_ledger_that_cannot_be_read(home: Path, text: str) -> None:
     with pytest.raises(RaveError) as caught:
         ledger.recall(home / "a")
     assert caught.value.exit_code is ExitCode.HOST
-    assert str(caught.value.hint).startswith(f"rm {ledger.place()}")
+    assert str(caught.value.hint).startswith(f"mv {ledger.place()} ")

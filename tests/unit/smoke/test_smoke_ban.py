@@ -11,7 +11,7 @@ from rave_cli.smoke.ban import BAN, FORGIVE, RELEASE, Gate, judge_ban
 from rave_cli.smoke.model import Verdict, settle
 from rave_cli.smoke.scene import Operator, Scene
 from tests.transcripts import make_check
-from tests.unit.smoke.test_smoke_inside import Guest, all_pass, verdict
+from tests.unit.smoke.test_smoke_inside import Guest, all_pass, door, verdict
 
 if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
@@ -35,14 +35,14 @@ def inner(status: Status) -> CheckResult:
 
 @pytest.mark.parametrize("found", [None, settings(), settings(bantime="soon")])
 def test_a_ban_of_unknown_length_is_not_risked(scene: Scene, found: CheckResult | None) -> None:
-    verdict = Gate(scene, Guest(lambda _: b"")).try_ban(found)
+    verdict = Gate(scene, door(Guest(lambda _: b""))).try_ban(found)
     assert (verdict.status, "not tried" in verdict.detail) == ("skip", True)
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 121, 86400])
 def test_a_long_ban_is_not_risked(scene: Scene, seconds: int) -> None:
     guest = Guest(all_pass)
-    verdict = Gate(scene, guest).try_ban(settings(bantime=seconds))
+    verdict = Gate(scene, door(guest)).try_ban(settings(bantime=seconds))
     assert verdict.detail == f"a ban would last {seconds} s, so it is not tried"
     assert guest.asked == [[FORGIVE.id]], "what the refusals may have caused is lifted"
 
@@ -66,7 +66,7 @@ def test_the_ban_is_lifted_over_the_open_connection(
         return {"results": [verdict(RELEASE.id)], "facts": {}}
 
     monkeypatch.setattr(Gate, "_shut_while", lambda self, _: not (self._greeted(1) and False))
-    found = Gate(scene, Guest(reply)).try_ban(settings(bantime=60))
+    found = Gate(scene, door(Guest(reply))).try_ban(settings(bantime=60))
     assert lifted == ["fail2ban-release"]
     assert found.status == "pass"
 

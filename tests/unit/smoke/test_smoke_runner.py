@@ -150,6 +150,27 @@ def test_the_document_says_of_every_check_what_the_event_chain_says(
     assert json.loads(places["json"].read_text())["checks"] == document["validation_results"]
 
 
+def odd(checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """A guest that says more than fits, and nothing that is true."""
+    nested: Any = "bottom"
+    for _ in range(60):
+        nested = {"in": [nested]}
+    answer = all_pass(checks)
+    for entry in answer["results"]:
+        entry |= {"seconds": 1e300, "detail": "\ud800\x1b[2J", "data": {"n": 10**300, "d": nested}}
+    answer["facts"] = {"kernel": nested, "hostname": "x" * 50_000, "boot_id": ["no"]}
+    return answer
+
+
+def test_whatever_a_guest_says_the_transcript_agrees_with_itself(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer_with(monkeypatch, Guest(odd))
+    found, _ = carry_out(request_)
+    verified = verify(request_.output / found.files["transcript"], key=request_.key.public_file)
+    assert (verified.format, verified.status) == (2, "SUCCESS")
+
+
 def failing(checks: list[dict[str, Any]]) -> dict[str, Any]:
     answer = all_pass(checks)
     for entry in answer["results"]:

@@ -27,12 +27,16 @@ def install(app: App, name: str, file: Path | None) -> None:
     \b
     Example: rave secrets install demo
     """
+    from rave_cli.flows import plan as plans
     from rave_cli.flows import secure
     from rave_cli.machines import store
 
     machine = store.load(name)
-    plan = app.plan(machine.spec.profile, machine.spec.base)
+    spec = machine.spec
     with app.show.events() as on_event:
+        plan = plans.of(
+            machine, lambda: app.plan(spec.profile, spec.base, spec.mode), on_event=on_event
+        )
         report = secure.install(machine, plan, secure.place(file), on_event=on_event)
     text = (
         f"{name}: {len(report.secrets)} secrets in place, {len(report.changed)} changed, "

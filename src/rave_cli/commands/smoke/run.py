@@ -75,6 +75,7 @@ def run(
     Example: rave smoke run --profile demo --base debian
     Example: rave smoke run --vm demo --phase security --json
     """
+    from rave_cli.flows import plan as plans
     from rave_cli.flows import prove
     from rave_cli.machines import store
     from rave_cli.views.smoke import summary
@@ -86,7 +87,10 @@ def run(
     with app.show.events() as on_event:
         if name is not None:
             machine = store.load(name)
-            plan = app.plan(machine.spec.profile, machine.spec.base)
+            spec = machine.spec
+            plan = plans.of(
+                machine, lambda: app.plan(spec.profile, spec.base, spec.mode), on_event=on_event
+            )
             found = prove.prove(machine, plan, app.settings, on_event=on_event, asked=asked)
         else:
             mode = mode or app.settings.mode
@@ -94,7 +98,7 @@ def run(
             found = prove.prove_fresh(
                 plan, app.settings, mode=mode, network=network, on_event=on_event, asked=asked
             )
-    app.show.result(found.document(), summary(app.show, found))
+    app.show.result(found.document(), *summary(app.show, found))
     return ExitCode.OK if prove.passed(found) else ExitCode.CHECK_FAILED
 
 

@@ -45,10 +45,8 @@ def exec_(
             "stdout": done.text,
             "stderr": done.error_text,
         }
-        app.show.result(document, "")
+        app.show.result(document)
     else:
-        sys.stdout.buffer.write(done.stdout)
-        sys.stdout.buffer.flush()
-        sys.stderr.buffer.write(done.stderr)
-        sys.stderr.buffer.flush()
+        app.show.raw(done.stdout)
+        app.show.raw(done.stderr, error=True)
     return done.returncode

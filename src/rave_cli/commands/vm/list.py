@@ -10,7 +10,7 @@ from rave_cli.options import json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
-    from rave_cli.machines.store import Damaged
+    from rave_cli.machines.store import Unreadable
     from rave_cli.options import App
 
 
@@ -29,17 +29,16 @@ def list_(app: App) -> None:
     documents = [_summary(entry) for entry in store.list_machines()]
     keys = ("name", "state", "profile", "base", "mode", "memoryMiB", "ports", "detail")
     rows = [tuple(plain(document.get(key)) for key in keys) for document in documents]
-    text = app.show.table(keys, rows) if rows else ""
     if not rows:
         app.show.note("no machines; make one: rave vm launch-local --profile demo")
-    app.show.result(documents, text)
+    app.show.result(documents, *(app.show.table(keys, rows) if rows else []))
 
 
-def _summary(entry: Machine | Damaged) -> dict[str, Any]:
-    """Return the document of one machine; a damaged record is told instead of hidden."""
+def _summary(entry: Machine | Unreadable) -> dict[str, Any]:
+    """Return the document of one machine; one whose record cannot be read is not hidden."""
     from rave_cli.machines import status as present
     from rave_cli.machines.spec import Machine
 
     if isinstance(entry, Machine):
         return present.of(entry).document
-    return {"name": entry.name, "state": "damaged", "detail": entry.error.message}
+    return {"name": entry.name, "state": entry.state, "detail": entry.error.message}

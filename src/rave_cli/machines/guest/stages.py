@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.paths import refusing
+from rave_cli.text import clean
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +20,6 @@ log = logging.getLogger("rave.machines")
 
 PROTOCOL = 1
 LONGEST_LINE = 64 << 10
-
-# Everything a terminal might take for more than text.
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -152,11 +149,6 @@ class Tail:
 def read_events(path: Path) -> list[StageEvent]:
     """Return every event of a stage file; none if there is no file."""
     return Lines().feed(Tail(path).read())
-
-
-def clean(text: str) -> str:
-    """Return text without control characters and escape sequences, safe for a terminal."""
-    return _CONTROL.sub("", text)
 
 
 def last_lines(path: Path, count: int = 12) -> tuple[str, ...]:

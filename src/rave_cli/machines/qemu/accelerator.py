@@ -7,7 +7,6 @@ device opens, under KVM with the very CPU model a machine would get.
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
@@ -18,9 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel, ConfigDict
+
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu.program import QEMU, Kind, cpu_model
+from rave_cli.records import Format
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -119,6 +121,25 @@ class Accelerator:
         return asdict(self)
 
 
+class _Answer(BaseModel):
+    """The probe's answer as it is kept: `key` is what it holds for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    key: dict[str, str | None]
+    accelerator: Accelerator
+
+
+# That of 0.1.0 had no version.
+ANSWER = Format(
+    title="the answer of the accelerator probe",
+    shape=_Answer,
+    version=1,
+    upgrades={0: lambda document: document},
+    unversioned=0,
+)
+
+
 @dataclass(frozen=True)
 class Trial:
     """What one run of the probe's guest showed. Times in seconds, None if it did not get there."""
@@ -144,8 +165,7 @@ def detect(*, fresh: bool = False) -> Accelerator:
     if known is not None:
         return known
     found = choose(try_guest, key["kvm"])
-    document = {"key": key, "accelerator": found.document}
-    paths.atomic_write(cache, json.dumps(document, indent=2).encode())
+    ANSWER.write(cache, _Answer(key=key, accelerator=found))
     return found
 
 
@@ -253,10 +273,9 @@ def _fingerprint(qemu: Path) -> str:
 
 
 def _remembered(cache: Path, key: dict[str, str | None]) -> Accelerator | None:
+    """Return the answer that is kept, if it holds here and now; any other is asked for again."""
     try:
-        document = json.loads(cache.read_bytes())
-        if document["key"] != key:
-            return None
-        return Accelerator(**document["accelerator"])
-    except (OSError, ValueError, KeyError, TypeError):
+        known = ANSWER.read(cache, hint="rave doctor")
+    except RaveError:
         return None
+    return known.accelerator if known.key == key else None

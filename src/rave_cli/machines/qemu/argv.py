@@ -1,11 +1,15 @@
-"""The QEMU command line: specification and accelerator in, argv out. Pure, so it is golden-tested.
+"""The QEMU command line: specification and accelerator in, argv out, and read back. Pure, so it is
+golden-tested.
 
 No argument carries a secret: first-boot inputs are named by the path of a 0600 file.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_cli.machines.qemu.credentials import blob_paths
@@ -13,7 +17,6 @@ from rave_cli.machines.qemu.program import QEMU, cpu_model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from rave_cli.machines.qemu.accelerator import Accelerator
     from rave_cli.machines.qemu.program import Kind
@@ -76,6 +79,21 @@ def pretty(argv: Sequence[str]) -> str:
 def esc(path: Path | str) -> str:
     """Double the commas of a value, as QEMU's option syntax demands."""
     return str(path).replace(",", ",,")
+
+
+def chardev(argv: Sequence[str], name: str) -> Path | None:
+    """Return the path of the character device of that id in a command; None if it has none."""
+    for option, value in pairwise(argv):
+        members = re.findall(r"(?:[^,]|,,)+", value) if option == "-chardev" else []
+        if f"id={name}" in members:
+            found = [word.removeprefix("path=") for word in members if word.startswith("path=")]
+            return Path(found[0].replace(",,", ",")) if found else None
+    return None
+
+
+def accelerator_of(argv: Sequence[str]) -> Kind:
+    """Return the accelerator that a command asks for."""
+    return "kvm" if ("-accel", "kvm") in pairwise(argv) else "tcg"
 
 
 def _credentials(machine: Machine) -> tuple[str, ...]:

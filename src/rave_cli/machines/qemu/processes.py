@@ -7,13 +7,18 @@ import select
 import signal
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rave_cli.machines.qemu.argv import accelerator_of, chardev
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from rave_cli.machines.qemu.program import Kind
+    from rave_cli.machines.spec import Machine
 
 PROC = Path("/proc")
 
@@ -30,6 +35,24 @@ class Process:
     started: float
     resident_mib: int
 
+    @property
+    def accelerator(self) -> Kind:
+        """The accelerator that it runs its guest with."""
+        return accelerator_of(self.argv)
+
+    @property
+    def runtime(self) -> Path | None:
+        """The directory of its sockets: whoever started it chose that, whoever asks now."""
+        monitor = chardev(self.argv, "qmp")
+        return monitor.parent if monitor is not None else None
+
+
+def placed(machine: Machine) -> Machine:
+    """Return a machine with the runtime directory that its QEMU was given, if it runs."""
+    running = find(machine.spec.uuid)
+    place = running.runtime if running is not None else None
+    return replace(machine, runtime=place) if place is not None else machine
+
 
 def find(uuid: str) -> Process | None:
     """Return our QEMU process that runs the machine with this uuid, or None.
@@ -43,8 +66,7 @@ def find_by_directory(directory: Path) -> Process | None:
     """Return our QEMU process that writes its console into `directory`: the way to a machine
     whose record, and with it the uuid, is lost.
     """
-    console = f"file,id=console,path={str(directory / 'console.log').replace(',', ',,')}"
-    return _first(lambda argv: console in argv)
+    return _first(lambda argv: chardev(argv, "console") == directory / "console.log")
 
 
 def _first(matches: Callable[[tuple[str, ...]], bool]) -> Process | None:

@@ -1,0 +1,37 @@
+"""`rave-guest secrets-boot`: the stored secrets in force, before the services that need them."""
+
+from __future__ import annotations
+
+import sys
+
+from rave_guest.refusal import Refused
+from rave_guest.secrets import generations, store
+from rave_guest.secrets.decryption import decrypting, entries, undumpable
+from rave_guest.secrets.places import HERE, Places, locked, read_plan
+
+
+def main(_argv: list[str]) -> int:
+    """Put them in force; return the exit status."""
+    undumpable()
+    return boot(HERE)
+
+
+def boot(places: Places) -> int:
+    """Decrypt what is kept and put it in force, replacing whatever is."""
+    try:
+        with locked(places):
+            _put_in_force(places, store.kept(places.store))
+    except (Refused, OSError) as error:
+        sys.stderr.write(f"secrets: {error}\n")
+        return 1
+    return 0
+
+
+def _put_in_force(places: Places, kept: store.Kept) -> None:
+    if kept.key is None or kept.file is None:
+        raise Refused("decrypt", f"{places.store} lacks the key or the file")
+    with decrypting(places.sops, kept.key, kept.file) as decrypted:
+        wanted = entries(read_plan(places), decrypted())
+    directory = generations.write(places.generations, wanted)
+    generations.enforce(places.generations, directory)
+    generations.keep_only(places.generations, directory)

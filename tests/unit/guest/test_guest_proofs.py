@@ -1,0 +1,179 @@
+"""Proofs, asked of small servers that speak just enough of each protocol."""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import ssl
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rave_cli.secrets import generate
+from rave_guest.secrets import proofs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NEW, OLD = "the-new-password", "the-old-password"
+NOW = datetime.now(UTC)
+
+
+class Redis(socketserver.StreamRequestHandler):
+    """Knows AUTH, SET and PING; `server.accepts` holds the passwords, None: nobody needs one."""
+
+    def handle(self) -> None:
+        known = None in self.server.accepts  # type: ignore[attr-defined]
+        while head := self.rfile.readline():
+            words = [self._word() for _ in range(int(head[1:]))]
+            if words[0] == "AUTH":
+                known = words[1] in self.server.accepts  # type: ignore[attr-defined]
+                self.wfile.write(b"+OK\r\n" if known else b"-WRONGPASS no\r\n")
+            else:
+                self.wfile.write(b"+PONG\r\n" if known else b"-NOAUTH no\r\n")
+
+    def _word(self) -> str:
+        size = int(self.rfile.readline()[1:])
+        return self.rfile.read(size + 2)[:-2].decode()
+
+
+class Nats(socketserver.StreamRequestHandler):
+    """Answers CONNECT by the password; `server.accepts` as above."""
+
+    def handle(self) -> None:
+        self.wfile.write(b'INFO {"server_id": "x"}\r\n')
+        login = json.loads(self.rfile.readline().decode().partition(" ")[2])
+        good = login.get("pass") in self.server.accepts  # type: ignore[attr-defined]
+        self.wfile.write(b"PONG\r\n" if good else b"-ERR 'Authorization Violation'\r\n")
+
+
+@contextmanager
+def served(
+    handler: type[socketserver.BaseRequestHandler], accepts: set[str | None]
+) -> Iterator[int]:
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), handler) as server:
+        server.accepts = accepts  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+PORTS = {"redis": "redis", "nats": "client", "nginx": "status"}
+SECRETS = {"redis": "redis/password", "nats": "nats/password", "nginx": "tls/certificate"}
+HANDLERS: dict[str, type[socketserver.BaseRequestHandler]] = {"redis": Redis, "nats": Nats}
+
+
+def prove(service: str, port: int, value: str, old: str | None) -> list[dict[str, Any]]:
+    plan = {
+        "databases": [],
+        "services": {service: {"ports": [{"name": PORTS[service], "port": port}]}},
+    }
+    name = SECRETS[service]
+    before = {name: old.encode()} if old else {}
+    return proofs.prove(plan, proofs.Change({name: value.encode()}, before), 0.1)
+
+
+@pytest.mark.parametrize("service", HANDLERS)
+@pytest.mark.parametrize(("old", "refused"), [(OLD, "previous"), (None, "wrong"), (NEW, "wrong")])
+def test_a_service_that_took_it(service: str, old: str | None, refused: str) -> None:
+    with served(HANDLERS[service], {NEW}) as port:
+        (proof,) = prove(service, port, NEW, old)
+    assert (proof["service"], proof["secret"]) == (service, SECRETS[service])
+    assert proof["accepted"]
+    assert proof["refused"] == ["none", refused]
+    assert NEW not in str(proof)
+    assert OLD not in str(proof)
+
+
+@pytest.mark.parametrize("service", HANDLERS)
+@pytest.mark.parametrize(
+    ("accepts", "why"),
+    [
+        ({OLD}, "without the new password"),
+        ({OLD, NEW}, "without the new password"),
+        ({None, NEW}, "without the new password"),
+        (set(), "refuses the new password"),
+    ],
+    ids=["the old one", "both", "everybody", "nobody"],
+)
+def test_a_service_that_did_not(service: str, accepts: set[str | None], why: str) -> None:
+    with (
+        served(HANDLERS[service], accepts) as port,
+        pytest.raises(proofs.Unproven, match=f"{service}: .*{why}") as caught,
+    ):
+        prove(service, port, NEW, OLD)
+    assert NEW not in str(caught.value)
+    assert OLD not in str(caught.value)
+
+
+def test_a_service_that_takes_a_moment() -> None:
+    accepts: set[str | None] = {OLD}
+    with served(Redis, accepts) as port:
+        timer = threading.Timer(0.05, accepts.symmetric_difference_update, [{OLD, NEW}])
+        timer.start()
+        plan = {
+            "databases": [],
+            "services": {"redis": {"ports": [{"name": "redis", "port": port}]}},
+        }
+        change = proofs.Change({"redis/password": NEW.encode()}, {"redis/password": OLD.encode()})
+        (proof,) = proofs.prove(plan, change, 5.0)
+        timer.join()
+    assert proof["accepted"]
+
+
+def pair() -> tuple[str, str]:
+    key = generate.make({"kind": "tls-key"}, {}, now=NOW)
+    return key, generate.certificate(key, now=NOW)
+
+
+@contextmanager
+def tls(place: Path, key: str, certificate: str) -> Iterator[int]:
+    (place / "key").write_text(key)
+    (place / "certificate").write_text(certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(place / "certificate", place / "key")
+
+    class Shake(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with context.wrap_socket(self.request, server_side=True) as secured:
+                secured.recv(1)
+
+    with served(Shake, set()) as port:
+        yield port
+
+
+def test_nginx_serves_the_installed_certificate(tmp_path: Path) -> None:
+    (key, certificate), (_, other) = pair(), pair()
+    with tls(tmp_path, key, certificate) as port:
+        (proof,) = prove("nginx", port, certificate + other, other)  # a chain: its own comes first
+    assert proof["refused"] == ["previous"]
+
+
+def test_nginx_serves_another_certificate(tmp_path: Path) -> None:
+    (key, certificate), (_, other) = pair(), pair()
+    with (
+        tls(tmp_path, key, certificate) as port,
+        pytest.raises(proofs.Unproven, match="serves another certificate"),
+    ):
+        prove("nginx", port, other, None)
+
+
+def test_a_service_the_plan_lacks_is_not_asked() -> None:
+    change = proofs.Change({"redis/password": b"x"}, {})
+    assert proofs.prove({"databases": [], "services": {}}, change, 0.1) == []
+
+
+def test_a_secret_the_plan_lacks_is_not_asked() -> None:
+    plan = {"databases": [], "services": {"redis": {"ports": [{"name": "redis", "port": 1}]}}}
+    assert proofs.prove(plan, proofs.Change({}, {}), 0.1) == []
