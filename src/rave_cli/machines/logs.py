@@ -40,7 +40,7 @@ def lines(machine: Machine, path: Path, *, last: int | None, follow: bool) -> It
         tail.skip()
     rest = b""
     while True:
-        runs = follow and processes.find(machine.spec.uuid) is not None
+        runs = follow and processes.find(machine) is not None
         while data := tail.read(CHUNK):
             *whole, rest = (rest + data).split(b"\n")
             yield from (_text(line) for line in whole)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.profiles.catalog import Catalog, parse
+from rave_cli.profiles.names import BAKED
 
-BAKED = Path(__file__).with_name("catalog.json")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Of which characters every Nix takes a path for a flake's.
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
