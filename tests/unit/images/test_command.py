@@ -49,7 +49,7 @@ def test_an_updated_lock_is_told_even_when_quiet(host: Host, flake: Path) -> Non
     done = rave(flake, "--quiet", *BUILD)
     assert done.exit_code == 0, done.stderr
     assert "lock updated: 1 package of the repository's lock" in done.stderr
-    assert "bash 1:5.2-1 -> 1:5.3-1" in done.stderr
+    assert "warning:     bash 1:5.2-1 -> 1:5.3-1\n" in done.stderr
 
 
 @pytest.mark.parametrize(
