@@ -112,7 +112,7 @@ def test_lock_closure_shows_every_change_and_which_is_urgent(updated: Host, flak
     )  # fmt: skip
     done = rave(flake, "vm", "lock-closure", "--profile", "demo")
     head, *changes = done.stdout.splitlines()
-    assert head.endswith("demo.json: 32 packages changed, 1 of them security updates")
+    assert head.endswith("demo.json: packages that changed: 32, security updates among them: 1")
     assert changes[0].strip() == "bash 1:5.2-1 -> 1:5.3-1  (security update)"
     assert len(changes) == 32
 
@@ -131,6 +131,6 @@ def test_a_lock_that_says_the_same_keeps_its_date(updated: Host, flake: Path) ->
     place = locking.repository_lock(flake, "demo")
     before = place.read_bytes()
     done = rave(flake, "vm", "lock-closure", "--profile", "demo")
-    assert "0 packages changed" in done.stdout
+    assert "packages that changed: 0" in done.stdout
     assert place.read_bytes() == before
     assert check(flake).return_value == ExitCode.OK
