@@ -17,6 +17,7 @@ import time
 from collections import namedtuple
 from contextlib import suppress
 
+from rave_guest.proof import Unproven
 from rave_guest.refusal import Refused
 from rave_guest.secrets import generations, store
 from rave_guest.secrets.decryption import decrypting, entries, last_line, undumpable
@@ -107,7 +108,7 @@ class _Installation(
         clock.lap("refresh")
         try:
             proven = self._prove(proofs.PATIENCE if units else proofs.AT_REST)
-        except proofs.Unproven:
+        except Unproven:
             if units:
                 raise
             units = self.refresh(list(self.entries))
@@ -144,7 +145,6 @@ def _install(places: Places, request: Request, clock: _Clock) -> dict[str, Any]:
     kept_key = _key_to_keep(places, request)
     with decrypting(places.sops, *request) as decrypted:
         # Importing takes a while under emulation, and sops works on another processor.
-        from rave_guest.secrets import proofs
 
         plan = read_plan(places)
         wanted = entries(plan, decrypted())
@@ -162,7 +162,7 @@ def _install(places: Places, request: Request, clock: _Clock) -> dict[str, Any]:
         units, proven = installation.take_over(clock)
         keeping.keep(unchanged=not changed)
         settled = True
-    except proofs.Unproven as error:
+    except Unproven as error:
         raise Refused("prove", str(error)) from error
     finally:
         # However this ends: half of an installation must not stay.

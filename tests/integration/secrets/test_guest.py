@@ -12,6 +12,7 @@ import pytest
 
 from rave_cli import age
 from rave_cli.secrets import sops, store
+from rave_guest.proof import Unproven
 from rave_guest.refusal import Refused
 from rave_guest.secrets import generations, proofs
 from rave_guest.secrets import install as guest
@@ -44,6 +45,7 @@ def plan(**services: Any) -> dict[str, Any]:
                 "mode": "0400",
                 "path": f"/run/secrets/{name}",
                 "refresh": [f"{name.split('/')[0]}.service"],
+                "proof": "redis" if name == "redis/password" else None,
             }
             for name in NAMES
         },
@@ -238,7 +240,7 @@ def test_a_service_at_rest_that_lost_its_secret_is_restarted(
 ) -> None:
     install(places, FIRST)
     calls(places)
-    faults = [proofs.Unproven("redis: it forgot")]
+    faults = [Unproven("redis: it forgot")]
 
     def prove(*_: object) -> list[dict[str, Any]]:
         if faults:
