@@ -8,6 +8,7 @@ a directory of its own. Wall-clock figures need an idle host; the probe's CPU ti
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING
 from benchmarks.measure import report, summary
 from rave_cli.machines import store
 from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest.door import VERSION
 from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets.store import default_file
 from rave_cli.smoke import inside, runner
 from rave_cli.smoke.operator import open_operator
-from rave_cli.smoke.questions import Subject, suite
 from rave_cli.smoke.request import Request
+from rave_cli.smoke.suite import suite
 from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 # What the main job promises under TCG on two cores, in seconds.
 LIMIT = 15.0
-TIMED = ("bash", "-c", 'TIMEFORMAT="%R %U %S"; time /usr/lib/rave/rave-guest probe')
+TIMED = ("bash", "-c", 'TIMEFORMAT="%R %U %S"; time /usr/lib/rave/rave-guest door')
 
 
 def smoke(machine: Machine, plan: Plan) -> dict[str, float]:
@@ -53,14 +55,15 @@ def smoke(machine: Machine, plan: Plan) -> dict[str, float]:
 
 def probe(machine: Machine, plan: Plan) -> dict[str, float]:
     """Ask both batches of the guest once more and return their wall and CPU seconds inside."""
-    subject = Subject(instance=machine.spec.instance_id, memory_mib=machine.spec.memory_mib)
-    questions = [q for q in suite(plan, subject) if q.viewpoint == "guest"]
-    first = [q for q in questions if q.phase in runner.FIRST_BATCH]
-    rest = [q for q in questions if q.phase not in runner.FIRST_BATCH]
+    spec = machine.spec
+    checks = suite(plan, instance=spec.instance_id, memory_mib=spec.memory_mib)
+    first = [c for c in checks if c.viewpoint == "guest" and c.step == "inside"]
+    rest = [c for c in checks if c.viewpoint == "guest" and c.step == "late"]
     figures: dict[str, float] = {}
     with ssh.connect(machine) as session:
         for name, batch in (("empty", []), ("first", first), ("second", rest)):
-            done = session.run(TIMED, stdin=inside.request(batch), timeout=120, sudo=True)
+            request = {"v": VERSION, "verb": "probe", "arguments": inside.request(batch)}
+            done = session.run(TIMED, stdin=json.dumps(request).encode(), timeout=120, sudo=True)
             wall, user, system = map(float, done.error_text.split()[-3:])
             figures |= {f"probe {name} wall": wall, f"probe {name} cpu": user + system}
     return figures

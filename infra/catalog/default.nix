@@ -4,12 +4,22 @@ let
   services = import ./services.nix;
   secrets = import ./secrets.nix;
   profiles = import ./profiles.nix;
+  facts = import ./facts;
   bases = [ "nixos" "debian" ];
 
   pick = names: set: builtins.listToAttrs (map (name: { inherit name; value = set.${name}; }) names);
   unique = builtins.foldl' (seen: x: if builtins.elem x seen then seen else seen ++ [ x ]) [ ];
 
   attrOf = base: profile: if base == "nixos" then profile else "${profile}-${base}";
+
+  # In Prometheus' own form. It must hold for 10 s, so that one missed scrape is no alarm.
+  ruleOf = alert: {
+    inherit (alert) expr;
+    alert = alert.name;
+    for = "10s";
+    labels.severity = alert.severity;
+    annotations.summary = alert.summary;
+  };
 
   refresher = role: "postgres-set-${role}-password.service";
 
@@ -31,6 +41,7 @@ let
         path = "/run/secrets/${name}";
         refresh = map (d: d.unit) (rolesOf name)
           ++ builtins.concatMap unitsOf (builtins.filter (id: builtins.elem id carried) secrets.${name}.refresh);
+        proof = if builtins.elem secrets.${name}.proof carried then secrets.${name}.proof else null;
       };
 
       asked = check: !(check ? bases) || builtins.elem base check.bases;
@@ -49,6 +60,7 @@ let
       secrets = builtins.listToAttrs (map (name: { inherit name; value = resolveSecret name; }) secretNames);
       exposed = builtins.filter (p: p.exposed) (builtins.concatMap (id: services.${id}.ports) carried);
       inherit (profile) resources;
+      facts = facts // { alerts = map ruleOf (builtins.filter (alert: builtins.elem alert.needs carried) facts.alerts); };
     };
 
   # A base may carry a service that stays off until its operator has configured it (`enabled = false`).
@@ -58,7 +70,7 @@ let
     planOf base name profile (builtins.filter (id: !(services.${id}.bases ? ${base} && offByDefault base id)) profile.services);
 in
 rec {
-  inherit services secrets profiles bases offByDefault planOf;
+  inherit services secrets profiles facts bases offByDefault planOf;
 
   # plans.<profile>.<base>
   plans = builtins.mapAttrs

@@ -4,11 +4,14 @@
 #   bases.<base>.enabled false: the base carries it, but it stays off until its operator has configured it
 #   bases.debian.packages  Debian packages that bring it
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
-#   checks               health questions, asked inside the guest unless `from = "host"`
+#   checks               health questions that are data, asked inside the guest unless `from = "host"`; what it takes
+#                        the service's own protocol to ask is declared in its module in src/rave_guest/services/
 #   secrets              entries of secrets.nix it needs to start or to be complete
 #   database             PostgreSQL role (and database) prepared for it; `secret` holds the password
 #   scrape               where Prometheus finds its metrics
-#   memory               MemoryMax of its units in MiB, per mode
+#   memory               MemoryMax of its units in MiB, per mode; together they leave facts.systemMiB free
+#   oomScore             OOMScoreAdjust of its units: the kernel kills the highest first. The way in and the
+#                        data go last, what can be started again without loss goes first
 let
   loopback = name: port: { inherit name port; protocol = "tcp"; exposed = false; };
   exposed = name: port: { inherit name port; protocol = "tcp"; exposed = true; };
@@ -19,7 +22,15 @@ let
   command = id: title: argv: matches: more: { inherit id title argv matches; kind = "command"; from = "guest"; timeout = 5; } // more;
 
   metrics = port: { inherit port; path = "/metrics"; };
-  none = { ports = [ ]; checks = [ ]; secrets = [ ]; database = null; scrape = null; memory = { safe = 64; full = 128; }; };
+  none = {
+    ports = [ ];
+    checks = [ ];
+    secrets = [ ];
+    database = null;
+    scrape = null;
+    memory = { safe = 64; full = 128; };
+    oomScore = 0;
+  };
 
   exporter = title: port: unit: package: contains: none // {
     inherit title;
@@ -31,6 +42,8 @@ let
     ports = [ (loopback "metrics" port) ];
     checks = [ (http "metrics" "answers with metrics of its target" "http://127.0.0.1:${toString port}/metrics" { inherit contains; }) ];
     scrape = metrics port;
+    memory = { safe = 48; full = 64; };
+    oomScore = 300;
   };
 
   # A service that the NixOS base alone carries.
@@ -50,7 +63,8 @@ in
     ports = [ (exposed "ssh" 22) ];
     checks = [ (tcp "port" "accepts connections" 22) ];
     # What the operator runs counts too: secrets, probes.
-    memory = { safe = 384; full = 768; };
+    memory = { safe = 256; full = 384; };
+    oomScore = -900;
   };
 
   firewall = none // {
@@ -64,6 +78,8 @@ in
       (command "policy" "drops what it does not admit" [ "nft" "list" "chain" "inet" "rave" "input" ] "policy drop" { user = "root"; bases = [ "debian" ]; })
       (command "policy" "drops what it does not admit" [ "nft" "list" "chain" "inet" "nixos-fw" "input" ] "policy drop" { user = "root"; bases = [ "nixos" ]; })
     ];
+    # A program that runs once, at boot.
+    memory = { safe = 32; full = 32; };
   };
 
   fail2ban = none // {
@@ -73,7 +89,6 @@ in
       debian = { units = [ "fail2ban.service" ]; packages = [ "fail2ban" "python3-systemd" ]; };
       nixos = { units = [ "fail2ban.service" ]; };
     };
-    checks = [ (command "jail" "watches sshd" [ "fail2ban-client" "status" "sshd" ] "Status for the jail: sshd" { user = "root"; timeout = 10; }) ];
     memory = { safe = 96; full = 160; };
   };
 
@@ -91,7 +106,8 @@ in
       (http "status-page-outside" "serves the status page to the host" "https://127.0.0.1:3002/" { contains = "rave"; from = "host"; })
     ];
     secrets = [ "tls/certificate" "tls/key" ];
-    memory = { safe = 64; full = 256; };
+    memory = { safe = 64; full = 128; };
+    oomScore = -800;
   };
 
   # --- data and messaging -----------------------------------------------------------------------
@@ -103,11 +119,8 @@ in
       nixos = { units = [ "postgresql.service" ]; };
     };
     ports = [ (loopback "postgresql" 5432) ];
-    checks = [
-      (command "query" "answers a query" [ "psql" "-XAtc" "select 'alive'" ] "^alive$" { user = "postgres"; })
-      (command "writable" "is not in recovery" [ "psql" "-XAtc" "select pg_is_in_recovery()" ] "^f$" { user = "postgres"; })
-    ];
-    memory = { safe = 384; full = 896; };
+    memory = { safe = 384; full = 768; };
+    oomScore = -500;
   };
 
   redis = none // {
@@ -118,9 +131,9 @@ in
       nixos = { units = [ "redis-rave.service" ]; };
     };
     ports = [ (loopback "redis" 6379) ];
-    checks = [ (command "ping" "answers PING" [ "redis-cli" "ping" ] "^PONG$" { user = "root"; environmentSecret = { REDISCLI_AUTH = "redis/password"; }; }) ];
     secrets = [ "redis/password" ];
     memory = { safe = 128; full = 512; };
+    oomScore = -500;
   };
 
   nats = none // {
@@ -136,7 +149,8 @@ in
       (http "jetstream" "has JetStream" "http://127.0.0.1:8222/jsz" { contains = "\"memory\""; })
     ];
     secrets = [ "nats/password" ];
-    memory = { safe = 96; full = 256; };
+    memory = { safe = 96; full = 192; };
+    oomScore = -500;
   };
 
   # --- monitoring -------------------------------------------------------------------------------
@@ -148,12 +162,10 @@ in
       nixos = { units = [ "prometheus.service" ]; };
     };
     ports = [ (loopback "web" 9090) ];
-    checks = [
-      (http "ready" "is ready" "http://127.0.0.1:9090/-/ready" { contains = "Ready"; })
-      (http "targets" "reaches every target" "http://127.0.0.1:9090/api/v1/query?query=up" { kind = "prometheus-targets"; timeout = 20; })
-    ];
+    checks = [ (http "ready" "is ready" "http://127.0.0.1:9090/-/ready" { contains = "Ready"; }) ];
     scrape = metrics 9090;
-    memory = { safe = 256; full = 512; };
+    memory = { safe = 256; full = 448; };
+    oomScore = 200;
   };
 
   alertmanager = none // {
@@ -166,10 +178,14 @@ in
     ports = [ (loopback "web" 9093) ];
     checks = [ (http "ready" "is ready" "http://127.0.0.1:9093/-/ready" { }) ];
     scrape = metrics 9093;
-    memory = { safe = 64; full = 128; };
+    memory = { safe = 64; full = 96; };
+    oomScore = 100;
   };
 
-  node-exporter = exporter "machine" 9100 "prometheus-node-exporter.service" "prometheus-node-exporter" "node_memory_MemAvailable_bytes";
+  node-exporter = exporter "machine" 9100 "prometheus-node-exporter.service" "prometheus-node-exporter" "node_memory_MemAvailable_bytes" // {
+    # It also gives what the guest says of its services, whose label `service` must not become the exporter's.
+    scrape = metrics 9100 // { honorLabels = true; };
+  };
   postgres-exporter = exporter "PostgreSQL" 9187 "prometheus-postgres-exporter.service" "prometheus-postgres-exporter" "pg_up 1" // {
     secrets = [ "database/prometheus-password" ];
     database = { role = "prometheus"; name = null; secret = "database/prometheus-password"; };
@@ -184,6 +200,8 @@ in
     ports = [ (loopback "metrics" 7777) ];
     checks = [ (http "metrics" "answers with metrics of its target" "http://127.0.0.1:7777/metrics" { contains = "gnatsd_varz"; }) ];
     scrape = metrics 7777;
+    memory = { safe = 48; full = 64; };
+    oomScore = 300;
   };
 
   grafana = none // {
@@ -195,7 +213,8 @@ in
     secrets = [ "grafana/admin-password" "grafana/secret-key" ];
     database = { role = "grafana"; name = "grafana"; secret = "grafana/db-password"; };
     scrape = metrics 3000;
-    memory = { safe = 192; full = 384; };
+    memory = { safe = 192; full = 256; };
+    oomScore = 200;
   };
 
   # --- forge and chat ---------------------------------------------------------------------------
@@ -203,7 +222,7 @@ in
     title = "GitLab";
     description = "repositories, merge requests, pipelines and sign-in for the rest";
     bases = nixosOnly [ "gitlab.service" "gitlab-sidekiq.service" "gitlab-workhorse.service" "gitaly.service" ];
-    ports = [ (loopback "web" 8080) ];
+    ports = [ (loopback "web" 8080) (loopback "gitaly" 9236) ];
     checks = [ (http "readiness" "is ready" "http://127.0.0.1:8080/-/readiness" { timeout = 20; }) ];
     secrets = [
       "gitlab/root-password"
@@ -217,7 +236,7 @@ in
     ];
     database = { role = "gitlab"; name = "gitlab"; secret = "gitlab/db-password"; };
     scrape = { port = 8080; path = "/-/metrics"; };
-    memory = { safe = 3072; full = 4096; };
+    memory = { safe = 3072; full = 3584; };
   };
 
   mattermost = none // {
@@ -227,7 +246,7 @@ in
     ports = [ (loopback "web" 8065) ];
     checks = [ (http "ping" "answers" "http://127.0.0.1:8065/api/v4/system/ping" { contains = "OK"; }) ];
     database = { role = "mattermost"; name = "mattermost"; secret = "database/mattermost-password"; };
-    memory = { safe = 512; full = 1024; };
+    memory = { safe = 512; full = 640; };
   };
 
   matrix = none // {
@@ -239,13 +258,14 @@ in
     secrets = [ "matrix/registration-shared-secret" "matrix/macaroon-secret-key" "matrix/form-secret" "oidc/matrix-client-secret" ];
     database = { role = "synapse"; name = "synapse"; secret = "database/synapse-password"; };
     scrape = { port = 9010; path = "/_synapse/metrics"; };
-    memory = { safe = 384; full = 768; };
+    memory = { safe = 384; full = 448; };
   };
 
   element = none // {
     title = "Element";
     description = "web client of Matrix, served by nginx";
-    bases = nixosOnly [ "nginx.service" ];
+    # Files that nginx serves: no unit of its own.
+    bases = nixosOnly [ ];
     checks = [ (http "page" "serves its configuration" "https://element.rave.localhost:3002/config.json" { contains = "default_server_config"; }) ];
   };
 
@@ -268,6 +288,7 @@ in
     description = "runs agent tasks, one instance of a template unit for each";
     bases = nixosOptional [ "rave-agents.target" ];
     memory = { safe = 512; full = 1024; };
+    oomScore = 500;
   };
   vibe-kanban = none // {
     title = "Vibe Kanban";
@@ -276,6 +297,7 @@ in
     ports = [ (loopback "web" 3020) ];
     checks = [ (http "page" "serves its page" "http://127.0.0.1:3020/" { }) ];
     memory = { safe = 256; full = 512; };
+    oomScore = 500;
   };
   claude-code-router = none // {
     title = "Claude Code Router";
@@ -284,40 +306,44 @@ in
     ports = [ (loopback "api" 3456) ];
     checks = [ (tcp "port" "accepts connections" 3456) ];
     memory = { safe = 192; full = 256; };
+    oomScore = 500;
   };
 
   # --- applications -----------------------------------------------------------------------------
   penpot = none // {
     title = "Penpot";
-    description = "design, as OCI containers";
-    bases = nixosOnly [ "podman-penpot-frontend.service" "podman-penpot-backend.service" "podman-penpot-exporter.service" ];
+    description = "design, as OCI containers, once their images are given";
+    bases = nixosOptional [ "podman-penpot-frontend.service" "podman-penpot-backend.service" "podman-penpot-exporter.service" ];
     ports = [ (loopback "web" 9001) ];
     checks = [ (http "page" "serves its page" "http://127.0.0.1:9001/" { }) ];
     secrets = [ "penpot/secret-key" ];
     database = { role = "penpot"; name = "penpot"; secret = "database/penpot-password"; };
     memory = { safe = 1024; full = 1536; };
+    oomScore = 500;
   };
 
   outline = none // {
     title = "Outline";
-    description = "documents";
+    description = "documents (unfree, so no cache has it: it is compiled where the image is built)";
     bases = nixosOnly [ "outline.service" ];
     ports = [ (loopback "web" 3010) ];
     checks = [ (http "health" "is healthy" "http://127.0.0.1:3010/_health" { contains = "OK"; }) ];
     secrets = [ "outline/secret-key" "outline/utils-secret" "oidc/outline-client-secret" ];
     database = { role = "outline"; name = "outline"; secret = "database/outline-password"; };
     memory = { safe = 512; full = 768; };
+    oomScore = 500;
   };
 
   n8n = none // {
     title = "n8n";
-    description = "workflow automation";
+    description = "workflow automation (unfree, so no cache has it: it is compiled where the image is built)";
     bases = nixosOnly [ "n8n.service" ];
-    ports = [ (loopback "web" 5678) ];
+    ports = [ (loopback "web" 5678) (loopback "broker" 5679) ];
     checks = [ (http "health" "is healthy" "http://127.0.0.1:5678/healthz" { contains = "ok"; }) ];
     secrets = [ "n8n/encryption-key" ];
     database = { role = "n8n"; name = "n8n"; secret = "database/n8n-password"; };
     scrape = metrics 5678;
     memory = { safe = 512; full = 768; };
+    oomScore = 500;
   };
 }

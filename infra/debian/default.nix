@@ -45,10 +45,12 @@ let
   };
   role = name: builtins.filter (package: package.role == name) lock.packages;
   one = list: builtins.head list;
+  files = lock.files or [ ];
   plan = catalog.plans.${profile}.debian;
 
   checked = value:
-    if lock.requested == request packages (catalog.debianPackages profile) then value
+    if lock.version != 2 then throw "the lock of profile ${profile} has another format; run: rave vm lock-closure --profile ${profile}"
+    else if lock.requested == request packages (catalog.debianPackages profile) then value
     else throw "the lock of profile ${profile} was made for other packages; run: rave vm lock-closure --profile ${profile}";
 
   base = run {
@@ -63,8 +65,10 @@ let
     };
   };
 
-  overlay = id: ./services + "/${id}";
-  carried = builtins.filter (id: builtins.pathExists (overlay id)) (builtins.attrNames plan.services);
+  # A service's folder: `rootfs` is laid over the root, the rest prepares it while the image is built.
+  folder = id: ./services + "/${id}";
+  carried = builtins.filter (id: builtins.pathExists (folder id)) (builtins.attrNames plan.services);
+  overlaid = builtins.filter (id: builtins.pathExists (folder id + "/rootfs")) carried;
 
   image = run {
     name = "rave-debian-image-${profile}";
@@ -75,15 +79,20 @@ let
       inherit (plan) qcow;
       inherit base;
       name = plan.attr;
-      overlays = [ (source "rave-rootfs" ./rootfs) ] ++ map (id: source "rave-service-${id}" (overlay id)) carried;
+      overlays = [ (source "rave-rootfs" ./rootfs) ] ++ map (id: source "rave-rootfs-${id}" (folder id + "/rootfs")) overlaid;
       guest = source "rave-guest" guest;
       programs = source "rave-programs" ../guest;
-      configure = source "rave-configure" ./configure;
+      build = {
+        configure = source "rave-configure" ./configure;
+        "generate.py" = source "rave-generate" ./generate.py;
+        templates = source "rave-templates" ./templates;
+      } // builtins.listToAttrs (map (id: { name = "services/${id}"; value = source "rave-service-${id}" (folder id); }) carried);
       initrd = source "rave-initrd" ./initrd;
       tools = map locked (role "tool");
-      sops = locked lock.sops;
+      binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
       carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));
+      lock = builtins.toFile "rave-lock.json" (builtins.toJSON lock);
       diskGiB = plan.resources.safe.diskGiB;
       cmdline = packages.cmdline;
     };

@@ -6,6 +6,7 @@ type") and BIP 173 for Bech32.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from rave_cli.errors import ExitCode, RaveError
@@ -14,6 +15,21 @@ _CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 _SECRET_HRP = "age-secret-key-"  # noqa: S105 - a prefix, not a secret
 _RECIPIENT_HRP = "age"
+_PLUGIN = re.compile(r"AGE-PLUGIN-([A-Z0-9+._-]+?)-1")
+_ENCRYPTED = (
+    "an identity that is encrypted with a passphrase, which rave does not ask for",
+    "let a command decrypt it: SOPS_AGE_KEY_CMD='age --decrypt KEYFILE' rave secrets …",
+)
+# What sops takes for a key file, too, by its beginning.
+_OTHER_FILES = (
+    ("-----BEGIN AGE ENCRYPTED FILE-----", *_ENCRYPTED),
+    ("age-encryption.org/", *_ENCRYPTED),
+    (
+        "-----BEGIN ",
+        "an SSH or other key in PEM; rave uses age identities alone, which sops-nix can read",
+        "age-keygen -o KEYFILE, and have its recipient added to .sops.yaml",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -52,25 +68,81 @@ def parse_identity(secret: str) -> Identity:
         ) from error
 
 
-def parse_identities(text: str) -> tuple[Identity, ...]:
-    """Read every X25519 identity of an age key file; comments and empty lines are skipped.
+@dataclass(frozen=True)
+class KeyText:
+    """What an age key file holds: identities that rave can use, and in words those it cannot."""
+
+    identities: tuple[Identity, ...]
+    unused: tuple[str, ...]
+
+
+def parse_keys(text: str, *, by_word: bool = False) -> KeyText:
+    """Read an age key file; comments, empty lines and a byte order mark are skipped.
+
+    Args:
+        text: its content.
+        by_word: whether a line may hold several identities, as in SOPS_AGE_KEY.
 
     Raises:
-        RaveError: SECRETS if a line is neither, or there is no identity.
+        RaveError: SECRETS if a line is no identity, or the file is encrypted or an SSH key. The
+            message names the line and never repeats it.
     """
-    lines = [line.strip() for line in text.splitlines()]
-    identities = tuple(parse_identity(line) for line in lines if line and not line.startswith("#"))
-    if not identities:
+    text = text.removeprefix("\ufeff")
+    _refuse_other_files(text)
+    identities, unused = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if not stripped or stripped.startswith("#"):
+            continue
+        for word in stripped.split() if by_word else [stripped]:
+            what = _unusable(word)
+            if what is not None:
+                unused.append(f"line {number}: {what}")
+                continue
+            try:
+                identities.append(parse_identity(word))
+            except RaveError as error:
+                raise RaveError(
+                    f"line {number}: {error.message}", hint=error.hint, exit_code=error.exit_code
+                ) from error
+    return KeyText(tuple(identities), tuple(unused))
+
+
+def parse_identities(text: str) -> tuple[Identity, ...]:
+    """Read every X25519 identity of an age key file.
+
+    Raises:
+        RaveError: SECRETS as `parse_keys`, or if there is none.
+    """
+    found = parse_keys(text)
+    if not found.identities:
+        unused = f" that rave can use ({'; '.join(found.unused)})" if found.unused else ""
         raise RaveError(
-            "the age key file holds no identity",
-            hint="rave secrets init makes one where there is no file",
+            f"the age key file holds no identity{unused}",
+            hint="rave uses identities that begin with AGE-SECRET-KEY-1, as age-keygen makes them",
             exit_code=ExitCode.SECRETS,
         )
-    return identities
+    return found.identities
+
+
+def _unusable(word: str) -> str | None:
+    """Return what kind of identity this is if sops could use it and rave cannot."""
+    plugin = _PLUGIN.match(word)
+    if plugin is not None:
+        return f"an identity of age-plugin-{plugin[1].lower()}"
+    return "a post-quantum identity" if word.startswith("AGE-SECRET-KEY-PQ-1") else None
+
+
+def _refuse_other_files(text: str) -> None:
+    for beginning, what, hint in _OTHER_FILES:
+        if text.startswith(beginning):
+            raise RaveError(f"this is {what}", hint=hint, exit_code=ExitCode.SECRETS)
 
 
 def check_recipient(text: str) -> str | None:
     """Return why `text` is not an age X25519 recipient (age1...), or None if it is one."""
+    if text.startswith("age1") and text.count("1") > 1:
+        return "it is one of a plugin or a post-quantum one, which rave does not use"
     try:
         # age writes recipients in lower case only.
         _decode(_RECIPIENT_HRP, text if text.islower() else "")

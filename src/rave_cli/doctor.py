@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,15 +181,16 @@ def _sops() -> Finding:
 def _identity() -> Finding:
     from rave_cli.secrets import identity
 
-    place = identity.key_file()
-    if not place.exists():
-        return Finding("identity", "skip", f"no age identity at {place} yet: rave secrets init")
     try:
-        identity.load()
+        keys = identity.find()
     except RaveError as error:
-        fix = ("chmod", "600", str(place)) if "others" in error.message else ()
+        hint = error.hint or ""
+        fix = tuple(shlex.split(hint)) if hint.startswith("chmod ") else ()
         return Finding("identity", "fail", error.message, fix)
-    return Finding("identity", "ok", f"age identity at {place}")
+    if keys is None:
+        place = identity.key_file()
+        return Finding("identity", "skip", f"no age identity at {place} yet: rave secrets init")
+    return Finding("identity", "ok", f"age identity: {keys.tried}")
 
 
 def _signing() -> Finding:

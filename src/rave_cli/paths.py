@@ -1,12 +1,22 @@
-"""Where rave keeps things, and how it writes them: XDG directories, atomic files, locks."""
+"""Where rave keeps things, and how it reads and writes them.
+
+One rule says whose a file must be (`read_trusted`, `read_private`), so that nobody else steers us:
+it is ours or root's, and nobody else may write it. What we make gets an explicit mode; the umask
+can only take from that.
+"""
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import grp
 import os
+import pwd
+import re
+import select
 import stat
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +25,10 @@ from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+PIPE_PATIENCE = 10.0  # seconds in which somebody must write into a pipe that we are to read
+_LARGEST_PIPE = 1 << 20
+_HANDED = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -62,8 +76,8 @@ def private_dir(path: Path) -> Path:
     Raises:
         RaveError: HOST if it is a symlink, belongs to somebody else or others may enter it.
     """
+    make_dir(path.parent)
     with refusing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError):
             path.mkdir(mode=0o700)
         found = path.lstat()
@@ -78,17 +92,37 @@ def private_dir(path: Path) -> Path:
     return path
 
 
+def make_dir(path: Path, *, mode: int = 0o700) -> Path:
+    """Create `path` and what is missing above it with `mode`, and return it.
+
+    What exists stays as it is. (`Path.mkdir` gives its mode to the last directory only.)
+
+    Raises:
+        RaveError: HOST if a directory cannot be created, or something else lies in its place.
+    """
+    with refusing(path):
+        missing = [place for place in (path, *path.parents) if not place.is_dir()]
+        for place in reversed(missing):
+            # Another command may be making the same one.
+            with suppress(FileExistsError):
+                place.mkdir(mode=mode)
+            if not place.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), place)
+    return path
+
+
 def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that readers see the old content or the new, never a part.
 
     The data goes to a temporary file in the same directory, is fsynced, renamed over `path`, and
-    the directory is fsynced.
+    the directory is fsynced. Missing directories are made; others can enter them if they may read
+    the file.
 
     Raises:
         RaveError: HOST if the disk is full or the place cannot be written.
     """
+    make_dir(path.parent, mode=0o755 if mode & 0o044 else 0o700)
     with refusing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(fd, "wb") as stream:
@@ -117,21 +151,16 @@ def read_private(path: Path) -> bytes:
     """Read a key file, refusing what OpenSSH would refuse too: a symlink, another owner, group or
     other permission bits.
 
+    A pipe, named or handed over by the shell as in `<(pass show key)`, is a key file, too; it can
+    be read once.
+
     Raises:
-        RaveError: SECRETS if the file must not be trusted; HOST if it cannot be read.
+        RaveError: SECRETS if the file must not be trusted, or nobody writes into the pipe within
+            PIPE_PATIENCE; HOST if it cannot be read.
     """
     with refusing(path):
+        fd = _open_key(path)
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise RaveError(
-                    f"{path} is a symbolic link; a key file must not be one",
-                    hint=f'cp --remove-destination "$(readlink -f {path})" {path}',
-                    exit_code=ExitCode.SECRETS,
-                ) from error
-            raise
-        with os.fdopen(fd, "rb") as stream:
             found = os.fstat(fd)
             if found.st_uid != os.getuid():
                 raise RaveError(
@@ -145,7 +174,144 @@ def read_private(path: Path) -> bytes:
                     hint=f"chmod 600 {path}",
                     exit_code=ExitCode.SECRETS,
                 )
-            return stream.read()
+            if stat.S_ISFIFO(found.st_mode):
+                return _read_pipe(fd, path)
+            if not stat.S_ISREG(found.st_mode):
+                raise _no_file(path, ExitCode.SECRETS)
+            return _read_all(fd)
+        finally:
+            os.close(fd)
+
+
+def read_trusted(path: Path, *, exit_code: ExitCode = ExitCode.HOST) -> bytes:
+    """Read a file that steers us but holds no secret: settings, a policy, a record.
+
+    Symbolic links are followed; the link itself must be trusted, too.
+
+    Raises:
+        RaveError: `exit_code` if it is not a file, or somebody else may have written it; HOST if it
+            cannot be read.
+    """
+    with refusing(path):
+        # Without O_NONBLOCK, opening a pipe would wait for somebody to write.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise _no_file(path, exit_code)
+            require_trusted(path, found, exit_code=exit_code)
+            return _read_all(fd)
+        finally:
+            os.close(fd)
+
+
+def require_trusted(
+    path: Path, found: os.stat_result | None = None, *, exit_code: ExitCode = ExitCode.HOST
+) -> None:
+    """Refuse a file or directory unless only we and root can have put it there and changed it.
+
+    Args:
+        path: what is asked about; its own directory must be trusted, too.
+        found: what fstat said of it, if it is open already.
+        exit_code: of the error.
+
+    Raises:
+        RaveError: `exit_code`, with the command that mends it; HOST if it cannot be examined.
+    """
+    with refusing(path):
+        link, place = path.lstat(), path.absolute().parent
+        asked = [(path, found or path.stat()), (place, place.stat())]
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in (0, os.getuid()):
+        asked.insert(0, (path, link))
+    for where, status in asked:
+        fault = _distrust(where, status)
+        if fault is not None:
+            why, hint = fault
+            raise RaveError(f"{where} {why}, so rave does not use {path}", hint=hint,
+                            exit_code=exit_code)  # fmt: skip
+
+
+def _distrust(path: Path, found: os.stat_result) -> tuple[str, str] | None:
+    """Return why others can steer us through `path` and what mends that, or None."""
+    if found.st_uid not in (0, os.getuid()):
+        owner = _name_of(found.st_uid)
+        return f"belongs to {owner}", f"if you trust what is in it: chown {os.getuid()} {path}"
+    # In a sticky directory, such as /tmp, nobody can replace what belongs to another.
+    if stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX:
+        return None
+    mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+    if found.st_mode & stat.S_IWOTH:
+        return f"can be changed by anybody ({mode})", f"chmod go-w {path}"
+    if found.st_mode & stat.S_IWGRP and not _own_group(found):
+        return f"can be changed by its group ({mode})", f"chmod go-w {path}"
+    return None
+
+
+def _own_group(found: os.stat_result) -> bool:
+    """Whether the group is its owner's alone, as on systems that give each user one."""
+    try:
+        owner, group = pwd.getpwuid(found.st_uid), grp.getgrgid(found.st_gid)
+    except KeyError:
+        return False
+    same = (owner.pw_gid, owner.pw_name) == (group.gr_gid, group.gr_name)
+    return same and set(group.gr_mem) <= {owner.pw_name}
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return f"the user {pwd.getpwuid(uid).pw_name}"
+    except KeyError:
+        return f"the user number {uid}"
+
+
+def _open_key(path: Path) -> int:
+    """Open a key file without following links and without waiting for a pipe's writer."""
+    handed = _HANDED.fullmatch(str(path))
+    if handed is not None:
+        # A descriptor that the shell opened for us, not a link like others.
+        return os.dup(int(handed[1] or 0))
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RaveError(
+                f"{path} is a symbolic link; a key file must not be one",
+                hint=f'cp --remove-destination "$(readlink -f {path})" {path}',
+                exit_code=ExitCode.SECRETS,
+            ) from error
+        raise
+
+
+def _read_all(fd: int) -> bytes:
+    with os.fdopen(fd, "rb", closefd=False) as stream:
+        return stream.read()
+
+
+def _read_pipe(fd: int, path: Path) -> bytes:
+    """Read a pipe to its end, for PIPE_PATIENCE at most."""
+    data, deadline = b"", time.monotonic() + PIPE_PATIENCE
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    while waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        part = os.read(fd, 65536)
+        data += part
+        if not part:
+            return data
+        if len(data) > _LARGEST_PIPE:
+            raise RaveError(
+                f"{path} is a pipe with more in it than a key file can hold",
+                hint="name a key file",
+                exit_code=ExitCode.SECRETS,
+            )
+    raise RaveError(
+        f"{path} is a pipe, and within {PIPE_PATIENCE:g} s nobody wrote a key into it to the end",
+        hint="start what writes into it first, or name a key file",
+        exit_code=ExitCode.SECRETS,
+    )
+
+
+def _no_file(path: Path, exit_code: ExitCode) -> RaveError:
+    return RaveError(f"{path} is not a file", hint=f"ls -ld {path}", exit_code=exit_code)
 
 
 @contextmanager
@@ -157,8 +323,8 @@ def lock(path: Path, *, busy: str) -> Iterator[None]:
     Raises:
         RaveError: HOST with the message `busy` if another process holds it.
     """
+    make_dir(path.parent)
     with refusing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tomllib
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images.archives import Sources
 from rave_cli.records import Versions
 
 if TYPE_CHECKING:
@@ -25,11 +27,15 @@ DEFAULTS: Mapping[str, str] = {
     "RAVE_BASE": "nixos",
     "RAVE_FLAKE": "",
     "RAVE_SIGNING_KEY": "",
+    "RAVE_DEBIAN_MIRROR": "",
+    "RAVE_DEBIAN_SNAPSHOT": "",
+    "RAVE_DEBIAN_KEYRING": "",
 }
 
 # A file that does not say its version is of the first.
 CONFIG = Versions(title="the configuration", version=1, unversioned=1, exit_code=ExitCode.USAGE)
 
+ENVIRONMENT = "environment"
 _SWITCH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -79,16 +85,30 @@ class Settings:
     def flake(self) -> Path | None:
         """The directory of the flake: RAVE_FLAKE, else the repository around the working directory.
 
+        Its code is run, so somebody else's counts only if the environment names it.
+
         Raises:
-            RaveError: USAGE if RAVE_FLAKE names a directory without a flake.nix.
+            RaveError: USAGE if RAVE_FLAKE names a directory without a flake.nix, or somebody else
+                may have written the flake.
         """
         setting = self.values["RAVE_FLAKE"]
-        if not setting.value:
-            return self.repository
-        path = Path(setting.value).expanduser().resolve()
+        path = Path(setting.value).expanduser().resolve() if setting.value else self.repository
+        if path is None:
+            return None
         if not (path / "flake.nix").is_file():
             raise _bad(setting, "a directory with rave's flake.nix")
+        if not setting.value or setting.origin != ENVIRONMENT:
+            _require_own_flake(path)
         return path
+
+    @property
+    def sources(self) -> Sources:
+        """Where the packages of a Debian guest come from, as far as the operator says."""
+        return Sources(
+            mirror=self.text("RAVE_DEBIAN_MIRROR"),
+            snapshot=self.text("RAVE_DEBIAN_SNAPSHOT"),
+            keyring=self.text("RAVE_DEBIAN_KEYRING"),
+        )
 
     def require_flake(self) -> Path:
         """Return the flake's directory.
@@ -123,11 +143,12 @@ def load(config: Path | None = None, *, start: Path | None = None) -> Settings:
         start: directory that counts as the working directory.
 
     Raises:
-        RaveError: USAGE if a file cannot be read as what it should be.
+        RaveError: USAGE if a file cannot be read as what it should be, or somebody else may have
+            written it.
     """
     here = start or Path.cwd()
     repository = find_repository(here)
-    layers = [("environment", dict(os.environ))]
+    layers = [(ENVIRONMENT, dict(os.environ))]
     layers += [(str(path), _read_dotenv(path)) for path in _dotenv_files(here, repository)]
     layers += list(_read_config(config))
     layers += [("default", dict(DEFAULTS))]
@@ -155,13 +176,22 @@ def _dotenv_files(here: Path, repository: Path | None) -> list[Path]:
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
+    """Read the settings of ours in a `.env`; one that has none may belong to anybody."""
+    with paths.refusing(path):
+        claimed = _parse_dotenv(path, path.read_bytes())
+    if not claimed:
+        return {}
+    return _parse_dotenv(path, paths.read_trusted(path, exit_code=ExitCode.USAGE))
+
+
+def _parse_dotenv(path: Path, data: bytes) -> dict[str, str]:
     from dotenv import dotenv_values
 
     try:
-        values = dotenv_values(path, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
+        values = dotenv_values(stream=io.StringIO(data.decode()), interpolate=False)
+    except UnicodeDecodeError as error:
         raise _unreadable(path, error) from error
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if name in DEFAULTS and value is not None}
 
 
 def _read_config(config: Path | None) -> Iterator[tuple[str, dict[str, str]]]:
@@ -169,8 +199,8 @@ def _read_config(config: Path | None) -> Iterator[tuple[str, dict[str, str]]]:
     if config is None and not path.is_file():
         return
     try:
-        document = tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        document = tomllib.loads(paths.read_trusted(path, exit_code=ExitCode.USAGE).decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise _unreadable(path, error) from error
     document = CONFIG.upgraded(document, path, hint=f"correct {path}")
     unknown = sorted(set(document) - {name.lower() for name in DEFAULTS})
@@ -181,6 +211,19 @@ def _read_config(config: Path | None) -> Iterator[tuple[str, dict[str, str]]]:
             exit_code=ExitCode.USAGE,
         )
     yield str(path), {name.upper(): _text(value) for name, value in document.items()}
+
+
+def _require_own_flake(flake: Path) -> None:
+    """Refuse a flake that somebody else may have written, as git and nix do with a repository."""
+    try:
+        for place in (flake, flake / "flake.nix"):
+            paths.require_trusted(place, exit_code=ExitCode.USAGE)
+    except RaveError as error:
+        raise RaveError(
+            f"{error.message}: building would run its code",
+            hint=f"{error.hint}; or name it yourself: RAVE_FLAKE={flake} rave …",
+            exit_code=error.exit_code,
+        ) from error
 
 
 def _text(value: object) -> str:

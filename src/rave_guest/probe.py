@@ -1,8 +1,8 @@
-"""`rave-guest probe`: answers a batch of checks. JSON on stdin, one JSON document on stdout.
+"""The verb probe: answers a batch of checks.
 
-Request:  {"v": 1, "checks": [{"id", "kind", "timeout", "retry_for", "needs": [id…], …}, …]}
-Answer:   {"v": 1, "results": [{"id", "status", "detail", "seconds", "attempts", "data"}, …],
-           "facts": {…}, "seconds": s}
+Arguments: {"checks": [{"id", "kind", "timeout", "retry_for", "needs": [id…], "arguments": {…}}, …]}
+Answer:    {"results": [{"id", "status", "detail", "seconds", "attempts", "data"}, …],
+            "facts": {…}, "seconds": s}
 
 Checks run at the same time in threads. One whose `needs` did not pass is skipped with the reason; a
 failing one is asked again, with growing pauses, for `retry_for` seconds; one that does not come
@@ -11,51 +11,31 @@ back is an error. Nothing in the answer is ever a secret.
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import threading
 import time
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import namedtuple
 
+from rave_guest import registry
+from rave_guest.refusal import Refused
+from rave_guest.system import System
 from rave_guest.verdict import ERROR, FAIL, PASS, WARN, Verdict, errored, skipped
-from rave_guest.world import World
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-# Kind of check -> module of rave_guest.checks; the function has the kind's name.
-KINDS = {
-    "health": ("http", "tcp", "command", "prometheus-targets", "units", "status-document"),
-    "database": (
-        "postgresql-version", "postgresql-roles", "postgresql-connections",
-        "postgresql-activity", "postgresql-storage",
-    ),
-    "messaging": ("redis-state", "redis-roundtrip", "nats-state", "nats-roundtrip"),
-    "monitoring": ("prometheus-rules", "prometheus-retention"),
-    "network": ("interfaces", "routes", "isolation", "reachability", "firewall", "listeners"),
-    "boot": ("identity", "kernel", "plan", "startup", "journal-errors"),
-    "secrets": (
-        "secret-files", "secret-mount", "secret-store", "postgresql-login", "redis-login",
-        "nats-login", "certificate-pair",
-    ),
-    "security": (
-        "sshd", "sudo", "sysctl", "accounts", "failed-units", "file-modes", "fail2ban-settings",
-        "fail2ban-release", "fail2ban-forgive",
-    ),
-    "canary": ("canary-files", "canary-processes", "canary-journal"),
-    "performance": ("memory", "service-memory", "out-of-memory", "restarts", "disk", "pressure"),
-}  # fmt: skip
-MODULES = {kind: module for module, kinds in KINDS.items() for kind in kinds}
+    from typing import Any
 
 WORKERS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 
 
-class Ask(NamedTuple):
-    """A check as the host asks it; `arguments` are those of its kind."""
+class Ask(namedtuple("Ask", ("id", "kind", "timeout", "retry_for", "needs", "arguments"))):
+    """A check as the host asks it: `kind` is the place of the function that carries it out, and
+    `arguments` are what that gets.
+    """
 
+    __slots__ = ()
     id: str
     kind: str
     timeout: float
@@ -64,9 +44,10 @@ class Ask(NamedTuple):
     arguments: Mapping[str, Any]
 
 
-class Result(NamedTuple):
+class Result(namedtuple("Result", ("id", "verdict", "seconds", "attempts"))):
     """A check with its verdict."""
 
+    __slots__ = ()
     id: str
     verdict: Verdict
     seconds: float
@@ -78,31 +59,37 @@ class Result(NamedTuple):
         return head | self.verdict._asdict()
 
 
-def parse(request: Any) -> list[Ask]:
-    """Read the request.
+def parse(arguments: Mapping[str, Any]) -> list[Ask]:
+    """Read the arguments of the verb.
 
     Raises:
-        ValueError: if it is not one, if an id comes twice, or if a check needs one that is missing
-            or comes after it.
+        Refused: they are no batch, an id comes twice, or a check needs one that is missing or comes
+            after it.
     """
-    if not isinstance(request, dict) or request.get("v") != 1:
-        raise ValueError("not a request of version 1")
-    asks: dict[str, Ask] = {}
-    for entry in request["checks"]:
-        ask = Ask(
-            str(entry["id"]),
-            str(entry["kind"]),
-            float(entry["timeout"]),
-            float(entry.get("retry_for", 0)),
-            tuple(entry.get("needs", ())),
-            entry,
-        )
-        if ask.id in asks:
-            raise ValueError(f"the check {ask.id} comes twice")
-        if missing := [name for name in ask.needs if name not in asks]:
-            raise ValueError(f"{ask.id} needs {missing[0]}, which does not come before it")
-        asks[ask.id] = ask
-    return list(asks.values())
+    try:
+        asks = [_ask(entry) for entry in arguments["checks"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refused("request", f"not a batch of checks: {type(error).__name__}") from error
+    seen: set[str] = set()
+    for ask in asks:
+        if ask.id in seen:
+            raise Refused("request", f"the check {ask.id} comes twice")
+        if missing := [name for name in ask.needs if name not in seen]:
+            raise Refused("request", f"{ask.id} needs {missing[0]}, which does not come before it")
+        seen.add(ask.id)
+    return asks
+
+
+def _ask(entry: Mapping[str, Any]) -> Ask:
+    timeout = float(entry["timeout"])
+    return Ask(
+        str(entry["id"]),
+        str(entry["kind"]),
+        timeout,
+        float(entry["retry_for"]),
+        tuple(entry["needs"]),
+        {**entry["arguments"], "timeout": timeout},
+    )
 
 
 class Board:
@@ -187,47 +174,46 @@ def _guarded(look: Callable[[], Verdict], timeout: float) -> Verdict:
         return errored(f"{type(error).__name__}: {error}")
 
 
-def question(ask: Ask, world: World) -> Callable[[], Verdict]:
+def look_of(ask: Ask, system: System) -> Callable[[], Verdict]:
     """Return the function that answers `ask`."""
-    if ask.kind not in MODULES:
-        return lambda: errored(f"this guest does not know the kind of check {ask.kind!r}")
-    module = import_module(f"rave_guest.checks.{MODULES[ask.kind]}")
-    function = getattr(module, ask.kind.replace("-", "_"))
-    return lambda: function(ask.arguments, world)
+    try:
+        function = registry.function(ask.kind)
+    except LookupError as error:
+        verdict = errored(str(error.args[0]))
+        return lambda: verdict
+    return lambda: function(ask.arguments, system)
 
 
-def _work(board: Board, world: World) -> None:
+def _work(board: Board, system: System) -> None:
     while ask := board.take():
         reason = board.blocked(ask)
         if reason:
             board.settle(Result(ask.id, skipped(reason), 0.0, 0))
         else:
-            board.settle(carry_out(ask, question(ask, world)))
+            board.settle(carry_out(ask, look_of(ask, system)))
 
 
-def answer(asks: list[Ask], world: World) -> list[Result]:
+def answer(asks: list[Ask], system: System) -> list[Result]:
     """Answer all checks, up to eight at a time."""
     board = Board(asks)
     for _ in range(min(WORKERS, len(asks))):
-        threading.Thread(target=_work, args=(board, world), daemon=True).start()
+        threading.Thread(target=_work, args=(board, system), daemon=True).start()
     return board.wait()
 
 
-def main(_argv: list[str]) -> int:
-    """Answer the request on standard input."""
+def verb(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer a batch of checks.
+
+    Raises:
+        Refused: it is none.
+    """
     started = time.monotonic()
     # Handing Python's lock from thread to thread is dear under emulation, and nobody hurries.
     sys.setswitchinterval(0.05)
-    asks = parse(json.load(sys.stdin))
-    world = World(unit for ask in asks for unit in ask.arguments.get("units", ()))
-    results = [result.document() for result in answer(asks, world)]
-    document = {
-        "v": 1,
-        "results": results,
-        "facts": world.facts(),
+    asks = parse(arguments)
+    system = System(unit for ask in asks for unit in ask.arguments.get("units", ()))
+    return {
+        "results": [result.document() for result in answer(asks, system)],
+        "facts": system.facts(),
         "seconds": round(time.monotonic() - started, 3),
     }
-    json.dump(document, sys.stdout)
-    sys.stdout.flush()
-    # A check that hangs must not hold the process back.
-    os._exit(0)

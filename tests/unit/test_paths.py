@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import re
 import stat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @pytest.mark.parametrize(
@@ -109,3 +115,117 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
         pytest.fail("two holders of one lock")
     with paths.lock(place, busy="never"):
         assert place.exists()
+
+
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    """A caller that takes no permission away, such as some CI runners."""
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+def modes(place: Path) -> dict[str, int]:
+    """Return what permissions everything below `place` has, by relative path."""
+    return {
+        str(path.relative_to(place)): stat.S_IMODE(path.lstat().st_mode)
+        for path in place.rglob("*")
+        if not path.is_symlink()
+    }
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_what_we_make_has_its_mode_from_us(tmp_path: Path) -> None:
+    paths.atomic_write(tmp_path / "a/b/secret", b"", mode=0o600)
+    paths.atomic_write(tmp_path / "c/d/public", b"")
+    paths.private_dir(tmp_path / "e/f")
+    paths.make_dir(tmp_path / "g/h")
+    paths.make_dir(tmp_path / "i/j", mode=0o755)
+    with paths.lock(tmp_path / "k/lock", busy=""):
+        assert modes(tmp_path) == {
+            "a": 0o700, "a/b": 0o700, "a/b/secret": 0o600,
+            "c": 0o755, "c/d": 0o755, "c/d/public": 0o644,
+            "e": 0o700, "e/f": 0o700,
+            "g": 0o700, "g/h": 0o700,
+            "i": 0o755, "i/j": 0o755,
+            "k": 0o700, "k/lock": 0o600,
+        }  # fmt: skip
+
+
+def test_the_umask_takes_from_a_directorys_mode(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        paths.make_dir(tmp_path / "a/b", mode=0o755)
+    finally:
+        os.umask(before)
+    assert modes(tmp_path) == {"a": 0o750, "a/b": 0o750}
+
+
+def test_an_existing_directory_keeps_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir(mode=0o711)
+    paths.make_dir(tmp_path / "a/b")
+    assert modes(tmp_path) == {"a": 0o711, "a/b": 0o700}
+
+
+def test_a_file_in_the_place_of_a_directory_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    with pytest.raises(RaveError, match="Not a directory"):
+        paths.make_dir(tmp_path / "a/b")
+
+
+def test_a_steering_file_may_be_a_link_and_readable(tmp_path: Path) -> None:
+    (tmp_path / "real").write_bytes(b"text")
+    (tmp_path / "link").symlink_to("real")
+    assert paths.read_trusted(tmp_path / "link") == b"text"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "x")
+    with pytest.raises(RaveError, match="is not a file"):
+        paths.read_trusted(tmp_path / "x")
+
+
+def test_a_directory_is_no_key(tmp_path: Path) -> None:
+    paths.private_dir(tmp_path / "x")
+    with pytest.raises(RaveError, match="is not a file"):
+        paths.read_private(tmp_path / "x")
+
+
+def test_a_sticky_directory_protects_what_is_ours(tmp_path: Path) -> None:
+    tmp_path.chmod(0o1777)
+    (tmp_path / "x").write_bytes(b"text")
+    assert paths.read_trusted(tmp_path / "x") == b"text"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving a file away needs root")
+@pytest.mark.parametrize(
+    ("gid", "members", "trusted"), [(0, [], True), (0, ["daemon"], False), (1, [], False)]
+)
+def test_a_group_is_trusted_if_it_is_its_owners_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gid: int, members: list[str], trusted: bool
+) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(b"text")
+    os.chown(file, -1, gid)
+    file.chmod(0o664)
+    real = grp.getgrgid(gid)
+    group = grp.struct_group((real.gr_name, real.gr_passwd, gid, members))
+    monkeypatch.setattr(grp, "getgrgid", lambda _gid: group)
+    if trusted:
+        assert paths.read_trusted(file) == b"text"
+    else:
+        with pytest.raises(RaveError, match=r"can be changed by its group .mode 0664.") as caught:
+            paths.read_trusted(file)
+        assert caught.value.hint == f"chmod go-w {file}"
+
+
+def test_every_directory_of_ours_is_made_by_the_one_function() -> None:
+    """`Path.mkdir` leaves the mode of what is above it to the umask."""
+    package = Path(paths.__file__).parent
+    makers = {
+        str(source.relative_to(package))
+        for source in package.rglob("*.py")
+        if re.search(r"\.mkdir\(|makedirs\(", source.read_text())
+    }
+    assert makers == {"paths.py"}

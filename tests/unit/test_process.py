@@ -37,11 +37,11 @@ def test_a_program_that_cannot_start_is_a_fault_not_a_traceback() -> None:
 
 
 def test_a_deadline_kills_the_whole_group() -> None:
-    began = time.monotonic()
+    began, mark = time.monotonic(), f"61.5{os.getpid()}"
     with pytest.raises(RaveError, match=r"did not finish within 0\.3 s"):
-        process.run(["sh", "-c", "sleep 61.5 & wait"], timeout=0.3)
+        process.run(["sh", "-c", f"sleep {mark} & wait"], timeout=0.3)
     assert time.monotonic() - began < 5
-    listing = subprocess.run(["pgrep", "-f", "sleep 61.5"], capture_output=True, check=False)
+    listing = subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True, check=False)
     assert listing.stdout == b""
 
 
@@ -71,3 +71,22 @@ def test_leaving_spawn_ends_the_child() -> None:
     with process.spawn(["sleep", "60"]) as child:
         assert child.poll() is None
     assert child.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "all_proxy", "no_proxy"])
+@pytest.mark.parametrize("upper", [False, True])
+def test_what_reaches_the_network_is_told_the_proxy(
+    monkeypatch: pytest.MonkeyPatch, name: str, upper: bool
+) -> None:
+    """curl, and with it Nix, knows all of them; apt and pip know most."""
+    spelt = name.upper() if upper else name
+    monkeypatch.setenv(spelt, "socks5://127.0.0.1:1080")
+    assert process.environment()[spelt] == "socks5://127.0.0.1:1080"
+
+
+@pytest.mark.parametrize("name", ["SSL_CERT_FILE", "SSL_CERT_DIR", "NIX_SSL_CERT_FILE"])
+def test_what_reaches_the_network_is_told_the_certificates(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "/etc/ssl/own")
+    assert process.environment()[name] == "/etc/ssl/own"

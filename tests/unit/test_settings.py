@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +11,7 @@ from rave_cli import settings
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -100,3 +102,101 @@ def test_no_flake_says_where_to_go(home: Path, tmp_path: Path) -> None:
     with pytest.raises(RaveError, match="no flake found") as caught:
         settings.load(start=tmp_path).require_flake()
     assert "RAVE_FLAKE" in (caught.value.hint or "")
+
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="giving a file away needs root")
+
+
+def give_away(path: Path) -> None:
+    os.chown(path, NOBODY, NOBODY)
+
+
+def everybody(path: Path) -> None:
+    path.chmod(0o666)
+
+
+def a_foreign_group(path: Path) -> None:
+    os.chown(path, -1, NOBODY)
+    path.chmod(0o664)
+
+
+def a_foreign_link(path: Path) -> None:
+    real = path.with_name("real")
+    path.rename(real)
+    path.symlink_to(real)
+    os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+
+
+def a_foreign_directory(path: Path) -> None:
+    os.chown(path.parent, NOBODY, NOBODY)
+
+
+def an_open_directory(path: Path) -> None:
+    path.parent.chmod(0o777)
+
+
+SPOILERS = [
+    give_away, everybody, a_foreign_group, a_foreign_link, a_foreign_directory, an_open_directory,
+]  # fmt: skip
+
+
+@as_root
+@pytest.mark.parametrize("spoil", SPOILERS)
+@pytest.mark.parametrize("place", ["here", "repository", "config", "toml", "named"])
+def test_settings_that_somebody_else_may_have_written_are_refused(
+    checkout: Path, home: Path, spoil: Callable[[Path], None], place: str
+) -> None:
+    named = home / "place/own.toml"
+    file = {
+        "here": checkout / "sub/.env",
+        "repository": checkout / ".env",
+        "config": home / ".config/rave/.env",
+        "toml": home / ".config/rave/config.toml",
+        "named": named,
+    }[place]
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('RAVE_FLAKE="/evil"\n' if file.name == ".env" else 'rave_flake = "/evil"\n')
+    config = named if place == "named" else None
+    assert settings.load(config, start=checkout / "sub").text("RAVE_FLAKE") == "/evil"
+    spoil(file)
+    with pytest.raises(RaveError) as caught:
+        settings.load(config, start=checkout / "sub")
+    assert str(file) in caught.value.message
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert caught.value.hint is not None
+
+
+@as_root
+def test_an_env_file_of_another_tool_may_belong_to_anybody(checkout: Path) -> None:
+    file = checkout / ".env"
+    file.write_text("COMPOSE_PROJECT_NAME=x\n")
+    give_away(file)
+    assert settings.load(start=checkout).text("RAVE_PROFILE") == "demo"
+
+
+@as_root
+@pytest.mark.parametrize("spoil", SPOILERS)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_flake_that_somebody_else_may_have_written_is_not_run(
+    checkout: Path, home: Path, spoil: Callable[[Path], None], named: bool
+) -> None:
+    elsewhere = home if named else checkout
+    if named:
+        (home / ".config/rave").mkdir()
+        (home / ".config/rave/.env").write_text(f"RAVE_FLAKE={checkout}\n")
+    spoil(checkout / "flake.nix")
+    loaded = settings.load(start=elsewhere)
+    with pytest.raises(RaveError, match="building would run its code") as caught:
+        loaded.require_flake()
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert f"RAVE_FLAKE={checkout}" in (caught.value.hint or "")
+
+
+@as_root
+def test_who_names_a_flake_in_the_environment_trusts_it(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_away(checkout / "flake.nix")
+    monkeypatch.setenv("RAVE_FLAKE", str(checkout))
+    assert settings.load(start=checkout).require_flake() == checkout

@@ -54,7 +54,7 @@ def main() -> None:
     write_initrd(root, tools, Path(spec["initrd"]), out / "initrd")
     compile_code(root, epoch)
     say("configuring the guest")
-    configure(root, Path(spec["configure"]), epoch)
+    configure(root, spec["build"], epoch)
     remove(root, LEFTOVERS)
     clamp_times(root, epoch)
     say("writing the file system")
@@ -63,6 +63,7 @@ def main() -> None:
     say("writing the image")
     write_qcow2(raw, out / spec["qcow"])
     shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
+    shutil.copyfile(spec["lock"], out / "lock.json")
     boot = {"kind": "kernel", "cmdline": spec["cmdline"]}
     (out / "boot.json").write_text(json.dumps(boot) + "\n")
     shutil.copyfile(spec["carried"], out / "plan.json")
@@ -85,7 +86,8 @@ def add_overlay(root: Path, spec: dict[str, Any]) -> None:
     library = root / LIBRARY
     merge(Path(spec["programs"]), library)
     merge(Path(spec["guest"]), library / "rave_guest")
-    place(Path(spec["sops"]), library / "sops", executable=True)
+    for binary in spec["binaries"]:
+        place(Path(binary["file"]), library / binary["name"], executable=True)
     place(Path(spec["plan"]), library / "plan.json", executable=False)
 
 
@@ -122,9 +124,13 @@ def compile_code(root: Path, epoch: int) -> None:
     run_in(root, [*compiler, f"/{LIBRARY}"], guest_environment(epoch))
 
 
-def configure(root: Path, script: Path, epoch: int) -> None:
-    """Run the configure script inside the root."""
-    place(script, root / BUILD / "configure", executable=True)
+def configure(root: Path, parts: dict[str, str], epoch: int) -> None:
+    """Put what prepares the guest below BUILD, each part at its own place, and run `configure`."""
+    for name, source in parts.items():
+        if Path(source).is_dir():
+            merge(Path(source), root / BUILD / name)
+        else:
+            place(Path(source), root / BUILD / name, executable=os.access(source, os.X_OK))
     env = guest_environment(epoch) | {"RAVE_BUILD": f"/{BUILD}", "PYTHONDONTWRITEBYTECODE": "1"}
     run_in(root, [f"/{BUILD}/configure"], env)
 

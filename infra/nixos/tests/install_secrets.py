@@ -1,4 +1,4 @@
-"""Makes a throw-away identity and every secret of the plan, and installs them as the CLI does.
+"""Makes every secret of the plan, and installs them as the CLI does.
 
 Runs as root inside the test VM, with age, sops and openssl on its PATH.
 """
@@ -10,13 +10,14 @@ from pathlib import Path
 
 WORK = Path("/run/rave-test")
 PLAN = Path("/usr/lib/rave/plan.json")
+IDENTITY = Path("/etc/rave-test-identity/age")
 
 
 def run(*argv: str, stdin: str = "") -> str:
     """Run a program and return what it printed."""
     done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{argv[0]}: {done.stderr}")
+        raise SystemExit(f"{argv[0]}: {done.stdout}{done.stderr}")
     return done.stdout
 
 
@@ -59,17 +60,20 @@ def main() -> None:
     values = {name: pair.get(name) or value(secret["generate"])
               for name, secret in plan["secrets"].items()}  # fmt: skip
 
-    identity = run("age-keygen")
+    # The one that the machine was started with.
+    identity = IDENTITY.read_text()
     recipient = run("age-keygen", "-y", stdin=identity).strip()
     kinds = ["--input-type", "json", "--output-type", "yaml"]
     encrypted = run("sops", "encrypt", "--age", recipient, *kinds, "/dev/stdin",
                     stdin=json.dumps(nested(values)))  # fmt: skip
 
     secret_key = next(line for line in identity.splitlines() if line.startswith("AGE-"))
-    request = json.dumps({"identity": secret_key, "file": encrypted})
-    report = json.loads(run("/usr/lib/rave/rave-guest", "secrets-install", stdin=request))
-    if not report["ok"]:
-        raise SystemExit(f"secrets-install failed at {report['stage']}: {report['error']}")
+    arguments = {"identity": secret_key, "file": encrypted}
+    request = {"v": 2, "verb": "secrets-install", "arguments": arguments}
+    answer = json.loads(run("/usr/lib/rave/rave-guest", "door", stdin=json.dumps(request)))
+    placed = {entry["name"] for entry in answer["answer"]["secrets"]}
+    if placed != set(plan["secrets"]):
+        raise SystemExit(f"not placed: {sorted(set(plan['secrets']) - placed)}")
 
 
 if __name__ == "__main__":

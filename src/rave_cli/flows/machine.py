@@ -201,13 +201,15 @@ def fresh(
     """
     name = f"smoke-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     wanted = NewMachine(plan, mode, name, network=network)
-    with signals.terminations():
-        machine = store.create(wanted.spec(image))
+    with signals.held() as hold:
         try:
-            start(machine, on_event=on_event, title="Starting a fresh machine")
-            yield machine
+            with hold.released():
+                machine = store.create(wanted.spec(image))
+                start(machine, on_event=on_event, title="Starting a fresh machine")
+                yield machine
         finally:
-            lifecycle.delete(name, force=True)
+            if name in stored_names():
+                lifecycle.delete(name, force=True)
 
 
 def dry_run(wanted: NewMachine) -> tuple[str, ...]:

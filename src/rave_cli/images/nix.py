@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 EVALUATION_TIMEOUT = 900.0
 ADD_TIMEOUT = 300.0
 REPAIR_TIMEOUT = 3600.0
-KEPT_LINES = 20
+# What may hold the cause: a full disk is told before the traceback of whoever met it.
+KEPT_LINES = 200
 DAEMON_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
 
 # What SAFE mode allows a build: one job at a time, on two cores.
@@ -123,8 +124,7 @@ class Nix:
         Raises:
             RaveError: BUILD with the end of the log if the build fails; HOST for the host's fault.
         """
-        with paths.refusing(out_link):
-            out_link.parent.mkdir(parents=True, exist_ok=True)
+        paths.make_dir(out_link.parent, mode=0o755)
         argv: list[str | Path] = [
             *_DIE_WITH_US,
             *self._command("build"), "--out-link", out_link, "--log-format", "internal-json", "-v",
@@ -192,8 +192,7 @@ class Nix:
 def _emptied(folder: Path) -> Iterator[None]:
     """Provide an empty directory, and remove it with all it holds."""
     shutil.rmtree(folder, ignore_errors=True)
-    with paths.refusing(folder):
-        folder.mkdir(parents=True)
+    paths.make_dir(folder, mode=0o755)
     try:
         yield
     finally:

@@ -77,10 +77,11 @@ class Check(Record):
 
 
 class Scrape(Record):
-    """Where Prometheus finds a service's metrics."""
+    """Where Prometheus finds a service's metrics, and whether their own labels win."""
 
     port: int
     path: str
+    honor_labels: bool = False
 
 
 class Service(Record):
@@ -94,16 +95,21 @@ class Service(Record):
     secrets: tuple[str, ...]
     scrape: Scrape | None
     memory: ByMode[int]
+    oom_score: int = 0
 
 
 class Secret(Record):
-    """A secret of the catalog; in a plan `refresh` names the units to restart after a change."""
+    """A secret of the catalog; in a plan `refresh` names the units to restart after a change.
+
+    `proof` is the service that proves that it took it; plans of the first release do not tell.
+    """
 
     description: str
     owner: str
     mode: str
     generate: dict[str, Any]
     refresh: tuple[str, ...]
+    proof: str | None = None
     path: str | None = None
 
 
@@ -114,6 +120,53 @@ class Database(Record):
     name: str | None
     secret: str
     unit: str
+
+
+class Network(Record):
+    """The guest's network, which QEMU gives it (-netdev user)."""
+
+    network: str = "10.0.2.0"
+    prefix: int = 24
+    address: str = "10.0.2.15"
+    gateway: str = "10.0.2.2"
+    name_server: str = "10.0.2.3"
+
+
+class OpenRecord(Record):
+    """A record of which this code reads a part; the bases render the rest."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class NatsFacts(OpenRecord):
+    """What is agreed on NATS: the user whose password is `nats/password`."""
+
+    user: str = "rave"
+
+
+class Facts(OpenRecord):
+    """What both bases agree on (infra/catalog/facts).
+
+    The defaults are what guests had whose plans do not tell, for there were no facts yet. They stay
+    as they are: what is true today comes from the catalog.
+
+    Args:
+        operator: the account that logs in and becomes root.
+        network: the guest's network.
+        failed_logins: after so many fail2ban bans an address.
+        ban_seconds: for so long.
+        retention_days: days that Prometheus keeps metrics, by mode.
+        system_mib: what the services' caps leave to the system, MiB.
+        nats: NATS' user.
+    """
+
+    operator: str = "rave"
+    network: Network = Network()
+    failed_logins: Annotated[int, Field(ge=1)] = 3
+    ban_seconds: Annotated[int, Field(ge=1)] = 60
+    retention_days: ByMode[int] = ByMode(safe=3, full=7)
+    system_mib: Annotated[int, Field(ge=0)] = 0
+    nats: NatsFacts = NatsFacts()
 
 
 class Plan(Record):
@@ -129,6 +182,7 @@ class Plan(Record):
     databases: tuple[Database, ...]
     exposed: tuple[Port, ...]
     resources: ByMode[Resources]
+    facts: Facts = Facts()
 
     def in_mode(self, mode: Mode) -> Plan:
         """Return the plan whose `attr` is the flake's package for a mode.

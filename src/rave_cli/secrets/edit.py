@@ -1,61 +1,76 @@
-"""Editing the secrets file: plaintext exists in a private directory in memory, and briefly."""
+"""Editing the secrets file: nothing that was typed is lost, and nothing wrong is written."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shlex
-import shutil
-import signal
-import tempfile
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import paths, process
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.secrets import policy, store, tree
+from rave_cli.secrets import draft, policy, store, tree, values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
+    from rave_cli.profiles.catalog import Secret
+    from rave_cli.secrets.draft import Kept
     from rave_cli.secrets.identity import Keys
-
-_PREFIX = "rave-edit-"
-_IN_MEMORY = {"tmpfs", "ramfs"}
-_VIM = ("vim", "nvim", "gvim")
-# No swap file, no backup, no undo file, no memory of registers: those may lie on a disk.
-_VIM_OPTIONS = ("-n", "-i", "NONE", "--cmd", "set nobackup nowritebackup noswapfile noundofile")
+    from rave_cli.secrets.policy import Policy
 
 
 def edit(
     file: Path,
+    catalog: Mapping[str, Secret],
     keys: Keys,
     *,
     editor: Callable[[Path], None],
     again: Callable[[str], bool],
+    resume: Callable[[Kept], bool],
 ) -> bool:
     """Let `editor` change the plaintext, then replace the file; return whether it changed.
 
     Args:
         file: the secrets file.
+        catalog: what the values must look like.
         keys: the operator's keys.
         editor: changes the file it is given and returns.
         again: told what is wrong with the edited text; true opens the editor once more.
+        resume: told of a text that an earlier edit left; true goes on with it, false throws it
+            away.
 
     Raises:
         RaveError: SECRETS if the file cannot be opened or the text stays wrong; the file is then
-            as it was. HOST if there is no place in memory.
+            as it was, and the text is kept (see `draft`). HOST if there is no place in memory.
     """
     allowed = policy.load(file)
     with store.locked(file):
-        before = store.decrypt(store.read(file), keys, output="yaml")
-        after, values = _edited(before, editor, again)
-        if after == before:
-            return False
-        store.replace(file, store.seal_text(after, "yaml", values, allowed, keys), allowed)
-    return True
+        data = store.read(file)
+        before = store.decrypt(data, keys, output="yaml")
+        with draft.held(file, data, before, resume) as text:
+            while True:
+                editor(text)
+                with paths.refusing(text):
+                    after = text.read_bytes()
+                if after == before:
+                    return False
+                try:
+                    sealed = _sealed(after, before, allowed, catalog, keys)
+                except RaveError as fault:
+                    if fault.exit_code is not ExitCode.SECRETS or not again(_told(fault)):
+                        raise
+                else:
+                    store.replace(file, sealed, allowed)
+                    return True
+
+
+def discard(file: Path) -> int:
+    """Throw away the texts that earlier edits left; return how many there were.
+
+    Raises:
+        RaveError: HOST if an edit is going on.
+    """
+    with store.locked(file):
+        return draft.discard(file)
 
 
 def reencrypt(file: Path, keys: Keys) -> None:
@@ -67,148 +82,45 @@ def reencrypt(file: Path, keys: Keys) -> None:
     allowed = policy.load(file)
     with store.locked(file):
         text = store.decrypt(store.read(file), keys, output="yaml")
-        values = _document(text)
-        store.replace(file, store.seal_text(text, "yaml", values, allowed, keys), allowed)
+        sealed = store.seal_text(text, "yaml", _document(text), allowed, keys)
+        store.replace(file, sealed, allowed)
 
 
-def launch_editor(path: Path) -> None:
-    """Open a file in the user's editor and wait.
-
-    Raises:
-        RaveError: HOST if there is no editor; SECRETS if it ends with an error.
-    """
-    status = process.foreground([*editor_argv(), path])
-    if status:
-        raise RaveError(
-            f"the editor ended with status {status}; nothing was changed",
-            hint="EDITOR=nano rave secrets edit",
-            exit_code=ExitCode.SECRETS,
-        )
-
-
-def editor_argv() -> tuple[str, ...]:
-    """Return the command of the user's editor: VISUAL, EDITOR, else the first one installed.
+def _sealed(
+    after: bytes, before: bytes, allowed: Policy, catalog: Mapping[str, Secret], keys: Keys
+) -> bytes:
+    """Return the new version of the file.
 
     Raises:
-        RaveError: HOST if there is none.
+        RaveError: SECRETS if the text cannot be used, or a value that was changed does not fit the
+            catalog. What was wrong before the edit is `validate`'s business.
     """
-    given = os.environ.get("VISUAL") or os.environ.get("EDITOR") or ""
-    installed = (tool for tool in ("sensible-editor", "vim", "vi", "nano") if process.find(tool))
-    words = shlex.split(given) or [next(installed, "")]
-    found = process.find(words[0])
-    if found is None:
-        raise RaveError(
-            f"there is no editor {words[0] or 'on PATH'}",
-            hint="EDITOR=/path/to/editor rave secrets edit",
-            exit_code=ExitCode.HOST,
-        )
-    # `vi` and `editor` are links to what they really are.
-    real = {Path(found).name, Path(found).resolve().name.split(".")[0]}
-    return (*words, *(_VIM_OPTIONS if real & set(_VIM) else ()))
-
-
-@contextmanager
-def memory_dir() -> Iterator[Path]:
-    """Hold a directory (0700) on a file system in memory; it is removed however this ends.
-
-    A directory that a killed process left behind is removed first.
-
-    Raises:
-        RaveError: HOST if no place in memory can be written.
-    """
-    base = _memory_base()
-    _sweep(base)
-    place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    new = _document(after)
     try:
-        # Tells _sweep of another process that this one is in use; the kernel drops it with us.
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        with _unwinding():
-            yield place
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-        os.close(fd)
-
-
-def _edited(
-    before: bytes, editor: Callable[[Path], None], again: Callable[[str], bool]
-) -> tuple[bytes, dict[str, str]]:
-    with memory_dir() as place:
-        path = place / "secrets.yaml"
-        path.touch(mode=0o600)
-        path.write_bytes(before)
-        while True:
-            editor(path)
-            with paths.refusing(path):
-                after = path.read_bytes()
-            try:
-                return after, store.document_names(after)
-            except tree.TreeError as fault:
-                if not again(str(fault)):
-                    raise _wrong(str(fault)) from fault
+        old = set(values.check(store.document_names(before), catalog))
+    except tree.TreeError:
+        old = set()
+    faults = [one for one in values.check(new, catalog) if one.severity == "error"]
+    if wrong := [f"{fault.place}: {fault.message}" for fault in faults if fault not in old]:
+        raise _unusable(wrong[0], *wrong[1:])
+    return store.seal_text(after, "yaml", new, allowed, keys)
 
 
 def _document(text: bytes) -> dict[str, str]:
     try:
         return store.document_names(text)
     except tree.TreeError as fault:
-        raise _wrong(str(fault)) from fault
+        raise _unusable(str(fault)) from fault
 
 
-def _wrong(why: str) -> RaveError:
+def _unusable(why: str, *more: str) -> RaveError:
     return RaveError(
-        f"the edited text cannot be used, nothing was changed: {why}",
+        f"the text cannot be used, nothing was changed: {why}",
         hint="rave secrets edit",
         exit_code=ExitCode.SECRETS,
+        detail=more,
     )
 
 
-def _memory_base() -> Path:
-    candidates = [Path(os.environ.get("XDG_RUNTIME_DIR") or "/nonexistent"), Path("/dev/shm")]  # noqa: S108 - a new private directory is made in it
-    for base in candidates:
-        if base.is_dir() and os.access(base, os.W_OK | os.X_OK) and _type(base) in _IN_MEMORY:
-            return base
-    raise RaveError(
-        "there is no file system in memory to hold the plaintext (XDG_RUNTIME_DIR, /dev/shm)",
-        hint="mount -t tmpfs -o mode=1777 tmpfs /dev/shm",
-        exit_code=ExitCode.HOST,
-    )
-
-
-def _type(path: Path) -> str:
-    """Return the type of the file system that holds `path`."""
-    number = path.stat().st_dev
-    device = f"{os.major(number)}:{os.minor(number)}"
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields = line.split()
-        if fields[2] == device:
-            return fields[fields.index("-") + 1]
-    return "unknown"
-
-
-def _sweep(base: Path) -> None:
-    for left in base.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            fd = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if os.fstat(fd).st_uid == os.getuid():
-                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    shutil.rmtree(left)
-            finally:
-                os.close(fd)
-
-
-@contextmanager
-def _unwinding() -> Iterator[None]:
-    """Turn the signals that would end us at once into an exception, so that clean-up runs."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    old = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+def _told(fault: RaveError) -> str:
+    return "\n  ".join((fault.message, *fault.detail))

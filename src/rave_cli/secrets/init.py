@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,27 @@ if TYPE_CHECKING:
 
     from rave_cli.profiles.catalog import Secret
     from rave_cli.secrets.identity import Keys
+    from rave_cli.secrets.policy import Policy
+
+
+RECIPIENTS = "SOPS_AGE_RECIPIENTS"
+# Each gives sops a holder of the data key that no policy of ours can name.
+OTHER_HOLDERS = (
+    "SOPS_AZURE_KEYVAULT_URLS", "SOPS_GCP_KMS_IDS", "SOPS_HUAWEICLOUD_KMS_IDS", "SOPS_KMS_ARN",
+    "SOPS_PGP_FP", "SOPS_VAULT_URIS",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Initialized:
-    """What `init` found or made. `added` names the secrets that got a value."""
+    """What `init` found or made.
+
+    `key_file` is where the identity is from: a file, or the name of a variable of sops; `added`
+    names the secrets that got a value.
+    """
 
     file: Path
-    key_file: Path
+    key_file: str
     recipient: str
     policy: Path
     made_key: bool
@@ -34,7 +48,7 @@ class Initialized:
         """Return the result for JSON."""
         return {
             "file": str(self.file),
-            "keyFile": str(self.key_file),
+            "keyFile": self.key_file,
             "recipient": self.recipient,
             "policy": str(self.policy),
             "madeKey": self.made_key,
@@ -54,16 +68,21 @@ def init(
     Args:
         file: the secrets file.
         catalog: the secrets there should be.
-        recipients: further operators (age1...) who may read the file; only for a new policy.
+        recipients: further operators (age1...) who may read the file, and SOPS_AGE_RECIPIENTS with
+            them; a policy that is there already must name them.
 
     Raises:
-        RaveError: USAGE for a recipient that is none; SECRETS if the existing file, policy or
-            identity cannot be used; HOST if something cannot be written.
+        RaveError: USAGE for a recipient that is none or not in the policy, or if the environment
+            names other holders of the data key; SECRETS if the existing file, policy or identity
+            cannot be used; HOST if something cannot be written.
     """
-    _check_recipients(recipients)
-    keys, made_key = identity.ensure()
+    wanted = tuple(dict.fromkeys([*recipients, *_recipients_of_sops()]))
+    _check_recipients(wanted)
     with store.locked(file):
-        made_policy = _ensure_policy(file, keys, recipients)
+        made_policy = _refuse_less_than(wanted, file)
+        keys, made_key = identity.ensure()
+        if made_policy:
+            _make_policy(file, keys, wanted)
         allowed = policy.load(file)
         existing = store.open_values(store.read(file), keys).values if file.exists() else {}
         values = generate.complete(existing, catalog)
@@ -72,7 +91,7 @@ def init(
             store.replace(file, store.seal(values, allowed, keys), allowed)
     return Initialized(
         file=file,
-        key_file=keys.path,
+        key_file=keys.own.place,
         recipient=keys.recipients[0],
         policy=allowed.source,
         made_key=made_key,
@@ -105,19 +124,52 @@ def rotate(
     return tuple(name for name, value in values.items() if existing.get(name) != value)
 
 
-def _ensure_policy(file: Path, keys: Keys, recipients: Sequence[str]) -> bool:
-    source = policy.find(file)
-    if source is None:
-        text = policy.render([*dict.fromkeys([*keys.recipients, *recipients])], file.name)
-        paths.atomic_write(file.absolute().parent / policy.NAME, text)
+def _refuse_less_than(recipients: Sequence[str], file: Path) -> bool:
+    """Refuse, before anything is made, to let fewer read than were asked for.
+
+    Returns whether a policy is to be made.
+    """
+    if policy.find(file) is None:
+        _refuse_other_holders()
         return True
     if recipients:
+        _require_recipients(policy.load(file), recipients)
+    return False
+
+
+def _make_policy(file: Path, keys: Keys, recipients: Sequence[str]) -> None:
+    own = [one.recipient for one in keys.own.identities]
+    text = policy.render([*dict.fromkeys([*own, *recipients])], file.name)
+    paths.atomic_write(file.absolute().parent / policy.NAME, text)
+
+
+def _recipients_of_sops() -> tuple[str, ...]:
+    """Return the recipients that the environment gives sops."""
+    listed = os.environ.get(RECIPIENTS, "").split(",")
+    return tuple(filter(None, map(str.strip, listed)))
+
+
+def _refuse_other_holders() -> None:
+    """Refuse, rather than leave out, other holders of the data key that the environment names."""
+    named = [name for name in OTHER_HOLDERS if os.environ.get(name)]
+    if named:
         raise RaveError(
-            f"the policy {source} is there already, so --recipient has no place to go",
-            hint=f"add the recipient to {source}, then: rave secrets edit --reencrypt",
+            f"{', '.join(named)} would let sops write for keys other than age's, which rave does"
+            " not do",
+            hint=f"env {' '.join(f'-u {name}' for name in named)} rave secrets init",
             exit_code=ExitCode.USAGE,
         )
-    return False
+
+
+def _require_recipients(allowed: Policy, recipients: Sequence[str]) -> None:
+    for recipient in recipients:
+        if recipient not in allowed.recipients:
+            raise RaveError(
+                f"the policy {allowed.source} is there already and does not name {recipient},"
+                f" which --recipient or {RECIPIENTS} asks for",
+                hint=f"add it to {allowed.source}, then: rave secrets edit --reencrypt",
+                exit_code=ExitCode.USAGE,
+            )
 
 
 def _check_recipients(recipients: Sequence[str]) -> None:

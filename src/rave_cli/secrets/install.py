@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rave_cli import age, paths
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest.door import Door, RefusedError, UnusableAnswerError
 from rave_cli.secrets import identity, sops, store, validate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from rave_cli.machines.guest.ssh import Session
+    from rave_cli.machines.guest.door import Runs
     from rave_cli.machines.spec import Machine
-    from rave_cli.process import Completed
     from rave_cli.profiles.catalog import Plan
     from rave_cli.secrets.findings import Finding
 
-COMMAND = ("/usr/lib/rave/rave-guest", "secrets-install")
 TIMEOUT = 120.0  # seconds; a machine under TCG needs about three
-
-# Services that can be asked whether they took a secret; PostgreSQL is asked once per role.
-_PROVABLE = {"redis": "redis/password", "nats": "nats/password", "nginx": "tls/certificate"}
 
 
 class _Record(BaseModel):
@@ -58,19 +55,14 @@ class Proof(_Record):
     seconds: float
 
 
-class _Accepted(_Record):
-    ok: Literal[True]
+class GuestReport(_Record):
+    """What the guest says of an installation."""
+
     changed: tuple[str, ...]
     secrets: tuple[Placed, ...]
     refreshed: tuple[str, ...]
     proofs: tuple[Proof, ...]
     seconds: dict[str, float]
-
-
-class _Rejected(_Record):
-    ok: Literal[False]
-    stage: str
-    error: str
 
 
 @dataclass(frozen=True)
@@ -99,10 +91,10 @@ class InstallReport:
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """What is sent to one machine. `request` holds its age identity: standard input only."""
+class InstallRequest:
+    """What is sent to one machine. `arguments` hold its age identity: standard input only."""
 
-    request: bytes
+    arguments: Mapping[str, str] = field(repr=False)
     names: tuple[str, ...]
     warnings: tuple[Finding, ...]
 
@@ -113,7 +105,7 @@ def install(
     file: Path,
     *,
     on_event: Callable[[str], None],
-    session: Session | None = None,
+    session: Runs | None = None,
 ) -> InstallReport:
     """Install the secrets of a plan in a running machine and verify what the guest reports.
 
@@ -130,28 +122,27 @@ def install(
     """
     began = time.monotonic()
     on_event("checking the secrets file")
-    parcel = pack(plan, file, machine_identity(machine))
+    request = pack(plan, file, machine_identity(machine))
     packed = time.monotonic()
-    on_event(f"sending {len(parcel.names)} secrets to {machine.name}")
-    done = _send(machine, parcel.request, session)
-    accepted = read_report(machine.name, done)
-    check_report(machine.name, plan, accepted)
+    on_event(f"sending {len(request.names)} secrets to {machine.name}")
+    report = _send(machine, request, session)
+    check_report(machine.name, plan, report)
     return InstallReport(
         machine=machine.name,
-        secrets=accepted.secrets,
-        changed=accepted.changed,
-        refreshed=accepted.refreshed,
-        proofs=accepted.proofs,
-        warnings=parcel.warnings,
+        secrets=report.secrets,
+        changed=report.changed,
+        refreshed=report.refreshed,
+        proofs=report.proofs,
+        warnings=request.warnings,
         seconds={
             "total": round(time.monotonic() - began, 3),
             "pack": round(packed - began, 3),
-            **{f"guest.{step}": seconds for step, seconds in accepted.seconds.items()},
+            **{f"guest.{step}": seconds for step, seconds in report.seconds.items()},
         },
     )
 
 
-def pack(plan: Plan, file: Path, recipient: age.Identity) -> Parcel:
+def pack(plan: Plan, file: Path, recipient: age.Identity) -> InstallRequest:
     """Open the operator's file and encrypt what the plan needs to one machine.
 
     Raises:
@@ -167,10 +158,10 @@ def pack(plan: Plan, file: Path, recipient: age.Identity) -> Parcel:
             hint="rave doctor sops",
             exit_code=ExitCode.SECRETS,
         )
-    request = {"identity": recipient.secret, "file": sealed.decode()}
+    arguments = {"identity": recipient.secret, "file": sealed.decode()}
     # Other profiles and operators may keep more in the file; that is no doubt about it.
     warnings = tuple(finding for finding in findings if finding.code != "unknown")
-    return Parcel(json.dumps(request).encode(), tuple(values), warnings)
+    return InstallRequest(arguments, tuple(values), warnings)
 
 
 def machine_identity(machine: Machine) -> age.Identity:
@@ -182,35 +173,34 @@ def machine_identity(machine: Machine) -> age.Identity:
     return age.parse_identities(paths.read_private(machine.age_key).decode())[0]
 
 
-def read_report(name: str, done: Completed) -> _Accepted:
-    """Read what the guest printed.
+def ask(door: Door, request: InstallRequest) -> GuestReport:
+    """Let the guest install what a request holds, and read its report.
 
     Raises:
-        RaveError: SECRETS if it reports a fault or something else than a report.
+        RaveError: SECRETS if it reports a fault or something else than a report; NOT_READY if it
+            cannot be reached.
     """
-    hint = f"rave vm logs {name}; rave secrets install {name}"
+    hint = f"rave vm logs {door.machine}; rave secrets install {door.machine}"
     try:
-        rejected = _Rejected.model_validate_json(done.stdout)
-    except ValidationError:
-        rejected = None
-    if rejected is not None:
+        answer = door.call("secrets-install", request.arguments, timeout=TIMEOUT)
+        return GuestReport.model_validate(answer)
+    except RefusedError as error:
         raise RaveError(
-            f"machine {name} did not take the secrets ({rejected.stage}): {rejected.error}",
+            f"machine {door.machine} did not take the secrets ({error.stage}): {error.why}",
             hint=hint,
             exit_code=ExitCode.SECRETS,
-        )
-    try:
-        return _Accepted.model_validate_json(done.stdout)
-    except ValidationError as error:
+        ) from error
+    except (UnusableAnswerError, ValidationError) as error:
         raise RaveError(
-            f"machine {name} did not report on its secrets (exit status {done.returncode})",
+            f"machine {door.machine} did not report on its secrets"
+            + (f": {error.message}" if isinstance(error, RaveError) else ""),
             hint=hint,
             exit_code=ExitCode.SECRETS,
-            detail=done.tail(4),
+            detail=error.detail if isinstance(error, RaveError) else (),
         ) from error
 
 
-def check_report(name: str, plan: Plan, report: _Accepted) -> None:
+def check_report(name: str, plan: Plan, report: GuestReport) -> None:
     """Compare the guest's report with the plan.
 
     Raises:
@@ -226,7 +216,7 @@ def check_report(name: str, plan: Plan, report: _Accepted) -> None:
         )
 
 
-def _misplaced(plan: Plan, report: _Accepted) -> tuple[str, ...]:
+def _misplaced(plan: Plan, report: GuestReport) -> tuple[str, ...]:
     faults = []
     found = {placed.name: placed for placed in report.secrets}
     for name, secret in plan.secrets.items():
@@ -241,19 +231,18 @@ def _misplaced(plan: Plan, report: _Accepted) -> tuple[str, ...]:
     return (*faults, *(f"{name} is not in the plan" for name in found if name not in plan.secrets))
 
 
-def _unproven(plan: Plan, report: _Accepted) -> tuple[str, ...]:
-    expected = {service for service, secret in _PROVABLE.items() if secret in plan.secrets}
-    expected &= set(plan.services)
-    if "postgresql" in plan.services:
-        expected |= {f"postgresql:{database.role}" for database in plan.databases}
-    proven = {proof.service for proof in report.proofs if proof.accepted}
-    return tuple(f"{service} was not asked" for service in sorted(expected - proven))
+def _unproven(plan: Plan, report: GuestReport) -> tuple[str, ...]:
+    """Name each secret that a service has to prove, and did not."""
+    proven = {proof.secret for proof in report.proofs if proof.accepted}
+    return tuple(
+        f"{secret.proof} was not asked about {name}"
+        for name, secret in plan.secrets.items()
+        if secret.proof is not None and name not in proven
+    )
 
 
-def _send(machine: Machine, request: bytes, session: Session | None) -> Completed:
+def _send(machine: Machine, request: InstallRequest, session: Runs | None) -> GuestReport:
     if session is not None:
-        return session.run(COMMAND, stdin=request, timeout=TIMEOUT, sudo=True)
-    from rave_cli.machines.guest.ssh import connect
-
-    with connect(machine) as opened:
-        return opened.run(COMMAND, stdin=request, timeout=TIMEOUT, sudo=True)
+        return ask(Door.of(machine, session), request)
+    with ssh.connect(machine) as opened:
+        return ask(Door.of(machine, opened), request)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -52,10 +51,10 @@ def listing(file: Path, catalog: Mapping[str, Secret]) -> Listing:
         RaveError: SECRETS if the file or the key file is there and cannot be read as one.
     """
     present = _names(file) if file.exists() else set()
-    known = os.path.lexists(identity.key_file())
+    keys = identity.find()
     return Listing(
         file,
-        identity.load().recipients[0] if known else None,
+        keys.recipients[0] if keys else None,
         tuple(
             Listed(
                 name, secret.description, secret.owner, secret.mode,

@@ -6,8 +6,10 @@ Source of the format: the sops documentation, "Using .sops.yaml conf".
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_cli import age, paths
@@ -16,9 +18,10 @@ from rave_cli.secrets import tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 NAME = ".sops.yaml"
+_MISNAMED = ".sops.yml"  # sops warns of it and does not read it
+VARIABLE = "SOPS_CONFIG"
 DEFAULT_RULE = ("unencrypted_suffix", "_unencrypted")
 RULE_KEYS = (
     "unencrypted_suffix",
@@ -46,16 +49,40 @@ class Policy:
 
 
 def find(file: Path) -> Path | None:
-    """Return the `.sops.yaml` that sops would use for `file`, or None."""
+    """Return the policy that sops would use for `file`: SOPS_CONFIG, else the nearest `.sops.yaml`
+    beside it or above; None if there is none.
+
+    Raises:
+        RaveError: SECRETS if SOPS_CONFIG names none, or the only one has the name that sops does
+            not read.
+    """
+    given = os.environ.get(VARIABLE, "")
+    if given and not Path(given).exists():
+        raise RaveError(
+            f"{VARIABLE} names {given}, which does not exist",
+            hint=f"set {VARIABLE} to the policy, or unset it: env -u {VARIABLE} rave secrets …",
+            exit_code=ExitCode.SECRETS,
+        )
+    if given:
+        return Path(given).absolute()
     places = list(file.absolute().parents)[:_LEVELS]
-    return next((place / NAME for place in places if (place / NAME).is_file()), None)
+    found = next((place / NAME for place in places if (place / NAME).exists()), None)
+    misnamed = next((place / _MISNAMED for place in places if (place / _MISNAMED).exists()), None)
+    if found is None and misnamed is not None:
+        raise RaveError(
+            f"there is no {NAME} for {file}, only {misnamed}, which sops does not read",
+            hint=f"mv {misnamed} {misnamed.with_name(NAME)}",
+            exit_code=ExitCode.SECRETS,
+        )
+    return found
 
 
 def load(file: Path) -> Policy:
     """Return the policy for a secrets file.
 
     Raises:
-        RaveError: SECRETS if there is none, it has no rule for the file, or is not understood.
+        RaveError: SECRETS if there is none, somebody else may have written it, it has no rule for
+            the file, or is not understood; HOST if it cannot be read.
     """
     source = find(file)
     if source is None:
@@ -64,8 +91,7 @@ def load(file: Path) -> Policy:
             hint="rave secrets init",
             exit_code=ExitCode.SECRETS,
         )
-    with paths.refusing(source):
-        text = source.read_bytes()
+    text = paths.read_trusted(source, exit_code=ExitCode.SECRETS)
     return parse(text, source=source, file=file)
 
 
@@ -81,7 +107,7 @@ def parse(text: bytes, *, source: Path, file: Path) -> Policy:
         raise _refused(source, str(error)) from error
     if not isinstance(rules, tree.Sequence):
         raise _refused(source, "it has no list creation_rules")
-    relative = file.absolute().relative_to(source.absolute().parent).as_posix()
+    relative = _relative(file.absolute(), source.absolute().parent)
     for rule in rules.items:
         if not isinstance(rule, tree.Map):
             raise _refused(source, f"line {rule.line}: a rule is not a map")
@@ -101,6 +127,11 @@ def render(recipients: Sequence[str], file_name: str) -> bytes:
         f"  - path_regex: '^{quoted}$'\n"
         f"    age: >-{listed}\n"
     ).encode()
+
+
+def _relative(file: Path, place: Path) -> str:
+    """Return the path that the rules of a policy in `place` see."""
+    return (file.relative_to(place) if file.is_relative_to(place) else file).as_posix()
 
 
 def _matches(rule: tree.Map, relative: str, source: Path) -> bool:
@@ -133,18 +164,27 @@ def _policy(rule: tree.Map, source: Path) -> Policy:
         source=source,
         recipients=_recipients(rule, source),
         rule=chosen[0] if chosen else DEFAULT_RULE,
-        mac_only_encrypted=rule.text("mac_only_encrypted") == "true",
+        mac_only_encrypted=_switch(rule, "mac_only_encrypted", source),
     )
+
+
+def _switch(rule: tree.Map, key: str, source: Path) -> bool:
+    """Read a truth value as YAML 1.1 and 1.2 both do; sops's reader knows more spellings."""
+    if key not in rule.entries:
+        return False
+    text = rule.text(key)
+    if text not in {"true", "false"}:
+        raise _refused(source, f"line {rule.line}: {key} is neither true nor false")
+    return text == "true"
 
 
 def _recipients(rule: tree.Map, source: Path) -> tuple[str, ...]:
     node = rule.entries.get("age")
-    if isinstance(node, tree.Scalar):
-        listed = [part.strip() for part in node.text.split(",")]
-    elif isinstance(node, tree.Sequence):
-        listed = [item.text.strip() for item in node.items if isinstance(item, tree.Scalar)]
-    else:
-        listed = []
+    items = node.items if isinstance(node, tree.Sequence) else (node,) if node else ()
+    if not all(isinstance(item, tree.Scalar) for item in items):
+        raise _refused(source, f"line {rule.line}: a recipient is not text")
+    texts = [item.text for item in items if isinstance(item, tree.Scalar)]
+    listed = [part.strip() for text in texts for part in text.split(",")]
     recipients = [recipient for recipient in listed if recipient]
     if not recipients:
         raise _refused(source, f"line {rule.line}: it names no age recipient")

@@ -6,6 +6,7 @@ import hashlib
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from typing import TYPE_CHECKING, Any
 
 from rave_cli import paths
@@ -39,7 +40,8 @@ def read(file: Path) -> bytes:
     """Return the encrypted file.
 
     Raises:
-        RaveError: SECRETS if it is missing; HOST if it cannot be read.
+        RaveError: SECRETS if it is missing, or somebody else may have written it (anybody can
+            encrypt values of their own to its recipients); HOST if it cannot be read.
     """
     if not file.exists():
         raise RaveError(
@@ -47,8 +49,7 @@ def read(file: Path) -> bytes:
             hint="rave secrets init",
             exit_code=ExitCode.SECRETS,
         )
-    with paths.refusing(file):
-        return file.read_bytes()
+    return paths.read_trusted(file, exit_code=ExitCode.SECRETS)
 
 
 def decrypt(data: bytes, keys: Keys, *, output: sops.Format) -> bytes:
@@ -64,7 +65,24 @@ def decrypt(data: bytes, keys: Keys, *, output: sops.Format) -> bytes:
             hint=finding.hint or "rave secrets validate",
             exit_code=ExitCode.SECRETS,
         )
-    return sops.decrypt(data, keys.text, output=output)
+    result = try_decrypt(data, keys, output=output)
+    if isinstance(result, sops.Fault):
+        raise RaveError(
+            result.message, hint=result.hint, exit_code=ExitCode.SECRETS, detail=result.detail
+        )
+    return result
+
+
+def try_decrypt(data: bytes, keys: Keys, *, output: sops.Format) -> bytes | sops.Fault:
+    """Decrypt a secrets file that was found safe, or say why not and which keys were tried.
+
+    Raises:
+        RaveError: HOST if sops is missing.
+    """
+    result = sops.try_decrypt(data, keys.text, output=output)
+    if isinstance(result, sops.Fault) and result.code == "identity":
+        return changed(result, message=f"{result.message}; tried: {keys.tried}")
+    return result
 
 
 def open_values(data: bytes, keys: Keys) -> Opened:
@@ -140,7 +158,7 @@ def seal_text(
     """
     if not set(keys.recipients) & set(allowed.recipients):
         raise RaveError(
-            f"your age identity {keys.path} is not among the recipients in {allowed.source}, "
+            f"your age identity ({keys.tried}) is not among the recipients in {allowed.source}, "
             "so you could not read what you write",
             hint=f"add {keys.recipients[0]} to {allowed.source}",
             exit_code=ExitCode.SECRETS,
@@ -197,7 +215,7 @@ def document_names(text: bytes) -> dict[str, str]:
     """Return the values by name of a plaintext YAML document, as a strict reader sees it.
 
     Raises:
-        TreeError: it is not a tree of non-empty texts.
+        TreeError: it is not a tree of non-empty texts, or sops would see something else in it.
     """
     values: dict[str, str] = {}
     for path, node in tree.leaves(tree.parse(text)):
@@ -206,6 +224,12 @@ def document_names(text: bytes) -> dict[str, str]:
             raise tree.TreeError(f"line {node.line}: the key 'sops' is reserved")
         if not isinstance(node, tree.Scalar) or node.empty:
             raise tree.TreeError(f"line {node.line}: {name or 'the document'} has no text")
+        if node.taken_for is not None:
+            raise tree.TreeError(
+                f"line {node.line}: {name} is {node.taken_for} to sops; put it in quotes"
+            )
+        for fault in filter(None, map(structure.key_fault, path)):
+            raise tree.TreeError(f"line {node.line}: a key of {name} {fault}")
         values[name] = node.text
     return values
 

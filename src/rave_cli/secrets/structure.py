@@ -111,14 +111,19 @@ def _check_values(body: tree.Map) -> Iterator[Finding]:
 
 def _check_keys(path: tuple[str, ...], name: str, line: int) -> Iterator[Finding]:
     for key in path:
-        if ":" in key:
-            yield error(
-                "key-colon",
-                "a key contains ':', with which a value can be moved to another place unnoticed",
-                place=f"line {line}: {name}",
-            )
-        elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", key):
-            yield error("key", "a key has characters other than A-Z a-z 0-9 . _ -", place=name)
+        fault = key_fault(key)
+        if fault is not None:
+            code = "key-colon" if ":" in key else "key"
+            yield error(code, f"a key {fault}", place=f"line {line}: {name}")
+
+
+def key_fault(key: str) -> str | None:
+    """Return what is wrong with a key of a secrets file, or None."""
+    if ":" in key:
+        return "contains ':', with which a value can be moved to another place unnoticed"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", key):
+        return "has characters other than A-Z a-z 0-9 . _ -"
+    return None
 
 
 def _check_leaf(name: str, node: tree.Node) -> Iterator[Finding]:

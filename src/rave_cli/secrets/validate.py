@@ -137,7 +137,7 @@ def examine(
 def _open(
     data: bytes, keys: Keys, catalog: Mapping[str, Secret], now: datetime | None
 ) -> tuple[store.Opened | None, list[Finding]]:
-    result = sops.try_decrypt(data, keys.text, output="json")
+    result = store.try_decrypt(data, keys, output="json")
     if isinstance(result, sops.Fault):
         return None, [error(result.code, result.message, hint=result.hint)]
     try:

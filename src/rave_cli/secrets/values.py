@@ -27,6 +27,15 @@ if TYPE_CHECKING:
     from rave_cli.profiles.catalog import Secret
 
 SHORTEST_PASSWORD = 16
+# bcrypt, which NATS keeps its password with, reads no further.
+LONGEST_PASSWORD = 72
+# What needs no quoting wherever a service reads a password from: the address of a database, a line
+# of .pgpass, an environment file, a configuration file. Letters, digits and the marks of RFC 3986
+# (2.2, 2.3) that neither delimit there nor are special within quotes.
+_PASSWORD = re.compile(r"[A-Za-z0-9._~!&()*+,;=-]+")
+# A service that is given one of these takes it for the hash of a password, not for a password:
+# PostgreSQL the first two (src/backend/libpq/crypt.c), NATS the third (server/auth.go).
+_HASH = re.compile(r"md5[0-9a-f]{32}|SCRAM-SHA-256\$.*|\$2[abxy]\$.*")
 _SOON = timedelta(days=30)
 
 
@@ -64,10 +73,18 @@ def _check_one(
 
 
 def _check_password(name: str, value: str) -> Iterator[Finding]:
-    if not value.isprintable() or not value.isascii() or " " in value:
-        yield error("value", "it has characters other than printable ASCII", place=name)
+    hint = f"rave secrets rotate {name}   (makes a fitting one)"
+    if _HASH.fullmatch(value):
+        fault = "it looks like the hash of a password, and a service would take it for one"
+    elif not _PASSWORD.fullmatch(value):
+        fault = "it has characters other than letters, digits and . _ ~ ! & ( ) * + , ; = -"
     elif len(value) < SHORTEST_PASSWORD:
-        yield error("value", f"it is shorter than {SHORTEST_PASSWORD} characters", place=name)
+        fault = f"it is shorter than {SHORTEST_PASSWORD} characters"
+    elif len(value) > LONGEST_PASSWORD:
+        fault = f"it is longer than {LONGEST_PASSWORD} characters, and NATS reads no further"
+    else:
+        return
+    yield error("value", fault, place=name, hint=hint)
 
 
 def _check_certificate(name: str, value: str, key_pem: str, now: datetime) -> Iterator[Finding]:

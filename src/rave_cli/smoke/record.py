@@ -9,73 +9,59 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import __version__
 from rave_cli.machines.qemu import accelerator
-from rave_cli.smoke.model import PHASE_IDS
-from rave_cli.transcript import ImageRecord, RunRecord, skipped
-from rave_cli.transcript.check import BAD
+from rave_cli.smoke.phases import PHASE_IDS, PHASES
+from rave_cli.transcript import (
+    ImageDigests,
+    ImageRecord,
+    MachineRecord,
+    RunRecord,
+    RunSubject,
+    skipped,
+)
+from rave_cli.transcript.parts import health_part, security_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rave_cli.smoke.model import Question, SmokeRun
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.smoke.model import Check, SmokeRun
     from rave_cli.smoke.request import Request
-    from rave_cli.transcript.check import Status
 
-# Phase whose one result stands for a part that no base carries yet -> field of the transcript.
-PARTS = {
-    "sign-in": "authentication_tests",
-    "chat-control": "agent_control_tests",
-    "sandbox": "sandbox_tests",
-}
-# Check -> figure of its data -> name in the transcript's performance_metrics.
-FIGURES = {
-    "performance.boot": {"seconds": "services_healthy_seconds", "services": "service_seconds"},
-    "boot.stages": {"uptimes": "stage_seconds"},
-    "boot.finished": {"kernel_seconds": "kernel_seconds", "finish_seconds": "startup_seconds"},
-    "performance.memory": {
-        "used_mib": "guest_memory_used_mib",
-        "available_mib": "guest_memory_available_mib",
-        "cap_mib": "guest_memory_cap_mib",
-    },
-    "performance.services": {"used_mib": "service_memory_mib"},
-    "performance.qemu": {"resident_mib": "qemu_resident_mib"},
-    "performance.image": {"bytes": "image_bytes"},
-    "performance.disk": {"used_mib": "disk_used_mib"},
-    "performance.page": {"p50_seconds": "page_p50_seconds", "p95_seconds": "page_p95_seconds"},
-    "image.overlay": {"bytes": "overlay_bytes"},
-}
+
+def run_subject(request: Request, checks: Sequence[Check]) -> RunSubject:
+    """Return what a run is about, before its first check."""
+    spec, image = request.machine.spec, request.image
+    return RunSubject(
+        profile=spec.profile,
+        base=spec.base,
+        mode=spec.mode,
+        machine=MachineRecord(spec.name, spec.instance_id, spec.network),
+        image=ImageRecord(image.qcow2.name, image.sha256, image.store_path, image.nar_hash),
+        tools={"rave": __version__, "python": platform.python_version()},
+        configuration=configuration(request, checks),
+        checks=tuple(check.id for check in checks),
+    )
 
 
 def run_record(
     run: SmokeRun,
-    request: Request,
+    subject: RunSubject,
+    plan: Plan,
     digests: Mapping[str, str],
-    questions: Sequence[Question],
+    checks: Sequence[Check],
 ) -> RunRecord:
-    """Return what the transcript says of a run."""
-    image = request.image
+    """Return what the transcript says of a run of `checks`."""
     complete = "before" in digests and "after" in digests
     return RunRecord(
-        profile=run.profile,
-        base=run.base,
-        mode=run.mode,
+        subject=subject,
         checks=run.results,
-        image=ImageRecord(
-            name=image.qcow2.name,
-            sha256=digests["before"],
-            sha256_after=digests["after"],
-            store_path=image.store_path,
-            nar_hash=image.nar_hash,
-        )
-        if complete
-        else None,
+        digests=ImageDigests(digests["before"], digests["after"]) if complete else None,
         guest_boot_id=run.facts.get("boot_id"),
         system_info=system_info(run.facts),
-        tools={"rave": __version__, "python": platform.python_version()},
-        configuration=configuration(request, questions),
-        service_health=service_health(run, request),
-        **{field: _part(run, phase) for phase, field in PARTS.items()},
-        performance_metrics=performance_metrics(run),
-        security_validation=security(run),
+        service_health=service_health(run, plan),
+        **{phase.part: _part(run, phase.id) for phase in PHASES if phase.part},
+        performance_metrics=performance_metrics(run, checks),
+        security_validation=security_part([*run.of("secrets"), *run.of("security")]),
         aborted=run.aborted if run.aborted or complete else "the image could not be read",
     )
 
@@ -94,9 +80,9 @@ def system_info(facts: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def configuration(request: Request, questions: Sequence[Question]) -> dict[str, str]:
+def configuration(request: Request, checks: Sequence[Check]) -> dict[str, str]:
     """Return the sha256 of what configured the run: the plan, the suite, the flake's lock."""
-    asked = [[q.id, q.title, q.kind, q.viewpoint, q.severity, list(q.needs)] for q in questions]
+    asked = [[c.id, c.title, c.kind, c.viewpoint, c.severity, list(c.needs)] for c in checks]
     found = {
         "plan": _digest(request.plan.model_dump_json(by_alias=True).encode()),
         "suite": _digest(json.dumps(asked).encode()),
@@ -110,57 +96,33 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def service_health(run: SmokeRun, request: Request) -> dict[str, object]:
+def service_health(run: SmokeRun, plan: Plan) -> dict[str, object]:
     """Return per service of the profile what was found; absent ones with the reason."""
     found: dict[str, object] = {}
-    for name in request.plan.services:
-        statuses = {r.id: r.status for r in run.results if r.id.partition(".")[0] == name}
-        found[name] = {"status": health_of(list(statuses.values())), "checks": statuses}
-    for name in request.plan.absent:
+    for name in plan.services:
+        found[name] = health_part([r for r in run.results if r.id.partition(".")[0] == name])
+    for name in plan.absent:
         found[name] = skipped(f"the base {run.base} does not carry it")
     return found
-
-
-def health_of(statuses: list[Status]) -> str:
-    """Return the state of a service from the verdicts on it."""
-    if not statuses:
-        return "not asked"
-    if any(status in BAD for status in statuses):
-        return "unhealthy"
-    return "healthy" if "pass" in statuses else "not asked"
 
 
 def _part(run: SmokeRun, phase: str) -> dict[str, object]:
     results = run.of(phase)
     if all(result.status == "skip" for result in results):
         return dict(skipped("; ".join(r.detail for r in results) or "the run did not get there"))
-    return {"status": health_of([r.status for r in results]),
-            "checks": {r.id: r.status for r in results}}  # fmt: skip
+    return health_part(results)
 
 
-def performance_metrics(run: SmokeRun) -> dict[str, object]:
+def performance_metrics(run: SmokeRun, checks: Sequence[Check]) -> dict[str, object]:
     """Return the figures of the run, by name with the unit in it."""
     by_id = {result.id: result for result in run.results}
     found: dict[str, object] = {"checks_seconds": round(run.seconds, 3)}
-    for id_, names in FIGURES.items():
-        data = by_id[id_].data if id_ in by_id else {}
-        found |= {target: data[name] for name, target in names.items() if name in data}
+    for check in checks:
+        data = by_id[check.id].data if check.id in by_id else {}
+        found |= {target: data[name] for name, target in check.figures.items() if name in data}
     found["phase_seconds"] = {
         phase: round(run.phase_seconds[phase], 3)
         for phase in PHASE_IDS
         if phase in run.phase_seconds
     }
     return found
-
-
-def security(run: SmokeRun) -> dict[str, object]:
-    """Return what the phases secrets and security found."""
-    results = [*run.of("secrets"), *run.of("security")]
-    critical = [r.id for r in results if r.status in BAD and r.severity == "critical"]
-    return {
-        "status": "fail" if critical else "pass" if any(r.status == "pass" for r in results) else
-        "skip",
-        "critical_findings": len(critical),
-        "findings": critical,
-        "checks": {result.id: result.status for result in results},
-    }  # fmt: skip

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rave_cli.smoke import reports
-from rave_cli.smoke.model import SmokeRun, Verdict, judge
-from rave_cli.smoke.record import run_record
+from rave_cli.smoke.context import Recorded
+from rave_cli.smoke.model import SmokeRun
+from rave_cli.smoke.record import run_record, run_subject
 from rave_cli.transcript import EventLog, Redactor
 from rave_cli.transcript import write as write_transcript
 from rave_cli.transcript.events import timestamp
@@ -20,32 +21,32 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from rave_cli.smoke.model import Question
+    from rave_cli.smoke.model import Check
     from rave_cli.smoke.request import Request
-    from rave_cli.smoke.scene import Scene
+    from rave_cli.transcript import RunSubject
     from rave_cli.transcript.check import CheckResult
-
-Moment = Literal["before", "after"]
+    from rave_cli.transcript.events import Moment
 
 
 class RunRecorder:
     """The record of a run under way. Threads may add results at the same time."""
 
-    def __init__(self, request: Request, log: EventLog, questions: Sequence[Question]) -> None:
+    def __init__(
+        self, request: Request, log: EventLog, subject: RunSubject, checks: Sequence[Check]
+    ) -> None:
         self.request = request
         self.known: dict[str, CheckResult] = {}
         self.facts: Mapping[str, Any] = {}
         self.digests: dict[str, str] = {}
         self._log = log
-        self._questions = questions
+        self._subject = subject
+        self._checks = checks
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._spans: dict[str, list[tuple[float, float]]] = {}
 
     @classmethod
-    def begin(
-        cls, request: Request, hidden: Mapping[str, str], questions: Sequence[Question]
-    ) -> Self:
+    def begin(cls, request: Request, hidden: Mapping[str, str], checks: Sequence[Check]) -> Self:
         """Create the event log.
 
         Raises:
@@ -53,22 +54,9 @@ class RunRecorder:
         """
         redactor = Redactor(value.encode() for value in hidden.values())
         log = EventLog.begin(request.output, nonce=request.nonce, redactor=redactor)
-        spec = request.machine.spec
-        log.append(
-            "configuration",
-            "subject",
-            {
-                "machine": spec.name,
-                "instance": spec.instance_id,
-                "profile": spec.profile,
-                "base": spec.base,
-                "mode": spec.mode,
-                "network": spec.network,
-                "image": f"sha256:{spec.image.sha256}",
-                "checks": len(questions),
-            },
-        )
-        return cls(request, log, questions)
+        subject = run_subject(request, checks)
+        log.subject(subject)
+        return cls(request, log, subject, checks)
 
     def __enter__(self) -> Self:
         return self
@@ -87,30 +75,33 @@ class RunRecorder:
         Raises:
             RaveError: HOST if the disk is full.
         """
-        clean = result.cleaned(self._log.redactor)
         now = time.monotonic() - self._began
+        clean = self._log.check(result)
         with self._lock:
             self.known[result.id] = clean
             self._spans.setdefault(result.phase, []).append((now - result.seconds, now))
-        entry = clean.document()
-        self._log.append(entry.pop("phase"), "check", entry)
 
     def keep_facts(self, facts: Mapping[str, Any]) -> None:
-        """Keep what the guest said about itself."""
-        self.facts = facts
+        """Keep what the guest said about itself, and write it to the event log.
+
+        Raises:
+            RaveError: as `add`.
+        """
+        self.facts = self._log.facts(facts)
 
     def keep_digest(self, moment: Moment, sha256: str) -> str:
-        """Keep the image's digest in hex, `before` or `after` the checks, and return it."""
+        """Keep the image's digest in hex, write it to the event log, and return it.
+
+        Raises:
+            RaveError: as `add`.
+        """
         self.digests[moment] = sha256
+        self._log.digest(moment, sha256)
         return sha256
 
-    def redactions(self, scene: Scene) -> Verdict:
-        """Say whether anything had to be redacted from what this run recorded."""
-        if not scene.hidden:
-            return Verdict("skip", f"there are no secrets to look for: {scene.operator.why_none}")
-        count = self._log.redactor.count
-        problems = [f"{count} places had to be redacted"] if count else []
-        return judge(problems, f"{self._log.count} events, none held a secret")
+    def recorded(self) -> Recorded:
+        """Return how much has been recorded so far."""
+        return Recorded(events=self._log.count, redacted=self._log.redactor.count)
 
     def complete(self) -> SmokeRun:
         """Sign and write everything.
@@ -126,21 +117,21 @@ class RunRecorder:
         Raises:
             RaveError: as `complete`.
         """
-        self._log.append("transcript", "abort", {"reason": reason})
+        self._log.abort(reason)
         return self._write(self.smoke_run(reason))
 
     def smoke_run(self, aborted: str | None) -> SmokeRun:
         """Return the run as a value, results in the order of the suite."""
         with self._lock:
-            results = tuple(self.known[q.id] for q in self._questions if q.id in self.known)
+            results = tuple(self.known[id_] for id_ in self._subject.checks if id_ in self.known)
             spans = {phase: list(found) for phase, found in self._spans.items()}
-        spec = self.request.machine.spec
+        subject = self._subject
         return SmokeRun(
             session=self._log.session.id,
-            profile=spec.profile,
-            base=spec.base,
-            mode=spec.mode,
-            machine=spec.name,
+            profile=subject.profile,
+            base=subject.base,
+            mode=subject.mode,
+            machine=subject.machine.name,
             started=timestamp(self._log.session.started),
             seconds=time.monotonic() - self._began,
             results=results,
@@ -150,7 +141,7 @@ class RunRecorder:
         )
 
     def _write(self, run: SmokeRun) -> SmokeRun:
-        record = run_record(run, self.request, self.digests, self._questions)
+        record = run_record(run, self._subject, self.request.plan, self.digests, self._checks)
         files = write_transcript(record, self._log, self.request.key)
         places = {"transcript": files.document, "events": files.events}
         if files.dsse is not None and files.sshsig is not None:

@@ -5,12 +5,14 @@ Writing one:
     key = signing_key()                          # key.created: tell the user that it is new
     redactor = Redactor(secret_values)           # redactor.learn([...]) when more become known
     with EventLog.begin(Path("artifacts"), redactor=redactor) as events:
-        events.append("boot", "stage", {"stage": "sshd", "seconds": 4.2})
+        events.subject(subject)                  # RunSubject: machine, image, ids of all checks
+        checks = tuple(events.check(result) for result in ...)        # CheckResult
         ...
-        files = write(RunRecord(profile="demo", ..., checks=(CheckResult(...), ...)), events, key)
+        files = write(RunRecord(subject=subject, checks=checks, ...), events, key)
 
-`RunRecord.status` follows from the checks; `RunRecord(aborted="why")` records a run that did not
-complete, unsigned. Parts that do not exist are `skipped("why")`.
+`RunRecord.status` follows from the checks; `aborted="why"` records a run that did not
+complete, unsigned. Parts that do not exist are `skipped("why")`. What the events and the record say
+must agree, or nothing is signed.
 
 Verifying one, with trust from outside the files:
 
@@ -20,9 +22,16 @@ raises `RefusedError` (a RaveError with exit code 7 and a `reason`) unless all o
 """
 
 from rave_cli.transcript.check import CheckResult
-from rave_cli.transcript.events import EventLog, Session
+from rave_cli.transcript.events import EventLog
 from rave_cli.transcript.policy import Policy, load_policy, parse_age
-from rave_cli.transcript.record import ImageRecord, RunRecord, skipped
+from rave_cli.transcript.record import (
+    ImageDigests,
+    ImageRecord,
+    MachineRecord,
+    RunRecord,
+    RunSubject,
+    skipped,
+)
 from rave_cli.transcript.redaction import Redactor, redact
 from rave_cli.transcript.refusal import Reason, RefusedError
 from rave_cli.transcript.signing import SigningKey, signing_key
@@ -32,13 +41,15 @@ from rave_cli.transcript.writer import TranscriptFiles, siblings, write
 __all__ = [
     "CheckResult",
     "EventLog",
+    "ImageDigests",
     "ImageRecord",
+    "MachineRecord",
     "Policy",
     "Reason",
     "Redactor",
     "RefusedError",
     "RunRecord",
-    "Session",
+    "RunSubject",
     "SigningKey",
     "TranscriptFiles",
     "Verified",

@@ -16,6 +16,11 @@ from typing import Any, NoReturn, TypeAlias
 LONGEST_TEXT = 16 * 1024
 ROOM_FOR_NOTE = 64
 DEEPEST = 32
+# What is recorded twice, in an event and in the document, lies at other depths there. Nothing may
+# be cut in one of them alone, so it is cut at this depth before.
+DEEPEST_DATA = DEEPEST // 2
+# A reader may take a whole number for a float, and even then it must be one.
+LARGEST_NUMBER = 10**300
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -27,16 +32,17 @@ class DamagedError(ValueError):
 def to_json(value: object, depth: int = DEEPEST) -> Json:
     """Return `value` as plain JSON data that can always be written.
 
-    Tuples become lists, numbers that are none (NaN, infinity) become null, lone surrogates, which
-    no decoder need accept, become U+FFFD, and what is nested more than `depth` deep is left out.
+    Tuples become lists, numbers that are none (NaN, infinity) or beyond `LARGEST_NUMBER` become
+    null, lone surrogates, which no decoder need accept, become U+FFFD, and what is nested more than
+    `depth` deep is left out.
 
     Raises:
         TypeError: for anything that has no JSON form (bytes, paths, sets).
     """
-    if value is None or isinstance(value, bool | int):
+    if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, int | float):
+        return value if abs(value) <= LARGEST_NUMBER else None
     if isinstance(value, str):
         return _whole(value)
     if depth == 0:
@@ -85,6 +91,11 @@ def _dumps(value: Json, **layout: Any) -> bytes:  # noqa: ANN401 - options of js
     return json.dumps(value, ensure_ascii=True, allow_nan=False, **layout).encode("ascii")
 
 
+def same(one: Json, other: Json) -> bool:
+    """Return whether two values are written the same; 1, 1.0 and true are three."""
+    return line_bytes(one) == line_bytes(other)
+
+
 def parse(raw: bytes) -> Json:
     """Read strict JSON.
 
@@ -98,6 +109,7 @@ def parse(raw: bytes) -> Json:
             object_pairs_hook=_unique,
             parse_constant=_no_number,
             parse_float=_finite,
+            parse_int=_whole_number,
         )
     except DamagedError:
         raise
@@ -154,6 +166,13 @@ def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 def _no_number(name: str) -> NoReturn:
     raise DamagedError(f"{name} is not a number")
+
+
+def _whole_number(text: str) -> int:
+    number = int(text)
+    if abs(number) > LARGEST_NUMBER:
+        raise DamagedError("it holds a number that is too long")
+    return number
 
 
 def _finite(text: str) -> float:

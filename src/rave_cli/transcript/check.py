@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from rave_cli.transcript.canonical import DEEPEST
+from rave_cli.transcript.canonical import DEEPEST_DATA, DamagedError, Json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rave_cli.transcript.formats import Types
     from rave_cli.transcript.redaction import Redactor
 
 Status = Literal["pass", "fail", "warn", "skip", "error"]
@@ -27,9 +28,6 @@ BAD: tuple[Status, ...] = ("fail", "error")
 CHECK_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}")
 PHASE_ID = re.compile(r"[a-z][a-z0-9-]{0,63}")
 
-# The data lie deeper in an event and in the document than here, and nothing may be cut there that
-# was not cut before.
-DEEPEST_DATA = DEEPEST // 2
 MOST_ATTEMPTS = 10_000
 
 
@@ -90,6 +88,23 @@ class CheckResult:
             data=cast("dict[str, Any]", redactor.value(self.data, DEEPEST_DATA)),
         )
 
+    @classmethod
+    def parse(cls, value: Json) -> CheckResult:
+        """Read a check of a document.
+
+        Raises:
+            DamagedError: if it is none.
+        """
+        if not isinstance(value, dict) or tuple(value) != MEMBERS:
+            raise DamagedError("validation_results holds something that is not a check")
+        for name, kind in TYPES.items():
+            if not isinstance(value[name], kind) or isinstance(value[name], bool):
+                raise DamagedError(f"the check {value['id']!r} has a {name} of the wrong type")
+        try:
+            return cls(**cast("dict[str, Any]", value))
+        except ValueError as error:
+            raise DamagedError(str(error)) from error
+
     def document(self) -> dict[str, Any]:
         """Return it as JSON data, members in the order of the fields."""
         members = {name: getattr(self, name) for name in MEMBERS}
@@ -97,3 +112,5 @@ class CheckResult:
 
 
 MEMBERS = tuple(field.name for field in fields(CheckResult))
+NOT_TEXT: dict[str, Types] = {"seconds": (int, float), "attempts": int, "data": dict}
+TYPES = {name: NOT_TEXT.get(name, str) for name in MEMBERS}

@@ -18,131 +18,107 @@ from rave_cli.transcript.canonical import (
     Json,
     document_bytes,
     parse_document,
+    same,
     to_json,
 )
-from rave_cli.transcript.check import CHECK_ID, STATUSES, Status
-from rave_cli.transcript.check import MEMBERS as CHECK_MEMBERS
+from rave_cli.transcript.check import CheckResult, Status
+from rave_cli.transcript.formats import BY_DOCUMENT, CURRENT, FIRST, Format
 from rave_cli.transcript.record import (
-    SHA256,
-    SRI_SHA256,
+    ImageDigests,
+    ImageRecord,
+    MachineRecord,
     RunRecord,
+    RunSubject,
+    check_digests,
     overall_status,
     summary,
 )
 
 if TYPE_CHECKING:
-    from rave_cli.transcript.events import Chain
+    from rave_cli.transcript.chain import ChainEnds
     from rave_cli.transcript.redaction import Redactor
 
-SCHEMA = "rave-transcript@v1"
 LARGEST = 16 << 20
 UNSIGNED_END = b'  "signature": ""\n}\n'
 SIGNED_END = re.compile(rb'  "signature": "([A-Za-z0-9+/]{86}==)"\n\}\n\Z')
 
 BOOT_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
-# Every member and its JSON type, in the order in which they are written.
-MEMBERS: dict[str, type | tuple[type, ...]] = {
-    "schema": str,
-    "test_session_id": str,
-    "rave_version": str,
-    "start_time": str,
-    "completion_time": str,
-    "duration_seconds": (int, float),
-    "overall_status": str,
-    "profile": str,
-    "base": str,
-    "mode": str,
-    "nonce": str,
-    "guest_boot_id": (str, type(None)),
-    "system_info": dict,
-    "test_summary": dict,
-    "validation_results": list,
-    "service_health": dict,
-    "authentication_tests": dict,
-    "agent_control_tests": dict,
-    "sandbox_tests": dict,
-    "performance_metrics": dict,
-    "security_validation": dict,
-    "tools": dict,
-    "configuration": dict,
-    "image": (dict, type(None)),
-    "events": dict,
-    "redactions": int,
-    "abort_reason": (str, type(None)),
-    "signer": str,
-    "image_digest": (str, type(None)),
-    "signature": str,
-}
-IMAGE_MEMBERS = ["name", "sha256", "sha256_after", "store_path", "nar_hash"]
-
 
 @dataclass(frozen=True)
 class Document:
-    """A transcript that was read back: what a verifier asks about, and all members as JSON."""
+    """A transcript that was read back: what a verifier asks about, and all members as JSON.
 
+    `subject` and `digests` are None in an aborted run; a document of the first format names no
+    machine and not the digest that the build recorded, so it has no `subject` either.
+    """
+
+    format: Format
     members: dict[str, Json]
     session: str
     nonce: str
     started: str
     completed: str
+    seconds: float
     status: str
     profile: str
     base: str
+    mode: str
     signer: str
     chain_head: str
     chain_count: int
     guest_boot_id: str | None
     image: dict[str, str]
+    digests: ImageDigests | None
+    subject: RunSubject | None
     tools: dict[str, str]
     configuration: dict[str, str]
     redactions: int
-    checks: dict[str, Status]
+    checks: dict[str, CheckResult]
 
     def having(self, *statuses: Status) -> list[str]:
-        """Return the ids of the checks with one of these verdicts, in the order they ran."""
-        return [id_ for id_, status in self.checks.items() if status in statuses]
+        """Return the ids of the checks with one of these verdicts, in the order of the suite."""
+        return [check.id for check in self.checks.values() if check.status in statuses]
 
 
-def unsigned_bytes(
-    record: RunRecord, chain: Chain, seconds: float, signer: str, redactor: Redactor
-) -> bytes:
+def unsigned_bytes(record: RunRecord, chain: ChainEnds, signer: str, redactor: Redactor) -> bytes:
     """Return the bytes that are to be signed: the document with an empty signature.
 
     Args:
         record: what the run found.
-        chain: the ends of its event log; `status` must be the record's.
-        seconds: how long the run took, by a clock that does not jump.
+        chain: what its event log has come to; `status` must be the record's.
         signer: OpenSSH fingerprint of the signing key.
         redactor: takes secrets out of all that the record brings, and has counted those it took
             out of the events.
     """
+    subject = record.subject
     found = cast("dict[str, Json]", redactor.value(_found(record)))
-    image = record.image
+    checks = [check.cleaned(redactor) for check in record.checks]
     members: dict[str, object] = found | {
-        "profile": record.profile,
-        "base": record.base,
-        "mode": record.mode,
-        "guest_boot_id": _boot_id(record.guest_boot_id),
-        "validation_results": [check.cleaned(redactor).document() for check in record.checks],
-        "configuration": record.configuration,
-        "image": image and {name: getattr(image, name) for name in IMAGE_MEMBERS},
-        "schema": SCHEMA,
+        "schema": CURRENT.document,
         "test_session_id": chain.session,
         "rave_version": __version__,
         "start_time": chain.started,
         "completion_time": chain.completed,
-        "duration_seconds": round(seconds, 3),
+        "duration_seconds": chain.seconds,
         "overall_status": chain.status,
+        "profile": subject.profile,
+        "base": subject.base,
+        "mode": subject.mode,
+        "machine": subject.document()["machine"],
         "nonce": chain.nonce,
-        "test_summary": summary([check.status for check in record.checks]),
+        "guest_boot_id": boot_id(record.guest_boot_id),
+        "test_summary": summary([check.status for check in checks]),
+        "validation_results": [check.document() for check in checks],
+        "configuration": subject.configuration,
+        "image": None if record.digests is None else _image_json(subject.image, record.digests),
         "events": {"count": chain.count, "head": chain.head},
         "signer": signer,
-        "image_digest": None if image is None else f"sha256:{image.sha256}",
+        "image_digest": None if record.digests is None else f"sha256:{record.digests.before}",
         "signature": "",
     }
     members["redactions"] = redactor.count
-    return document_bytes(to_json({name: members[name] for name in MEMBERS}))
+    return document_bytes(to_json({name: members[name] for name in CURRENT.members}))
 
 
 def with_signature(unsigned: bytes, signature: bytes) -> bytes:
@@ -169,29 +145,37 @@ def split_signature(raw: bytes) -> tuple[bytes, bytes]:
 
 
 def parse(raw: bytes) -> Document:
-    """Read a document whose schema is known to be `SCHEMA`.
+    """Read a document whose schema is known to be one of `BY_DOCUMENT`.
 
     Raises:
         DamagedError: if a member is missing, unknown, of another type, or contradicts another.
     """
     members = parse_document(raw)
-    _check_types(members)
+    found = BY_DOCUMENT[_text(members, "schema")]
+    _check_types(members, found)
     events = cast("dict[str, Json]", members["events"])
+    aborted = members["overall_status"] == "ABORTED"
+    image = _texts(members, "image")
     checks = _checks(cast("list[Json]", members["validation_results"]))
     document = Document(
+        format=found,
         members=members,
         session=_text(members, "test_session_id"),
         nonce=_text(members, "nonce"),
         started=_text(members, "start_time"),
         completed=_text(members, "completion_time"),
+        seconds=cast("float", members["duration_seconds"]),
         status=_text(members, "overall_status"),
         profile=_text(members, "profile"),
         base=_text(members, "base"),
+        mode=_text(members, "mode"),
         signer=_text(members, "signer"),
         chain_head=_text(events, "head"),
         chain_count=_count(events, "count"),
         guest_boot_id=cast("str | None", members["guest_boot_id"]),
-        image=_texts(members, "image"),
+        image=image,
+        digests=None if aborted else _digests(image, members["image_digest"], found),
+        subject=None if aborted or found is FIRST else _subject(members, image, tuple(checks)),
         tools=_texts(members, "tools"),
         configuration=_texts(members, "configuration"),
         redactions=_count(members, "redactions"),
@@ -199,6 +183,11 @@ def parse(raw: bytes) -> Document:
     )
     _check_agreement(document)
     return document
+
+
+def boot_id(value: object) -> str | None:
+    """Return what the guest says its boot id is, if it is one; a guest may say anything."""
+    return value if isinstance(value, str) and BOOT_ID.fullmatch(value) else None
 
 
 def _found(record: RunRecord) -> dict[str, object]:
@@ -215,47 +204,88 @@ def _found(record: RunRecord) -> dict[str, object]:
         "sandbox_tests": record.sandbox_tests,
         "performance_metrics": record.performance_metrics,
         "security_validation": record.security_validation,
-        "tools": record.tools,
+        "tools": record.subject.tools,
         "abort_reason": record.aborted,
     }
 
 
-def _boot_id(value: object) -> str | None:
-    """Return what the guest says its boot id is, if it is one; a guest may say anything."""
-    return value if isinstance(value, str) and BOOT_ID.fullmatch(value) else None
+def _image_json(image: ImageRecord, digests: ImageDigests) -> dict[str, str]:
+    members = {
+        "name": image.name,
+        "sha256": digests.before,
+        "sha256_after": digests.after,
+        "sha256_built": image.sha256,
+        "store_path": image.store_path,
+        "nar_hash": image.nar_hash,
+    }
+    return {name: members[name] for name in CURRENT.image}
 
 
-def _check_types(members: dict[str, Json]) -> None:
-    if list(members) != list(MEMBERS):
-        odd = sorted(set(members) ^ set(MEMBERS))
-        raise DamagedError(f"its members are not those of {SCHEMA}: {', '.join(odd) or 'order'}")
-    for name, kind in MEMBERS.items():
+def _check_types(members: dict[str, Json], known: Format) -> None:
+    if list(members) != list(known.members):
+        odd = sorted(set(members) ^ set(known.members))
+        names = ", ".join(map(repr, odd)) or "order"
+        raise DamagedError(f"its members are not those of {known.document}: {names}")
+    for name, kind in known.members.items():
         value = members[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise DamagedError(f"{name} is of the wrong type")
 
 
-def _checks(results: list[Json]) -> dict[str, Status]:
-    checks: dict[str, Status] = {}
+def _checks(results: list[Json]) -> dict[str, CheckResult]:
+    checks: dict[str, CheckResult] = {}
     for result in results:
-        if not isinstance(result, dict) or tuple(result) != CHECK_MEMBERS:
-            raise DamagedError("validation_results holds something that is not a check")
-        id_, status = result["id"], result["status"]
-        if not isinstance(id_, str) or not CHECK_ID.fullmatch(id_):
-            raise DamagedError("a check has an id that is none")
-        if id_ in checks:
-            raise DamagedError(f"the check {id_} appears twice")
-        if status not in STATUSES:
-            raise DamagedError(f"the check {id_} has an unknown status")
-        checks[id_] = status
+        check = CheckResult.parse(result)
+        if check.id in checks:
+            raise DamagedError(f"the check {check.id} appears twice")
+        checks[check.id] = check
     return checks
+
+
+def _digests(image: dict[str, str], named: Json, known: Format) -> ImageDigests:
+    if tuple(image) != known.image:
+        raise DamagedError("image is not described as it must be")
+    if named != f"sha256:{image['sha256']}":
+        raise DamagedError("image_digest and image.sha256 differ")
+    try:
+        # The digests and the narHash have the same form in every format.
+        ImageRecord(image["name"], image["sha256"], image["store_path"], image["nar_hash"])
+        return ImageDigests(image["sha256"], image["sha256_after"])
+    except ValueError as error:
+        raise DamagedError(str(error)) from error
+
+
+def _subject(
+    members: dict[str, Json], image: dict[str, str], checks: tuple[str, ...]
+) -> RunSubject:
+    machine = _texts(members, "machine")
+    if tuple(machine) != ("name", "instance", "network"):
+        raise DamagedError("machine is not described as it must be")
+    try:
+        return RunSubject(
+            profile=_text(members, "profile"),
+            base=_text(members, "base"),
+            mode=_text(members, "mode"),
+            machine=MachineRecord(**machine),
+            image=ImageRecord(
+                name=image["name"],
+                sha256=image["sha256_built"],
+                store_path=image["store_path"],
+                nar_hash=image["nar_hash"],
+            ),
+            tools=_texts(members, "tools"),
+            configuration=_texts(members, "configuration"),
+            checks=checks,
+        )
+    except ValueError as error:
+        raise DamagedError(str(error)) from error
 
 
 def _check_agreement(document: Document) -> None:
     """Refuse a document whose parts contradict each other."""
     members = document.members
-    statuses = list(document.checks.values())
-    if members["test_summary"] != summary(statuses):
+    statuses = [check.status for check in document.checks.values()]
+    if not same(members["test_summary"], cast("Json", summary(statuses))):
         raise DamagedError("test_summary does not count what validation_results holds")
     if document.status not in ("ABORTED", overall_status(statuses)):
         raise DamagedError("overall_status does not follow from validation_results")
@@ -263,23 +293,13 @@ def _check_agreement(document: Document) -> None:
         raise DamagedError("overall_status and abort_reason contradict each other")
     if document.started > document.completed:
         raise DamagedError("completion_time is before start_time")
-    if document.status == "ABORTED":
-        return
-    _check_image(document.image, members["image_digest"])
-    for name, digest in document.configuration.items():
-        if not SHA256.fullmatch(digest):
-            raise DamagedError(f"the digest of {name} is not a sha256 in hex")
-
-
-def _check_image(image: dict[str, str], digest: Json) -> None:
-    if list(image) != IMAGE_MEMBERS:
-        raise DamagedError("image is not described as it must be")
-    if not SHA256.fullmatch(image["sha256"]) or not SHA256.fullmatch(image["sha256_after"]):
-        raise DamagedError("the image's digest is not a sha256 in hex")
-    if not SRI_SHA256.fullmatch(image["nar_hash"]):
-        raise DamagedError("the image's nar_hash is not of the form sha256-<base64>")
-    if digest != f"sha256:{image['sha256']}":
-        raise DamagedError("image_digest and image.sha256 differ")
+    if document.redactions < 0:
+        raise DamagedError("redactions is negative")
+    if document.status != "ABORTED":
+        try:
+            check_digests(document.configuration)
+        except ValueError as error:
+            raise DamagedError(str(error)) from error
 
 
 def _text(members: dict[str, Json], name: str) -> str:

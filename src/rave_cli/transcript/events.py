@@ -16,26 +16,41 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.paths import refusing, sync_dir
-from rave_cli.transcript.canonical import DamagedError, Json, line_bytes, parse_line, to_json
+from rave_cli.paths import make_dir, refusing, sync_dir
+from rave_cli.transcript.canonical import DEEPEST_DATA, Json, line_bytes, to_json
+from rave_cli.transcript.chain import (
+    ABORT,
+    BEGIN,
+    CHECK,
+    DIGEST,
+    END,
+    FACTS,
+    GENESIS,
+    KINDS,
+    SUBJECT,
+    ChainEnds,
+)
+from rave_cli.transcript.formats import CURRENT
 from rave_cli.transcript.redaction import Redactor
-from rave_cli.transcript.refusal import Reason, RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
 
-SCHEMA = "rave-events@v1"
-LARGEST = 64 << 20
-GENESIS = "0" * 64
+    from rave_cli.transcript.check import CheckResult
+    from rave_cli.transcript.record import RunSubject
+
+# When the image was read: before the checks or after them.
+Moment = Literal["before", "after"]
+
 PHASE = "transcript"
-BEGIN = "begin"
-END = "end"
-MEMBERS = ["seq", "prev", "time", "mono", "phase", "kind", "data"]
+SUBJECT_PHASE = "configuration"
+FACTS_PHASE = "boot"
+DIGEST_PHASE = "image"
 
 NONCE = re.compile(r"[A-Za-z0-9._:=+/-]{8,128}")
 
@@ -44,7 +59,7 @@ SAME_SECOND = 100
 
 
 @dataclass(frozen=True)
-class Session:
+class RunName:
     """Who a run is: its id, its nonce, when it began, and the common start of its file names."""
 
     id: str
@@ -53,22 +68,14 @@ class Session:
     stem: str
 
 
-@dataclass(frozen=True)
-class Chain:
-    """A complete event log: the hash of its last line, its length, and what its ends say."""
-
-    head: str
-    count: int
-    session: str
-    nonce: str
-    started: str
-    completed: str
-    status: str
-
-
 def utc_now() -> datetime:
     """Return the time of day, in UTC."""
     return datetime.now(UTC)
+
+
+def since_boot() -> float:
+    """Return seconds that never jump, and that go on while the host sleeps, as the time of day."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def timestamp(moment: datetime) -> str:
@@ -101,7 +108,7 @@ class EventLog:
     def __init__(
         self,
         path: Path,
-        session: Session,
+        session: RunName,
         fd: int,
         *,
         clock: Callable[[], datetime],
@@ -118,6 +125,8 @@ class EventLog:
         self._clock = clock
         self._monotonic = monotonic
         self._began = monotonic()
+        self._latest = session.started
+        self._seconds = 0.0
         self._lock = threading.Lock()
 
     @classmethod
@@ -128,7 +137,7 @@ class EventLog:
         nonce: str | None = None,
         redactor: Redactor | None = None,
         clock: Callable[[], datetime] = utc_now,
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = since_boot,
     ) -> Self:
         """Create `boot_transcript_<UTC stamp>.events.ndjson` in `directory` and begin the chain.
 
@@ -145,11 +154,11 @@ class EventLog:
         """
         started = clock()
         nonce = secrets.token_hex(16) if nonce is None else checked_nonce(nonce)
+        make_dir(directory, mode=0o755)
         with refusing(directory):
-            directory.mkdir(parents=True, exist_ok=True)
             for attempt in range(1, SAME_SECOND):
                 suffix = "" if attempt == 1 else f"-{attempt}"
-                session = Session(
+                session = RunName(
                     id=f"spinup-{started:%Y%m%d-%H%M%S}{suffix}",
                     nonce=nonce,
                     started=started,
@@ -169,7 +178,7 @@ class EventLog:
             path, session, fd,
             clock=clock, monotonic=monotonic, redactor=redactor or Redactor(),
         )  # fmt: skip
-        log._write(PHASE, BEGIN, {"schema": SCHEMA, "session": session.id, "nonce": nonce})
+        log._write(PHASE, BEGIN, {"schema": CURRENT.events, "session": session.id, "nonce": nonce})
         return log
 
     def append(self, phase: str, kind: str, data: Mapping[str, object] | None = None) -> str:
@@ -177,42 +186,83 @@ class EventLog:
 
         Args:
             phase: the phase of the run it belongs to.
-            kind: what happened, in a word; `begin` and `end` are the log's own.
+            kind: what happened, in a word; those of `chain.KINDS` have their own methods.
             data: JSON data.
 
         Raises:
             RaveError: HOST if the disk is full; the log is closed then and cannot be completed.
         """
-        if kind in (BEGIN, END):
+        if kind in KINDS:
             raise ValueError(f"an event of kind {kind!r} is written by the log itself")
         return self._write(phase, kind, data or {})
 
-    def finish(self, status: str) -> Chain:
+    def subject(self, subject: RunSubject) -> None:
+        """Write what the run is about, before anything else.
+
+        Raises:
+            RaveError: as `append`.
+        """
+        self._write(SUBJECT_PHASE, SUBJECT, subject.document())
+
+    def check(self, result: CheckResult) -> CheckResult:
+        """Write the result of a check, and return it as it was written.
+
+        Raises:
+            RaveError: as `append`.
+        """
+        clean = result.cleaned(self.redactor)
+        members = clean.document()
+        self._write(members.pop("phase"), CHECK, members)
+        return clean
+
+    def facts(self, facts: Mapping[str, object]) -> dict[str, Json]:
+        """Write what the guest said about itself, and return it as it was written.
+
+        Raises:
+            RaveError: as `append`.
+        """
+        clean = cast("dict[str, Json]", self.redactor.value(facts, DEEPEST_DATA))
+        self._write(FACTS_PHASE, FACTS, clean)
+        return clean
+
+    def digest(self, moment: Moment, sha256: str) -> None:
+        """Write the image's digest in hex, as it was read.
+
+        Raises:
+            RaveError: as `append`.
+        """
+        self._write(DIGEST_PHASE, DIGEST, {"moment": moment, "sha256": sha256})
+
+    def abort(self, reason: str) -> None:
+        """Write why the run does not go on.
+
+        Raises:
+            RaveError: as `append`.
+        """
+        self._write(PHASE, ABORT, {"reason": reason})
+
+    def finish(self, status: str) -> ChainEnds:
         """Write the end event, which carries the number of lines, and close the file.
 
         Raises:
             RaveError: HOST if the disk is full.
         """
-        completed = self.now()
-        self._write(PHASE, END, {"count": self.count + 1, "status": status}, completed)
+        self._write(PHASE, END, {"count": self.count + 1, "status": status})
         self.close()
-        return Chain(
+        return self.ends(status)
+
+    def ends(self, status: str) -> ChainEnds:
+        """Return what the log has come to, given the verdict on its run."""
+        return ChainEnds(
             head=self.head,
             count=self.count,
             session=self.session.id,
             nonce=self.session.nonce,
             started=timestamp(self.session.started),
-            completed=timestamp(completed),
+            completed=timestamp(self._latest),
+            seconds=self._seconds,
             status=status,
         )
-
-    def now(self) -> datetime:
-        """Return the time of day, but none before the run began."""
-        return max(self._clock(), self.session.started)
-
-    def elapsed(self) -> float:
-        """Return the seconds since the run began."""
-        return self._monotonic() - self._began
 
     def close(self) -> None:
         """Close the file; what was appended stays, and nothing can be added."""
@@ -231,13 +281,7 @@ class EventLog:
     ) -> None:
         self.close()
 
-    def _write(
-        self,
-        phase: str,
-        kind: str,
-        data: Mapping[str, object],
-        moment: datetime | None = None,
-    ) -> str:
+    def _write(self, phase: str, kind: str, data: Mapping[str, object]) -> str:
         with self._lock:
             if self._fd < 0:
                 raise RaveError(
@@ -245,13 +289,16 @@ class EventLog:
                     hint="rave smoke run",
                     exit_code=ExitCode.HOST,
                 )
-            now = moment or (self.now() if self.count else self.session.started)
+            if self.count:
+                # A clock that is set back must not turn the order of events around.
+                self._latest = max(self._clock(), self._latest)
+            self._seconds = round(self._monotonic() - self._began, 3)
             line = line_bytes(
                 {
                     "seq": self.count + 1,
                     "prev": self.head,
-                    "time": timestamp(now),
-                    "mono": round(self.elapsed(), 3),
+                    "time": timestamp(self._latest),
+                    "mono": self._seconds,
                     "phase": to_json(phase),
                     "kind": to_json(kind),
                     "data": self.redactor.value(data),
@@ -277,76 +324,6 @@ class EventLog:
                 left = left[os.write(self._fd, left) :]
             os.fsync(self._fd)
         self._size += len(line)
-
-
-def read_chain(raw: bytes) -> Chain:
-    """Check the bytes of an event log from the first line to the last.
-
-    Raises:
-        RefusedError: EVENTS if a line was changed, dropped, added, repeated or moved; TRUNCATED if
-            the end is missing; UNKNOWN_VERSION if the log is of a kind this rave does not know.
-    """
-    if not raw.endswith(b"\n"):
-        raise _truncated("the event log does not end with a whole line")
-    lines = [line + b"\n" for line in raw[:-1].split(b"\n")]
-    head = GENESIS
-    events: list[dict[str, Json]] = []
-    for number, line in enumerate(lines, start=1):
-        events.append(_link(number, line, head))
-        head = hashlib.sha256(line).hexdigest()
-    first, last = events[0], events[-1]
-    begin, end = _data(first, BEGIN), _data(last, END)
-    if begin is None or begin.get("schema") != SCHEMA:
-        raise RefusedError(
-            Reason.UNKNOWN_VERSION,
-            f"the event log does not begin as {SCHEMA} does",
-            hint="verify it with the version of rave that wrote it",
-        )
-    if end is None:
-        raise _truncated("the event log has no end event, so the run did not complete")
-    if any(event["kind"] in (BEGIN, END) for event in events[1:-1]):
-        raise _broken("the event log begins or ends more than once")
-    if end.get("count") != len(lines):
-        raise _broken(f"the event log has {len(lines)} lines, and its end names another number")
-    return Chain(
-        head=head,
-        count=len(lines),
-        session=str(begin.get("session")),
-        nonce=str(begin.get("nonce")),
-        started=str(first["time"]),
-        completed=str(last["time"]),
-        status=str(end.get("status")),
-    )
-
-
-def _link(number: int, line: bytes, head: str) -> dict[str, Json]:
-    """Return the event on a line, which must be number `number` and follow `head`."""
-    try:
-        event = parse_line(line)
-    except DamagedError as error:
-        raise _broken(f"line {number} of the event log is damaged: {error}") from error
-    if list(event) != MEMBERS:
-        raise _broken(f"line {number} of the event log is not an event")
-    if event["prev"] != head:
-        raise _broken(f"line {number} of the event log does not follow the line before it")
-    if event["seq"] != number:
-        raise _broken(f"line {number} of the event log carries another number")
-    return event
-
-
-def _data(event: dict[str, Json], kind: str) -> dict[str, Json] | None:
-    data = event["data"]
-    return data if event["kind"] == kind and isinstance(data, dict) else None
-
-
-def _broken(message: str) -> RefusedError:
-    return RefusedError(
-        Reason.EVENTS, message, hint="get the event log again from where the run was"
-    )
-
-
-def _truncated(message: str) -> RefusedError:
-    return RefusedError(Reason.TRUNCATED, message, hint="rave smoke run")
 
 
 def _create(path: Path) -> int:

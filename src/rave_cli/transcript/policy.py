@@ -11,6 +11,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.paths import refusing
 from rave_cli.transcript.canonical import DamagedError, parse
 from rave_cli.transcript.check import CHECK_ID
+from rave_cli.transcript.formats import FORMATS
 from rave_cli.transcript.record import SHA256
 
 if TYPE_CHECKING:
@@ -23,7 +24,16 @@ VERSION = 1
 LARGEST_FILE = 1 << 20
 AGE = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)")
 AGE_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-MEMBERS = {"version", "required", "allow_warn", "profile", "base", "max_age", "configuration"}
+MEMBERS = {
+    "version",
+    "required",
+    "allow_warn",
+    "profile",
+    "base",
+    "max_age",
+    "format",
+    "configuration",
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Policy:
         profile: the profile it must have been, if any is demanded.
         base: the base it must have been.
         max_age: how old it may be.
+        format: the lowest version of the transcript's format that will do.
         configuration: sha256 in hex that each named configuration must have had.
     """
 
@@ -44,18 +55,23 @@ class Policy:
     profile: str | None = None
     base: str | None = None
     max_age: timedelta | None = None
+    format: int = 1
     configuration: Mapping[str, str] = field(default_factory=dict)
 
     def shortfalls(self, document: Document) -> list[str]:
         """Return, in one line each, where a run falls short of the policy's checks."""
         accepted = {"pass", "warn"} if self.allow_warn else {"pass"}
         lines = []
+        if document.format.version < self.format:
+            lines.append(
+                f"format: it is {document.format.version}, and may not be below {self.format}"
+            )
         for id_ in self.required:
-            status = document.checks.get(id_)
-            if status is None:
+            check = document.checks.get(id_)
+            if check is None:
                 lines.append(f"{id_}: was not run")
-            elif status not in accepted:
-                lines.append(f"{id_}: {status}")
+            elif check.status not in accepted:
+                lines.append(f"{id_}: {check.status}")
         for name, digest in self.configuration.items():
             if document.configuration.get(name) != digest:
                 lines.append(f"{name}: the run was configured by another version")
@@ -113,6 +129,7 @@ def _policy(found: dict[str, Any]) -> Policy:
         profile=_optional_text(found, "profile"),
         base=_optional_text(found, "base"),
         max_age=None if max_age is None else parse_age(max_age),
+        format=_format(found.get("format", 1)),
         configuration=_digests(found.get("configuration", {})),
     )
 
@@ -124,6 +141,13 @@ def _required(value: object) -> tuple[str, ...]:
         if not isinstance(id_, str) or not CHECK_ID.fullmatch(id_):
             raise DamagedError(f"{id_!r} in required is not a check id")
     return tuple(value)
+
+
+def _format(value: object) -> int:
+    known = [known.version for known in FORMATS]
+    if not isinstance(value, int) or isinstance(value, bool) or value not in known:
+        raise DamagedError(f"format is none of {', '.join(map(str, known))}")
+    return value
 
 
 def _digests(value: object) -> dict[str, str]:

@@ -1,11 +1,11 @@
-"""What a run found: the values from which the transcript is written."""
+"""What a run is about, and what it found: the values from which the transcript is written."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,51 +14,114 @@ if TYPE_CHECKING:
 
 RunStatus = Literal["SUCCESS", "WARNING", "FAILED", "ABORTED"]
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SRI_SHA256 = re.compile(r"sha256-[A-Za-z0-9+/]{43}=")
 
 
 @dataclass(frozen=True)
+class MachineRecord:
+    """The machine that was checked.
+
+    Args:
+        name: its name.
+        instance: the id that a machine gets when it is made; no other one ever has it.
+        network: `isolated` or `nat`.
+    """
+
+    name: str
+    instance: str
+    network: str
+
+    def __post_init__(self) -> None:
+        _check_names(name=self.name, instance=self.instance, network=self.network)
+
+
+@dataclass(frozen=True)
 class ImageRecord:
-    """The image a run was made from.
+    """The image the machine was made from, as its build described it.
 
     Args:
         name: file name of the qcow2.
-        sha256: hex digest of the qcow2 before the machine started.
-        sha256_after: the same after it stopped (or at the end of the checks).
+        sha256: hex digest of the qcow2.
         store_path: the Nix output that holds it.
         nar_hash: the output's narHash, as Nix writes it (`sha256-…`).
     """
 
     name: str
     sha256: str
-    sha256_after: str
     store_path: str
     nar_hash: str
 
     def __post_init__(self) -> None:
-        for digest in (self.sha256, self.sha256_after):
-            if not SHA256.fullmatch(digest):
-                raise ValueError(f"{digest!r} is not a sha256 in hex")
+        if not SHA256.fullmatch(self.sha256):
+            raise ValueError(f"{self.sha256!r} is not a sha256 in hex")
         if not SRI_SHA256.fullmatch(self.nar_hash):
             raise ValueError(f"{self.nar_hash!r} is not a narHash of the form sha256-<base64>")
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """Everything a run found; session, times and digests of the log come from the event log.
+class RunSubject:
+    """What a run is about, known before its first check and written to the event log first.
 
     Args:
         profile: profile of the machine.
         base: base of the image.
         mode: `safe` or `full`.
-        checks: every check with its verdict, skipped ones included.
-        image: the image; only an aborted run may have none.
-        guest_boot_id: /proc/sys/kernel/random/boot_id of the guest, as text.
-        system_info: facts about the host and the machine (hostname, kernel, arch, accelerator...).
+        machine: the machine.
+        image: the image it was made from.
         tools: version of each tool used, by name.
         configuration: sha256 in hex of each thing that configured the run, by name (flake.lock,
-            the catalog, the suite).
+            the plan, the suite).
+        checks: ids of all checks, in the order of the suite, asked or not.
+    """
+
+    profile: str
+    base: str
+    mode: str
+    machine: MachineRecord
+    image: ImageRecord
+    tools: Mapping[str, str]
+    configuration: Mapping[str, str]
+    checks: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_names(profile=self.profile, base=self.base, mode=self.mode)
+        check_digests(self.configuration)
+        twice = [id_ for id_, n in Counter(self.checks).items() if n > 1]
+        if twice:
+            raise ValueError(f"check ids appear twice: {', '.join(twice)}")
+
+    def document(self) -> dict[str, Any]:
+        """Return it as JSON data, as the event log holds it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class ImageDigests:
+    """The qcow2's sha256 in hex before the checks and after them, as it was read."""
+
+    before: str
+    after: str
+
+    def __post_init__(self) -> None:
+        for digest in (self.before, self.after):
+            if not SHA256.fullmatch(digest):
+                raise ValueError(f"{digest!r} is not a sha256 in hex")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """Everything a run found; session, times and digests of the log come from the event log.
+
+    No field has a default: one that is forgotten is a fault.
+
+    Args:
+        subject: what the run is about.
+        checks: every check with its verdict, skipped ones included, in the suite's order.
+        digests: what was read of the image; only an aborted run may have none.
+        guest_boot_id: /proc/sys/kernel/random/boot_id of the guest, as text.
+        system_info: facts about the host and the machine (hostname, kernel, arch, accelerator...).
         service_health: per service, what was found; see `skipped` for parts that do not exist.
         authentication_tests: the same for sign-in.
         agent_control_tests: the same for chat control of agents.
@@ -68,32 +131,25 @@ class RunRecord:
         aborted: why the run did not complete; None if it did.
     """
 
-    profile: str
-    base: str
-    mode: str
+    subject: RunSubject
     checks: tuple[CheckResult, ...]
-    image: ImageRecord | None
-    guest_boot_id: str | None = None
-    system_info: Mapping[str, object] = field(default_factory=dict)
-    tools: Mapping[str, str] = field(default_factory=dict)
-    configuration: Mapping[str, str] = field(default_factory=dict)
-    service_health: Mapping[str, object] = field(default_factory=dict)
-    authentication_tests: Mapping[str, object] = field(default_factory=dict)
-    agent_control_tests: Mapping[str, object] = field(default_factory=dict)
-    sandbox_tests: Mapping[str, object] = field(default_factory=dict)
-    performance_metrics: Mapping[str, object] = field(default_factory=dict)
-    security_validation: Mapping[str, object] = field(default_factory=dict)
-    aborted: str | None = None
+    digests: ImageDigests | None
+    guest_boot_id: str | None
+    system_info: Mapping[str, object]
+    service_health: Mapping[str, object]
+    authentication_tests: Mapping[str, object]
+    agent_control_tests: Mapping[str, object]
+    sandbox_tests: Mapping[str, object]
+    performance_metrics: Mapping[str, object]
+    security_validation: Mapping[str, object]
+    aborted: str | None
 
     def __post_init__(self) -> None:
-        twice = [id_ for id_, n in Counter(check.id for check in self.checks).items() if n > 1]
-        if twice:
-            raise ValueError(f"check ids appear twice: {', '.join(twice)}")
-        if self.image is None and self.aborted is None:
-            raise ValueError("a run that completed has an image")
-        for name, digest in self.configuration.items():
-            if not SHA256.fullmatch(digest):
-                raise ValueError(f"the digest of {name} is not a sha256 in hex")
+        ids = tuple(check.id for check in self.checks)
+        if self.aborted is None and ids != self.subject.checks:
+            raise ValueError("the checks of a run that completed are not those of its suite")
+        if self.digests is None and self.aborted is None:
+            raise ValueError("a run that completed has read its image")
 
     @property
     def status(self) -> RunStatus:
@@ -124,3 +180,20 @@ def summary(statuses: Sequence[Status]) -> dict[str, int]:
 def skipped(reason: str) -> dict[str, str]:
     """Return what stands for a part that a profile or base does not have."""
     return {"status": "skipped", "reason": reason}
+
+
+def check_digests(configuration: Mapping[str, str]) -> None:
+    """Refuse a configuration that names something else than digests.
+
+    Raises:
+        ValueError: if one of its values is not a sha256 in hex.
+    """
+    for name, digest in configuration.items():
+        if not SHA256.fullmatch(digest):
+            raise ValueError(f"the digest of {name!r} is not a sha256 in hex")
+
+
+def _check_names(**names: str) -> None:
+    for what, name in names.items():
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a {what}")

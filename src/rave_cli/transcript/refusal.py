@@ -22,6 +22,7 @@ class Reason(StrEnum):
     ATTESTATION = "attestation"
     SSH_SIGNATURE = "ssh-signature"
     MISMATCH = "mismatch"
+    TIMES = "times"
     ABORTED = "aborted"
     FAILED = "failed"
     IMAGE = "image"

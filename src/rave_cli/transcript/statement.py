@@ -23,6 +23,7 @@ from rave_cli.transcript.canonical import (
     parse_line,
     to_json,
 )
+from rave_cli.transcript.formats import FIRST
 
 if TYPE_CHECKING:
     from rave_cli.transcript.document import Document
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-EXTENSION = "rave_run_v1"
+FIRST_EXTENSION, EXTENSION = "rave_run_v1", "rave_run_v2"
 RESULT = {"SUCCESS": "PASSED", "WARNING": "WARNED", "FAILED": "FAILED"}
 
 
@@ -51,8 +52,46 @@ def statement_bytes(document: Document, sha256: str) -> bytes:
         document: the transcript.
         sha256: hex digest of the transcript's file.
     """
+    first = document.format is FIRST
+    predicate = {
+        "result": RESULT[document.status],
+        "configuration": [
+            {"name": name, "digest": {"sha256": digest}}
+            for name, digest in document.configuration.items()
+        ],
+        "passedTests": document.having("pass"),
+        "warnedTests": document.having("warn"),
+        "failedTests": document.having("fail", "error"),
+        FIRST_EXTENSION if first else EXTENSION: _extension(document, sha256),
+    }
+    return line_bytes(
+        to_json(
+            {
+                "_type": STATEMENT_TYPE,
+                "subject": _first_subjects(document) if first else [_qcow2(document)],
+                "predicateType": PREDICATE_TYPE,
+                "predicate": predicate,
+            }
+        )
+    )
+
+
+def _qcow2(document: Document) -> dict[str, object]:
+    """Return the one subject. Verifiers refuse digests of algorithms that they do not know, so the
+    narHash is not among the subjects: sigstore-python knows SHA-2 and SHA-3 alone.
+    """
+    return {"name": document.image["name"], "digest": {"sha256": document.image["sha256"]}}
+
+
+def _first_subjects(document: Document) -> list[dict[str, object]]:
+    """Return the subjects that the first format had."""
+    digest = {"nix_nar_sha256": nar_hex(document.image["nar_hash"])}
+    return [_qcow2(document), {"name": document.image["store_path"], "digest": digest}]
+
+
+def _extension(document: Document, sha256: str) -> dict[str, object]:
     image = document.image
-    extension = {
+    found: dict[str, object] = {
         "transcript": {"sha256": sha256},
         "session": document.session,
         "nonce": document.nonce,
@@ -65,33 +104,11 @@ def statement_bytes(document: Document, sha256: str) -> bytes:
         "tools": document.tools,
         "redactions": document.redactions,
     }
-    predicate = {
-        "result": RESULT[document.status],
-        "configuration": [
-            {"name": name, "digest": {"sha256": digest}}
-            for name, digest in document.configuration.items()
-        ],
-        "passedTests": document.having("pass"),
-        "warnedTests": document.having("warn"),
-        "failedTests": document.having("fail", "error"),
-        EXTENSION: extension,
-    }
-    return line_bytes(
-        to_json(
-            {
-                "_type": STATEMENT_TYPE,
-                "subject": [
-                    {"name": image["name"], "digest": {"sha256": image["sha256"]}},
-                    {
-                        "name": image["store_path"],
-                        "digest": {"nix_nar_sha256": nar_hex(image["nar_hash"])},
-                    },
-                ],
-                "predicateType": PREDICATE_TYPE,
-                "predicate": predicate,
-            }
-        )
-    )
+    if document.format is not FIRST:
+        found["image"] = {name: image[name] for name in document.format.image if name != "name"}
+        found["machine"] = document.members["machine"]
+        found["mode"] = document.mode
+    return found
 
 
 def nar_hex(nar_hash: str) -> str:

@@ -11,8 +11,9 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.paths import atomic_write, refusing
 from rave_cli.transcript import document as documents
 from rave_cli.transcript import sshsig
-from rave_cli.transcript.events import LARGEST as LARGEST_LOG
-from rave_cli.transcript.events import Chain, read_chain, timestamp
+from rave_cli.transcript.agreement import differences, impossibilities, shown
+from rave_cli.transcript.chain import LARGEST as LARGEST_LOG
+from rave_cli.transcript.chain import read_chain
 from rave_cli.transcript.statement import (
     PAYLOAD_TYPE,
     Envelope,
@@ -24,6 +25,8 @@ from rave_cli.transcript.statement import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rave_cli.transcript.chain import Chain
+    from rave_cli.transcript.document import Document
     from rave_cli.transcript.events import EventLog
     from rave_cli.transcript.record import RunRecord
     from rave_cli.transcript.redaction import Redactor
@@ -68,18 +71,19 @@ def write(record: RunRecord, events: EventLog, key: SigningKey) -> TranscriptFil
     """
     if record.status == "ABORTED":
         return _write_aborted(record, events)
-    seconds = events.elapsed()
-    chain = events.finish(record.status)
-    unsigned = documents.unsigned_bytes(record, chain, seconds, key.fingerprint, events.redactor)
+    ends = events.finish(record.status)
+    unsigned = documents.unsigned_bytes(record, ends, key.fingerprint, events.redactor)
     document = documents.with_signature(unsigned, key.private.sign(unsigned))
-    log = _checked(events.redactor, events.path, document)
-    if read_chain(log) != chain:
+    chain = read_chain(_checked(events.redactor, events.path, document))
+    if chain.ends != ends:
         raise RaveError(
             f"{events.path} is not what this run wrote to it",
             hint=f"lsof {events.path}",
             exit_code=ExitCode.CHECK_FAILED,
         )
-    payload = statement_bytes(documents.parse(document), hashlib.sha256(document).hexdigest())
+    found = documents.parse(document)
+    _check_agreement(found, chain)
+    payload = statement_bytes(found, hashlib.sha256(document).hexdigest())
     envelope = Envelope(
         payload_type=PAYLOAD_TYPE,
         payload=payload,
@@ -97,19 +101,22 @@ def write(record: RunRecord, events: EventLog, key: SigningKey) -> TranscriptFil
     return files
 
 
+def _check_agreement(document: Document, chain: Chain) -> None:
+    """Refuse to publish what no verifier would believe, such as times of a clock that was set."""
+    faults = differences(document, chain) + impossibilities(document, chain)
+    if faults:
+        raise RaveError(
+            "the record of the run contradicts itself, so no transcript was written",
+            hint="timedatectl status; if the clock was set meanwhile, rave smoke run again",
+            exit_code=ExitCode.CHECK_FAILED,
+            detail=shown(faults),
+        )
+
+
 def _write_aborted(record: RunRecord, events: EventLog) -> TranscriptFiles:
-    seconds = events.elapsed()
     events.close()
-    chain = Chain(
-        head=events.head,
-        count=events.count,
-        session=events.session.id,
-        nonce=events.session.nonce,
-        started=timestamp(events.session.started),
-        completed=timestamp(events.now()),
-        status=record.status,
-    )
-    document = documents.unsigned_bytes(record, chain, seconds, "", events.redactor)
+    ends = events.ends(record.status)
+    document = documents.unsigned_bytes(record, ends, "", events.redactor)
     _checked(events.redactor, events.path, document)
     path = events.path.with_name(f"{events.session.stem}.json")
     atomic_write(path, document)

@@ -1,1 +1,1 @@
-"""What the probe can ask, one module per subject. A function takes the check and the world."""
+"""What the probe can ask, one module per subject. A function takes its arguments and the system."""

@@ -342,8 +342,8 @@ def test_an_image_with_its_own_boot_loader_boots_from_its_disk(
         lifecycle.start(machine, on_stage=enough)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_rave_ends_with_130_and_leaves_no_qemu(
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_rave_says_by_what_and_leaves_no_qemu(
     make: MakeMachine, number: signal.Signals
 ) -> None:
     machine = make("tiny.do=hang")
@@ -352,9 +352,9 @@ def test_an_interrupted_rave_ends_with_130_and_leaves_no_qemu(
         wait_for(lambda: bool(read_events(machine.stage_file)))
         rave.send_signal(number)
         out, err = rave.communicate(timeout=30)
-    assert rave.returncode == ExitCode.INTERRUPTED
+    assert rave.returncode == 128 + number
     assert out == b""
-    assert b"interrupted" in err
+    assert (b"interrupted" if number == signal.SIGINT else number.name.encode()) in err
     assert b"Traceback" not in err
     assert processes.find(machine.spec.uuid) is None
     assert status.of(machine).state == "stopped"

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_cli.secrets import identity, policy, store, validate
+from rave_cli.secrets import edit, identity, policy, store, validate
 from rave_cli.secrets.init import init
 from tests.sops import CATALOG
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from rave_cli.secrets.draft import Kept
     from rave_cli.secrets.identity import Keys
+
+
+def never(what: object) -> bool:
+    raise AssertionError(f"nothing was to be asked, but: {what}")
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,16 @@ class Operator:
         """Return the codes that `validate` finds."""
         report = validate.validate(self.file, CATALOG, self.keys if keyed else None)
         return {finding.code for finding in report.findings}
+
+    def edit(
+        self,
+        editor: Callable[[Path], None],
+        *,
+        again: Callable[[str], bool] = never,
+        resume: Callable[[Kept], bool] = never,
+    ) -> bool:
+        """Edit the file; unless told otherwise, nothing may be asked."""
+        return edit.edit(self.file, CATALOG, self.keys, editor=editor, again=again, resume=resume)
 
     def seal(self, values: dict[str, str]) -> None:
         """Write other values, as a valid new version."""

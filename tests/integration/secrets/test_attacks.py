@@ -9,6 +9,7 @@ import re
 import socket
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from rave_cli import age
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.secrets import edit, sops, validate
+from rave_cli.secrets import edit, identity, sops, validate
 from rave_cli.secrets.init import init, rotate
 from tests.sops import CATALOG
 
@@ -243,9 +244,7 @@ WRITERS: dict[str, Callable[[Operator], object]] = {
     "rotate": lambda operator: rotate(operator.file, CATALOG, ["redis/password"], operator.keys),
     "init": lambda operator: init(operator.file, CATALOG),
     "reencrypt": lambda operator: edit.reencrypt(operator.file, operator.keys),
-    "edit": lambda operator: edit.edit(
-        operator.file, operator.keys, editor=lambda path: None, again=lambda why: False
-    ),
+    "edit": lambda operator: operator.edit(lambda path: None),
 }
 
 
@@ -269,9 +268,9 @@ def test_no_command_lets_sops_ask_a_stranger(
     """H: without a fitting identity, sops asks every other holder that the file names."""
     hide_holder(operator, stranger, how)
     before = operator.file.read_bytes()
-    operator.keys.path.write_bytes(age.generate().file_text())
+    identity.key_file().write_bytes(age.generate().file_text())
     with pytest.raises(RaveError) as caught:
-        WRITERS[command](operator)
+        WRITERS[command](replace(operator, keys=identity.load()))
     assert caught.value.exit_code is ExitCode.SECRETS
     assert not stranger.asked.is_set()
     assert operator.file.read_bytes() == before

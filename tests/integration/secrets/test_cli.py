@@ -108,6 +108,7 @@ def test_a_group_readable_key_has_exit_code_6(cli: Cli) -> None:
 
 def test_a_wrong_key_has_exit_code_6(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cli("init")
+    identity.key_file().unlink()
     monkeypatch.setenv("SOPS_AGE_KEY_FILE", str(home / "other.txt"))
     identity.ensure()
     status, out, _ = cli("validate")

@@ -12,32 +12,16 @@ import pytest
 from rave_cli import age, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.secrets import edit, identity, policy, sops, store, validate
-from rave_cli.secrets.init import init, rotate
+from rave_cli.secrets.init import OTHER_HOLDERS, init, rotate
 from rave_cli.secrets.listing import listing
 from tests.sops import CATALOG, secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from tests.integration.secrets.conftest import Operator
 
 pytestmark = pytest.mark.integration
-
-
-def never(_why: str) -> bool:
-    raise AssertionError("the edited text was refused")
-
-
-def editor(old: str, new: str) -> Callable[[Path], None]:
-    def change(path: Path) -> None:
-        assert path.stat().st_mode & 0o777 == 0o600
-        assert edit._type(path) in {"tmpfs", "ramfs"}
-        text = path.read_text()
-        assert old in text
-        path.write_text(text.replace(old, new, 1))
-
-    return change
 
 
 def test_age_keygen_agrees_with_our_identities() -> None:
@@ -109,6 +93,65 @@ def test_init_refuses_a_recipient_that_is_none(home: Path) -> None:
     assert not identity.key_file().exists()
 
 
+def test_init_takes_the_recipients_that_the_environment_gives_sops(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = [age.generate(), age.generate()]
+    monkeypatch.setenv("SOPS_AGE_RECIPIENTS", ", ".join(other.recipient for other in others))
+    file = home / "x/secrets.sops.yaml"
+    init(file, CATALOG)
+    for other in others:
+        opened = sops.try_decrypt(file.read_bytes(), other.file_text(), output="json")
+        assert not isinstance(opened, sops.Fault)
+    init(file, CATALOG)
+    monkeypatch.setenv("SOPS_AGE_RECIPIENTS", age.generate().recipient)
+    with pytest.raises(RaveError, match="does not name") as caught:
+        init(file, CATALOG)
+    assert caught.value.exit_code is ExitCode.USAGE
+
+
+@pytest.mark.parametrize("name", OTHER_HOLDERS)
+def test_init_refuses_to_leave_out_a_holder_that_the_environment_names(
+    home: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "something")
+    with pytest.raises(RaveError, match=name) as caught:
+        init(home / "x/secrets.sops.yaml", CATALOG)
+    assert caught.value.exit_code is ExitCode.USAGE
+    assert not identity.key_file().exists()
+    assert not (home / "x").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving a file away needs root")
+def test_a_secrets_file_of_somebody_else_is_refused(operator: Operator) -> None:
+    """Its recipients are public, so anybody can make one with values of their own."""
+    os.chown(operator.file, 65534, 65534)
+    for look in (
+        lambda: validate.validate(operator.file, CATALOG, operator.keys),
+        lambda: rotate(operator.file, CATALOG, ["redis/password"], operator.keys),
+        lambda: edit.reencrypt(operator.file, operator.keys),
+        lambda: listing(operator.file, CATALOG),
+        lambda: init(operator.file, CATALOG),
+    ):
+        with pytest.raises(RaveError, match="belongs to the user nobody") as caught:
+            look()
+        assert caught.value.exit_code is ExitCode.SECRETS
+
+
+def test_a_ci_job_with_its_key_in_the_environment_makes_no_other(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = age.generate()
+    monkeypatch.setenv("SOPS_AGE_KEY", pair.secret)
+    file = home / "x/secrets.sops.yaml"
+    done = init(file, CATALOG)
+    assert (done.made_key, done.key_file, done.recipient) == (False, "SOPS_AGE_KEY", pair.recipient)
+    assert not isinstance(
+        sops.try_decrypt(file.read_bytes(), pair.file_text(), output="json"), sops.Fault
+    )
+    assert not identity.key_file().exists()
+
+
 def test_init_leaves_a_policy_alone(operator: Operator) -> None:
     with pytest.raises(RaveError, match="is there already") as caught:
         init(operator.file, CATALOG, recipients=[age.generate().recipient])
@@ -136,80 +179,6 @@ def test_rotation_of_something_unknown(operator: Operator) -> None:
     with pytest.raises(RaveError, match="no secret 'nope'") as caught:
         rotate(operator.file, CATALOG, ["nope"], operator.keys)
     assert caught.value.exit_code is ExitCode.USAGE
-
-
-def test_an_edit(operator: Operator) -> None:
-    old = operator.values()["redis/password"]
-    new = "a-new-password-of-good-length"
-    changed = edit.edit(operator.file, operator.keys, editor=editor(old, new), again=never)
-    assert changed
-    assert operator.values()["redis/password"] == new
-    assert operator.codes() == set()
-
-
-def test_an_edit_keeps_comments(operator: Operator) -> None:
-    edit.edit(
-        operator.file,
-        operator.keys,
-        editor=editor("redis:", "# for the queue\nredis:"),
-        again=never,
-    )
-    text = sops.decrypt(operator.file.read_bytes(), operator.keys.text, output="yaml")
-    assert b"# for the queue" in text
-    assert operator.codes() == set()
-
-
-def test_an_edit_without_change_leaves_the_file_alone(operator: Operator) -> None:
-    before = operator.file.read_bytes()
-    assert not edit.edit(operator.file, operator.keys, editor=lambda path: None, again=never)
-    assert operator.file.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "why"),
-    [
-        ("redis:", "redis: [", "line"),
-        ("redis:", "tls:", "there twice"),
-        ("redis:", "empty: ''\nredis:", "empty has no text"),
-        ("redis:", "sops: x\nredis:", "reserved"),
-    ],
-)
-def test_a_wrong_edit_changes_nothing(operator: Operator, old: str, new: str, why: str) -> None:
-    before, told = operator.file.read_bytes(), []
-
-    def again(reason: str) -> bool:
-        told.append(reason)
-        return False
-
-    with pytest.raises(RaveError, match="nothing was changed") as caught:
-        edit.edit(operator.file, operator.keys, editor=editor(old, new), again=again)
-    assert caught.value.exit_code is ExitCode.SECRETS
-    assert why in told[0]
-    assert operator.file.read_bytes() == before
-
-
-def test_a_wrong_edit_can_be_mended(operator: Operator) -> None:
-    steps = iter([editor("redis:", "redis: ["), editor("redis: [", "redis:")])
-
-    def change(path: Path) -> None:
-        next(steps)(path)
-
-    assert not edit.edit(operator.file, operator.keys, editor=change, again=lambda why: True)
-
-
-def test_an_edit_with_a_number_is_refused(operator: Operator) -> None:
-    before, old = operator.file.read_bytes(), operator.values()["redis/password"]
-    with pytest.raises(RaveError) as caught:
-        edit.edit(operator.file, operator.keys, editor=editor(old, "1234567890"), again=never)
-    assert caught.value.exit_code is ExitCode.SECRETS
-    assert "redis/password" in "".join([caught.value.message, *caught.value.detail])
-    assert operator.file.read_bytes() == before
-
-
-def test_a_multi_line_value_survives_an_edit(operator: Operator) -> None:
-    before = operator.values()["tls/key"]
-    edit.edit(operator.file, operator.keys, editor=editor("redis:", "# x\nredis:"), again=never)
-    assert operator.values()["tls/key"] == before
 
 
 def test_reencryption_follows_the_policy(operator: Operator) -> None:
@@ -240,7 +209,7 @@ def test_a_removed_operator_cannot_read_the_next_version(operator: Operator) -> 
 
 
 def test_a_wrong_key(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
-    operator.keys.path.unlink()
+    identity.key_file().unlink()
     keys, made = identity.ensure()
     assert made
     with pytest.raises(RaveError, match="none of your age identities") as caught:
@@ -275,7 +244,7 @@ def test_an_expired_certificate(operator: Operator) -> None:
 
 
 def test_the_listing_needs_no_key(operator: Operator) -> None:
-    operator.keys.path.unlink()
+    identity.key_file().unlink()
     found = listing(operator.file, CATALOG | {"new/secret": secret(kind="hex", bytes=16)})
     assert {entry.name: entry.present for entry in found.entries} == dict.fromkeys(
         CATALOG, True

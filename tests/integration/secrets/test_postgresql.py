@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import pwd
 import shutil
@@ -14,12 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_guest import refreshers, takeover
+from rave_cli.secrets import values
+from rave_guest.proof import Unproven
+from rave_guest.secrets import proofs
+from tests.debian import part
+from tests.sops import secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[3]
+refreshers = part("postgresql")
 SQL = ROOT / "infra/guest/set-role-password.sql"
 PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 NOBODY = pwd.getpwnam("nobody")
@@ -73,7 +79,7 @@ def plan(port: int) -> dict[str, Any]:
             for role in ("alpha", "beta")
         ],
         "secrets": {
-            f"database/{role}": {"path": f"/run/secrets/database/{role}"}
+            f"database/{role}": {"path": f"/run/secrets/database/{role}", "proof": "postgresql"}
             for role in ("alpha", "beta")
         },
     }  # fmt: skip
@@ -113,11 +119,11 @@ def cluster() -> Iterator[Cluster]:
 
 
 def prove(cluster: Cluster, values: dict[str, str], before: dict[str, str]) -> list[dict[str, Any]]:
-    change = takeover.Change(
+    change = proofs.Change(
         {f"database/{role}": value.encode() for role, value in values.items()},
         {f"database/{role}": value.encode() for role, value in before.items()},
     )
-    return takeover.prove(plan(cluster.port), change, 0.2)
+    return proofs.prove(plan(cluster.port), change, 0.2)
 
 
 @pytest.mark.parametrize("password", PASSWORDS)
@@ -130,6 +136,22 @@ def test_the_role_takes_its_password(cluster: Cluster, password: str) -> None:
     assert password not in str(proof)
 
 
+KEY = base64.b64encode(bytes(32)).decode()
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["md5" + "0123456789abcdef" * 2, f"SCRAM-SHA-256$4096:c2FsdA==${KEY}:{KEY}"],
+)
+def test_a_password_that_looks_like_a_hash_admits_nobody(cluster: Cluster, password: str) -> None:
+    """`validate` and `edit` refuse it, so that it does not get here."""
+    cluster.set_password("alpha", password)
+    with pytest.raises(Unproven):
+        prove(cluster, {"alpha": password}, {})
+    rule = secret(kind="password", length=32)
+    assert [one.code for one in values.check({"alpha": password}, {"alpha": rule})] == ["value"]
+
+
 def test_the_previous_password_is_refused(cluster: Cluster) -> None:
     cluster.set_password("alpha", PASSWORDS[0])
     cluster.set_password("alpha", PASSWORDS[1])
@@ -139,12 +161,12 @@ def test_the_previous_password_is_refused(cluster: Cluster) -> None:
 
 def test_a_role_that_kept_its_old_password_is_not_proven(cluster: Cluster) -> None:
     cluster.set_password("alpha", PASSWORDS[0])
-    with pytest.raises(takeover.Unproven, match="refuses the new password"):
+    with pytest.raises(Unproven, match="refuses the installed password"):
         prove(cluster, {"alpha": PASSWORDS[1]}, {"alpha": PASSWORDS[0]})
 
 
 def test_a_role_without_password_is_refused(cluster: Cluster) -> None:
-    with pytest.raises(takeover.Unproven, match=r"postgresql:beta: .*28P01"):
+    with pytest.raises(Unproven, match=r"postgresql:beta: .*28P01"):
         prove(cluster, {"beta": PASSWORDS[0]}, {})
 
 
@@ -157,6 +179,6 @@ def test_no_password_reaches_the_log(cluster: Cluster) -> None:
 
 
 def test_a_server_that_is_away_is_not_proven() -> None:
-    change = takeover.Change({"database/alpha": b"x"}, {})
-    with pytest.raises(takeover.Unproven, match="postgresql:alpha: "):
-        takeover.prove(plan(free_port()), change, 0.1)
+    change = proofs.Change({"database/alpha": b"x"}, {})
+    with pytest.raises(Unproven, match="postgresql:alpha: "):
+        proofs.prove(plan(free_port()), change, 0.1)

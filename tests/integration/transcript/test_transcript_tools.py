@@ -216,12 +216,12 @@ def test_ssh_keygen_and_openssl_read_the_key_that_rave_made(home: Path) -> None:
         'valid-after="20260601Z"',
         'valid-before="20260601Z"',
         'valid-before="20260101Z"',
-        'valid-after="20260124143059Z"',
-        'valid-after="20260124143100Z"',
-        'valid-before="20260124143058Z"',
-        'valid-before="20260124143059Z"',
-        'valid-after="20260124143059Z",valid-before="20260124143059Z"',
-        'valid-after="20260124143059Z",valid-before="20260124143100Z"',
+        'valid-after="20260124143102Z"',
+        'valid-after="20260124143103Z"',
+        'valid-before="20260124143101Z"',
+        'valid-before="20260124143102Z"',
+        'valid-after="20260124143102Z",valid-before="20260124143102Z"',
+        'valid-after="20260124143102Z",valid-before="20260124143103Z"',
         'namespaces="rave-*",VALID-AFTER="202601241430Z"',
         'unknown="x"',
         "cert-authority",
@@ -233,7 +233,7 @@ def test_we_read_allowed_signers_as_ssh_keygen_does(run: Run, tmp_path: Path, op
     for principal in ("rave", "ci-7", "other"):
         theirs = shell(
             'ssh-keygen -Y verify -f "$signers" -I "$who" -n rave-transcript@v1 '
-            '-O verify-time=20260124143059Z -s "$sig" < "$doc"',
+            '-O verify-time=20260124143102Z -s "$sig" < "$doc"',
             signers=signers,
             who=principal,
             sig=str(run.files.sshsig),

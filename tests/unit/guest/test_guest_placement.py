@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_guest import generations
-from rave_guest.placement import SOPS_NIX, Direct, Kept, SopsNix, kept
+from rave_guest.secrets import generations
+from rave_guest.secrets.placement import SOPS_NIX, Direct, SopsNix
+from rave_guest.secrets.store import Kept, kept
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,5 +92,5 @@ def test_without_old_files_no_secrets_stay(place: generations.Place) -> None:
 
 
 def test_what_is_kept_is_read_as_it_lies(tmp_path: Path) -> None:
-    (tmp_path / "key").write_bytes(b"k")
-    assert kept(str(tmp_path / "key"), str(tmp_path / "none")) == Kept(b"k", None)
+    (tmp_path / "age.key").write_bytes(b"k")
+    assert kept(str(tmp_path)) == Kept(b"k", None)

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
 import time
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rave_guest import probe
+from rave_guest import probe, registry
+from rave_guest.check import declared
+from rave_guest.refusal import Refused
+from rave_guest.system import System
 from rave_guest.verdict import Verdict, errored, failed, passed, skipped, warned
-from rave_guest.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SOURCE = Path(__file__).resolve().parents[3] / "src"
-
 
 def ask(id_: str, *needs: str, timeout: float = 5, retry_for: float = 0) -> probe.Ask:
-    return probe.Ask(id_, "kernel", timeout, retry_for, needs, {})
+    return probe.Ask(id_, "checks.boot.kernel", timeout, retry_for, needs, {})
 
 
 def answered(
@@ -34,8 +30,8 @@ def answered(
     asks: list[probe.Ask],
     looks: Mapping[str, Callable[[], Verdict]],
 ) -> dict[str, probe.Result]:
-    monkeypatch.setattr(probe, "question", lambda one, world: looks[one.id])
-    return {result.id: result for result in probe.answer(asks, World())}
+    monkeypatch.setattr(probe, "look_of", lambda one, world: looks[one.id])
+    return {result.id: result for result in probe.answer(asks, System())}
 
 
 def test_results_come_in_the_order_asked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,22 +126,34 @@ def test_a_fault_of_a_check_is_its_verdict(fault: Exception, status: str, detail
 
 
 def entry(id_: str, **more: Any) -> dict[str, Any]:
-    return {"id": id_, "kind": "kernel", "timeout": 1, **more}
+    usual = {
+        "kind": "checks.boot.kernel",
+        "timeout": 1,
+        "retry_for": 0,
+        "needs": [],
+        "arguments": {},
+    }
+    return {"id": id_, **usual, **more}
 
 
 @pytest.mark.parametrize(
-    "request_",
+    "arguments",
     [
-        [],
-        {"v": 2, "checks": []},
-        {"v": 1, "checks": [entry("a"), entry("a")]},
-        {"v": 1, "checks": [entry("a", needs=["b"]), entry("b")]},
-        {"v": 1, "checks": [entry("a", needs=["a"])]},
+        {},
+        {"checks": 1},
+        {"checks": [1]},
+        {"checks": [{"id": "a"}]},
+        {"checks": [entry("a", timeout="soon")]},
+        {"checks": [entry("a", arguments=1)]},
+        {"checks": [entry("a"), entry("a")]},
+        {"checks": [entry("a", needs=["b"]), entry("b")]},
+        {"checks": [entry("a", needs=["a"])]},
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused(request_: object) -> None:
-    with pytest.raises(ValueError, match=r"version|twice|does not come before"):
-        probe.parse(request_)
+def test_a_batch_that_makes_no_sense_is_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=r"not a batch|twice|does not come before") as caught:
+        probe.parse(arguments)
+    assert caught.value.stage == "request"
 
 
 @settings(max_examples=30, deadline=None)
@@ -169,31 +177,21 @@ def test_any_batch_ends_and_respects_its_needs(data: st.DataObject) -> None:
         assert found[str(at)].verdict.status == expected
 
 
-def test_an_unknown_kind_is_an_error_of_that_check_alone() -> None:
-    one = probe.Ask("a", "telepathy", 1, 0, (), {})
-    (result,) = probe.answer([one], World())
+@pytest.mark.parametrize(
+    "kind",
+    ["telepathy", "checks.boot", "checks.boot.read", "checks.boot.judge_taint", "os.system",
+     "checks.../secrets/install.install", "secrets.install.verb", "services.redis.alive"],
+)  # fmt: skip
+def test_a_kind_that_is_none_is_an_error_of_that_check_alone(kind: str) -> None:
+    one = probe.Ask("a", kind, 1, 0, (), {})
+    (result,) = probe.answer([one], System())
     assert result.verdict.status == "error"
-    assert "does not know the kind of check 'telepathy'" in result.verdict.detail
+    assert f"does not know the kind of check {kind!r}" in result.verdict.detail
 
 
-def test_every_kind_has_its_function() -> None:
-    for kind in probe.MODULES:
-        look = probe.question(probe.Ask("a", kind, 1, 0, (), {}), World())
-        assert callable(look)
-
-
-def test_the_real_process_speaks_json_both_ways() -> None:
-    request = {"v": 1, "checks": [entry("a", kind="kernel"), entry("b", kind="sysctl")]}
-    code = "import sys; from rave_guest import probe; sys.exit(probe.main([]))"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(SOURCE)!r}); {code}"],
-        input=json.dumps(request), capture_output=True, text=True, timeout=30, check=True,
-    )  # fmt: skip
-    answer = json.loads(done.stdout)
-    assert answer["v"] == 1
-    assert [result["id"] for result in answer["results"]] == ["a", "b"]
-    assert set(answer["results"][0]) == {
-        "id", "status", "detail", "data", "seconds", "attempts",
-    }  # fmt: skip
-    assert answer["facts"]["memory_mib"] > 0
-    assert done.stderr == ""
+def test_every_declared_check_can_be_asked_for() -> None:
+    for module in registry.modules():
+        for declaration in declared(module):
+            look = probe.look_of(probe.Ask("a", declaration.kind, 1, 0, (), {}), System())
+            assert callable(look)
+            assert registry.function(declaration.kind) is declaration.function

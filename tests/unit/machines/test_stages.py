@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +14,6 @@ from rave_cli.machines.guest.stages import (
     StageEvent,
     Tail,
     begins_boot,
-    clean,
     current,
     last_boot,
     last_lines,
@@ -158,24 +156,6 @@ def test_a_service_that_waits_for_secrets_has_not_failed() -> None:
     event = StageEvent("services", "i", 5.0, {"services": services})
     assert event.failed_services == ("nginx (nginx.service)",)
     assert event.service_uptimes == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "cleaned"),
-    [
-        ("plain ü\ttext", "plain ü\ttext"),
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("title\x1b]0;owned\x07", "title0;owned"),
-        ("a\x08b\x00c\x9bd", "abcd"),
-    ],
-)
-def test_nothing_that_paints_a_terminal_survives(text: str, cleaned: str) -> None:
-    assert clean(text) == cleaned
-
-
-@given(st.text())
-def test_no_control_character_survives(text: str) -> None:
-    assert not any(ord(c) < 32 and c not in "\t\n" for c in clean(text))
 
 
 def test_a_tail_reads_only_what_is_new(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.profiles.catalog import Catalog, parse
+from rave_cli.profiles.catalog import Catalog, Plan, parse
 from rave_cli.profiles.source import BAKED
 
 
@@ -47,10 +47,32 @@ def test_demo_lives_in_two_gibibytes(catalog: Catalog) -> None:
 def test_the_caps_of_the_services_fit_the_machine(catalog: Catalog) -> None:
     for profile in catalog.profiles.values():
         for plan in profile.bases.values():
-            caps = [service.memory for service in plan.services.values()]
-            # SAFE disciplines the sum; FULL_PIPE lets services share what others leave.
-            assert sum(cap.safe for cap in caps) <= plan.resources.safe.memory_mib, plan.attr
-            assert max(cap.full for cap in caps) <= plan.resources.full.memory_mib, plan.attr
+            caps = [service.memory for service in plan.services.values() if service.units]
+            system = plan.facts.system_mib
+            assert sum(cap.safe for cap in caps) + system <= plan.resources.safe.memory_mib
+            assert sum(cap.full for cap in caps) + system <= plan.resources.full.memory_mib
+            assert all(cap.safe <= cap.full for cap in caps)
+
+
+def test_every_plan_carries_the_facts(catalog: Catalog) -> None:
+    facts = [plan.facts for profile in catalog.profiles.values() for plan in profile.bases.values()]
+    for found in facts:
+        assert found.model_fields_set >= set(type(found).model_fields)
+        assert (found.operator, found.nats.user, found.failed_logins) == ("rave", "rave", 3)
+        assert (found.retention_days.safe, found.retention_days.full) == (3, 7)
+        assert found.network.gateway == "10.0.2.2"
+        assert found.system_mib >= 128
+
+
+def test_a_plan_from_before_there_were_facts_is_still_read() -> None:
+    document = json.loads(BAKED.read_bytes())["profiles"]["demo"]["bases"]["debian"]
+    del document["facts"]
+    for service in document["services"].values():
+        del service["oomScore"]
+        (service["scrape"] or {}).pop("honorLabels", None)
+    plan = Plan.model_validate(document)
+    assert plan.facts.retention_days.of("full") == 7
+    assert plan.facts.failed_logins == 3
 
 
 def test_every_secret_a_service_needs_is_in_the_plan(catalog: Catalog) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.guest.door import Door
 from rave_cli.process import Completed
 from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets import install
@@ -20,9 +21,8 @@ PLAN = load_catalog(None).plan("demo", "debian")
 
 def report(plan: Plan = PLAN) -> dict[str, Any]:
     """Return the report of a guest on which everything is as the plan says."""
-    services = [f"postgresql:{database.role}" for database in plan.databases]
+    proven = {name: secret.proof for name, secret in plan.secrets.items() if secret.proof}
     return {
-        "ok": True,
         "changed": list(plan.secrets),
         "secrets": [
             {"name": name, "path": secret.path, "owner": secret.owner, "group": "x", "mode": "0400"}
@@ -30,17 +30,31 @@ def report(plan: Plan = PLAN) -> dict[str, Any]:
         ],
         "refreshed": [],
         "proofs": [
-            {"service": name, "secret": "x", "accepted": True, "refused": ["none"], "seconds": 0.1}
-            for name in [*services, "redis", "nats", "nginx"]
+            {"service": service, "secret": name, "accepted": True, "refused": [], "seconds": 0.1}
+            for name, service in proven.items()
         ],
         "seconds": {"decrypt": 0.1},
     }
 
 
+class Guest:
+    """Answers an installation with `text`."""
+
+    def __init__(self, text: str, returncode: int, stderr: bytes) -> None:
+        self.done = Completed(("x",), returncode, text.encode(), stderr)
+
+    def run(self, *_: Any, **__: Any) -> Completed:
+        return self.done
+
+
+REQUEST = install.InstallRequest({"identity": "key", "file": "text"}, (), ())
+
+
 def judge(document: object, returncode: int = 0, stderr: bytes = b"") -> None:
-    text = document if isinstance(document, str) else json.dumps(document)
-    done = Completed(("x",), returncode, text.encode(), stderr)
-    install.check_report("demo", PLAN, install.read_report("demo", done))
+    whole = {"v": 2, "ok": True, "answer": document}
+    text = document if isinstance(document, str) else json.dumps(whole)
+    door = Door(Guest(text, returncode, stderr), "demo", 2)
+    install.check_report("demo", PLAN, install.ask(door, REQUEST))
 
 
 def refusal(document: object, returncode: int = 0, stderr: bytes = b"") -> RaveError:
@@ -90,7 +104,7 @@ def test_a_secret_nobody_asked_for() -> None:
 def test_a_service_that_was_not_asked(number: int) -> None:
     document = report()
     gone = document["proofs"].pop(number)
-    assert f"{gone['service']} was not asked" in refusal(document).message
+    assert f"{gone['service']} was not asked about {gone['secret']}" in refusal(document).message
 
 
 def test_a_proof_that_failed_is_none() -> None:
@@ -100,12 +114,18 @@ def test_a_proof_that_failed_is_none() -> None:
 
 
 def test_the_guests_own_refusal() -> None:
-    error = refusal({"ok": False, "stage": "prove", "error": "redis: it is deaf"}, returncode=1)
+    said = json.dumps({"v": 2, "ok": False, "stage": "prove", "error": "redis: it is deaf"})
+    error = refusal(said, returncode=1)
     assert "did not take the secrets (prove): redis: it is deaf" in error.message
 
 
 @pytest.mark.parametrize("text", ["", "garbage", "[]", '{"ok": true}', '{"ok": "yes"}'])
 def test_something_else_than_a_report(text: str) -> None:
     error = refusal(text, returncode=127, stderr=b"sudo: rave-guest: command not found")
+    assert "did not report on its secrets" in error.message
     assert "exit status 127" in error.message
-    assert error.detail == (("sudo: rave-guest: command not found",) if not text else error.detail)
+    assert error.detail == ("sudo: rave-guest: command not found",)
+
+
+def test_an_answer_that_is_no_report() -> None:
+    assert "did not report on its secrets" in refusal({"changed": "much"}).message

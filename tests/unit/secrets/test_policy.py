@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,14 @@ def test_the_rule_for_what_is_encrypted() -> None:
         (f"age: {ONE}\n    encrypted_regex: a\n    encrypted_suffix: b", "one of"),
         (f"age: {ONE}\n    encrypted_regex: ''", "one of"),
         ("x", "a rule is not a map"),
+        (f"age: [{ONE}, {{a: b}}]", "a recipient is not text"),
+        (f"age: {{a: {ONE}}}", "a recipient is not text"),
+        (f"age: {ONE}\n    mac_only_encrypted: yes", "neither true nor false"),
+        (f"age: {ONE}\n    mac_only_encrypted: TRUE", "neither true nor false"),
+        (f"age: {ONE}\n    mac_only_encrypted: [true]", "neither true nor false"),
+        (f"age: {ONE}\n    <<: {{pgp: ABCD}}", "merge keys"),
+        ("age: age1pq1qqqq", "post-quantum"),
+        ("age: age1yubikey1qqqq", "plugin"),
     ],
 )
 def test_what_is_refused(rule: str, why: str) -> None:
@@ -118,6 +127,53 @@ def test_the_nearest_one_counts(tmp_path: Path) -> None:
         place.mkdir(exist_ok=True)
         (place / ".sops.yaml").write_bytes(policy.render([ONE], "x"))
     assert policy.find(tmp_path / "a/x") == tmp_path / "a/.sops.yaml"
+
+
+def test_a_directory_of_that_name_is_not_passed_over(tmp_path: Path) -> None:
+    """sops stops at it, too."""
+    (tmp_path / ".sops.yaml").write_bytes(policy.render([ONE], "x"))
+    (tmp_path / "a/.sops.yaml").mkdir(parents=True)
+    with pytest.raises(RaveError, match="is not a file"):
+        policy.load(tmp_path / "a/x")
+
+
+def test_sops_config_names_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".sops.yaml").write_bytes(policy.render([ONE], "x"))
+    named = tmp_path / "b/policy.yaml"
+    named.parent.mkdir()
+    named.write_text(f"creation_rules:\n  - path_regex: ^{tmp_path}/x$\n    age: {TWO}\n")
+    monkeypatch.setenv("SOPS_CONFIG", str(named))
+    assert policy.load(tmp_path / "x").recipients == (TWO,)
+    monkeypatch.setenv("SOPS_CONFIG", str(tmp_path / "mistyped"))
+    with pytest.raises(RaveError, match="SOPS_CONFIG names"):
+        policy.load(tmp_path / "x")
+
+
+def test_the_name_that_sops_does_not_read_is_pointed_out(tmp_path: Path) -> None:
+    (tmp_path / ".sops.yml").write_bytes(policy.render([ONE], "x"))
+    with pytest.raises(RaveError, match="which sops does not read") as caught:
+        policy.load(tmp_path / "a/x")
+    assert caught.value.hint == f"mv {tmp_path}/.sops.yml {tmp_path}/.sops.yaml"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="giving a file away needs root")
+@pytest.mark.parametrize("spoil", ["owner", "mode", "directory", "group"])
+def test_one_that_somebody_else_may_have_written_is_refused(tmp_path: Path, spoil: str) -> None:
+    source = tmp_path / ".sops.yaml"
+    source.write_bytes(policy.render([ONE], "x"))
+    assert policy.load(tmp_path / "x").recipients == (ONE,)
+    if spoil == "owner":
+        os.chown(source, 65534, 65534)
+    elif spoil == "group":
+        os.chown(source, -1, 65534)
+        source.chmod(0o664)
+    else:
+        (source if spoil == "mode" else tmp_path).chmod(0o777)
+    with pytest.raises(RaveError) as caught:
+        policy.load(tmp_path / "x")
+    assert str(source) in caught.value.message
+    assert caught.value.exit_code is ExitCode.SECRETS
+    assert (caught.value.hint or "").split()[-3] in {"chmod", "chown"}
 
 
 def test_without_one_the_hint_is_init(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

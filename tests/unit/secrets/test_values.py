@@ -29,6 +29,14 @@ def codes(changes: dict[str, str], now: datetime = NOW) -> list[tuple[str, str |
         ("redis/password", "with-a-newline-in-it\nand-more"),
         ("redis/password", "with-a-null-byte-in-it\0--------"),
         ("redis/password", "pässwörter-need-more-than-ascii"),
+        ("redis/password", "x" * 73),
+        ("redis/password", "md5" + "0123456789abcdef" * 2),
+        ("redis/password", "SCRAM-SHA-256$4096:c2FsdA==$c3RvcmVk:c2VydmVy"),
+        ("redis/password", "$2a$04$abcdefghijklmnopqrstuv"),
+        *(
+            ("redis/password", f"good-enough{mark}in-the-middle")
+            for mark in "\"'\\`$#%@:/?[]{}<>|^"
+        ),
         ("grafana/secret-key", "ABCDEF" * 11),
         ("grafana/secret-key", "ab" * 31),
         ("tls/key", "not a key at all"),
@@ -37,6 +45,13 @@ def codes(changes: dict[str, str], now: datetime = NOW) -> list[tuple[str, str |
 )
 def test_a_value_of_the_wrong_form(name: str, value: str) -> None:
     assert codes({name: value}) == [("value", name)]
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 16, "x" * 72, "md5" + "0" * 31, "a.b_c~d!e&f(g)h*i+j,k;l=m-n"]
+)
+def test_a_password_that_every_service_takes(value: str) -> None:
+    assert codes({"redis/password": value}) == []
 
 
 def test_a_certificate_of_another_key() -> None:

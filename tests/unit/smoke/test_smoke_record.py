@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_cli.smoke.record import health_of
 from rave_cli.smoke.recorder import covered
+from rave_cli.transcript.parts import health_of
 
 if TYPE_CHECKING:
     from rave_cli.transcript.check import Status

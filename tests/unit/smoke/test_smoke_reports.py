@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -18,6 +19,8 @@ from tests.transcripts import make_check
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from rave_cli.transcript.check import Status
 
 
 def xml(text: str) -> ElementTree.Element:
@@ -53,6 +56,118 @@ def test_junit_has_what_gitlab_reads() -> None:
     assert (cases["a.warn"].findtext("system-out") or "").startswith("warning:")
     assert cases["a.pass"].attrib["time"] == "0.250"
     assert cases["a.pass"].attrib["classname"] == "health"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What an element of JUnit may hold: attributes, then children in this order, and text."""
+
+    required: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+    children: tuple[str, ...] = ()
+    once: frozenset[str] = frozenset()
+    text: bool = False
+
+
+def names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What Jenkins' two schemas (jenkins-junit.xsd, and junit-10.xsd of the xUnit plugin) both allow.
+STRICT = {
+    "testsuites": Rule(optional=names("name time tests failures errors"), children=("testsuite",)),
+    "testsuite": Rule(
+        required=names("name tests failures errors"),
+        optional=names("time skipped timestamp hostname id package"),
+        children=("testcase", "system-out", "system-err"),
+        once=names("system-out system-err"),
+    ),
+    "testcase": Rule(
+        required=names("name"),
+        optional=names("time classname"),
+        children=("skipped", "error", "failure", "system-out", "system-err"),
+        once=names("skipped"),
+    ),
+    "skipped": Rule(text=True),
+    "error": Rule(optional=names("type message"), text=True),
+    "failure": Rule(optional=names("type message"), text=True),
+    "system-out": Rule(text=True),
+    "system-err": Rule(text=True),
+}
+
+
+def breaches(element: ElementTree.Element) -> list[str]:
+    """Return where an element and those within it do not keep to the rules."""
+    if element.tag not in STRICT:
+        return [f"{element.tag}: no such element"]
+    rule, found = STRICT[element.tag], []
+    attributes = set(element.attrib)
+    if odd := (attributes - rule.required - rule.optional) | (rule.required - attributes):
+        found.append(f"{element.tag}: attributes {sorted(odd)}")
+    if not rule.text and (
+        (element.text or "").strip() or any((e.tail or "").strip() for e in element)
+    ):
+        found.append(f"{element.tag}: text")
+    tags = [child.tag for child in element]
+    order = [rule.children.index(tag) if tag in rule.children else -1 for tag in tags]
+    if -1 in order or order != sorted(order) or any(tags.count(tag) > 1 for tag in rule.once):
+        found.append(f"{element.tag}: children {tags}")
+    time = element.attrib.get("time")
+    if time is not None and not re.fullmatch(r"[0-9]+\.[0-9]+", time):
+        found.append(f"{element.tag}: time {time}")
+    return [*found, *(breach for child in element for breach in breaches(child))]
+
+
+@pytest.mark.parametrize("aborted", [None, "interrupted"])
+def test_junit_keeps_to_the_strictest_schema(aborted: str | None) -> None:
+    root = xml(reports.as_junit(run("why not", aborted=aborted)))
+    assert root.tag == "testsuites"
+    assert breaches(root) == []
+    for name in ("tests", "failures", "errors"):
+        assert int(root.attrib[name]) == sum(int(suite.attrib[name]) for suite in root)
+    for suite in root:
+        cases = suite.findall("testcase")
+        assert int(suite.attrib["tests"]) == len(cases)
+        for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert int(suite.attrib[name]) == len(suite.findall(f"testcase/{tag}"))
+
+
+@given(st.text(), st.lists(st.sampled_from(STATUSES), max_size=8))
+def test_junit_keeps_to_the_strictest_schema_whatever_was_found(
+    text: str, statuses: list[Status]
+) -> None:
+    results = tuple(
+        make_check(f"a.{n}", status, phase="health", title=text, detail=text, seconds=n / 3)
+        for n, status in enumerate(statuses)
+    )
+    assert breaches(xml(reports.as_junit(replace(run(), results=results)))) == []
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '<testsuites skipped="1"/>',
+        '<testsuites><testsuite name="a" tests="0" failures="0"/></testsuites>',
+        '<testcase name="a"><skipped message="b"/></testcase>',
+        '<testcase name="a"><system-out/><failure/></testcase>',
+        '<testcase name="a"><skipped/><skipped/></testcase>',
+        '<testcase name="a"><properties/></testcase>',
+        '<testcase name="a" time="-1.0"/>',
+        "<testcase/>",
+        "<testsuites>text</testsuites>",
+    ],
+)
+def test_the_rules_see_what_is_wrong(broken: str) -> None:
+    assert breaches(xml(broken)) != []
+
+
+def test_gitlab_tells_all_cases_apart() -> None:
+    """It keeps the first of those with the same class and name, and shows the class as suite."""
+    cases = list(xml(reports.as_junit(run(aborted="interrupted"))).iter("testcase"))
+    assert len({(case.attrib["classname"], case.attrib["name"]) for case in cases}) == len(cases)
+    assert cases[0].attrib["classname"] == "health"
+    (skipped,) = [case for case in cases if case.find("skipped") is not None]
+    assert skipped.findtext("skipped") == "d"
 
 
 def test_an_aborted_run_is_an_error_in_junit_and_bails_out_in_tap() -> None:

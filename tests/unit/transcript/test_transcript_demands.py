@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from tests.transcripts import (
     COMPLETED,
     IMAGE_SHA256,
     Run,
+    begin,
     make_check,
     make_key,
     make_record,
@@ -21,10 +21,11 @@ from tests.transcripts import (
     place,
     reason,
     refusal,
+    tell,
 )
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.transcript import EventLog, Reason, sshsig, verify, write
+from rave_cli.transcript import EventLog, ImageDigests, Reason, sshsig, verify, write
 
 
 @pytest.fixture(scope="module")
@@ -70,21 +71,24 @@ def test_an_image_that_is_not_there_is_a_fault_of_the_host(run: Run, tmp_path: P
 
 
 def test_an_image_that_changed_during_the_run_is_refused(tmp_path: Path) -> None:
-    record = make_record()
-    assert record.image is not None
-    changed = replace(record.image, sha256_after="0" * 64)
-    assert reason(make_run(tmp_path, record=replace(record, image=changed))) is (
-        Reason.IMAGE_CHANGED
-    )
+    record = make_record(digests=ImageDigests(IMAGE_SHA256, "0" * 64))
+    assert reason(make_run(tmp_path, record=record)) is Reason.IMAGE_CHANGED
+
+
+def test_an_image_that_was_not_the_one_that_was_built_is_refused(tmp_path: Path) -> None:
+    record = make_record(digests=ImageDigests("0" * 64, "0" * 64))
+    error = refusal(make_run(tmp_path, record=record).verify)
+    assert error.reason is Reason.IMAGE_CHANGED
+    assert error.detail[0] == f"built: {IMAGE_SHA256}"
 
 
 @pytest.mark.parametrize(
     ("limits", "expected"),
     [
-        ('valid-before="20260124143058Z"', Reason.KEY_NOT_VALID),
-        ('valid-after="20260124143100Z"', Reason.KEY_NOT_VALID),
-        ('valid-before="20260124143059Z"', None),
-        ('valid-after="20260124143059Z"', None),
+        ('valid-before="20260124143101Z"', Reason.KEY_NOT_VALID),
+        ('valid-after="20260124143103Z"', Reason.KEY_NOT_VALID),
+        ('valid-before="20260124143102Z"', None),
+        ('valid-after="20260124143102Z"', None),
         ('valid-after="20260101Z",valid-before="20260201Z"', None),
     ],
 )
@@ -112,6 +116,7 @@ required: [image.integrity, redis.ping]
 profile: demo
 base: debian
 max_age: 1h
+format: 2
 configuration:
   flake.lock: {digest}
 """
@@ -214,8 +219,8 @@ def test_verification_is_fast(tmp_path: Path) -> None:
     checks = tuple(make_check(f"check.{n}", "pass", detail="x" * 200) for n in range(150))
 
     def happen(events: EventLog) -> None:
-        for n in range(400):
-            events.append("services", "check", {"id": f"check.{n}", "detail": "x" * 200})
+        for n in range(250):
+            events.append("services", "output", {"id": f"check.{n}", "stdout": "x" * 200})
 
     run = make_run(tmp_path, record=make_record(checks=checks), happen=happen)
     took = []
@@ -228,7 +233,7 @@ def test_verification_is_fast(tmp_path: Path) -> None:
 
 def test_writing_twice_is_refused(tmp_path: Path) -> None:
     key = make_key(tmp_path / "keys")
-    with EventLog.begin(tmp_path) as events:
-        write(make_record(), events, key)
+    with begin(tmp_path) as events:
+        write(tell(events, make_record()), events, key)
         with pytest.raises(RaveError, match="closed"):
             write(make_record(), events, key)

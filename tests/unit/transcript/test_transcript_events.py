@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.transcripts import NONCE, Clock, make_run
+from tests.transcripts import EVENTS, NONCE, Clock, make_run
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.transcript import EventLog, Reason, Redactor, RefusedError
-from rave_cli.transcript.events import GENESIS, read_chain
+from rave_cli.transcript.chain import GENESIS, KINDS, read_chain
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,9 +36,9 @@ def reason(raw: bytes) -> Reason:
 
 
 def test_a_whole_log_is_accepted(log: bytes) -> None:
-    chain = read_chain(log)
+    chain = read_chain(log).ends
     lines = log.splitlines(keepends=True)
-    assert chain.count == len(lines) == 8
+    assert chain.count == len(lines) == EVENTS
     assert chain.head == hashlib.sha256(lines[-1]).hexdigest()
     assert (chain.nonce, chain.status) == (NONCE, "SUCCESS")
 
@@ -94,7 +94,7 @@ def chain_of(*events: tuple[str, dict[str, object]], **changes: object) -> bytes
     return raw
 
 
-BEGIN: tuple[str, dict[str, object]] = ("begin", {"schema": "rave-events@v1"})
+BEGIN: tuple[str, dict[str, object]] = ("begin", {"schema": "rave-events@v2"})
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ BEGIN: tuple[str, dict[str, object]] = ("begin", {"schema": "rave-events@v1"})
         (b"", Reason.TRUNCATED),
         (chain_of(BEGIN), Reason.TRUNCATED),
         (chain_of(("end", {"count": 1})), Reason.UNKNOWN_VERSION),
-        (chain_of(("begin", {"schema": "rave-events@v2"})), Reason.UNKNOWN_VERSION),
+        (chain_of(("begin", {"schema": "rave-events@v3"})), Reason.UNKNOWN_VERSION),
         (chain_of(BEGIN, ("end", {"count": 3})), Reason.EVENTS),
         (chain_of(BEGIN, BEGIN, ("end", {"count": 3})), Reason.EVENTS),
         (chain_of(BEGIN, ("end", {"count": 2}), ("end", {"count": 3})), Reason.EVENTS),
@@ -189,10 +189,10 @@ def test_threads_share_one_chain(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
         events.finish("SUCCESS")
-    assert read_chain(events.path.read_bytes()).count == 162
+    assert read_chain(events.path.read_bytes()).ends.count == 162
 
 
-@pytest.mark.parametrize("kind", ["begin", "end"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_only_the_log_writes_its_ends(tmp_path: Path, kind: str) -> None:
     with EventLog.begin(tmp_path) as events, pytest.raises(ValueError, match="itself"):
         events.append("x", kind)

@@ -245,7 +245,9 @@ def resign(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda m: m.update(schema="rave-transcript@v2"), Reason.UNKNOWN_VERSION),
+        (lambda m: m.update(schema="rave-transcript@v3"), Reason.UNKNOWN_VERSION),
+        (lambda m: m.update(schema=["rave-transcript@v2"]), Reason.UNKNOWN_VERSION),
+        (lambda m: m.update(schema="rave-transcript@v1"), Reason.MALFORMED),
         (lambda m: m.pop("tools"), Reason.MALFORMED),
         (lambda m: m.update(nonce=7), Reason.MALFORMED),
         (lambda m: m.update(redactions=True), Reason.MALFORMED),
@@ -267,7 +269,7 @@ def resign(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
         (lambda m: m["tools"].update(qemu=7), Reason.MALFORMED),
         (lambda m: m["events"].update(count="8"), Reason.MALFORMED),
         (lambda m: m.update(events=[]), Reason.MALFORMED),
-        (lambda m: m["events"].update(count=9), Reason.TRUNCATED),
+        (lambda m: m["events"].update(count=12), Reason.TRUNCATED),
         (lambda m: m["events"].update(head="0" * 64), Reason.EVENTS),
         (lambda m: m.update(nonce="f" * 32), Reason.MISMATCH),
         (lambda m: m.update(start_time="2026-01-24T14:30:51Z"), Reason.MISMATCH),
@@ -420,7 +422,7 @@ def test_a_run_in_which_nothing_passed_failed(
 
 
 def test_an_aborted_run_is_unsigned_and_refused(tmp_path: Path) -> None:
-    run = make_run(tmp_path, record=make_record(aborted="interrupted", image=None))
+    run = make_run(tmp_path, record=make_record(aborted="interrupted", digests=None))
     assert reason(run) is Reason.ABORTED
     assert run.files.dsse is None
     assert run.files.sshsig is None

@@ -15,12 +15,21 @@ import pytest
 from securesystemslib.dsse import Envelope as OtherEnvelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
-from tests.transcripts import IMAGE_SHA256, NONCE, make_check, make_key, make_record, make_run
+from tests.transcripts import (
+    IMAGE_SHA256,
+    NONCE,
+    make_check,
+    make_key,
+    make_record,
+    make_run,
+    make_subject,
+)
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.transcript import CheckResult, EventLog, Redactor, skipped
+from rave_cli.transcript import CheckResult, EventLog, ImageDigests, Redactor, skipped
 from rave_cli.transcript.check import MEMBERS as CHECK_MEMBERS
-from rave_cli.transcript.document import MEMBERS, split_signature
+from rave_cli.transcript.document import split_signature
+from rave_cli.transcript.formats import CURRENT
 from rave_cli.transcript.redaction import MARK
 
 if TYPE_CHECKING:
@@ -43,11 +52,11 @@ def document_of(directory: Path, **options: Any) -> dict[str, Any]:
 def test_the_document_has_the_fields_that_operators_know(tmp_path: Path) -> None:
     document = document_of(tmp_path)
     assert set(KNOWN_FIELDS) <= set(document)
-    assert list(document) == list(MEMBERS)
+    assert list(document) == list(CURRENT.members)
     assert list(document)[-1] == "signature"
     assert document["test_session_id"] == "spinup-20260124-143052"
     assert document["start_time"] == "2026-01-24T14:30:52Z"
-    assert document["completion_time"] == "2026-01-24T14:30:59Z"
+    assert document["completion_time"] == "2026-01-24T14:31:02Z"
     assert document["overall_status"] == "SUCCESS"
     assert document["image_digest"] == f"sha256:{IMAGE_SHA256}"
     assert document["test_summary"] == {
@@ -110,10 +119,6 @@ def test_the_statement_is_an_in_toto_test_result(tmp_path: Path) -> None:
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [
             {"name": "demo-debian.qcow2", "digest": {"sha256": IMAGE_SHA256}},
-            {
-                "name": "/nix/store/00000000000000000000000000000000-rave-demo-debian",
-                "digest": {"nix_nar_sha256": hashlib.sha256(b"").hexdigest()},
-            },
         ],
         "predicateType": "https://in-toto.io/attestation/test-result/v0.1",
         "predicate": {
@@ -122,7 +127,7 @@ def test_the_statement_is_an_in_toto_test_result(tmp_path: Path) -> None:
             "passedTests": ["image.integrity", "redis.ping"],
             "warnedTests": ["a.warn"],
             "failedTests": ["a.fail", "a.error"],
-            "rave_run_v1": {
+            "rave_run_v2": {
                 "transcript": {
                     "sha256": hashlib.sha256(run.files.document.read_bytes()).hexdigest()
                 },
@@ -131,16 +136,24 @@ def test_the_statement_is_an_in_toto_test_result(tmp_path: Path) -> None:
                 "profile": "demo",
                 "base": "debian",
                 "events": {
-                    "count": 8,
+                    "count": 14,
                     "head": hashlib.sha256(
                         run.files.events.read_bytes().splitlines(keepends=True)[-1]
                     ).hexdigest(),
                 },
                 "guest_boot_id": "7e4bd0c2-5a6e-4d2c-9c29-0d6f7a3f1f10",
-                "image": {"before": IMAGE_SHA256, "after": IMAGE_SHA256},
+                "image": {
+                    "sha256": IMAGE_SHA256,
+                    "sha256_after": IMAGE_SHA256,
+                    "sha256_built": IMAGE_SHA256,
+                    "store_path": "/nix/store/00000000000000000000000000000000-rave-demo-debian",
+                    "nar_hash": "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
+                },
                 "skipped_tests": ["oidc.login"],
                 "tools": {"qemu": "7.2.0", "sops": "3.11.0"},
                 "redactions": 0,
+                "machine": {"name": "demo", "instance": "0f" * 16, "network": "isolated"},
+                "mode": "safe",
             },
         },
     }
@@ -188,7 +201,7 @@ def test_a_secret_learned_too_late_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(RaveError, match="a secret value stands in the record") as caught:
         make_run(tmp_path, redactor=redactor, happen=happen)
     assert caught.value.exit_code is ExitCode.SECRETS
-    assert caught.value.detail[0].startswith("line 8 of ")
+    assert caught.value.detail[0].startswith("line 11 of ")
     assert "correct-horse" not in "".join([caught.value.message, *caught.value.detail])
     assert [path.suffix for path in (tmp_path / "artifacts").iterdir()] == [".ndjson"]
 
@@ -327,19 +340,32 @@ def test_two_checks_of_one_id_are_refused() -> None:
         make_record(checks=(check, replace(check, status="fail")))
 
 
-def test_a_completed_run_has_an_image() -> None:
-    with pytest.raises(ValueError, match="has an image"):
-        make_record(image=None)
+def test_a_completed_run_has_read_its_image() -> None:
+    with pytest.raises(ValueError, match="has read its image"):
+        make_record(digests=None)
+
+
+def test_a_completed_run_has_a_result_for_every_check_of_its_suite() -> None:
+    with pytest.raises(ValueError, match="not those of its suite"):
+        replace(make_record(), checks=make_record().checks[1:])
 
 
 def test_digests_are_in_the_form_that_is_said() -> None:
-    image = make_record().image
-    assert image is not None
-    for changes in ({"sha256": "sha256:x"}, {"sha256_after": "A" * 64}, {"nar_hash": "x"}):
+    image = make_subject().image
+    for changes in ({"sha256": "sha256:x"}, {"nar_hash": "x"}):
         with pytest.raises(ValueError, match="is not a"):
             replace(image, **changes)
-    with pytest.raises(ValueError, match="digest of suite"):
-        make_record(configuration={"suite": "x"})
+    for before, after in ((IMAGE_SHA256, "A" * 64), ("", IMAGE_SHA256)):
+        with pytest.raises(ValueError, match="is not a"):
+            ImageDigests(before, after)
+    with pytest.raises(ValueError, match="digest of 'suite'"):
+        make_subject(configuration={"suite": "x"})
+
+
+@pytest.mark.parametrize("name", ["profile", "base", "mode"])
+def test_names_are_names(name: str) -> None:
+    with pytest.raises(ValueError, match=f"is not the name of a {name}"):
+        replace(make_subject(), **{name: "\x1b[2J"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

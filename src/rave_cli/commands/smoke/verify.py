@@ -85,8 +85,13 @@ def verify(
         f"{counts}; {found.events} events",
         f"image sha256:{found.image_sha256}",
     ]
+    if found.format == 1:
+        app.show.note(
+            "it is of the first format, whose documents are wrong about the viewpoint, attempts and"
+            " data of checks; the event log is right"
+        )
     if not found.image_checked:
         app.show.note("the image itself was not compared: add --image QCOW2")
     if not found.policy_checked:
         app.show.note("what had to be tested was not checked: add --policy FILE")
-    app.show.result(asdict(found), "\n".join(lines))
+    app.show.result(asdict(found), *lines)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest.stages import StageEvent, begins_boot, clean
+from rave_cli.machines.guest.stages import begins_boot
+from rave_cli.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rave_cli.machines.guest.stages import StageEvent
     from rave_cli.machines.qemu.qmp import Event
 
 

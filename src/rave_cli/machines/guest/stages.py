@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.paths import refusing
+from rave_cli.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,6 @@ LONGEST_UPTIME = 1000 * 366 * 86400
 
 # Seconds by which two reports of one boot may be out of order.
 CROSSING = 1.0
-
-# Everything a terminal might take for more than text.
-_CONTROL = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-Z\\-_]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -201,11 +198,6 @@ class Tail:
 def read_events(path: Path) -> list[StageEvent]:
     """Return the events of the guest's last boot in a stage file; none if there is no file."""
     return last_boot(Lines().feed(Tail(path).read()))
-
-
-def clean(text: str) -> str:
-    """Return text without control characters and escape sequences, safe for a terminal."""
-    return _CONTROL.sub("", text)
 
 
 def last_lines(path: Path, count: int = 12) -> tuple[str, ...]:

@@ -1,0 +1,46 @@
+"""What the Debian base lays over its packages, rendered here as the image's build does it there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from rave_cli.profiles.source import BAKED
+
+__all__ = ["BASE", "generate", "part", "plan", "rendered"]
+
+BASE = Path(__file__).resolve().parents[1] / "infra/debian"
+sys.path.insert(0, str(BASE))
+
+import generate  # noqa: E402
+
+
+def part(service: str, name: str = "generate.py") -> Any:
+    """Return a program of a service's folder as a module."""
+    return generate.load(BASE / "services" / service / name)
+
+
+@cache
+def plan(profile: str = "demo") -> dict[str, Any]:
+    """Return the plan of a profile on this base, as the guest has it."""
+    catalog = json.loads(BAKED.read_bytes())
+    found: dict[str, Any] = catalog["profiles"][profile]["bases"]["debian"]
+    return found
+
+
+@cache
+def rendered(profile: str = "demo") -> dict[str, str]:
+    """Return the text of every file of ours in the guest by path, without a leading slash."""
+    services = [BASE / "services" / name for name in plan(profile)["services"]]
+    copied = {
+        str(path.relative_to(place)): path.read_text()
+        for place in [folder / "rootfs" for folder in (BASE, *services)]
+        for path in sorted(place.rglob("*"))
+        if path.is_file()
+    }
+    made = generate.configuration(plan(profile)).files
+    assert not copied.keys() & made.keys()
+    return copied | made
