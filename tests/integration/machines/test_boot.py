@@ -23,7 +23,7 @@ from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.lifecycle import stop
-from rave_cli.machines.qemu import ports, processes
+from rave_cli.machines.qemu import ports, processes, usernet
 from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.spec import Forward
 from rave_cli.smoke import onhost
@@ -232,6 +232,44 @@ def test_after_a_reboot_inside_the_new_boot_s_verdict_counts(make: MakeMachine, 
     assert onhost.judge_stages(events, machine.spec.instance_id).detail.endswith(
         "no report of sshd; tiny (tiny.service) was not healthy"
     )
+
+
+def host_forwards(machine: Machine) -> list[usernet.HostForward]:
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        return usernet.parse(monitor.human("info usernet", timeout=5))
+
+
+def test_the_monitor_is_free_while_ports_are_tried(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    own = status.of(machine).ports
+    with usernet.temporary(machine, [22, 5432]) as extra:
+        assert set(extra) == {22, 5432}
+        with socket.create_connection(extra[22], 10) as connection:
+            assert connection.recv(7) == b"SSH-2.0"
+        found = status.of(machine)
+        assert (found.state, found.ports) == ("running", own)
+        assert len(host_forwards(machine)) == 4
+    assert len(host_forwards(machine)) == 2
+
+
+def test_forwards_that_a_killed_command_left_are_taken_back_by_the_next(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    own = status.of(machine).ports
+    child = os.fork()
+    if child == 0:
+        with usernet.temporary(machine, range(5000, 5037)):
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(host_forwards(machine)) == 2 + 37
+    assert status.of(machine).ports == own
+    assert len(host_forwards(machine)) == 2
+    # What rave 0.1.0 left looks like this.
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        monitor.human("hostfwd_add net0 tcp:127.0.0.1:31234-:5432", timeout=5)
+    assert ports.of(machine) == own
+    assert len(host_forwards(machine)) == 2
 
 
 @pytest.mark.parametrize("how", ["another", "none"])

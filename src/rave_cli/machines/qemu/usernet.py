@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import RaveError
-from rave_cli.machines.qemu.qmp import Qmp, QmpError
+from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -93,7 +93,10 @@ def temporary(machine: Machine, guests: Iterable[int]) -> Iterator[dict[int, tup
                 table = parse(monitor.human("info usernet", timeout=ANSWERS))
             yield {f.guest: (f.address, f.host) for f in table if f.address == TEMPORARY}
         finally:
-            with Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor:
+            with (
+                suppress(MonitorGoneError),
+                Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor,
+            ):
                 table = parse(monitor.human("info usernet", timeout=ANSWERS))
                 _remove(monitor, (f for f in table if _is_stray(f, machine)))
 
