@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,17 +12,11 @@ from rave_cli.machines.guest.stages import (
     LONGEST_LINE,
     Lines,
     StageEvent,
-    Tail,
     begins_boot,
     current,
     last_boot,
-    last_lines,
     parse_line,
-    read_events,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EVENTS = st.builds(
     lambda stage, instance, uptime: {
@@ -156,25 +150,3 @@ def test_a_service_that_waits_for_secrets_has_not_failed() -> None:
     event = StageEvent("services", "i", 5.0, {"services": services})
     assert event.failed_services == ("nginx (nginx.service)",)
     assert event.service_uptimes == {}
-
-
-def test_a_tail_reads_only_what_is_new(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    tail = Tail(path)
-    assert tail.read() == b""
-    path.write_bytes(b"one")
-    assert tail.read() == b"one"
-    assert tail.read() == b""
-    with path.open("ab") as stream:
-        stream.write(b"two")
-    assert tail.read(2) == b"tw"
-    tail.skip()
-    assert tail.read() == b""
-
-
-def test_the_last_lines_of_a_long_log_are_found(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(b"".join(b"line %d\r\n" % number for number in range(100_000)))
-    assert last_lines(path, 2) == ("line 99998", "line 99999")
-    assert last_lines(tmp_path / "none") == ()
-    assert read_events(tmp_path / "none") == []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from rave_cli.paths import refusing
+from rave_cli.machines import logfiles
 from rave_cli.text import clean
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ log = logging.getLogger("rave.machines")
 
 PROTOCOL = 1
 LONGEST_LINE = 64 << 10
+
+# Bytes of the reports that are read at most: as many as are kept.
+MOST_READ = 1 << 20
 
 # Seconds in a thousand years.
 LONGEST_UPTIME = 1000 * 366 * 86400
@@ -165,48 +168,6 @@ class Lines:
         return events
 
 
-class Tail:
-    """Reads what was added to a file since the last call; a file that is not there yet is empty."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def read(self, most: int = 1 << 20) -> bytes:
-        """Return at most `most` new bytes.
-
-        Raises:
-            RaveError: HOST if the file cannot be read.
-        """
-        with refusing(self._path):
-            try:
-                stream = self._path.open("rb")
-            except FileNotFoundError:
-                return b""
-            with stream:
-                stream.seek(self._offset)
-                data = stream.read(most)
-        self._offset += len(data)
-        return data
-
-    def skip(self) -> None:
-        """Count what is there now as read."""
-        with refusing(self._path):
-            self._offset = self._path.stat().st_size if self._path.exists() else 0
-
-
 def read_events(path: Path) -> list[StageEvent]:
     """Return the events of the guest's last boot in a stage file; none if there is no file."""
-    return last_boot(Lines().feed(Tail(path).read()))
-
-
-def last_lines(path: Path, count: int = 12) -> tuple[str, ...]:
-    """Return the last lines of a log, cleaned, empty ones left out; none if there is no log."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - max(16384, 256 * count)))
-            text = stream.read().decode(errors="replace")
-    except OSError:
-        return ()
-    lines = [clean(line).rstrip() for line in text.replace("\r", "\n").split("\n")]
-    return tuple([line for line in lines if line][-count:])
+    return last_boot(Lines().feed(logfiles.end(path, MOST_READ)))
