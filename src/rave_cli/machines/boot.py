@@ -235,9 +235,7 @@ class _Watch:
         from rave_cli.machines.guest import ssh
 
         try:
-            connection = ssh.await_banner(
-                self.boot.machine.name, forwards[SSH_PORT], self._deadline()
-            )
+            connection = ssh.await_banner(self.boot.machine, forwards[SSH_PORT], self._deadline())
             self.readiness.reach("ssh-banner", self.boot.now())
             with ssh.login(self.boot.machine, connection, self._deadline()):
                 self.readiness.reach("ssh-auth", self.boot.now())

@@ -83,7 +83,7 @@ def _parts(log: Path, stack: ExitStack) -> list[BinaryIO]:
     for place in (log, older(log)):
         with suppress(FileNotFoundError):
             part = stack.enter_context(place.open("rb", buffering=0))
-            found.insert(0, part)  # type: ignore[arg-type]
+            found.insert(0, part)
     return found
 
 

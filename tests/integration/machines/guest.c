@@ -193,6 +193,14 @@ static void fill_disk(void) {
   close(fd);
 }
 
+/* Write without end, as a guest does that means harm. */
+static void flood(int fd) {
+  static char block[1 << 16];
+  for (unsigned i = 0; i < sizeof block; i++) block[i] = i % 100 == 99 ? '\n' : 'x';
+  for (;;)
+    if (write(fd, block, sizeof block) < 0) sleep(1);
+}
+
 int main(void) {
   char cmdline[2048], *found;
   mount("none", "/dev", "devtmpfs", 0, 0);
@@ -216,6 +224,8 @@ int main(void) {
   if (!strncmp(act, "poweroff", 8)) reboot(RB_POWER_OFF);
   if (!strncmp(act, "failed", 6)) report("failed", ",\"reason\":\"emergency.target\"");
   if (!strncmp(act, "fill", 4)) fill_disk(), act = "ready";
+  if (!strncmp(act, "flood", 5)) report_services("healthy", -1), flood(port);
+  if (!strncmp(act, "shout", 5)) report_services("healthy", -1), flood(1);
   /* The power button starts it anew, and its second boot goes wrong. */
   int reboots = !strncmp(act, "reboot", 6);
   if (reboots) act = "ready";

@@ -20,10 +20,12 @@ import pytest
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import Boot
 from rave_cli.machines import lifecycle, status, store
+from rave_cli.machines import logs as reading
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.lifecycle import stop
-from rave_cli.machines.qemu import ports, processes, usernet
+from rave_cli.machines.logfiles import dropped, older
+from rave_cli.machines.qemu import logs, ports, processes, usernet
 from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.spec import Forward
 from rave_cli.smoke import onhost
@@ -55,7 +57,7 @@ def test_a_guest_boots_reports_is_seen_and_stops_in_order(make: MakeMachine) -> 
     assert (found.state, found.secrets) == ("running", "absent")
     assert found.ports is not None
     assert set(found.ports) == {22, 3002}
-    with ssh.await_banner("tiny", found.ports[22], time.monotonic() + 10) as connection:
+    with ssh.await_banner(machine, found.ports[22], time.monotonic() + 10) as connection:
         assert connection.recv(64).startswith(b"SSH-2.0-tiny")
 
     (report,) = [e for e in read_events(machine.stage_file) if e.stage == "services"]
@@ -232,6 +234,29 @@ def test_after_a_reboot_inside_the_new_boot_s_verdict_counts(make: MakeMachine, 
     assert onhost.judge_stages(events, machine.spec.instance_id).detail.endswith(
         "no report of sshd; tiny (tiny.service) was not healthy"
     )
+
+
+@pytest.mark.parametrize(("do", "seconds"), [("flood", 5.0), ("shout", 5.0)])
+def test_a_guest_that_writes_without_end_fills_neither_disk_nor_memory(
+    make: MakeMachine, do: str, seconds: float
+) -> None:
+    machine = make(f"tiny.do={do}")
+    log = machine.stage_file if do == "flood" else machine.console_log
+    most = logs.MOST_STAGES if do == "flood" else logs.MOST_CONSOLE
+    threading.Thread(target=boot, args=(machine,), daemon=True).start()
+    wait_for(lambda: status.of(machine).stage == "services" or dropped(log) > 0)
+    time.sleep(seconds)
+    held = sum(part.stat().st_size for part in (log, older(log)) if part.exists())
+    print(f"{do}: {dropped(log)} bytes dropped, {held} held")  # noqa: T201 - a figure
+    assert 0 < held <= 2 * most
+    if do == "flood":
+        assert dropped(log) > 0
+    assert status.of(machine).state in {"running", "starting"}
+    began = time.monotonic()
+    found = reading.lines(machine, log, last=None, follow=False)
+    assert max(len(line) for line in found) <= reading.LONGEST_LINE
+    assert time.monotonic() - began < 30
+    assert stop(machine, patience=0.0).rung == "quit"
 
 
 def host_forwards(machine: Machine) -> list[usernet.HostForward]:

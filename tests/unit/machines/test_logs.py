@@ -19,8 +19,6 @@ from rave_cli.machines.logfiles import Tail, dropped, end, last_lines, older
 from rave_cli.machines.qemu import logkeeper, logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rave_cli.machines.spec import Machine
 
 MOST = 100
@@ -201,7 +199,7 @@ def test_a_log_whose_machine_was_deleted_is_read_on(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def quiet(machine: Machine) -> Iterator[Machine]:
+def quiet(machine: Machine) -> Machine:
     machine.runtime.mkdir(parents=True, mode=0o700)
     return machine
 

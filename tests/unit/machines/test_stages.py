@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from rave_cli.machines.guest.stages import (
     LONGEST_LINE,
+    Ban,
     Lines,
     StageEvent,
+    ban,
     begins_boot,
     current,
     last_boot,
@@ -115,6 +117,28 @@ def test_of_several_verdicts_on_the_services_the_last_holds() -> None:
         report("systemd", 2.0, "b"),
         well,
     ]
+
+
+def banned(**data: Any) -> StageEvent:
+    return report("ban", 50.0, **({"until": 1060.0, "seconds": 60, "failures": 3} | data))
+
+
+def test_a_ban_is_known_until_it_is_lifted_or_over() -> None:
+    assert ban([], 1000) is None
+    assert ban([banned()], 1000) == Ban(60.0, 3)
+    assert ban([banned(), report("services", 60.0)], 1050) == Ban(10.0, 3)
+    assert ban([banned()], 1060) is None
+    assert ban([banned(), report("unban", 70.0)], 1010) is None
+    assert ban([report("unban", 70.0), banned()], 1010) == Ban(50.0, 3)
+    # The clock of the guest is days ahead.
+    assert ban([banned(until=1e6)], 1000) == Ban(60, 3)
+
+
+@given(st.fixed_dictionaries({}, optional={"until": ANY_JSON, "seconds": ANY_JSON,
+                                           "failures": ANY_JSON}))  # fmt: skip
+def test_no_report_of_a_ban_crashes_its_reader(data: dict[str, Any]) -> None:
+    found = ban([report("ban", 50.0, **data)], 1000.0)
+    assert found is None or found.seconds > 0
 
 
 def test_a_line_that_is_too_long_is_dropped_whole() -> None:

@@ -23,9 +23,10 @@ def ssh(name: str, arguments: tuple[str, ...]) -> None:
     """
     from rave_cli import process
     from rave_cli.machines import store
-    from rave_cli.machines.guest.ssh import openssh_argv
+    from rave_cli.machines.guest.ssh import openssh_argv, refuse_banned
     from rave_cli.machines.qemu import ports
 
     machine = store.load(name)
     port = ports.ssh(machine)
+    refuse_banned(machine)
     process.become(openssh_argv(machine, port, arguments, terminal=sys.stdin.isatty()))

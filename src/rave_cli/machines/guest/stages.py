@@ -26,8 +26,8 @@ LONGEST_LINE = 64 << 10
 # Bytes of the reports that are read at most: as many as are kept.
 MOST_READ = 1 << 20
 
-# Seconds in a thousand years.
-LONGEST_UPTIME = 1000 * 366 * 86400
+# Seconds in a thousand years: no clock of a guest shows more, up or since the epoch.
+LONGEST = 1000 * 366 * 86400
 
 # Seconds by which two reports of one boot may be out of order.
 CROSSING = 1.0
@@ -111,7 +111,7 @@ def _seconds(value: object) -> float | None:
     """Return a number of seconds of a guest; None if it is none that a clock could show."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 <= value < LONGEST_UPTIME else None
+    return float(value) if 0 <= value < LONGEST else None
 
 
 def begins_boot(event: StageEvent, before: StageEvent) -> bool:
@@ -142,6 +142,34 @@ def current(events: Sequence[StageEvent]) -> list[StageEvent]:
     found = last_boot(events)
     verdicts = [event for event in found if event.stage == "services"][:-1]
     return [event for event in found if event not in verdicts]
+
+
+@dataclass(frozen=True)
+class Ban:
+    """A ban of this host's address: `seconds` are left of it."""
+
+    seconds: float
+    failures: int
+
+
+def ban(events: Sequence[StageEvent], now: float) -> Ban | None:
+    """Return the ban that the guest's firewall has on this host, if the guest tells of one.
+
+    Args:
+        events: of the guest's last boot.
+        now: seconds since the epoch.
+    """
+    told = [event for event in events if event.stage in ("ban", "unban")]
+    if not told or told[-1].stage == "unban":
+        return None
+    data = told[-1].data
+    until, whole = _seconds(data.get("until")), _seconds(data.get("seconds"))
+    failures = _seconds(data.get("failures"))
+    if until is None or whole is None:
+        return None
+    # The guest's clock may be wrong; a ban does not last longer than it lasts.
+    left = min(until - now, whole)
+    return Ban(left, int(failures or 0)) if left > 0 else None
 
 
 class Lines:
