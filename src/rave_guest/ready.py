@@ -10,6 +10,7 @@ the disk, ...), and keeps the status page, status.json and the metrics of the se
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ import time
 from itertools import count
 
 from rave_guest import plan as plans
-from rave_guest import questions, registry, report
+from rave_guest import questions, registry, report, way
 from rave_guest.manager import Manager
 from rave_guest.questions import Round
 
@@ -204,6 +205,8 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     tell_services(watch)
     publish(plan, watch)
     notify("READY=1")
+    # A second thread costs less than a second program.
+    _thread.start_new_thread(way.serve, ())
     asked = time.monotonic()
     mark, banned = secrets_mark(), ""
     while True:

@@ -92,7 +92,7 @@ def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> 
     Raises:
         RaveError: HOST if QEMU is missing or a log cannot be written.
     """
-    for stale in (machine.qmp_socket, machine.event_socket):
+    for stale in (machine.qmp_socket, machine.event_socket, machine.way_socket):
         stale.unlink(missing_ok=True)
     fd = logs.start(machine, beside)
     try:
@@ -235,7 +235,7 @@ class _Watch:
         from rave_cli.machines.guest import ssh
 
         try:
-            connection = ssh.await_banner(self.boot.machine, forwards[SSH_PORT], self._deadline())
+            connection = ssh.reach(self.boot.machine, forwards[SSH_PORT], self._deadline())
             self.readiness.reach("ssh-banner", self.boot.now())
             with ssh.login(self.boot.machine, connection, self._deadline()):
                 self.readiness.reach("ssh-auth", self.boot.now())

@@ -137,6 +137,11 @@ class Machine:
         return self.runtime / "events.sock"
 
     @property
+    def way_socket(self) -> Path:
+        """The host's end of the way in that no ban closes."""
+        return self.runtime / "way.sock"
+
+    @property
     def stage_file(self) -> Path:
         """What the guest reported on `org.rave.ready` since the last start."""
         # There rave 0.1.0 put it; such a machine may still run.

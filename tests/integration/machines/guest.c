@@ -68,18 +68,19 @@ static void read_instance(void) {
   }
 }
 
-static void open_port(void) {
+static int open_port(const char *wanted, int flags) {
   DIR *ports = opendir("/sys/class/virtio-ports");
   struct dirent *entry;
   while (ports && (entry = readdir(ports))) {
     char path[300], name[64] = "";
     snprintf(path, sizeof path, "/sys/class/virtio-ports/%s/name", entry->d_name);
-    if (slurp(path, name, sizeof name) > 0 && !strncmp(name, "org.rave.ready", 14)) {
+    if (slurp(path, name, sizeof name) > 0 && !strncmp(name, wanted, strlen(wanted))) {
       snprintf(path, sizeof path, "/dev/%s", entry->d_name);
-      port = open(path, O_WRONLY);
+      return open(path, flags);
     }
   }
-  if (port < 0) puts("no port org.rave.ready");
+  printf("no port %s\n", wanted);
+  return -1;
 }
 
 static void report(const char *stage, const char *more) {
@@ -143,6 +144,21 @@ static void serve_banners(void) {
     dprintf(client, "SSH-2.0-tiny\r\n");
     close(client);
   }
+}
+
+/* The way in that no ban closes, as far as the banner: what rave_guest/way.py does for each client. */
+static void serve_way(void) {
+  char word[130], data[5000];
+  int fd = open_port("org.rave.way", O_RDWR | O_NONBLOCK), got, number = 0;
+  int size = snprintf(word, sizeof word, "%s\n", instance);
+  if (fd < 0 || fork()) return;
+  for (;; usleep(20000))
+    if ((got = read(fd, data, sizeof data)) >= size && !memcmp(data + got - size, word, size)) {
+      write(fd, word, size);
+      dprintf(fd, "SSH-2.0-way%d\r\n", ++number);
+      /* What nobody may read: the next client must not take it for its own. */
+      for (int i = 0; i < 2000; i++) write(fd, "stale bytes ", 12);
+    }
 }
 
 /* What systemd-logind does with the power button. */
@@ -213,7 +229,7 @@ int main(void) {
   puts("tiny guest");
   load_modules();
   read_instance();
-  open_port();
+  port = open_port("org.rave.ready", O_WRONLY);
   const char *act = (found = strstr(cmdline, "tiny.do=")) ? found + 8 : "";
   int number = (found = strstr(cmdline, "tiny.port=")) ? atoi(found + 10) : 0;
 
@@ -232,6 +248,7 @@ int main(void) {
   if (!strncmp(act, "ready", 5)) {
     set_network();
     serve_banners();
+    serve_way();
     int again = reboots && booted_before();
     if (again) sleep(1);
     report_services(again ? "failed" : "healthy", number ? reaches_host(number) : -1);

@@ -21,7 +21,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import Boot
 from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines import logs as reading
-from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest import ssh, way
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.logfiles import dropped, older
@@ -257,6 +257,31 @@ def test_a_guest_that_writes_without_end_fills_neither_disk_nor_memory(
     assert max(len(line) for line in found) <= reading.LONGEST_LINE
     assert time.monotonic() - began < 30
     assert stop(machine, patience=0.0).rung == "quit"
+
+
+def test_the_way_that_no_ban_closes_serves_one_after_the_other(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    assert (
+        machine.way_socket.stat().st_mode & 0o077 == 0 or machine.runtime.stat().st_mode == 0o40700
+    )
+    for number in range(1, 6):
+        place, instance = str(machine.way_socket), machine.spec.instance_id
+        connection = way.reach(place, instance, time.monotonic() + 10)
+        assert connection is not None
+        with connection:
+            banner = f"SSH-2.0-way{number}\r\n".encode()
+            assert connection.recv(len(banner), socket.MSG_WAITALL) == banner
+    # Who does not know the word gets nothing.
+    assert way.reach(str(machine.way_socket), "0" * 32, time.monotonic() + 1) is None
+    # Two at once: the second waits until the first is gone.
+    first = way.reach(str(machine.way_socket), instance, time.monotonic() + 10)
+    assert first is not None
+    assert way.reach(str(machine.way_socket), instance, time.monotonic() + 0.5) is None
+    first.close()
+    again = way.reach(str(machine.way_socket), instance, time.monotonic() + 10)
+    assert again is not None
+    again.close()
 
 
 def host_forwards(machine: Machine) -> list[usernet.HostForward]:

@@ -21,6 +21,7 @@ import paramiko
 
 from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.guest import way
 from rave_cli.machines.guest.stages import ban, read_events
 from rave_cli.machines.qemu import ports
 from rave_cli.process import Completed
@@ -43,6 +44,9 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 MOST_OUTPUT = 64 << 20
 
 _CHUNK = 1 << 15
+
+# Seconds of silence after which the other way is tried. A busy TCG guest needs some for a banner.
+SILENT = 10.0
 
 # QEMU accepts every connection; whether the guest hears of it is another question.
 SILENCE = "connected, but no banner came; failed logins close it to this host for a while"
@@ -347,9 +351,30 @@ def connect(
     if port is None:
         port = ports.ssh(machine)
     deadline = time.monotonic() + timeout
-    connection = await_banner(machine, port, deadline)
+    connection = reach(machine, port, deadline)
     with login(machine, connection, deadline) as session:
         yield session
+
+
+def reach(machine: Machine, port: int, deadline: float) -> socket.socket:
+    """Return a connection to a machine's sshd: through its port, or where that is closed to us
+    through the way that no ban closes.
+
+    Raises:
+        BannedError: NOT_READY if the guest bans this host and there is no such way.
+        RaveError: NOT_READY if sshd cannot be reached before `deadline` (time.monotonic()).
+    """
+    patience = min(deadline, time.monotonic() + SILENT) if machine.way_socket.exists() else deadline
+    try:
+        return await_banner(machine, port, patience)
+    except RaveError as error:
+        place = os.fspath(machine.way_socket)
+        connection = way.reach(place, machine.spec.instance_id, deadline)
+        if connection is not None:
+            return connection
+        if isinstance(error, BannedError) or patience == deadline:
+            raise
+    return await_banner(machine, port, deadline)
 
 
 def refuse_banned(machine: Machine) -> None:
@@ -490,7 +515,12 @@ def _transport(sock: Any, /, **_options: Any) -> paramiko.Transport:  # noqa: AN
 
 
 def openssh_argv(
-    machine: Machine, port: int, extra: Sequence[str] = (), *, terminal: bool
+    machine: Machine,
+    port: int,
+    extra: Sequence[str] = (),
+    *,
+    terminal: bool,
+    proxy: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the OpenSSH command that logs in to a machine, trusting nothing but its pinned key.
 
@@ -503,6 +533,7 @@ def openssh_argv(
         port: the host port that leads to its sshd.
         extra: what goes behind the host: options such as `-L`, then a command.
         terminal: whether a person can answer questions.
+        proxy: a command that leads to the machine's sshd, instead of the port.
     """
     options = (
         "StrictHostKeyChecking=yes",
@@ -519,6 +550,7 @@ def openssh_argv(
         "PasswordAuthentication=no",
         f"BatchMode={'no' if terminal else 'yes'}",
         "LogLevel=ERROR",
+        *([f"ProxyCommand={shlex.join(proxy).replace('%', '%%')}"] if proxy else []),
     )
     return (
         "ssh",
@@ -528,6 +560,21 @@ def openssh_argv(
         f"{USER}@127.0.0.1",
         *extra,
     )  # fmt: skip
+
+
+def is_banned(machine: Machine) -> bool:
+    """Return whether a machine's port is closed to us by a ban, and there is another way.
+
+    Raises:
+        BannedError: NOT_READY if there is no other way.
+    """
+    try:
+        refuse_banned(machine)
+    except BannedError:
+        if not machine.way_socket.exists():
+            raise
+        return True
+    return False
 
 
 def _quoted(path: Path) -> str:

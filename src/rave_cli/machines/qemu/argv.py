@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # The virtio-serial port on which the guest reports its stages.
 READY_PORT = "org.rave.ready"
 
+# The one behind which its sshd is, too; see guest/way.py.
+WAY_PORT = "org.rave.way"
+
 # What QEMU may no longer do once it has started. `elevateprivileges=deny` forbids QEMU's own
 # -daemonize, which is why the CLI starts it in a session of its own instead.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -159,4 +162,6 @@ def _channels(machine: Machine) -> tuple[str, ...]:
         "-chardev", f"file,id=ready,path={esc(machine.stage_pipe)}",
         "-device", "virtio-serial-pci",
         "-device", f"virtserialport,chardev=ready,name={READY_PORT}",
+        "-chardev", f"socket,id=way,path={esc(machine.way_socket)},server=on,wait=off",
+        "-device", f"virtserialport,chardev=way,name={WAY_PORT}",
     )  # fmt: skip
