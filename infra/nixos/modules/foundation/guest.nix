@@ -11,10 +11,12 @@ let
   waits = service: lib.any (unit: needs ? ${unitName unit}) service.units;
   waitingFor = name: lib.filter (unit: lib.elem name needs.${unit}.secrets) (lib.attrNames needs);
 
-  # What `rave secrets install` proves by logging in, and therefore waits for: the setters of database
-  # passwords, and these. The rest may take minutes to start (GitLab does), so it is only told to.
+  # What `rave secrets install` has proven, and therefore waits for: the setters of database passwords,
+  # and the services that secrets name for it. The rest may take minutes to start (GitLab does), so it
+  # is only told to.
+  provers = lib.filter (id: id != null) (lib.mapAttrsToList (_: secret: secret.proof) plan.secrets);
   proven = map (database: database.unit) plan.databases
-    ++ lib.concatMap (id: plan.services.${id}.units or [ ]) [ "nginx" "postgresql" "redis" "nats" ];
+    ++ lib.concatMap (id: plan.services.${id}.units) (lib.unique provers);
 
   # What the guest must know beyond the catalog: which services wait for secrets, and that
   # installing a secret also starts the units that waited for it.
@@ -131,6 +133,8 @@ in
         Type = "notify";
         NotifyAccess = "main";
         ExecStart = "${guest}/rave-guest ready";
+        # The host must not take the verdict on this boot for one on the next.
+        ExecStop = "${pkgs.runtimeShell} -c '. ${guest}/stage.sh; stage stopping'";
         ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
         TimeoutStartSec = "infinity";
         Restart = "on-failure";

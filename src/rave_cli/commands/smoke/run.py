@@ -98,13 +98,13 @@ def run(
             found = prove.prove_fresh(
                 plan, app.settings, mode=mode, network=network, on_event=on_event, asked=asked
             )
-    app.show.result(found.document(), summary(app.show, found))
+    app.show.result(found.document(), *summary(app.show, found))
     return ExitCode.OK if prove.passed(found) else ExitCode.CHECK_FAILED
 
 
 def _check_phases(phases: tuple[str, ...]) -> None:
     """Refuse a phase that does not exist."""
-    from rave_cli.smoke.model import PHASE_IDS
+    from rave_cli.smoke.phases import PHASE_IDS
 
     for phase in phases:
         if phase not in PHASE_IDS:
