@@ -157,7 +157,7 @@ class Debian:
 
     def limits(self) -> dict[str, dict[str, int]]:
         """Return cap and OOM score of every service; its units must have the same."""
-        found = {}
+        found: dict[str, dict[str, int]] = {}
         for name, service in self.plan["services"].items():
             for unit in service["units"]:
                 settings = {key: values[-1] for key, values in self.unit(unit).items()}
