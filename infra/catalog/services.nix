@@ -222,7 +222,7 @@ in
     title = "GitLab";
     description = "repositories, merge requests, pipelines and sign-in for the rest";
     bases = nixosOnly [ "gitlab.service" "gitlab-sidekiq.service" "gitlab-workhorse.service" "gitaly.service" ];
-    ports = [ (loopback "web" 8080) ];
+    ports = [ (loopback "web" 8080) (loopback "gitaly" 9236) ];
     checks = [ (http "readiness" "is ready" "http://127.0.0.1:8080/-/readiness" { timeout = 20; }) ];
     secrets = [
       "gitlab/root-password"
@@ -312,8 +312,8 @@ in
   # --- applications -----------------------------------------------------------------------------
   penpot = none // {
     title = "Penpot";
-    description = "design, as OCI containers";
-    bases = nixosOnly [ "podman-penpot-frontend.service" "podman-penpot-backend.service" "podman-penpot-exporter.service" ];
+    description = "design, as OCI containers, once their images are given";
+    bases = nixosOptional [ "podman-penpot-frontend.service" "podman-penpot-backend.service" "podman-penpot-exporter.service" ];
     ports = [ (loopback "web" 9001) ];
     checks = [ (http "page" "serves its page" "http://127.0.0.1:9001/" { }) ];
     secrets = [ "penpot/secret-key" ];
@@ -324,7 +324,7 @@ in
 
   outline = none // {
     title = "Outline";
-    description = "documents";
+    description = "documents (unfree, so no cache has it: it is compiled where the image is built)";
     bases = nixosOnly [ "outline.service" ];
     ports = [ (loopback "web" 3010) ];
     checks = [ (http "health" "is healthy" "http://127.0.0.1:3010/_health" { contains = "OK"; }) ];
@@ -336,9 +336,9 @@ in
 
   n8n = none // {
     title = "n8n";
-    description = "workflow automation";
+    description = "workflow automation (unfree, so no cache has it: it is compiled where the image is built)";
     bases = nixosOnly [ "n8n.service" ];
-    ports = [ (loopback "web" 5678) ];
+    ports = [ (loopback "web" 5678) (loopback "broker" 5679) ];
     checks = [ (http "health" "is healthy" "http://127.0.0.1:5678/healthz" { contains = "ok"; }) ];
     secrets = [ "n8n/encryption-key" ];
     database = { role = "n8n"; name = "n8n"; secret = "database/n8n-password"; };

@@ -6,7 +6,7 @@ costs little more than importing Click.
 
 from __future__ import annotations
 
-import json
+import io
 import signal
 import sys
 from dataclasses import dataclass
@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli import __version__
+from rave_cli import __version__, signals, streams
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rave_cli.show import Show
+
+INTERRUPTIONS = {ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.HUNG_UP}
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -115,10 +119,7 @@ def cli(
     loaded = settings.load(Path(config_file) if config_file else None)
     ctx.obj = App(Show(as_json, quiet, verbose or loaded.debug), loaded)
     if ctx.obj.show.verbose:
-        import logging
-
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(name)s: %(message)s")
-        logging.getLogger("rave").setLevel(logging.DEBUG)
+        ctx.obj.show.log()
 
 
 @click.group(
@@ -205,56 +206,82 @@ def smoke() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run rave as a process: every foreseeable fault ends in one message and its exit code."""
-    # A CI job that is cancelled gets SIGTERM; what Ctrl-C cleans up must not stay behind then.
-    signal.signal(signal.SIGTERM, _interrupt)
+    streams.prepare()
+    with signals.handled():
+        code = _run(argv)
+    if code in INTERRUPTIONS:
+        # Whoever presses Ctrl-C once more need not see how Python ends.
+        signals.ignore()
+    sys.exit(code)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    """Run rave and return its exit code; whatever is foreseeable has been said by then."""
     try:
-        status = cli.main(args=list(argv) if argv is not None else None, standalone_mode=False)
-        code = status if isinstance(status, int) else ExitCode.OK
+        status = cli.main(args=argv, standalone_mode=False)
+        streams.finish()
+        code = status if isinstance(status, int) else int(ExitCode.OK)
     except click.exceptions.Exit as error:
         code = error.exit_code
     except click.ClickException as error:
         code = _report_usage(error)
-    except (click.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
-        code = ExitCode.INTERRUPTED
+    except (click.Abort, KeyboardInterrupt) as error:
+        code = _report_end(error)
+    except streams.ReaderLeftError:
+        code = ExitCode.OK
     except RaveError as error:
         code = _report(error)
-    except BrokenPipeError:
-        code = _reader_left()
     except OSError as error:
-        from rave_cli.paths import os_fault
-
         if error.errno is None:
             raise
-        code = _report(os_fault(error))
-    sys.exit(int(code))
+        # Click says something of its own about a signal, which fails at a terminal that is gone.
+        ended = signals.interruption(error)
+        code = _report_end(ended) if ended else _report(_fault(error))
+    return code
 
 
-def _interrupt(_number: int, _frame: object) -> None:
-    """Do on SIGTERM what Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-def _report(error: RaveError) -> ExitCode:
-    """Show an error in the form this invocation speaks."""
+def _speaker() -> Show:
+    """Return how this invocation talks, if it never came to the point of saying so."""
     from rave_cli.show import Show
 
-    Show(as_json="--json" in sys.argv).error(error)
+    return Show(as_json="--json" in sys.argv)
+
+
+def _report(error: RaveError) -> int:
+    """Show an error; one of the clean-up after a signal ends us as the signal does."""
+    ended = signals.interruption(error)
+    if ended is not None:
+        error.exit_code = ExitCode(128 + ended.number)
+    _speaker().error(error)
     return error.exit_code
 
 
 def _report_usage(error: click.ClickException) -> int:
     """Show Click's own message, and the JSON document where one is expected."""
-    error.show()
-    if "--json" in sys.argv:
-        document = {"error": error.format_message(), "exitCode": error.exit_code}
-        sys.stdout.write(json.dumps(document, indent=2) + "\n")
+    words = io.StringIO()
+    error.show(words)
+    for line in words.getvalue().splitlines():
+        _speaker().note(line)
+    _speaker().failure({"error": error.format_message(), "exitCode": error.exit_code})
     return error.exit_code
 
 
-def _reader_left() -> ExitCode:
-    """The reader of our stdout is gone: end quietly, without Python's own complaint."""
-    import os
+def _report_end(error: BaseException) -> int:
+    """Say that a signal ended the command, or the end of the answers to its questions."""
+    ended = signals.interruption(error) or signals.Interrupted(signal.SIGINT)
+    told = "interrupted" if ended.number == signal.SIGINT else f"ended by {ended.number.name}"
+    code = 128 + ended.number
+    _speaker().note(told)
+    _speaker().failure({"error": told, "exitCode": code, **ended.data})
+    return code
 
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.OK
+
+def _fault(error: OSError) -> RaveError:
+    """Describe a fault that no command foresaw: of standard output, or of some file."""
+    from rave_cli.paths import os_fault
+
+    try:
+        streams.finish()
+    except RaveError as fault:
+        return fault
+    return os_fault(error)

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ExitCode(IntEnum):
@@ -16,7 +21,10 @@ class ExitCode(IntEnum):
     NOT_READY = 5
     SECRETS = 6
     VERIFICATION = 7
+    # 128 and the number of the signal, as shells count it.
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class RaveError(Exception):
@@ -32,6 +40,8 @@ class RaveError(Exception):
     """
 
     reason: str | None = None
+    # What `--json` shows besides: what came before the fault and is worth keeping.
+    data: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import shlex
 import shutil
 import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
+from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
@@ -154,31 +156,25 @@ def run(
 def foreground(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
     """Run a program that owns the terminal, such as an editor, and return its exit status.
 
-    If we are told to end meanwhile, it is asked to end first: an editor then saves what it has.
+    Ctrl-C and Ctrl-\\ are its own business meanwhile: there they mean something else. If we are
+    told to end, it is asked to end first: an editor then saves what it has.
 
     Raises:
         RaveError: HOST if the program is missing or cannot be started.
     """
     words = tuple(map(str, argv))
     log.debug("run: %s", shlex.join(words))
-    try:
-        child = subprocess.Popen(words, env=environment(env))
-    except OSError as error:
-        raise RaveError(
-            f"{words[0]} cannot be started: {error.strerror}",
-            hint="rave doctor",
-            exit_code=ExitCode.HOST,
-        ) from error
-    try:
-        return child.wait()
-    except BaseException:
-        child.terminate()
+    with signals.ignored(signal.SIGINT, signal.SIGQUIT), signals.held() as hold:
+        child = _popen(words, env=env, new_session=False)
         try:
-            child.wait(timeout=GRACE)
-        except subprocess.TimeoutExpired:
-            child.kill()
+            with hold.released():
+                return child.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
+                if child.poll() is None:
+                    child.send_signal(number)
+                    _ended(child.pid, GRACE)
             child.wait()
-        raise
 
 
 def ask(argv: Sequence[str | Path], *, timeout: float) -> Completed:
@@ -232,17 +228,20 @@ def spawn(
         RaveError: HOST if the program is missing or cannot be started.
     """
     words = tuple(map(str, argv))
-    child = start(
-        words, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds
-    )
-    try:
-        yield child
-    finally:
-        if child.poll() is None:
-            kill_group(child)
-        for stream in (child.stdin, child.stdout, child.stderr):
-            if stream is not None:
-                stream.close()
+    with signals.held() as hold:
+        child = start(
+            words, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds
+        )
+        try:
+            with hold.released():
+                yield child
+        finally:
+            if child.poll() is None:
+                kill_group(child)
+            for stream in (child.stdin, child.stdout, child.stderr):
+                if stream is not None:
+                    with suppress(BrokenPipeError):
+                        stream.close()
 
 
 def start(
@@ -262,30 +261,49 @@ def start(
     """
     words = tuple(map(str, argv))
     log.debug("run: %s", shlex.join(words))
-    try:
-        return subprocess.Popen(
-            words,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment(env),
-            cwd=cwd,
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,
-        )
-    except FileNotFoundError as error:
-        require(words[0])
-        raise RaveError(
-            f"{words[0]} cannot be started: {error.strerror} ({error.filename})",
-            hint="rave doctor",
-            exit_code=ExitCode.HOST,
-        ) from error
-    except OSError as error:
-        raise RaveError(
-            f"{words[0]} cannot be started: {error.strerror}",
-            hint="rave doctor",
-            exit_code=ExitCode.HOST,
-        ) from error
+    return _popen(
+        words, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds
+    )
+
+
+def _popen(
+    words: tuple[str, ...],
+    *,
+    env: Mapping[str, str] | None,
+    stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+    stderr: int | IO[bytes] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
+    new_session: bool = True,
+) -> subprocess.Popen[bytes]:
+    # A signal between fork and return would leave a child that nobody knows of.
+    with signals.held():
+        try:
+            return subprocess.Popen(
+                words,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=environment(env),
+                cwd=cwd,
+                pass_fds=tuple(pass_fds),
+                start_new_session=new_session,
+            )
+        except OSError as error:
+            raise _unstartable(words[0], error) from error
+
+
+def _unstartable(program: str, error: OSError) -> RaveError:
+    """Return the error of a program that cannot be started; a missing one is named as such."""
+    if isinstance(error, FileNotFoundError):
+        require(program)
+    about = f" ({error.filename})" if error.filename and error.filename != program else ""
+    return RaveError(
+        f"{program} cannot be started: {error.strerror}{about}",
+        hint="rave doctor",
+        exit_code=ExitCode.HOST,
+    )
 
 
 def detach(argv: Sequence[str | Path], *, output: int) -> int:
@@ -296,10 +314,11 @@ def detach(argv: Sequence[str | Path], *, output: int) -> int:
     Raises:
         RaveError: HOST if the program is missing or cannot be started.
     """
-    child = start(argv, stdout=output, stderr=output, cwd=Path("/"))
-    # A Popen whose child still runs complains when it is collected; this child is meant to run on.
-    child.returncode = 0
-    return child.pid
+    with signals.held():
+        child = start(argv, stdout=output, stderr=output, cwd=Path("/"))
+        # A Popen whose child still runs complains when it is collected; this one is to run on.
+        child.returncode = 0
+        return child.pid
 
 
 def become(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> NoReturn:
@@ -313,23 +332,27 @@ def become(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) 
     try:
         os.execve(require(words[0]), words, environment(env))  # noqa: S606 - this is the one door
     except OSError as error:
-        raise RaveError(
-            f"{words[0]} cannot be started: {error.strerror}",
-            hint="rave doctor",
-            exit_code=ExitCode.HOST,
-        ) from error
+        raise _unstartable(words[0], error) from error
 
 
 def kill_group(child: subprocess.Popen[bytes], grace: float = GRACE) -> None:
     """End a child's process group: SIGTERM, `grace` seconds, SIGKILL; the child is reaped."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(child.pid, number)
-        except ProcessLookupError:
-            break
-        try:
-            child.wait(timeout=grace)
-        except subprocess.TimeoutExpired:
-            continue
-        break
-    child.wait()
+    with signals.held():
+        # Until the child is reaped its pid, and with it the group's, belongs to nobody else.
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+            _ended(child.pid, grace)
+            # Also for what the child has left behind in its group.
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+
+
+def _ended(pid: int, seconds: float) -> bool:
+    """Return whether a child ends within `seconds`; it is not reaped."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    finally:
+        os.close(pidfd)

@@ -1,25 +1,47 @@
-"""The only code that prints. Results go to stdout, everything else to stderr."""
+"""The only code that prints. Results go to stdout, everything else to stderr.
+
+Whatever is shown to people passes `_safe`: text of a guest, a file or another program never acts on
+the terminal, nor passes for a line of ours. A stderr that cannot be written stops nothing; a
+result that cannot be written is a fault, unless its reader has left.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rave_cli import streams, text
+from rave_cli.errors import RaveError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import TextIO
 
     from rich.console import Console
 
-    from rave_cli.errors import RaveError
     from rave_cli.flows.events import Event, OnEvent
 
 # Progress is for people who wait: nothing is drawn before this many seconds.
 PATIENCE = 0.4
+
+# Columns of a terminal below which a bar would leave no room for words.
+BAR_NEEDS = 72
+
+COLOURS = {"ok": "32", "pass": "32", "warn": "33", "skip": "36", "fail": "31", "error": "31"}
+
+
+class Painted(str):
+    """Text that `show` has made itself, colours included; all other text is cleaned."""
+
+    __slots__ = ()
+
+
+# A line to show: its parts are cleaned one by one, unless painted.
+Line = str | tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -30,70 +52,98 @@ class Show:
     quiet: bool = False
     verbose: bool = False
 
-    def result(self, document: Any, text: str) -> None:  # noqa: ANN401 - anything JSON can carry
-        """Print the command's result: the document with `--json`, else the text."""
-        if self.as_json:
-            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-        elif text:
-            sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+    def result(self, document: Any, *lines: Line) -> None:  # noqa: ANN401 - anything JSON can carry
+        """Print the command's result: the document with `--json`, else the lines.
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-        """Return a table as text: aligned and coloured on a terminal, tab-separated in a pipe."""
+        Raises:
+            RaveError: HOST if it cannot be written.
+        """
+        shown = _json(document) if self.as_json else "\n".join(map(_safe, lines))
+        # That nobody reads on changes nothing about what was done.
+        with suppress(streams.ReaderLeftError):
+            if shown:
+                streams.put(shown + "\n")
+
+    def line(self, line: Line) -> None:
+        """Print one line of a result that goes on.
+
+        Raises:
+            streams.ReaderLeftError: nobody reads it.
+            RaveError: HOST if it cannot be written.
+        """
+        streams.put(_safe(line) + "\n")
+
+    def raw(self, data: bytes, *, error: bool = False) -> None:
+        """Pass on what a command in a guest printed, byte for byte, as `ssh` does.
+
+        Raises:
+            streams.ReaderLeftError: nobody reads it.
+            RaveError: HOST if standard output cannot be written.
+        """
+        if error:
+            with suppress(OSError):
+                sys.stderr.buffer.write(data)
+                sys.stderr.buffer.flush()
+            return
+        with streams.printing():
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[Line]:
+        """Return a table as lines: aligned and coloured on a terminal, tab-separated in a pipe, and
+        a line per cell where the terminal is too narrow for columns.
+        """
+        cells = [
+            [cell if isinstance(cell, Painted) else text.cell(cell) for cell in row] for row in rows
+        ]
         if not sys.stdout.isatty():
-            return "\n".join("\t".join(row) for row in rows)
-        from rich.table import Table
-        from rich.text import Text
+            return [Painted("\t".join(row)) for row in cells]
+        return _aligned(columns, cells)
 
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            table.add_column(column)
-        for row in rows:
-            table.add_row(*map(Text.from_ansi, row))
-        console = _console(sys.stdout)
-        with console.capture() as captured:
-            console.print(table)
-        return captured.get().rstrip("\n")
-
-    def note(self, text: str) -> None:
+    def note(self, line: Line) -> None:
         """Say something on stderr, unless quiet."""
         if not self.quiet:
-            sys.stderr.write(text + "\n")
-            sys.stderr.flush()
+            streams.say(_safe(line))
 
-    def warning(self, text: str) -> None:
+    def warning(self, line: Line) -> None:
         """Say something on stderr that matters even when quiet."""
-        sys.stderr.write(f"{_paint('warning:', '33', sys.stderr)} {text}\n")
-        sys.stderr.flush()
+        streams.say(f"{_paint('warning:', '33', sys.stderr)} {_safe(line)}")
+
+    def confirm(self, question: str, *, default: bool) -> bool:
+        """Ask a person.
+
+        Raises:
+            click.Abort: nobody answers.
+        """
+        import click
+
+        return click.confirm(_safe(question), default=default, err=True)
 
     def error(self, error: RaveError) -> None:
         """Say what happened, what it was like just before, and what helps."""
-        lines = [f"{_paint('error:', '31', sys.stderr)} {error.message}"]
-        lines += [f"  | {line}" for line in error.detail]
+        lines = [f"{_paint('error:', '31', sys.stderr)} {_safe(error.message)}"]
+        lines += [f"  | {_safe(line)}" for line in error.detail]
         if error.hint:
-            lines.append(f"{_paint('hint:', '36', sys.stderr)} {error.hint}")
-        sys.stderr.write("\n".join(lines) + "\n")
+            lines.append(f"{_paint('hint:', '36', sys.stderr)} {_safe(error.hint)}")
+        streams.say("\n".join(lines))
+        self.failure({
+            "error": error.message,
+            "reason": error.reason,
+            "hint": error.hint,
+            "detail": list(error.detail),
+            "exitCode": int(error.exit_code),
+            **error.data,
+        })  # fmt: skip
+
+    def failure(self, document: dict[str, Any]) -> None:
+        """Print the document of a command that ends without its result, with `--json`."""
         if self.as_json:
-            document = {
-                "error": error.message,
-                "reason": error.reason,
-                "hint": error.hint,
-                "detail": list(error.detail),
-                "exitCode": int(error.exit_code),
-            }
-            sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            with suppress(streams.ReaderLeftError, RaveError):
+                streams.put(_json(document) + "\n")
 
     def mark(self, status: str) -> str:
         """Return a status word, coloured on a terminal."""
-        colours = {
-            "ok": "32",
-            "pass": "32",
-            "warn": "33",
-            "skip": "36",
-            "fail": "31",
-            "error": "31",
-        }
-        return _paint(status, colours.get(status, "0"), sys.stdout)
+        return _paint(_safe(status), COLOURS.get(status, "0"), sys.stdout)
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Progress]:
@@ -121,15 +171,29 @@ class Show:
             return Progress(title)
         return _Bar(title) if sys.stderr.isatty() else _Lines(title)
 
+    def log(self) -> None:
+        """Show what modules log, from debug on for ours, from info on for others."""
+        import logging
+
+        class Lines(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                for line in self.format(record).splitlines():
+                    streams.say(_safe(line))
+
+        handler = Lines()
+        handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+        logging.basicConfig(handlers=[handler], level=logging.INFO)
+        logging.getLogger("rave").setLevel(logging.DEBUG)
+
 
 class Progress:
     """A running operation that shows nothing. `done` and `total` are in whatever unit it counts."""
 
     def __init__(self, title: str) -> None:
-        self.title = title
+        self.title = _safe(title)
         self.began = time.monotonic()
 
-    def update(self, text: str, done: float | None = None, total: float | None = None) -> None:
+    def update(self, line: Line, done: float | None = None, total: float | None = None) -> None:
         """Say how far it is."""
 
     def close(self, *, done: bool) -> None:
@@ -142,44 +206,56 @@ class _Lines(Progress):
     def __init__(self, title: str) -> None:
         super().__init__(title)
         self.last = ""
-        sys.stderr.write(f"{title}\n")
-        sys.stderr.flush()
+        streams.say(self.title)
 
-    def update(self, text: str, done: float | None = None, total: float | None = None) -> None:
-        if text == self.last:
-            return
-        self.last = text
-        sys.stderr.write(f"  {time.monotonic() - self.began:6.1f} s  {text}\n")
-        sys.stderr.flush()
+    def update(self, line: Line, done: float | None = None, total: float | None = None) -> None:
+        shown = _safe(line)
+        if shown != self.last:
+            self.last = shown
+            streams.say(f"  {time.monotonic() - self.began:6.1f} s  {shown}")
 
 
 class _Bar(Progress):
-    """Progress on a terminal."""
+    """Progress on a terminal: a bar where there is room for one, else only what happens now."""
 
     def __init__(self, title: str) -> None:
         super().__init__(title)
         from rich import progress
+        from rich.table import Column
 
-        self.bar = progress.Progress(
+        console = _console(sys.stderr)
+        step = progress.TextColumn(
+            "{task.fields[step]}",
+            style="dim",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        )
+        columns = (
             progress.SpinnerColumn(),
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=24),
             progress.TimeElapsedColumn(),
-            progress.TextColumn("{task.fields[step]}", style="dim"),
-            console=_console(sys.stderr),
-            transient=True,
+            step,
         )
-        self.task = self.bar.add_task(title, total=None, step="")
-        self.bar.start()
+        wide = console.width >= BAR_NEEDS
+        self.bar = progress.Progress(
+            *(columns if wide else (columns[0], step)), console=console, transient=True, expand=True
+        )
+        self.task = self.bar.add_task(self.title, total=None, step="" if wide else self.title)
+        with suppress(OSError):
+            self.bar.start()
 
-    def update(self, text: str, done: float | None = None, total: float | None = None) -> None:
-        self.bar.update(self.task, step=text, completed=done, total=total)
+    def update(self, line: Line, done: float | None = None, total: float | None = None) -> None:
+        with suppress(OSError):
+            self.bar.update(self.task, step=_safe(line), completed=done, total=total)
 
     def close(self, *, done: bool) -> None:
-        self.bar.stop()
+        # The terminal may be gone; what is cleaned up after us must not suffer from it.
+        with suppress(OSError):
+            self.bar.stop()
         took = time.monotonic() - self.began
         if done and took > PATIENCE:
-            sys.stderr.write(f"{_paint('✓', '32', sys.stderr)} {self.title}  {took:.1f} s\n")
+            streams.say(f"{_paint('✓', '32', sys.stderr)} {self.title}  {took:.1f} s")
 
 
 class _Follower:
@@ -201,8 +277,8 @@ class _Follower:
         elif event.kind == "warning":
             self._show.warning(event.text)
         elif self._shown is not None:
-            mark = f"{self._show.mark(event.status)} " if event.status else ""
-            self._shown.update(f"{mark}{event.text}", event.done, event.total)
+            line = (f"{event.status} ", event.text) if event.status else event.text
+            self._shown.update(line, event.done, event.total)
 
     def close(self, *, done: bool) -> None:
         """End the step that is shown."""
@@ -211,14 +287,58 @@ class _Follower:
             self._shown = None
 
 
-def _console(stream: Any) -> Console:  # noqa: ANN401 - a text stream
+def _safe(line: Line) -> str:
+    """Return a line as it may be shown."""
+    parts = (line,) if isinstance(line, str) else line
+    return Painted(
+        "".join(part if isinstance(part, Painted) else text.line(part) for part in parts)
+    )
+
+
+def _json(document: Any) -> str:  # noqa: ANN401 - anything JSON can carry
+    """Return a document as JSON that standard output can encode."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.dump(document, ascii_only=not encoding.lower().startswith("utf"))
+
+
+def _aligned(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[Line]:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(Text(column), overflow="fold")
+    for row in cells:
+        table.add_row(*map(Text.from_ansi, row))
+    console = _console(sys.stdout)
+    # Narrower than the longest words, columns would be shreds.
+    if console.measure(table).minimum > console.width:
+        return _stacked(columns, cells)
+    with console.capture() as captured:
+        console.print(table)
+    return [Painted(line.rstrip()) for line in captured.get().rstrip("\n").split("\n")]
+
+
+def _stacked(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[Line]:
+    """Return a table as one line per cell, with an empty line after each row."""
+    if not any(columns):
+        return [Painted(": ".join(row)) for row in cells]
+    lines: list[Line] = []
+    for row in cells:
+        named = zip(columns, row, strict=True)
+        lines += [Painted(f"{name}: {cell}" if name else cell) for name, cell in named if cell]
+        lines.append("")
+    return lines[:-1]
+
+
+def _console(stream: TextIO) -> Console:
     from rich.console import Console
 
-    return Console(file=stream, highlight=False, soft_wrap=True)
+    return Console(file=stream, highlight=False)
 
 
-def _paint(text: str, code: str, stream: Any) -> str:  # noqa: ANN401 - a text stream
+def _paint(word: str, code: str, stream: TextIO) -> Painted:
     """Colour a word where colour is welcome (https://no-color.org)."""
     if not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        return text
-    return f"\x1b[{code}m{text}\x1b[0m"
+        return Painted(word)
+    return Painted(f"\x1b[{code}m{word}\x1b[0m")

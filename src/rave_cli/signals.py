@@ -1,33 +1,173 @@
-"""Signals that end a process: what they clean up is what Ctrl-C cleans up."""
+"""Signals that end us: one place, every command.
+
+SIGINT, SIGTERM and SIGHUP (Ctrl-C, a cancelled CI job, a closed terminal) raise `Interrupted` in
+the main thread. It unwinds the program like any fault, so each `finally` on its way cleans up; what
+arrives while it does so is dropped, because clean-up that is broken off leaves behind what nobody
+looks for. Clean-up that runs for another reason is protected by `held`.
+"""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import FrameType
+    from typing import Self
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal that ends us arrived. `data` is what `--json` shows of what it broke off."""
+
+    data: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, number: int) -> None:
+        self.number = signal.Signals(number)
+        super().__init__(self.number.name)
+
+
+class _State:
+    """What is remembered between signals: they come to the process, and so does this."""
+
+    held = False
+    pending: int | None = None
+
+
+_state = _State()
+
+
+def _elsewhere() -> bool:
+    """Return whether this is a thread that never sees a signal."""
+    return threading.current_thread() is not threading.main_thread()
 
 
 @contextmanager
-def terminations() -> Iterator[None]:
-    """Let SIGTERM end the process the way Ctrl-C does, so that what was begun is cleaned up.
+def handled() -> Iterator[None]:
+    """Raise `Interrupted` for the signals of ENDING until this is left.
 
-    CI systems cancel jobs with it. Only the main thread may set handlers; elsewhere nothing
-    changes.
+    One that was ignored when we were started stays ignored: `nohup` and background jobs of a shell
+    ask for that.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if _elsewhere():
         yield
         return
+    before = {number: signal.getsignal(number) for number in ENDING}
+    taken = [number for number in ENDING if before[number] is not signal.SIG_IGN]
+    try:
+        for number in taken:
+            signal.signal(number, _arrived)
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+class Hold:
+    """See `held`."""
+
+    def __init__(self) -> None:
+        self._before = _state.held
+
+    def __enter__(self) -> Self:
+        if not _elsewhere():
+            _state.held = True
+        return self
+
+    def __exit__(self, *_fault: object) -> None:
+        self._leave()
+
+    @contextmanager
+    def released(self) -> Iterator[None]:
+        """Let signals through again, as they were before, while what was begun is in use."""
+        self._leave()
+        try:
+            yield
+        finally:
+            self.__enter__()
+
+    def _leave(self) -> None:
+        if not _elsewhere():
+            _state.held = self._before
+            _deliver()
+
+
+def held() -> Hold:
+    """Put off what arrives until this is left: for steps that must not be broken off half-way.
+
+    Only for what is short, since nothing but SIGKILL ends the process meanwhile. In other threads,
+    which never see signals, nothing changes.
+    """
+    return Hold()
+
+
+@contextmanager
+def ignored(*numbers: int) -> Iterator[None]:
+    """Leave signals to the program that owns the terminal meanwhile."""
+    if _elsewhere():
+        yield
+        return
+    # A handler of ours rather than SIG_IGN, which a program that is started would inherit.
+    before = {number: signal.signal(number, _leave_alone) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave_alone(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""
+
+
+def _arrived(number: int, _frame: FrameType | None) -> None:
+    if unwinding():
+        return
+    if _state.held:
+        _state.pending = _state.pending or number
+        return
+    raise Interrupted(number)
+
+
+def _deliver() -> None:
+    """Raise what was put off."""
+    number = _state.pending
+    if number is None or _state.held:
+        return
+    _state.pending = None
+    if not unwinding():
+        raise Interrupted(number)
+
+
+def unwinding() -> bool:
+    """Return whether an `Interrupted` is being handled by whoever called us, directly or not."""
+    return interruption(sys.exception()) is not None
+
+
+def interruption(fault: BaseException | None) -> Interrupted | None:
+    """Return what interrupted us, if that is behind a fault."""
+    return next((cause for cause in _behind(fault) if isinstance(cause, Interrupted)), None)
+
+
+def ignore() -> None:
+    """Ignore from now on whatever would end us: we end already."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _behind(fault: BaseException | None) -> list[BaseException]:
+    """Return a fault and everything that led to it."""
+    found: list[BaseException] = []
+    waiting = [fault]
+    while waiting:
+        current = waiting.pop()
+        if current is not None and current not in found:
+            found.append(current)
+            waiting += [current.__cause__, current.__context__]
+    return found

@@ -200,7 +200,7 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     plan = json.loads(report.read(plans.PLACE))
     watch = Watch(plan, Manager())
     watch.settle(BOOT_PATIENCE, told=tell_sshd)
-    report.send("services", services=watch.documents(), secrets=watch.secrets())
+    tell_services(watch)
     publish(plan, watch)
     notify("READY=1")
     asked = time.monotonic()
@@ -210,8 +210,14 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
         due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or not watch.all_active():
             mark, asked = secrets_mark(), time.monotonic()
-            watch.settle(PATIENCE, pause=1.0)
+            if watch.settle(PATIENCE, pause=1.0):
+                tell_services(watch)
             publish(plan, watch)
+
+
+def tell_services(watch: Watch) -> None:
+    """Report the verdicts: when the boot is over, and again whenever one changes."""
+    report.send("services", services=watch.documents(), secrets=watch.secrets())
 
 
 def tell_sshd(service: Service) -> None:

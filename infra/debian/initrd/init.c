@@ -15,7 +15,7 @@ enum {
     SYS_FINIT_MODULE = 313
 };
 enum { O_RDONLY = 0, O_RDWR = 2 };
-enum { MS_NOATIME = 1024, MS_MOVE = 8192 };
+enum { MS_NOSUID = 2, MS_NOEXEC = 8, MS_NOATIME = 1024, MS_MOVE = 8192 };
 enum { EEXIST = 17 };
 
 #define DISK "/dev/vda"
@@ -124,7 +124,7 @@ static void start_system(void)
 
 void _start(void)
 {
-    if (mount("none", "/dev", "devtmpfs", 0) < 0)
+    if (mount("none", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC) < 0)
         call(SYS_EXIT, 1, 0, 0, 0, 0);
     use_console();
     load_modules();

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 from click.shell_completion import get_completion_class
+
+from rave_cli.options import pass_app
+
+if TYPE_CHECKING:
+    from rave_cli.options import App
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@pass_app
 @click.pass_context
-def completion(ctx: click.Context, shell: str) -> None:
+def completion(ctx: click.Context, app: App, shell: str) -> None:
     """Print a shell's completion script.
 
     \b
@@ -18,4 +26,6 @@ def completion(ctx: click.Context, shell: str) -> None:
     kind = get_completion_class(shell)
     if kind is None:
         raise click.UsageError(f"Click knows no completion for {shell}")
-    click.echo(kind(ctx.find_root().command, {}, "rave", "_RAVE_COMPLETE").source())
+    script = kind(ctx.find_root().command, {}, "rave", "_RAVE_COMPLETE").source()
+    for line in script.splitlines():
+        app.show.line(line)

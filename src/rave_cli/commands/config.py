@@ -41,4 +41,4 @@ def config(app: App) -> None:
     }
     rows = [(s.name, s.value, s.origin) for s in settings]
     rows += [(name, str(place or "none"), "path") for name, place in places.items()]
-    app.show.result(document, app.show.table(("setting", "value", "origin"), rows))
+    app.show.result(document, *app.show.table(("setting", "value", "origin"), rows))

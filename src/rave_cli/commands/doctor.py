@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from rave_cli.doctor import Finding
     from rave_cli.options import App
+    from rave_cli.show import Line
 
 
 def _examinations() -> Iterable[str]:
@@ -48,12 +49,12 @@ def doctor(app: App, checks: tuple[str, ...], fix: bool) -> int:
     failed = any(finding.status == "fail" for finding in findings)
     app.show.result(
         {"ok": not failed, "checks": [finding.document for finding in findings]},
-        _text(app, findings),
+        *_lines(app, findings),
     )
     return int(ExitCode.CHECK_FAILED if failed else ExitCode.OK)
 
 
-def _text(app: App, findings: list[Finding]) -> str:
+def _lines(app: App, findings: list[Finding]) -> list[Line]:
     rows = [(app.show.mark(f.status), f.id, f.detail) for f in findings]
     fixes = [f"fix {f.id}: {shlex.join(f.fix)}" for f in findings if f.fix and f.status != "ok"]
-    return "\n".join([app.show.table(("", "check", "finding"), rows), *fixes])
+    return [*app.show.table(("", "check", "finding"), rows), *fixes]

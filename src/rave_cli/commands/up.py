@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rave_cli.flows.up import UpReport
     from rave_cli.options import App
     from rave_cli.profiles.catalog import Mode
+    from rave_cli.show import Line
 
 
 @click.command()
@@ -51,15 +52,13 @@ def up(
         report = bring_up(
             wanted, catalog, app.settings, fresh=fresh, check=not skip_smoke, on_event=on_event
         )
-    app.show.result(report.document(), _text(app, report))
+    app.show.result(report.document(), *_lines(app, report))
     return int(ExitCode.OK if report.passed else ExitCode.CHECK_FAILED)
 
 
-def _text(app: App, report: UpReport) -> str:
+def _lines(app: App, report: UpReport) -> list[Line]:
     from rave_cli.views.machine import ready_lines
     from rave_cli.views.smoke import summary
 
-    lines = ready_lines(report.ready, secrets="installed")
-    if report.run is not None:
-        lines = [summary(app.show, report.run), "", *lines]
-    return "\n".join(lines)
+    lines: list[Line] = [*ready_lines(report.ready, secrets="installed")]
+    return [*summary(app.show, report.run), "", *lines] if report.run else lines

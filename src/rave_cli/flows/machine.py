@@ -176,11 +176,17 @@ def stop(machine: Machine, *, on_event: OnEvent, patience: float | None = None) 
         RaveError: HOST if even SIGKILL does not end QEMU.
     """
     with step(on_event, "stop", f"Stopping {machine.name}") as doing:
-        return lifecycle.stop(
+        report = lifecycle.stop(
             machine,
             patience=PATIENCE if patience is None else patience,
             on_rung=doing.progress,
         )
+        if report.hard:
+            doing.warning(
+                f"the guest of machine {machine.name} was ended by {report.rung} without shutting"
+                " down: what it had not written is lost, its file system recovers at the next start"
+            )
+    return report
 
 
 @contextmanager
@@ -195,13 +201,15 @@ def fresh(
     """
     name = f"smoke-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     wanted = NewMachine(plan, mode, name, network=network)
-    with signals.terminations():
-        machine = store.create(wanted.spec(image))
+    with signals.held() as hold:
         try:
-            start(machine, on_event=on_event, title="Starting a fresh machine")
-            yield machine
+            with hold.released():
+                machine = store.create(wanted.spec(image))
+                start(machine, on_event=on_event, title="Starting a fresh machine")
+                yield machine
         finally:
-            lifecycle.delete(name, force=True)
+            if name in stored_names():
+                lifecycle.delete(name, force=True)
 
 
 def dry_run(wanted: NewMachine) -> tuple[str, ...]:

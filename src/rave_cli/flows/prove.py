@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import signals
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
@@ -76,7 +75,7 @@ def prove(
         lock_file=flake / "flake.lock" if flake else None,
         nonce=asked.nonce,
     )
-    with step(on_event, "check", f"Checking {machine.name}") as doing, signals.terminations():
+    with step(on_event, "check", f"Checking {machine.name}") as doing:
         if key.created:
             doing.note(f"made your signing key: {key.path}   (verifiers need {key.public_file})")
         return runner.run(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rave_cli.machines.guest.stages import Tail, clean, last_lines
+from rave_cli.machines.guest.stages import Tail, last_lines
 from rave_cli.machines.qemu import processes
+from rave_cli.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

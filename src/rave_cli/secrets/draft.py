@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import signal
 import stat
 import tempfile
 from contextlib import contextmanager, suppress
@@ -21,12 +20,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import paths
+from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import FrameType
 
 PREFIX = "rave-edit-"
 TEXT = "secrets.yaml"
@@ -62,30 +60,31 @@ def held(
             (INTERRUPTED).
     """
     directory = next((kept.directory for kept in find(file, sealed) if _wanted(kept, resume)), None)
-    place = directory or _begin(file, sealed, before)
-    lock = _lock(place)
-    try:
-        with _unwinding():
-            yield place / TEXT
-    except RaveError as error:
-        error.detail = (*error.detail, *_left(place))
-        raise
-    except KeyboardInterrupt as interruption:
-        if not (detail := _left(place)):
+    with signals.held() as hold:
+        place = directory or _begin(file, sealed, before)
+        lock = _lock(place)
+        try:
+            with hold.released():
+                yield place / TEXT
+        except RaveError as error:
+            error.detail = (*error.detail, *_left(place))
             raise
-        raise RaveError(
-            "the edit was interrupted; nothing was changed",
-            hint="rave secrets edit",
-            exit_code=ExitCode.INTERRUPTED,
-            detail=detail,
-        ) from interruption
-    except BaseException:
-        _left(place)
-        raise
-    else:
-        shutil.rmtree(place, ignore_errors=True)
-    finally:
-        os.close(lock)
+        except KeyboardInterrupt as interruption:
+            if not (detail := _left(place)):
+                raise
+            raise RaveError(
+                "the edit was interrupted; nothing was changed",
+                hint="rave secrets edit",
+                exit_code=ExitCode.INTERRUPTED,
+                detail=detail,
+            ) from interruption
+        except BaseException:
+            _left(place)
+            raise
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def find(file: Path, sealed: bytes | None = None) -> list[Kept]:
@@ -244,19 +243,3 @@ def _type(path: Path) -> str:
         if fields[2] == device:
             return fields[fields.index("-") + 1]
     return "unknown"
-
-
-@contextmanager
-def _unwinding() -> Iterator[None]:
-    """Turn the signals that would end us at once into an exception, so that clean-up runs."""
-
-    def leave(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    old = {number: signal.signal(number, leave) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import signal
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # sops has one of its own; VISUAL before EDITOR is what everybody else does.
 VARIABLES = ("SOPS_EDITOR", "VISUAL", "EDITOR")
@@ -35,8 +29,7 @@ def launch(path: Path) -> None:
     """
     words = argv()
     environment = {name: value for name, value in os.environ.items() if name != _SECRET}
-    with _keys_left_to_the_editor():
-        status = process.foreground([*words, path], env=environment)
+    status = process.foreground([*words, path], env=environment)
     if status:
         raise RaveError(
             f"the editor {words[0]} ended with status {status}; nothing was changed",
@@ -77,18 +70,3 @@ def _split(variable: str) -> list[str]:
             hint=f"{variable}=\"'/path with spaces/editor' --wait\" rave secrets edit",
             exit_code=ExitCode.HOST,
         ) from error
-
-
-@contextmanager
-def _keys_left_to_the_editor() -> Iterator[None]:
-    """Let Ctrl-C and Ctrl-\\ reach the editor alone, as git does: there they mean something else.
-
-    A handler that does nothing, unlike SIG_IGN, is not inherited by the editor.
-    """
-    numbers = (signal.SIGINT, signal.SIGQUIT)
-    old = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)

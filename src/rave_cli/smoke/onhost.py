@@ -175,14 +175,16 @@ def judge_stages(events: Sequence[StageEvent], instance: str) -> Verdict:
     problems += [f"the guest failed: {e.reason}" for e in own if e.stage == "failed"]
     if len(own) != len(events):
         problems.append("another instance reported on this machine's port")
-    for event in own:
-        if event.stage == "services":
-            problems += [f"{name} was not healthy" for name in event.failed_services]
     uptimes = [event.uptime for event in own]
     if uptimes != sorted(uptimes):
         problems.append("the clock of the guest ran backwards")
-    figures = {event.stage: event.uptime for event in own}
-    return judge(problems, ", ".join(f"{e.stage} {e.uptime:.1f} s" for e in own), uptimes=figures)
+    # The guest reports its services again when a verdict changes; the boot ended with the first.
+    first = {event.stage: event for event in reversed(own)}
+    if "services" in first:
+        problems += [f"{name} was not healthy" for name in first["services"].failed_services]
+    figures = {stage: first[stage].uptime for stage in dict.fromkeys(seen)}
+    shown = ", ".join(f"{stage} {uptime:.1f} s" for stage, uptime in figures.items())
+    return judge(problems, shown, uptimes=figures)
 
 
 @check("performance.boot", phase="performance", viewpoint="host",

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 def show_ready(show: Show, ready: Ready) -> None:
     """Print how to reach a machine that is ready."""
     show.note(f"{ready.accelerator.kind}: {ready.accelerator.reason}")
-    show.result(ready.document, "\n".join(ready_lines(ready, secrets=ready.secrets)))
+    show.result(ready.document, *ready_lines(ready, secrets=ready.secrets))
     if ready.secrets != "installed":
         show.note(f"next: rave secrets install {ready.machine.name}")
 
 
 def show_command(show: Show, argv: tuple[str, ...]) -> None:
     """Print what `start` would run, one option and its value per line."""
-    show.result({"argv": list(argv)}, pretty(argv))
+    show.result({"argv": list(argv)}, *pretty(argv).splitlines())
 
 
 def ready_lines(ready: Ready, *, secrets: str) -> list[str]:

@@ -9,11 +9,11 @@ from rave_cli.smoke.runner import NOT_ASKED
 from rave_cli.transcript.check import STATUSES
 
 if TYPE_CHECKING:
-    from rave_cli.show import Show
+    from rave_cli.show import Line, Show
     from rave_cli.smoke.model import SmokeRun
 
 
-def summary(show: Show, found: SmokeRun) -> str:
+def summary(show: Show, found: SmokeRun) -> list[Line]:
     """Return what people want to know: a line per phase, what failed and what it means."""
     rows = []
     for phase in PHASES:
@@ -24,15 +24,14 @@ def summary(show: Show, found: SmokeRun) -> str:
         numbers = ", ".join(f"{counts[s]} {s}" for s in STATUSES if counts[s])
         seconds = f"{found.phase_seconds.get(phase.id, 0.0):.1f} s"
         rows.append((show.mark(verdict), phase.title, numbers, seconds))
-    lines = [show.table(("", "phase", "checks", "time"), rows), ""]
+    lines = [*show.table(("", "phase", "checks", "time"), rows), ""]
     for result in found.results:
         if result.status in ("fail", "error", "warn"):
-            lines.append(f"{show.mark(result.status)} {result.id}: {result.title}")
+            lines.append((show.mark(result.status), f" {result.id}: {result.title}"))
             lines.append(f"     {result.detail}")
     reasons = [r for r in found.results if r.status == "skip" and r.detail != NOT_ASKED]
-    lines += [f"{show.mark('skip')} {r.id}: {r.detail}" for r in reasons]
-    lines += ["", f"{found.status} in {found.seconds:.1f} s", *_places(found)]
-    return "\n".join(lines)
+    lines += [(show.mark("skip"), f" {r.id}: {r.detail}") for r in reasons]
+    return [*lines, "", f"{found.status} in {found.seconds:.1f} s", *_places(found)]
 
 
 def _places(found: SmokeRun) -> list[str]:

@@ -9,6 +9,7 @@ from collections import namedtuple
 
 from rave_guest import facts
 from rave_guest.check import Subject, check
+from rave_guest.secrets.places import HERE
 from rave_guest.system import read
 from rave_guest.verdict import ABSENT, Verdict, failed, judge, skipped
 
@@ -133,19 +134,27 @@ def judge_mount(mount: facts.Mount | None, swaps: bool) -> Verdict:
 
 @check("secrets.store", phase="secrets", title="what survives a reboot is encrypted")
 def store(_arguments: Mapping[str, Any], _system: System) -> Verdict:
-    """What survives a reboot is encrypted, and the machine's own key is root's alone."""
+    """What survives a reboot is encrypted, and what opens it comes with each boot from the host."""
     names = ("age.key", "secrets.sops.yaml")
     found = {name: look(f"{STORE}/{name}") for name in names}
     if not any(found.values()):
         return skipped(ABSENT)
-    return judge_store(look(STORE), found, read(f"{STORE}/secrets.sops.yaml"))
+    handed = os.path.exists(HERE.handed)
+    return judge_store(look(STORE), found, read(f"{STORE}/secrets.sops.yaml"), handed=handed)
 
 
 def judge_store(
-    directory: Entry | None, found: Mapping[str, Entry | None], document: str
+    directory: Entry | None, found: Mapping[str, Entry | None], document: str, *, handed: bool
 ) -> Verdict:
-    """Read modes and the encrypted document: every value outside sops' own part is ENC[…]."""
+    """Read modes and the encrypted document: every value outside sops' own part is ENC[…].
+
+    `handed` says whether the host handed the machine's identity over; then it must not lie there.
+    """
     problems = []
+    if handed and found.get("age.key") is not None:
+        problems.append("age.key lies beside what it opens")
+    if handed:
+        found = {name: entry for name, entry in found.items() if name != "age.key"}
     if directory is None or (directory.owner, directory.mode) != ("root", 0o700):
         problems.append(f"{STORE} is not 0700 root")
     for name, entry in found.items():

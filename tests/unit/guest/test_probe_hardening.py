@@ -123,7 +123,24 @@ def test_the_store_is_encrypted(
     directory: Any, mode: int, document: str, problem: str | None
 ) -> None:
     found = {"age.key": entry(mode), "secrets.sops.yaml": entry(mode)}
-    verdict = secrets.judge_store(directory, found, document)
+    verdict = secrets.judge_store(directory, found, document, handed=False)
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "encrypted") in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("key", "handed", "problem"),
+    [
+        (None, True, None),
+        (entry(0o400), True, "age.key lies beside what it opens"),
+        (None, False, "age.key is missing"),
+    ],
+)
+def test_what_opens_the_store_comes_from_the_host(
+    key: Any, handed: bool, problem: str | None
+) -> None:
+    found = {"age.key": key, "secrets.sops.yaml": entry(0o400)}
+    verdict = secrets.judge_store(entry(0o700, kind="dir"), found, SOPS, handed=handed)
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "encrypted") in verdict.detail
 

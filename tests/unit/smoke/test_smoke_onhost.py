@@ -112,6 +112,10 @@ def events(uptimes: dict[str, float], instance: str = "i") -> list[StageEvent]:
     ]
 
 
+def later(uptime: float) -> StageEvent:
+    return StageEvent("services", "i", uptime, {"services": {"a": {"state": "failed"}}})
+
+
 GOOD = {"systemd": 2.0, "sshd": 4.0, "services": 9.5}
 
 
@@ -124,6 +128,8 @@ GOOD = {"systemd": 2.0, "sshd": 4.0, "services": 9.5}
         (events({"systemd": 2.0, "services": 9.0, "sshd": 4.0}), "ran backwards"),
         ([*events(GOOD), StageEvent("failed", "i", 10.0, {"reason": "emergency"})], "emergency"),
         ([], "no report of systemd"),
+        # A verdict that came later is not one on the boot.
+        ([*events(GOOD), later(12.0)], None),
     ],
 )
 def test_stages(found: list[StageEvent], problem: str | None) -> None:

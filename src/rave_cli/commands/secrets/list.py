@@ -36,4 +36,4 @@ def list_(app: App, file: Path | None) -> None:
     ]
     app.show.note(f"file: {found.file}   your recipient: {found.recipient or 'none yet'}")
     columns = ("secret", "owner", "place in the guest", "in the file")
-    app.show.result(found.document(), app.show.table(columns, rows))
+    app.show.result(found.document(), *app.show.table(columns, rows))

@@ -37,5 +37,6 @@ def rotate(app: App, names: tuple[str, ...], everything: bool, file: Path | None
         changed = renew(place, catalog, names or tuple(catalog), identity.load())
     app.show.result(
         {"file": str(place), "changed": list(changed)},
-        "\n".join(["new values:", *(f"  {name}" for name in changed)]),
+        "new values:",
+        *(f"  {name}" for name in changed),
     )

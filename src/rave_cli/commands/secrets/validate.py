@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rave_cli.options import App
     from rave_cli.secrets.validate import Report
+    from rave_cli.show import Line
 
 
 @click.command()
@@ -35,17 +36,18 @@ def validate(app: App, file: Path | None, keyless: bool) -> int:
 
     keys = None if keyless else identity.load()
     report = validation.validate(secure.place(file), app.catalog().secrets, keys)
-    app.show.result(report.document(), _verdict(app, report))
+    app.show.result(report.document(), *_verdict(app, report))
     return int(ExitCode.SECRETS if report.errors else ExitCode.OK)
 
 
-def _verdict(app: App, report: Report) -> str:
+def _verdict(app: App, report: Report) -> list[Line]:
     from rave_cli.secrets.validate import describe
 
     status = {"error": "fail", "warning": "warn"}
-    lines = [f"{app.show.mark(status[f.severity])}\t{describe(f)}" for f in report.findings]
+    lines: list[Line] = [
+        (app.show.mark(status[f.severity]), f"\t{describe(f)}") for f in report.findings
+    ]
     lines += [f"\thint: {hint}" for hint in dict.fromkeys(f.hint for f in report.errors if f.hint)]
     how = "with your key" if report.keyed else "without a key"
     verdict = "refused" if report.errors else "valid"
-    lines.append(f"{report.file}: {verdict}, {len(report.names)} secrets, checked {how}")
-    return "\n".join(lines)
+    return [*lines, f"{report.file}: {verdict}, {len(report.names)} secrets, checked {how}"]

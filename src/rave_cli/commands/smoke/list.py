@@ -63,7 +63,7 @@ def list_(
         }
         for c in checks
     ]  # fmt: skip
-    app.show.result(documents, app.show.table(columns, rows))
+    app.show.result(documents, *app.show.table(columns, rows))
 
 
 def _list_runs(app: App, output: Path) -> None:
@@ -73,5 +73,7 @@ def _list_runs(app: App, output: Path) -> None:
     rows = [(r.started, r.status, f"{r.profile} on {r.base}", r.counts, str(r.file)) for r in found]
     if not found:
         app.show.note(f"no runs in {output}; make one: rave smoke run --profile demo --base debian")
-    text = app.show.table(("started", "status", "of", "checks", "transcript"), rows) if rows else ""
-    app.show.result([r.document() for r in found], text)
+    lines = (
+        app.show.table(("started", "status", "of", "checks", "transcript"), rows) if rows else []
+    )
+    app.show.result([r.document() for r in found], *lines)

@@ -98,7 +98,7 @@ def run(
             found = prove.prove_fresh(
                 plan, app.settings, mode=mode, network=network, on_event=on_event, asked=asked
             )
-    app.show.result(found.document(), summary(app.show, found))
+    app.show.result(found.document(), *summary(app.show, found))
     return ExitCode.OK if prove.passed(found) else ExitCode.CHECK_FAILED
 
 

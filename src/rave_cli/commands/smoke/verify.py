@@ -94,4 +94,4 @@ def verify(
         app.show.note("the image itself was not compared: add --image QCOW2")
     if not found.policy_checked:
         app.show.note("what had to be tested was not checked: add --policy FILE")
-    app.show.result(asdict(found), "\n".join(lines))
+    app.show.result(asdict(found), *lines)

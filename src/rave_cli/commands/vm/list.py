@@ -29,10 +29,9 @@ def list_(app: App) -> None:
     documents = [_summary(entry) for entry in store.list_machines()]
     keys = ("name", "state", "profile", "base", "mode", "memoryMiB", "ports", "detail")
     rows = [tuple(plain(document.get(key)) for key in keys) for document in documents]
-    text = app.show.table(keys, rows) if rows else ""
     if not rows:
         app.show.note("no machines; make one: rave vm launch-local --profile demo")
-    app.show.result(documents, text)
+    app.show.result(documents, *(app.show.table(keys, rows) if rows else []))
 
 
 def _summary(entry: Machine | Unreadable) -> dict[str, Any]:

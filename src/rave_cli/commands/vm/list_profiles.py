@@ -40,4 +40,4 @@ def list_profiles(app: App) -> None:
                 profile.description,
             ))  # fmt: skip
     columns = ("profile", "base", "services", "safe", "full", "purpose")
-    app.show.result(documents, app.show.table(columns, rows))
+    app.show.result(documents, *app.show.table(columns, rows))

@@ -45,7 +45,7 @@ def logs(app: App, name: str, source: str, lines: int | None, follow: bool) -> N
     else:
         found = reading.lines(machine, file[source], last=lines, follow=follow)
     if app.show.as_json:
-        app.show.result({"name": name, "source": source, "lines": list(found)}, "")
+        app.show.result({"name": name, "source": source, "lines": list(found)})
     else:
         for text in found:
-            click.echo(text)
+            app.show.line(text)

@@ -28,4 +28,4 @@ def status(app: App, name: str) -> None:
 
     document = present.of(store.load(name)).document
     rows = [(key, plain(value)) for key, value in document.items() if value not in (None, "", {})]
-    app.show.result(document, app.show.table(("", ""), rows))
+    app.show.result(document, *app.show.table(("", ""), rows))
