@@ -16,7 +16,7 @@ import socket
 import time
 from itertools import count
 
-from rave_guest import report
+from rave_guest import clock, report
 from rave_guest.manager import Manager
 from rave_guest.questions import Round, questions
 
@@ -193,6 +193,7 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     mark = secrets_mark()
     while True:
         time.sleep(WATCH)
+        clock.follow()
         due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or not watch.all_active():
             mark, asked = secrets_mark(), time.monotonic()
@@ -207,13 +208,13 @@ def tell_sshd(service: Service) -> None:
 
 
 def publish(plan: dict[str, Any], watch: Watch) -> None:
-    """Write status.json, the status page and the metrics of the services."""
-    from rave_guest import status
+    """Write status.json, the status page, and the metrics of the services and of the machine."""
+    from rave_guest import status, vitals
 
     document = status.document(plan, watch.documents(), watch.secrets(), watch.failed_units())
     report.write(report.STATUS, json.dumps(document, indent=1) + "\n")
     report.write(status.PAGE, status.page(document))
-    report.write(status.METRICS, status.metrics(document))
+    report.write(status.METRICS, status.metrics(document) + vitals.metrics())
 
 
 def notify(message: str) -> None:
