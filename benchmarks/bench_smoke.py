@@ -22,8 +22,8 @@ from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets.store import default_file
 from rave_cli.smoke import inside, runner
 from rave_cli.smoke.operator import open_operator
-from rave_cli.smoke.questions import Subject, suite
 from rave_cli.smoke.request import Request
+from rave_cli.smoke.suite import suite
 from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
@@ -55,10 +55,10 @@ def smoke(machine: Machine, plan: Plan) -> dict[str, float]:
 
 def probe(machine: Machine, plan: Plan) -> dict[str, float]:
     """Ask both batches of the guest once more and return their wall and CPU seconds inside."""
-    subject = Subject(instance=machine.spec.instance_id, memory_mib=machine.spec.memory_mib)
-    questions = [q for q in suite(plan, subject) if q.viewpoint == "guest"]
-    first = [q for q in questions if q.phase in runner.FIRST_BATCH]
-    rest = [q for q in questions if q.phase not in runner.FIRST_BATCH]
+    spec = machine.spec
+    checks = suite(plan, instance=spec.instance_id, memory_mib=spec.memory_mib)
+    first = [c for c in checks if c.viewpoint == "guest" and c.step == "inside"]
+    rest = [c for c in checks if c.viewpoint == "guest" and c.step == "late"]
     figures: dict[str, float] = {}
     with ssh.connect(machine) as session:
         for name, batch in (("empty", []), ("first", first), ("second", rest)):

@@ -15,13 +15,13 @@ import click
 from rave_cli import app
 from rave_cli.profiles.catalog import Catalog, parse
 from rave_cli.profiles.source import BAKED
-from rave_cli.smoke.model import PHASES
-from rave_cli.smoke.questions import SSH, Subject, suite
+from rave_cli.smoke.phases import PHASES
+from rave_cli.smoke.suite import LOGIN, suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from rave_cli.smoke.model import Question
+    from rave_cli.smoke.model import Check
 
 REFERENCE = Path(__file__).resolve().parent / "reference"
 NOTE = (
@@ -142,8 +142,9 @@ def ports_section(catalog: Catalog) -> list[str]:
 
 
 CHECKS_INTRODUCTION = """\
-What `rave smoke run` asks. Questions about a service come from the catalog and are asked where a
-profile's base carries the service; this page shows the production profile.
+What `rave smoke run` asks. A check is declared beside the function that carries it out, or is data
+in a service's record of the catalog ([add a check](../how-to/add-a-check.md)). What is about a
+service is asked where a profile's base carries it; this page shows the production profile.
 `rave smoke list --profile P --base B` lists them for another.
 
 * *from*: `guest` is answered inside, over one SSH connection; `outside` goes through the
@@ -158,20 +159,20 @@ profile's base carries the service; this page shows the production profile.
 def checks_page() -> str:
     """Return the page of every check, by phase, as the nixos and debian bases ask them."""
     catalog = parse(BAKED.read_bytes())
-    found: dict[str, Question] = {}
+    found: dict[str, Check] = {}
     bases: dict[str, list[str]] = {}
     for base in catalog.profiles["production"].bases:
-        for question in suite(catalog.plan("production", base), Subject()):
-            found.setdefault(question.id, question)
-            bases.setdefault(question.id, []).append(base)
+        for check in suite(catalog.plan("production", base)):
+            found.setdefault(check.id, check)
+            bases.setdefault(check.id, []).append(base)
     parts = ["# Checks\n", NOTE, CHECKS_INTRODUCTION]
     header = ("check", "passes if", "from", "severity", "bases", "needs")
     for phase in PHASES:
         rows = [
-            (f"`{q.id}`", q.title, q.viewpoint, q.severity, ", ".join(bases[q.id]),
-             ", ".join(f"`{need}`" for need in q.needs if need != SSH))
-            for q in found.values()
-            if q.phase == phase.id
+            (f"`{c.id}`", c.title, c.viewpoint, c.severity, ", ".join(bases[c.id]),
+             ", ".join(f"`{need}`" for need in c.needs if need != LOGIN))
+            for c in found.values()
+            if c.phase == phase.id
         ]  # fmt: skip
         parts += [f"## {phase.title}\n", table(header, rows)]
     return "\n".join(parts)

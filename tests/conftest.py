@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +13,19 @@ if TYPE_CHECKING:
 
 # Settings of the caller that would change what a test sees.
 AMBIENT = (
-    "DEBUG", "NO_COLOR", "RAVE_BASE", "RAVE_FLAKE", "RAVE_PROFILE", "RAVE_SIGNING_KEY",
+    "DEBUG", "NO_COLOR", "RAVE_BASE", "RAVE_DEBIAN_KEYRING", "RAVE_DEBIAN_MIRROR",
+    "RAVE_DEBIAN_SNAPSHOT", "RAVE_FLAKE", "RAVE_PROFILE", "RAVE_SIGNING_KEY",
     "SAFE_MODE", "SOPS_AGE_KEY", "SOPS_AGE_KEY_CMD", "SOPS_AGE_KEY_FILE", "SOPS_AGE_RECIPIENTS",
     "SOPS_AGE_SSH_PRIVATE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_FILE", "SOPS_CONFIG", "SOPS_EDITOR",
     "SOPS_KEYSERVICE", "VALIDATION_TIMEOUT",
 )  # fmt: skip
+
+# Whoever runs the tests in the background has these ignored, which children inherit, and what is
+# ignored when rave starts it leaves ignored.
+for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(ending) is signal.SIG_IGN:
+        usual = signal.default_int_handler if ending is signal.SIGINT else signal.SIG_DFL
+        signal.signal(ending, usual)
 
 # A property holds however busy the machine is; pytest-timeout ends what hangs.
 settings.register_profile("rave", deadline=None)

@@ -41,6 +41,7 @@ let
         path = "/run/secrets/${name}";
         refresh = map (d: d.unit) (rolesOf name)
           ++ builtins.concatMap unitsOf (builtins.filter (id: builtins.elem id carried) secrets.${name}.refresh);
+        proof = if builtins.elem secrets.${name}.proof carried then secrets.${name}.proof else null;
       };
 
       asked = check: !(check ? bases) || builtins.elem base check.bases;

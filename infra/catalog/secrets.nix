@@ -4,13 +4,16 @@
 #   owner      account that may read it (mode 0400); root where the base has no such account
 #   generate   how `rave secrets init` makes a value
 #   refresh    services restarted after it changed (a database password first reaches PostgreSQL)
+#   proof      the service that proves after an installation that it took it: its module in the guest
+#              has a function `proofs` (src/rave_guest/services/); null: nobody can be asked
 let
   password = { kind = "password"; length = 32; };
   hex = bytes: { kind = "hex"; inherit bytes; };
-  secret = description: owner: generate: refresh: { inherit description owner generate refresh; mode = "0400"; };
+  secret = description: owner: generate: refresh: { inherit description owner generate refresh; mode = "0400"; proof = null; };
+  proven = service: record: record // { proof = service; };
 
   # PostgreSQL takes it through postgres-set-<role>-password.service, which the catalog derives.
-  role = name: owner: refresh: secret "password of the PostgreSQL role ${name}" owner password refresh;
+  role = name: owner: refresh: proven "postgresql" (secret "password of the PostgreSQL role ${name}" owner password refresh);
 in
 {
   "grafana/admin-password" = secret "first password of Grafana's administrator" "grafana" password [ "grafana" ];
@@ -49,10 +52,10 @@ in
   "outline/utils-secret" = secret "guards Outline's maintenance endpoints" "outline" (hex 32) [ "outline" ];
   "n8n/encryption-key" = secret "encrypts n8n's stored credentials" "root" (hex 32) [ "n8n" ];
 
-  "redis/password" = secret "password of Redis" "redis" password [ "redis" ];
-  "nats/password" = secret "password of the NATS user rave" "nats" password [ "nats" ];
+  "redis/password" = proven "redis" (secret "password of Redis" "redis" password [ "redis" ]);
+  "nats/password" = proven "nats" (secret "password of the NATS user rave" "nats" password [ "nats" ]);
 
   # One pair: the certificate belongs to the key. Where nginx starts as root there is no such account.
-  "tls/certificate" = secret "certificate of nginx" "nginx" { kind = "tls-certificate"; key = "tls/key"; } [ "nginx" ];
+  "tls/certificate" = proven "nginx" (secret "certificate of nginx" "nginx" { kind = "tls-certificate"; key = "tls/key"; } [ "nginx" ]);
   "tls/key" = secret "private key of nginx" "nginx" { kind = "tls-key"; } [ "nginx" ];
 }

@@ -45,10 +45,12 @@ let
   };
   role = name: builtins.filter (package: package.role == name) lock.packages;
   one = list: builtins.head list;
+  files = lock.files or [ ];
   plan = catalog.plans.${profile}.debian;
 
   checked = value:
-    if lock.requested == request packages (catalog.debianPackages profile) then value
+    if lock.version != 2 then throw "the lock of profile ${profile} has another format; run: rave vm lock-closure --profile ${profile}"
+    else if lock.requested == request packages (catalog.debianPackages profile) then value
     else throw "the lock of profile ${profile} was made for other packages; run: rave vm lock-closure --profile ${profile}";
 
   base = run {
@@ -87,9 +89,10 @@ let
       } // builtins.listToAttrs (map (id: { name = "services/${id}"; value = source "rave-service-${id}" (folder id); }) carried);
       initrd = source "rave-initrd" ./initrd;
       tools = map locked (role "tool");
-      sops = locked lock.sops;
+      binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
       carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));
+      lock = builtins.toFile "rave-lock.json" (builtins.toJSON lock);
       diskGiB = plan.resources.safe.diskGiB;
       cmdline = packages.cmdline;
     };

@@ -9,8 +9,9 @@ stage() {
         device=/dev/${device##*/}
         [ -e /dev/virtio-ports/org.rave.ready ] || ln -s "$device" /dev/virtio-ports/org.rave.ready
         read -r instance_id </run/rave/instance-id || instance_id=""
+        read -r boot_id </proc/sys/kernel/random/boot_id
         read -r uptime _ </proc/uptime
-        printf '{"v":1,"instance":"%s","stage":"%s","uptime":%s%s}\n' "$instance_id" "$1" "$uptime" "${2-}" >"$device"
+        printf '{"v":1,"instance":"%s","boot":"%s","stage":"%s","uptime":%s%s}\n' "$instance_id" "$boot_id" "$1" "$uptime" "${2-}" >"$device"
         return
     done
 }

@@ -235,8 +235,8 @@ def _run(argv: Sequence[str] | None) -> int:
         if error.errno is None:
             raise
         # Click says something of its own about a signal, which fails at a terminal that is gone.
-        ended = signals.number_of(error) is not None
-        code = _report_end(error) if ended else _report(_fault(error))
+        ended = signals.interruption(error)
+        code = _report_end(ended) if ended else _report(_fault(error))
     return code
 
 
@@ -249,9 +249,9 @@ def _speaker() -> Show:
 
 def _report(error: RaveError) -> int:
     """Show an error; one of the clean-up after a signal ends us as the signal does."""
-    number = signals.number_of(error)
-    if number is not None:
-        error.exit_code = ExitCode(128 + number)
+    ended = signals.interruption(error)
+    if ended is not None:
+        error.exit_code = ExitCode(128 + ended.number)
     _speaker().error(error)
     return error.exit_code
 
@@ -268,10 +268,11 @@ def _report_usage(error: click.ClickException) -> int:
 
 def _report_end(error: BaseException) -> int:
     """Say that a signal ended the command, or the end of the answers to its questions."""
-    number = signals.number_of(error) or signal.SIGINT
-    _speaker().note("interrupted" if number == signal.SIGINT else f"ended by {number.name}")
-    code = 128 + number
-    _speaker().failure({"error": "interrupted", "signal": number.name, "exitCode": code})
+    ended = signals.interruption(error) or signals.Interrupted(signal.SIGINT)
+    told = "interrupted" if ended.number == signal.SIGINT else f"ended by {ended.number.name}"
+    code = 128 + ended.number
+    _speaker().note(told)
+    _speaker().failure({"error": told, "exitCode": code, **ended.data})
     return code
 
 

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class ExitCode(IntEnum):
@@ -35,6 +40,8 @@ class RaveError(Exception):
     """
 
     reason: str | None = None
+    # What `--json` shows besides: what came before the fault and is worth keeping.
+    data: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,

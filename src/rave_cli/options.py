@@ -85,7 +85,7 @@ def _machines() -> Iterable[str]:
 
 
 def _phases() -> Iterable[str]:
-    from rave_cli.smoke.model import PHASE_IDS
+    from rave_cli.smoke.phases import PHASE_IDS
 
     return PHASE_IDS
 

@@ -31,9 +31,7 @@ INHERITED = (
     "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 )  # fmt: skip
 
-# Seconds that a program gets to end by itself, and to save what it wants to save, before it is
-# killed.
-GRACE = 2.0
+GRACE = 2.0  # seconds that a program gets to end by itself before it is killed
 
 # Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
 APT_PACKAGE = {
@@ -158,21 +156,21 @@ def run(
 def foreground(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> int:
     """Run a program that owns the terminal, such as an editor, and return its exit status.
 
-    What is typed to interrupt is the program's own business meanwhile, as with git. A signal that
-    ends us ends it, but it is asked first: an editor then saves what it has.
+    Ctrl-C and Ctrl-\\ are its own business meanwhile: there they mean something else. If we are
+    told to end, it is asked to end first: an editor then saves what it has.
 
     Raises:
         RaveError: HOST if the program is missing or cannot be started.
     """
     words = tuple(map(str, argv))
     log.debug("run: %s", shlex.join(words))
-    with signals.ignoring(signal.SIGINT, signal.SIGQUIT), signals.held() as hold:
+    with signals.ignored(signal.SIGINT, signal.SIGQUIT), signals.held() as hold:
         child = _popen(words, env=env, new_session=False)
         try:
             with hold.released():
                 return child.wait()
         finally:
-            for number in (signal.SIGTERM, signal.SIGKILL):
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL):
                 if child.poll() is None:
                     child.send_signal(number)
                     _ended(child.pid, GRACE)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images.archives import Sources
 from rave_cli.records import Versions
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ DEFAULTS: Mapping[str, str] = {
     "RAVE_BASE": "nixos",
     "RAVE_FLAKE": "",
     "RAVE_SIGNING_KEY": "",
+    "RAVE_DEBIAN_MIRROR": "",
+    "RAVE_DEBIAN_SNAPSHOT": "",
+    "RAVE_DEBIAN_KEYRING": "",
 }
 
 # A file that does not say its version is of the first.
@@ -96,6 +100,15 @@ class Settings:
         if not setting.value or setting.origin != ENVIRONMENT:
             _require_own_flake(path)
         return path
+
+    @property
+    def sources(self) -> Sources:
+        """Where the packages of a Debian guest come from, as far as the operator says."""
+        return Sources(
+            mirror=self.text("RAVE_DEBIAN_MIRROR"),
+            snapshot=self.text("RAVE_DEBIAN_SNAPSHOT"),
+            keyring=self.text("RAVE_DEBIAN_KEYRING"),
+        )
 
     def require_flake(self) -> Path:
         """Return the flake's directory.

@@ -109,6 +109,16 @@ class Show:
         """Say something on stderr that matters even when quiet."""
         streams.say(f"{_paint('warning:', '33', sys.stderr)} {_safe(line)}")
 
+    def confirm(self, question: str, *, default: bool) -> bool:
+        """Ask a person.
+
+        Raises:
+            click.Abort: nobody answers.
+        """
+        import click
+
+        return click.confirm(_safe(question), default=default, err=True)
+
     def error(self, error: RaveError) -> None:
         """Say what happened, what it was like just before, and what helps."""
         lines = [f"{_paint('error:', '31', sys.stderr)} {_safe(error.message)}"]
@@ -122,6 +132,7 @@ class Show:
             "hint": error.hint,
             "detail": list(error.detail),
             "exitCode": int(error.exit_code),
+            **error.data,
         })  # fmt: skip
 
     def failure(self, document: dict[str, Any]) -> None:

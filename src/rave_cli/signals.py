@@ -12,10 +12,11 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import FrameType
     from typing import Self
 
@@ -23,7 +24,9 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal that ends us arrived."""
+    """A signal that ends us arrived. `data` is what `--json` shows of what it broke off."""
+
+    data: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, number: int) -> None:
         self.number = signal.Signals(number)
@@ -105,18 +108,22 @@ def held() -> Hold:
 
 
 @contextmanager
-def ignoring(*numbers: int) -> Iterator[None]:
+def ignored(*numbers: int) -> Iterator[None]:
     """Leave signals to the program that owns the terminal meanwhile."""
     if _elsewhere():
         yield
         return
     # A handler of ours rather than SIG_IGN, which a program that is started would inherit.
-    before = {number: signal.signal(number, lambda *_: None) for number in numbers}
+    before = {number: signal.signal(number, _leave_alone) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _leave_alone(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing."""
 
 
 def _arrived(number: int, _frame: FrameType | None) -> None:
@@ -140,17 +147,16 @@ def _deliver() -> None:
 
 def unwinding() -> bool:
     """Return whether an `Interrupted` is being handled by whoever called us, directly or not."""
-    return any(isinstance(fault, Interrupted) for fault in _behind(sys.exception()))
+    return interruption(sys.exception()) is not None
 
 
-def number_of(fault: BaseException) -> signal.Signals | None:
-    """Return the signal behind a fault, if one is."""
-    numbers = (cause.number for cause in _behind(fault) if isinstance(cause, Interrupted))
-    return next(numbers, None)
+def interruption(fault: BaseException | None) -> Interrupted | None:
+    """Return what interrupted us, if that is behind a fault."""
+    return next((cause for cause in _behind(fault) if isinstance(cause, Interrupted)), None)
 
 
 def ignore() -> None:
-    """Ignore from now on whatever would end us: we end."""
+    """Ignore from now on whatever would end us: we end already."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Any, NamedTuple
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
-class Listener(NamedTuple):
+class Listener(namedtuple("Listener", ("protocol", "address", "port", "uid"))):
     """A socket that waits for peers."""
 
+    __slots__ = ()
     protocol: str
     address: str
     port: int
@@ -26,17 +31,19 @@ class Listener(NamedTuple):
         return f"{self.protocol} {host}:{self.port}"
 
 
-class Mount(NamedTuple):
+class Mount(namedtuple("Mount", ("point", "kind", "options"))):
     """A line of /proc/self/mountinfo."""
 
+    __slots__ = ()
     point: str
     kind: str
     options: frozenset[str]
 
 
-class Route(NamedTuple):
+class Route(namedtuple("Route", ("interface", "destination", "gateway", "mask"))):
     """An IPv4 route."""
 
+    __slots__ = ()
     interface: str
     destination: str
     gateway: str
@@ -122,16 +129,6 @@ def properties(text: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def keywords(text: str) -> dict[str, list[str]]:
-    """Read `sshd -T`: lower-case keyword, then the value; a keyword may come several times."""
-    found: dict[str, list[str]] = {}
-    for line in text.splitlines():
-        name, _, value = line.strip().partition(" ")
-        if name:
-            found.setdefault(name.lower(), []).append(value.strip())
-    return found
-
-
 def usable_passwords(shadow: str) -> list[str]:
     """Return the accounts of /etc/shadow that a password can open: neither `!` nor `*` leads it.
 
@@ -145,14 +142,6 @@ def superusers(passwd: str) -> list[str]:
     """Return the accounts of /etc/passwd with user id 0."""
     entries = [line.split(":") for line in passwd.splitlines() if line.count(":") >= 6]
     return [fields[0] for fields in entries if fields[2] == "0"]
-
-
-def redis_info(text: str) -> dict[str, str]:
-    """Read the reply of Redis' INFO."""
-    lines = (line.strip() for line in text.splitlines())
-    return dict(
-        line.partition(":")[::2] for line in lines if ":" in line and not line.startswith("#")
-    )
 
 
 def nft_ports(expressions: list[dict[str, Any]]) -> set[int]:

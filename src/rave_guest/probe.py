@@ -14,47 +14,28 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import namedtuple
 
+from rave_guest import registry
 from rave_guest.refusal import Refused
 from rave_guest.system import System
 from rave_guest.verdict import ERROR, FAIL, PASS, WARN, Verdict, errored, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-# Kind of check -> module of rave_guest.checks; the function has the kind's name.
-KINDS = {
-    "health": ("http", "tcp", "command", "prometheus-targets", "units", "status-document"),
-    "database": (
-        "postgresql-version", "postgresql-roles", "postgresql-connections",
-        "postgresql-activity", "postgresql-storage",
-    ),
-    "messaging": ("redis-state", "redis-roundtrip", "nats-state", "nats-roundtrip"),
-    "monitoring": ("prometheus-rules", "prometheus-retention"),
-    "network": ("interfaces", "routes", "isolation", "reachability", "firewall", "listeners"),
-    "boot": ("identity", "kernel", "plan", "startup", "journal-errors"),
-    "secrets": (
-        "secret-files", "secret-mount", "secret-store", "postgresql-login", "redis-login",
-        "nats-login", "certificate-pair",
-    ),
-    "security": (
-        "sshd", "sudo", "sysctl", "accounts", "failed-units", "file-modes", "fail2ban-settings",
-        "fail2ban-release", "fail2ban-forgive",
-    ),
-    "canary": ("canary-files", "canary-processes", "canary-journal"),
-    "performance": ("memory", "service-memory", "out-of-memory", "restarts", "disk", "pressure"),
-}  # fmt: skip
-MODULES = {kind: module for module, kinds in KINDS.items() for kind in kinds}
+    from typing import Any
 
 WORKERS = 8
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0
 
 
-class Ask(NamedTuple):
-    """A check as the host asks it; `arguments` are those of its kind."""
+class Ask(namedtuple("Ask", ("id", "kind", "timeout", "retry_for", "needs", "arguments"))):
+    """A check as the host asks it: `kind` is the place of the function that carries it out, and
+    `arguments` are what that gets.
+    """
 
+    __slots__ = ()
     id: str
     kind: str
     timeout: float
@@ -63,9 +44,10 @@ class Ask(NamedTuple):
     arguments: Mapping[str, Any]
 
 
-class Result(NamedTuple):
+class Result(namedtuple("Result", ("id", "verdict", "seconds", "attempts"))):
     """A check with its verdict."""
 
+    __slots__ = ()
     id: str
     verdict: Verdict
     seconds: float
@@ -192,12 +174,13 @@ def _guarded(look: Callable[[], Verdict], timeout: float) -> Verdict:
         return errored(f"{type(error).__name__}: {error}")
 
 
-def question(ask: Ask, system: System) -> Callable[[], Verdict]:
+def look_of(ask: Ask, system: System) -> Callable[[], Verdict]:
     """Return the function that answers `ask`."""
-    if ask.kind not in MODULES:
-        return lambda: errored(f"this guest does not know the kind of check {ask.kind!r}")
-    module = import_module(f"rave_guest.checks.{MODULES[ask.kind]}")
-    function = getattr(module, ask.kind.replace("-", "_"))
+    try:
+        function = registry.function(ask.kind)
+    except LookupError as error:
+        verdict = errored(str(error.args[0]))
+        return lambda: verdict
     return lambda: function(ask.arguments, system)
 
 
@@ -207,7 +190,7 @@ def _work(board: Board, system: System) -> None:
         if reason:
             board.settle(Result(ask.id, skipped(reason), 0.0, 0))
         else:
-            board.settle(carry_out(ask, question(ask, system)))
+            board.settle(carry_out(ask, look_of(ask, system)))
 
 
 def answer(asks: list[Ask], system: System) -> list[Result]:

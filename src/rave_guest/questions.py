@@ -1,8 +1,6 @@
-"""Health questions that cost little: one connection, some bytes, and what the answer must hold.
+"""Questions that tell cheaply whether a service lives: one connection, some bytes, an answer.
 
-They come from the plan's checks. Where a check there runs a program (psql, redis-cli,
-fail2ban-client), the same is asked in the service's own protocol, because starting a program
-is what takes time under emulation. All questions are asked at once, without threads.
+Which ones there are for a service, ready.py says. All are asked at once, without threads.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
 ASK_TIMEOUT = 10.0  # seconds for one answer
 MOST = 4 << 20  # bytes of an answer
@@ -47,17 +44,6 @@ class Question:
         self.name, self.address, self.send, self.good, self.end = name, address, send, good, end
 
 
-def questions(service: str, record: dict[str, Any]) -> list[Question]:
-    """The questions about one service of the plan, each to be answered for it to be healthy."""
-    if service in SPECIAL:
-        return [SPECIAL[service]()]
-    return [
-        http(check["url"], check["status"], check.get("contains") or "")
-        for check in record["checks"]
-        if check["from"] == "guest" and check["kind"] == "http"
-    ]
-
-
 def http(url: str, status: int, contains: str) -> Question:
     """A GET. For https, whether the port accepts: a handshake costs more than it tells."""
     scheme, _, rest = url.partition("://")
@@ -74,51 +60,6 @@ def http(url: str, status: int, contains: str) -> Question:
 
     request = f"GET /{path} HTTP/1.0\r\nHost: {place}\r\nUser-Agent: rave-guest\r\n\r\n"
     return Question(url, address, request.encode(), good)
-
-
-def ssh() -> Question:
-    """OpenSSH's banner. It gets one in return, as it logs an error about a silent visitor."""
-    hello = b"SSH-2.0-rave\r\n"
-    return Question("banner", ("127.0.0.1", 22), hello, lambda a: a.startswith(b"SSH-2.0-"))
-
-
-def redis() -> Question:
-    """PING; being asked for a password is an answer too."""
-    answers = (b"+PONG", b"-NOAUTH")
-    ping = b"PING\r\nQUIT\r\n"
-    return Question("PING", ("127.0.0.1", 6379), ping, lambda a: a.startswith(answers))
-
-
-def postgresql() -> Question:
-    """`select 'alive'` as the superuser over the socket (peer, mapped from root).
-
-    Message formats: PostgreSQL's documentation, "Frontend/Backend Protocol". The query follows the
-    start-up packet at once, as peer authentication asks nothing of the client.
-    """
-    parameters = b"user\0postgres\0database\0postgres\0application_name\0rave\0\0"
-    start = (8 + len(parameters)).to_bytes(4) + (3 << 16).to_bytes(4) + parameters
-    text = b"select 'alive'\0"
-    query = b"Q" + (4 + len(text)).to_bytes(4) + text
-    goodbye = b"X\0\0\0\4"
-    return Question(
-        "select", "/run/postgresql/.s.PGSQL.5432", start + query + goodbye,
-        lambda a: b"\0\0\0\5alive" in a,
-    )  # fmt: skip
-
-
-def fail2ban() -> Question:
-    """The list of jails, asked of the server as fail2ban-client does (a pickled list)."""
-    end = b"<F2B_END_COMMAND>"
-    command = b"(lp0\nVstatus\np1\na." + end
-    return Question("status", "/run/fail2ban/fail2ban.sock", command, lambda a: b"sshd" in a, end)
-
-
-SPECIAL: dict[str, Callable[[], Question]] = {
-    "sshd": ssh,
-    "redis": redis,
-    "postgresql": postgresql,
-    "fail2ban": fail2ban,
-}
 
 
 class Round:

@@ -16,9 +16,10 @@ import socket
 import time
 from itertools import count
 
-from rave_guest import clock, report
+from rave_guest import clock, questions, registry, report
+from rave_guest import plan as plans
 from rave_guest.manager import Manager
-from rave_guest.questions import Round, questions
+from rave_guest.questions import Round
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from rave_guest.questions import Question
 
-PLAN = "/usr/lib/rave/plan.json"
 SECRETS = "/run/secrets"
 SECRETS_UNITS = {"debian": "rave-secrets.service", "nixos": "sops-install-secrets.service"}
 PAUSE = 0.1  # seconds between two looks at what is not healthy yet
@@ -37,6 +37,20 @@ PATIENCE = 15.0  # the same, once the machine runs
 WATCH = 2.0  # seconds between two cheap looks (units, secrets) once the machine runs
 ASK_EVERY = 30.0  # seconds between two rounds of all questions then
 ASK_AGAIN = 5.0  # the same, while a service is not healthy
+
+
+def alive(service: str, record: dict[str, Any]) -> list[Question]:
+    """The questions that tell whether a service lives: what its record asks inside over HTTP.
+
+    A service whose record asks nothing like that may have a module, and that an `alive`.
+    """
+    found = [
+        questions.http(check["url"], check["status"], check.get("contains") or "")
+        for check in record["checks"]
+        if check["from"] == "guest" and check["kind"] == "http"
+    ]
+    ask = getattr(None if found else registry.service(service), "alive", None)
+    return ask(record) if ask else found
 
 
 class Service:
@@ -49,7 +63,7 @@ class Service:
         self.units: list[str] = record["units"]
         # Whether its units stay down until there are secrets (a base may let them wait).
         self.waits = bool(record.get("waits"))
-        self.questions = questions(name, record)
+        self.questions = alive(name, record)
         self.state = "starting"
         self.uptime = 0.0
         self.active = False
@@ -183,10 +197,10 @@ def secrets_mark() -> str:
 
 def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signature
     """Report the stages of the boot, then watch until the machine stops."""
-    plan = json.loads(report.read(PLAN))
+    plan = json.loads(report.read(plans.PLACE))
     watch = Watch(plan, Manager())
     watch.settle(BOOT_PATIENCE, told=tell_sshd)
-    report.send("services", services=watch.documents(), secrets=watch.secrets())
+    tell_services(watch)
     publish(plan, watch)
     notify("READY=1")
     asked = time.monotonic()
@@ -197,8 +211,14 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
         due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or not watch.all_active():
             mark, asked = secrets_mark(), time.monotonic()
-            watch.settle(PATIENCE, pause=1.0)
+            if watch.settle(PATIENCE, pause=1.0):
+                tell_services(watch)
             publish(plan, watch)
+
+
+def tell_services(watch: Watch) -> None:
+    """Report the verdicts: when the boot is over, and again whenever one changes."""
+    report.send("services", services=watch.documents(), secrets=watch.secrets())
 
 
 def tell_sshd(service: Service) -> None:

@@ -10,6 +10,7 @@ import os
 PORT = "org.rave.ready"
 PORTS = "/sys/class/virtio-ports"
 INSTANCE = "/run/rave/instance-id"
+BOOT = "/proc/sys/kernel/random/boot_id"
 STATUS = "/run/rave/status.json"
 
 
@@ -17,7 +18,7 @@ def send(stage: str, **fields: object) -> None:
     """Report a stage, with the machine's instance id and uptime; silent where nobody listens.
 
     Args:
-        stage: `systemd`, `sshd`, `services`, `secrets` or `failed`.
+        stage: `systemd`, `sshd`, `services`, `secrets`, `stopping` or `failed`.
         fields: further members of the line; must be JSON.
     """
     device = port(PORTS)
@@ -36,7 +37,8 @@ def line(stage: str, instance_id: str, seconds: float, fields: dict[str, object]
     """The bytes of one report, newline included. `seconds` is the uptime."""
     import json
 
-    document = {"v": 1, "instance": instance_id, "stage": stage, "uptime": seconds, **fields}
+    document = {"v": 1, "instance": instance_id, "boot": read(BOOT), "stage": stage}
+    document |= {"uptime": seconds, **fields}
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 

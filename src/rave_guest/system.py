@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+    from typing import Any
 
 UNIT_PROPERTIES = (
     "Id", "ActiveState", "SubState", "Result", "NRestarts", "MemoryCurrent", "MemoryMax", "Type",
@@ -62,9 +63,14 @@ def read(path: str) -> str:
 class System:
     """The machine that the probe runs on. Every property is looked at once, by one thread."""
 
+    run = staticmethod(run)
+    read = staticmethod(read)
+
     def __init__(self, units: Iterable[str] = ()) -> None:
         """`units`: names of all units that anybody is going to ask about."""
         self._lock = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._known: dict[str, Any] = {}
         self._names = set(units)
         self._units: dict[str, dict[str, str]] = {}
 
@@ -77,6 +83,19 @@ class System:
                 done = run([*argv, *sorted(self._names)], 20)
                 self._units = facts.properties(done.stdout)
             return {name: self._units.get(name, {}) for name in names}
+
+    def once(self, name: str, look: Callable[[], Any]) -> Any:
+        """Return what `look` returned when it was first called under this name.
+
+        Raises:
+            Exception: what `look` raised; the next one who asks looks again.
+        """
+        with self._lock:
+            lock = self._locks.setdefault(name, threading.Lock())
+        with lock:
+            if name not in self._known:
+                self._known[name] = look()
+            return self._known[name]
 
     def forget_units(self) -> None:
         """Let the next check that asks look anew."""

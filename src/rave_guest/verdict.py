@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PASS, FAIL, WARN, SKIP, ERROR = "pass", "fail", "warn", "skip", "error"
 
 
-class Verdict(NamedTuple):
+# Why there is nothing to look at before the operator has installed secrets.
+ABSENT = "no secrets are installed (rave secrets install)"
+
+
+class Verdict(namedtuple("Verdict", ("status", "detail", "data"))):
     """What one check found; `data` holds figures and lists, never a secret."""
 
+    __slots__ = ()
     status: str
     detail: str
     data: dict[str, Any]
@@ -33,6 +42,11 @@ def warned(detail: str, **data: Any) -> Verdict:
 def skipped(reason: str, **data: Any) -> Verdict:
     """The check has nothing to look at here; the reason says why."""
     return Verdict(SKIP, reason, data)
+
+
+def missing(path: str) -> Verdict:
+    """The check needs a secret that is not there."""
+    return skipped(f"needs the secret {path}, which is not installed")
 
 
 def errored(reason: str, **data: Any) -> Verdict:

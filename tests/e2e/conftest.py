@@ -73,8 +73,10 @@ def site(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Site]:
     """Clone, run `make demo` twice, and leave the machine running for the tests."""
-    folder = tmp_path_factory.mktemp("user")
+    # A place such as people have: with a blank in it.
+    folder = tmp_path_factory.mktemp("user") / "my work"
     home = folder / "home"
+    folder.mkdir()
     home.mkdir(mode=0o700)
     env = {name: os.environ[name] for name in KEPT if name in os.environ}
     env |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}

@@ -110,3 +110,27 @@ def test_secrets_are_in_no_process_list_and_no_journal(site: Site) -> None:
     )
     found = guest(site, "sudo", "sh", "-c", search)
     assert found.split() == ["0"] * 4
+
+
+def test_the_disk_alone_opens_nothing(site: Site) -> None:
+    """What is encrypted lies on it; what opens that, or is the machine itself, does not."""
+    install(site)
+    guest(site, "sudo", "sync")
+    machine = site.home / ".local/share/rave/vms/demo"
+    disk = (machine / "disk.qcow2").read_bytes()
+    own = (machine / "identity/age.key").read_text().splitlines()[-1]
+    host_key = (machine / "identity/ssh_host_ed25519_key").read_text().splitlines()[2]
+    assert own.startswith("AGE-SECRET-KEY-1")
+    assert b"ENC[AES256_GCM,data:" in disk, "the search would find nothing whatever there was"
+    assert own.encode() not in disk
+    assert host_key.encode() not in disk
+    assert guest(site, "sudo", "ls", "/var/lib/rave/secrets").split() == ["secrets.sops.yaml"]
+
+
+def test_after_a_restart_they_are_in_force_again(site: Site) -> None:
+    names = [placed["name"] for placed in install(site)["secrets"]]
+    site.rave("vm", "stop", "demo")
+    site.rave("vm", "start", "demo")
+    found = guest(site, "sudo", "find", "-L", "/run/secrets", "-type", "f", "-printf", "%P\n")
+    assert sorted(found.split()) == sorted(names)
+    assert install(site)["changed"] == []

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_cli.images import closure
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images import locking
 from rave_cli.images.lock import Request
+from rave_cli.images.nix import Nix
+from rave_cli.profiles.source import installable, load_catalog
 from tests.nix.conftest import PROFILES, ROOT, EvaluationError, nix
 
 if TYPE_CHECKING:
@@ -40,13 +44,30 @@ def evaluate(flake: Path, attribute: str) -> Any:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_lock_was_made_for_what_the_profile_asks(flake: Path, profile: str) -> None:
     asked = Request.model_validate(evaluate(flake, f"debianRequests.{profile}"))
-    assert closure.choose(ROOT, profile, locked=True).lock.requested == asked
+    assert locking.choose(ROOT, profile, locked=True).lock.requested == asked
 
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_an_image_evaluates_without_any_input(flake: Path, profile: str) -> None:
     path = evaluate(flake, f"packages.x86_64-linux.{profile}-debian.outPath")
     assert path.endswith(f"-rave-debian-image-{profile}")
+
+
+def test_a_checkout_whose_path_has_blanks_is_the_same_flake(
+    flake: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    place = shutil.copytree(flake, tmp_path / "my work, ünd more")
+    driver = Nix("debian", "safe")
+    with pytest.raises(RaveError, match="more than letters") as caught:
+        installable(place, "demo-debian")
+    assert caught.value.exit_code == ExitCode.USAGE
+    who = ["-c", "user.name=a test", "-c", "user.email=test@example.org"]
+    for words in (["init", "--quiet"], ["add", "."], [*who, "commit", "--quiet", "-m", "all"]):
+        subprocess.run(["git", "-C", place, *words], check=True)
+    found = driver.output(installable(place, "demo-debian"))
+    assert found.path == driver.output(f"path:{flake}#demo-debian").path
+    assert load_catalog(place) == load_catalog(flake)
 
 
 def test_a_lock_for_other_packages_is_refused_with_the_way_out(flake: Path, tmp_path: Path) -> None:

@@ -29,9 +29,9 @@ let
     override = _: package name;
     text = "";
   };
-  texts = lib.genAttrs [ "writeText" "writeShellScript" ] (_: name: text: package name // { inherit text; });
+  texts = lib.genAttrs [ "writeScript" "writeText" "writeShellScript" ] (_: name: text: package name // { inherit text; });
   pkgs = lib.genAttrs
-    [ "claude-code-router" "coreutils" "element-web" "jq" "nats-server" "nftables" "openssl" "postgresql_17" "python3" "sops" ]
+    [ "claude-code-router" "coreutils" "element-web" "iproute2" "jq" "nats-server" "nftables" "openssl" "postgresql_17" "python3" "sops" ]
     package // texts // {
     inherit lib;
     runtimeShell = "/bin/sh";
@@ -69,9 +69,13 @@ let
       users.users = mkOption { type = types.attrsOf account; default = { }; };
       networking.firewall.allowedTCPPorts = mkOption { type = types.listOf types.port; default = [ ]; };
       services = {
-        gitlab = { user = looseWith "gitlab"; group = looseWith "gitlab"; };
+        gitlab = {
+          user = looseWith "gitlab";
+          group = looseWith "gitlab";
+          statePath = looseWith "/var/gitlab/state";
+        };
         nginx.virtualHosts = looseWith { };
-        outline.package = looseWith (package "outline");
+        outline = { package = looseWith (package "outline"); group = looseWith "outline"; };
         postgresql = {
           ensureUsers = mkOption {
             default = [ ];
@@ -93,16 +97,19 @@ let
             default = { };
             type = types.attrsOf (types.submodule ({ name, ... }: {
               freeformType = types.lazyAttrsOf loose;
-              options.unixSocket = looseWith "/run/redis-${name}/redis.sock";
+              options = {
+                unixSocket = looseWith "/run/redis-${name}/redis.sock";
+                user = looseWith "redis-${name}";
+              };
             }));
           };
         };
-        mattermost.database.password = looseWith "mmpgsecret";
+        mattermost = { user = looseWith "mattermost"; database.password = looseWith "mmpgsecret"; };
       } // lib.genAttrs [ "openssh" ] (_: looseWith { });
     };
     # Accounts that upstream's modules would declare and the catalog names.
     config.users.users = lib.genAttrs
-      [ "root" "gitlab" "grafana" "mattermost" "matrix-synapse" "nats" "outline" "prometheus" ]
+      [ "root" "gitlab" "grafana" "mattermost" "matrix-synapse" "nats" "nginx" "outline" "prometheus" "redis-rave" ]
       (_: { });
   };
 in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,9 @@ def test_the_configuration_counts(home: Path) -> None:
     found = settings.load(start=home)
     assert found.mode == "full"
     assert found.validation_timeout == 900
-    assert {s.origin for s in found.values.values()} == {str(place)}
+    named = [name.upper() for name in tomllib.loads(place.read_text())]
+    assert len(named) == 7
+    assert {found.values[name].origin for name in named} == {str(place)}
 
 
 def test_a_lock_is_read() -> None:

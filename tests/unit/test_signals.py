@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -43,7 +44,24 @@ def interrupted(work: Callable[[], object]) -> signals.Interrupted:
 def test_each_of_them_unwinds_like_a_fault(number: signal.Signals) -> None:
     fault = interrupted(lambda: signal.raise_signal(number))
     assert fault.number == number
-    assert signals.number_of(fault) == number
+
+
+def test_what_interrupted_us_is_found_behind_the_faults_of_the_clean_up() -> None:
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            try:
+                int("x")
+            except ValueError as fault:
+                raise LookupError from fault
+
+    with pytest.raises(LookupError) as caught, signals.handled():
+        work()
+    found = signals.interruption(caught.value)
+    assert found is not None
+    assert found.number == signal.SIGTERM
+    assert signals.interruption(ValueError()) is None
 
 
 def test_handlers_are_put_back() -> None:
@@ -145,7 +163,7 @@ def test_other_threads_change_nothing() -> None:
 def test_a_child_ends_with_us_whenever_the_signal_comes(number: signal.Signals) -> None:
     """A timer fires all along the start of a child; whatever was started is gone afterwards."""
     for microseconds in range(0, 6000, 500):
-        mark = f"61.{number}{microseconds:04}"
+        mark = f"61.{os.getpid()}{number}{microseconds:04}"
         with suppress(KeyboardInterrupt), signals.handled():
             signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
             signal.setitimer(signal.ITIMER_REAL, max(microseconds, 1) / 1e6)
@@ -177,14 +195,14 @@ def test_a_program_that_owns_the_terminal_keeps_its_ctrl_c() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_program_that_owns_the_terminal_ends_with_us(number: signal.Signals) -> None:
-    began = time.monotonic()
+    began, mark = time.monotonic(), f"62.{os.getpid()}{number}"
 
     def work() -> None:
         signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
         signal.setitimer(signal.ITIMER_REAL, 0.2)
-        process.foreground(["sleep", f"62.{number}"])
+        process.foreground(["sleep", mark])
 
     assert interrupted(work).number == number
-    left = subprocess.run(["pgrep", "-f", f"sleep 62.{number}"], capture_output=True, check=False)
+    left = subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True, check=False)
     assert left.stdout == b""
     assert time.monotonic() - began < 30

@@ -63,6 +63,7 @@ def main() -> None:
     say("writing the image")
     write_qcow2(raw, out / spec["qcow"])
     shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
+    shutil.copyfile(spec["lock"], out / "lock.json")
     boot = {"kind": "kernel", "cmdline": spec["cmdline"]}
     (out / "boot.json").write_text(json.dumps(boot) + "\n")
     shutil.copyfile(spec["carried"], out / "plan.json")
@@ -85,7 +86,8 @@ def add_overlay(root: Path, spec: dict[str, Any]) -> None:
     library = root / LIBRARY
     merge(Path(spec["programs"]), library)
     merge(Path(spec["guest"]), library / "rave_guest")
-    place(Path(spec["sops"]), library / "sops", executable=True)
+    for binary in spec["binaries"]:
+        place(Path(binary["file"]), library / binary["name"], executable=True)
     place(Path(spec["plan"]), library / "plan.json", executable=False)
 
 

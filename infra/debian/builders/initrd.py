@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -29,23 +30,39 @@ def write_initrd(root: Path, tools: Path, sources: Path, target: Path) -> None:
          "-o", program, sources / "init.c"],
         check=True, env={"LC_ALL": "C"},
     )  # fmt: skip
-    modules = find_modules(root, (sources / "modules").read_text().split())
-    listing = "".join(f"/modules/{path.name}\n" for path in modules).encode()
+    modules = read_modules(root, (sources / "modules").read_text().split())
+    listing = "".join(f"/modules/{name}\n" for name in modules).encode()
     entries = [("dev", DIRECTORY | 0o755, b""), ("root", DIRECTORY | 0o755, b"")]
     entries += [("modules", DIRECTORY | 0o755, b""), ("modules/list", REGULAR | 0o644, listing)]
-    entries += [(f"modules/{path.name}", REGULAR | 0o644, path.read_bytes()) for path in modules]
+    entries += [(f"modules/{name}", REGULAR | 0o644, data) for name, data in modules.items()]
     entries += [("init", REGULAR | 0o755, program.read_bytes())]
     program.unlink()
     target.write_bytes(cpio(entries))
 
 
-def find_modules(root: Path, names: list[str]) -> list[Path]:
-    """Return the module files, in the order of `names`."""
-    found = {path.name: path for path in (root / "usr/lib/modules").rglob("*.ko")}
-    missing = [name for name in names if f"{name}.ko" not in found]
+def read_modules(root: Path, names: list[str]) -> dict[str, bytes]:
+    """Return the modules in the order of `names`, unpacked, for the tiny init loads them as they
+    are. What this kernel has built in is left out.
+    """
+    tree = root / "usr/lib/modules"
+    found = {path.name.partition(".ko")[0]: path for path in tree.rglob("*.ko*")}
+    builtin = {
+        line.rpartition("/")[2].removesuffix(".ko").replace("-", "_")
+        for listing in tree.glob("*/modules.builtin")
+        for line in listing.read_text().splitlines()
+    }
+    missing = [
+        name for name in names if name not in found and name.replace("-", "_") not in builtin
+    ]
     if missing:
         raise SystemExit(f"the kernel has no module {', '.join(missing)}")
-    return [found[f"{name}.ko"] for name in names]
+    return {f"{name}.ko": unpacked(found[name]) for name in names if name in found}
+
+
+def unpacked(module: Path) -> bytes:
+    """Return a module's content; Debian 13 compresses the files."""
+    data = module.read_bytes()
+    return lzma.decompress(data) if module.suffix == ".xz" else data
 
 
 def cpio(entries: list[tuple[str, int, bytes]]) -> bytes:

@@ -5,7 +5,7 @@ let
   cfg = config.services.rave.agents;
 in
 {
-  options.services.rave.agents = import ../modules/service.nix { inherit config lib; id = "agents"; } // {
+  options.services.rave.agents = {
     runner = lib.mkOption {
       type = lib.types.nullOr lib.types.package;
       default = null;

@@ -3,12 +3,14 @@
 { config, lib, ... }:
 let
   cfg = config.services.rave.alertmanager;
+  inherit (config.rave) facts;
 in
 {
-  options.services.rave.alertmanager = import ../modules/service.nix { inherit config lib; id = "alertmanager"; } // {
+  options.services.rave.alertmanager = {
     receivers = lib.mkOption {
       type = lib.types.listOf (lib.types.attrsOf lib.types.anything);
-      default = [ { name = "platform"; } ];
+      default = facts.alertmanager.receivers;
+      defaultText = lib.literalExpression ''[ { name = "platform"; } ]'';
       description = "Receivers in Alertmanager's own form; alerts go to the first.";
     };
   };
@@ -19,15 +21,9 @@ in
       listenAddress = "127.0.0.1";
       port = cfg.ports.web;
       extraFlags = [ "--cluster.listen-address=" ];
-      configuration = {
-        route = {
-          receiver = (lib.head cfg.receivers).name;
-          group_by = [ "alertname" "service" ];
-          group_wait = "1s";
-          group_interval = "10s";
-          repeat_interval = "4h";
-        };
-        receivers = cfg.receivers;
+      configuration = facts.alertmanager // {
+        inherit (cfg) receivers;
+        route = facts.alertmanager.route // { receiver = (lib.head cfg.receivers).name; };
       };
     };
   };

@@ -11,7 +11,7 @@ let
   keys = map (provider: provider.api_key or "$") (cfg.settings.Providers or [ ]);
 in
 {
-  options.services.rave.claude-code-router = import ../modules/service.nix { inherit config lib; id = "claude-code-router"; } // {
+  options.services.rave.claude-code-router = {
     package = lib.mkPackageOption pkgs "claude-code-router" { };
     settings = lib.mkOption {
       type = lib.types.attrsOf lib.types.anything;

@@ -5,8 +5,6 @@ let
   inherit (config.rave) url;
 in
 {
-  options.services.rave.element = import ../modules/service.nix { inherit config lib; id = "element"; };
-
   config = lib.mkIf cfg.enable {
     assertions = [
       {

@@ -5,8 +5,6 @@ let
   ports = protocol: map (port: port.port) (lib.filter (port: port.protocol == protocol) config.rave.plan.exposed);
 in
 {
-  options.services.rave.firewall = import ../modules/service.nix { inherit config lib; id = "firewall"; };
-
   config = lib.mkIf cfg.enable {
     networking.nftables.enable = true;
     networking.firewall = {

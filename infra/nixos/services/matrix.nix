@@ -26,7 +26,7 @@ let
   };
 in
 {
-  options.services.rave.matrix = import ../modules/service.nix { inherit config lib; id = "matrix"; } // {
+  options.services.rave.matrix = {
     serverName = lib.mkOption {
       type = lib.types.strMatching "[a-z0-9.-]+";
       default = domain;

@@ -5,9 +5,10 @@ let
   inherit (config.rave) url oidc;
   host = "127.0.0.1:${toString config.services.rave.postgresql.ports.postgresql}";
   gitlab = cfg.signIn == "gitlab";
+  passwords = "mattermost.pgpass";
 in
 {
-  options.services.rave.mattermost = import ../modules/service.nix { inherit config lib; id = "mattermost"; } // {
+  options.services.rave.mattermost = {
     signIn = lib.mkOption {
       type = lib.types.enum [ "local" "gitlab" ];
       default = "local";
@@ -53,16 +54,15 @@ in
     };
     rave.databases.mattermost.units = [ "mattermost.service" ];
 
-    # Mattermost takes its database as one address, password included.
-    sops.templates."mattermost.env" = {
-      content = "MM_SQLSETTINGS_DATASOURCE=postgres://mattermost:${
-        config.sops.placeholder."database/mattermost-password"
-      }@${host}/mattermost?sslmode=disable&connect_timeout=10";
+    # Its PostgreSQL driver reads it by itself, so the password is in no process and no configuration.
+    sops.templates.${passwords} = {
+      content = "127.0.0.1:*:mattermost:mattermost:${config.sops.placeholder."database/mattermost-password"}";
+      owner = config.services.mattermost.user;
       restartUnits = [ "mattermost.service" ];
     };
     security.rave.needs.mattermost = {
       secrets = [ "database/mattermost-password" ];
-      templates = [ "mattermost.env" ];
+      templates = [ passwords ];
     };
 
     services.mattermost = {
@@ -72,7 +72,6 @@ in
       host = "127.0.0.1";
       port = cfg.ports.web;
       mutableConfig = false;
-      environmentFile = config.sops.templates."mattermost.env".path;
       database = {
         create = false;
         peerAuth = false;
@@ -94,8 +93,11 @@ in
     };
 
     systemd.services.mattermost = {
-      environment.GOMEMLIMIT = "${toString (cfg.memoryMiB * 8 / 10)}MiB";
-      environment.MM_SERVICESETTINGS_LICENSEFILELOCATION = lib.mkIf gitlab cfg.licenseFile;
+      environment = {
+        MM_SQLSETTINGS_DATASOURCE = "postgres://mattermost@${host}/mattermost?sslmode=disable&connect_timeout=10";
+        PGPASSFILE = config.sops.templates.${passwords}.path;
+        MM_SERVICESETTINGS_LICENSEFILELOCATION = lib.mkIf gitlab cfg.licenseFile;
+      };
       serviceConfig.EnvironmentFile = lib.mkIf gitlab (lib.mkAfter [ cfg.gitlabSecretFile ]);
     };
   };

@@ -7,8 +7,6 @@ let
   path = config.security.rave.path;
 in
 {
-  options.services.rave.n8n = import ../modules/service.nix { inherit config lib; id = "n8n"; };
-
   config = lib.mkIf cfg.enable {
     rave.ingress.n8n = {
       title = "n8n";
@@ -24,6 +22,9 @@ in
       environment = {
         N8N_PORT = cfg.ports.web;
         N8N_LISTEN_ADDRESS = "127.0.0.1";
+        # The broker of its task runners, which are its own children.
+        N8N_RUNNERS_BROKER_PORT = cfg.ports.broker;
+        N8N_RUNNERS_BROKER_LISTEN_ADDRESS = "127.0.0.1";
         N8N_EDITOR_BASE_URL = "${url "n8n"}/";
         WEBHOOK_URL = "${url "n8n"}/";
         N8N_PROXY_HOPS = 1;

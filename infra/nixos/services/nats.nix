@@ -3,24 +3,25 @@
 { config, lib, pkgs, ... }:
 let
   cfg = config.services.rave.nats;
+  inherit (config.rave) facts;
+  mebibyte = 1024 * 1024;
 
   settings = {
     server_name = "rave";
     host = "127.0.0.1";
     port = cfg.ports.client;
     http = "127.0.0.1:${toString cfg.ports.monitor}";
-    max_connections = 256;
+    max_connections = facts.nats.maxConnections;
+    max_payload = facts.nats.maxPayloadBytes;
     jetstream = {
       store_dir = "/var/lib/nats";
-      max_memory_store = cfg.memoryMiB * 1024 * 1024 / 3;
-      max_file_store = 1024 * 1024 * 1024;
+      max_memory_store = facts.nats.memoryStoreMiB * mebibyte;
+      max_file_store = facts.nats.fileStoreMiB * mebibyte;
     };
-    authorization.users = [ { user = "rave"; password = config.sops.placeholder."nats/password"; } ];
+    authorization.users = [ { user = facts.nats.user; password = config.sops.placeholder."nats/password"; } ];
   };
 in
 {
-  options.services.rave.nats = import ../modules/service.nix { inherit config lib; id = "nats"; };
-
   config = lib.mkIf cfg.enable {
     services.nats = {
       enable = true;

@@ -3,7 +3,7 @@
 { config, lib, pkgs, ... }:
 let
   cfg = config.services.rave.nginx;
-  inherit (config.rave) domain ingress;
+  inherit (config.rave) domain ingress facts;
 
   secrets = "/run/secrets/tls";
   live = "/run/rave/tls";
@@ -23,15 +23,11 @@ let
         -subj "/CN=rave (ephemeral)" \
         -addext "subjectAltName=DNS:localhost,DNS:${domain},DNS:*.${domain},IP:127.0.0.1" \
         -keyout "$key" -out "$certificate" 2>/dev/null
+      chown nginx:nginx "$key" "$certificate"
     fi
-    install -o nginx -g nginx -m 0400 "$certificate" ${live}/current.crt
-    install -o nginx -g nginx -m 0400 "$key" ${live}/current.key
-
-    expires=$(date -d "$(openssl x509 -noout -enddate -in "$certificate" | cut -d= -f2)" +%s)
-    mkdir -p -m 0755 /run/rave/metrics
-    printf 'rave_certificate_not_after_seconds %s\n' "$expires" >/run/rave/metrics/tls.prom.new
-    chmod 0644 /run/rave/metrics/tls.prom.new
-    mv /run/rave/metrics/tls.prom.new /run/rave/metrics/tls.prom
+    # Links, so that nothing outside /run/secrets holds the key.
+    ln -sfn "$certificate" ${live}/current.crt
+    ln -sfn "$key" ${live}/current.key
   '';
 
   tls = {
@@ -41,13 +37,11 @@ let
     listen = [ { addr = "0.0.0.0"; port = cfg.ports.status; ssl = true; } ];
   };
 
-  headers = ''
-    add_header Strict-Transport-Security "max-age=31536000" always;
-    add_header X-Content-Type-Options nosniff always;
-    add_header Referrer-Policy same-origin always;
+  headersOf = set: lib.concatLines (lib.mapAttrsToList (name: value: ''add_header ${name} "${value}" always;'') set);
+  perClient = ''
+    limit_req zone=clients burst=${toString facts.nginx.burst} nodelay;
+    limit_conn connections ${toString facts.nginx.connections};
     add_header X-Request-Id $request_id always;
-    limit_req zone=clients burst=${toString (cfg.requestsPerSecond * 4)} nodelay;
-    limit_conn connections 64;
   '';
 
   loopback = port: { addr = "127.0.0.1"; inherit port; };
@@ -79,7 +73,7 @@ let
   applications = lib.mapAttrs'
     (name: app: lib.nameValuePair "${name}.${domain}" (tls // {
       locations."/" = locationOf name app;
-      extraConfig = headers;
+      extraConfig = perClient + headersOf facts.nginx.headers;
     }))
     ingress;
 
@@ -96,18 +90,23 @@ let
     })
     (lib.filterAttrs (_: app: app.loopbackPort != null) ingress);
 
+  # Groups that may use the sockets of applications which have no port.
+  groups = lib.unique (lib.filter (group: group != null) (map (app: app.group) (lib.attrValues ingress)));
+
   invalid = lib.filterAttrs (_: app: (app.upstream == null) == (app.root == null)) ingress;
 in
 {
-  options.services.rave.nginx = import ../modules/service.nix { inherit config lib; id = "nginx"; } // {
+  options.services.rave.nginx = {
     requestsPerSecond = lib.mkOption {
       type = lib.types.ints.positive;
-      default = 20;
-      description = "Requests that one client may make each second; bursts may be four times as large.";
+      default = (import ../../catalog).facts.nginx.requestsPerSecond;
+      description = "Requests that one client may make each second.";
     };
   };
 
   config = lib.mkIf cfg.enable {
+    rave.facts.nginx.requestsPerSecond = cfg.requestsPerSecond;
+
     assertions = lib.mapAttrsToList
       (name: _: {
         assertion = false;
@@ -121,6 +120,7 @@ in
       recommendedProxySettings = true;
       recommendedGzipSettings = true;
       sslProtocols = "TLSv1.3";
+      clientMaxBodySize = facts.nginx.bodySize;
       serverTokens = false;
       commonHttpConfig = ''
         log_format rave '$remote_addr $host "$request" $status $body_bytes_sent $request_time $request_id';
@@ -128,7 +128,7 @@ in
         ssl_session_tickets off;
       '';
       appendHttpConfig = ''
-        limit_req_zone $binary_remote_addr zone=clients:1m rate=${toString cfg.requestsPerSecond}r/s;
+        limit_req_zone $binary_remote_addr zone=clients:1m rate=${toString facts.nginx.requestsPerSecond}r/s;
         limit_req_status 429;
         limit_conn_zone $binary_remote_addr zone=connections:1m;
       '';
@@ -141,10 +141,7 @@ in
           locations."= /".tryFiles = "/index.html =404";
           locations."= /status.json".alias = "/run/rave/status.json";
           locations."/".return = "404";
-          extraConfig = headers + ''
-            add_header Content-Security-Policy "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'" always;
-            add_header Cache-Control no-store always;
-          '';
+          extraConfig = perClient + headersOf (facts.nginx.headers // facts.nginx.pageHeaders);
         };
         stub-status = {
           serverName = "127.0.0.1";
@@ -162,6 +159,7 @@ in
       after = [ "rave-early.service" "sops-install-secrets.service" ];
       # As root, before nginx starts without privileges.
       serviceConfig.ExecStartPre = lib.mkBefore [ "+${prepareTls}" ];
+      serviceConfig.SupplementaryGroups = groups;
     };
   };
 }

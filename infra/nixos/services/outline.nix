@@ -4,6 +4,7 @@ let
   cfg = config.services.rave.outline;
   inherit (config.rave) url oidc;
   path = config.security.rave.path;
+  socket = "/run/outline/outline.sock";
   host = "127.0.0.1:${toString config.services.rave.postgresql.ports.postgresql}";
 
   credentials = {
@@ -14,8 +15,6 @@ let
   };
 in
 {
-  options.services.rave.outline = import ../modules/service.nix { inherit config lib; id = "outline"; };
-
   config = lib.mkIf cfg.enable {
     assertions = [
       {
@@ -26,7 +25,10 @@ in
 
     rave.ingress.outline = {
       title = "Outline";
-      upstream = "http://127.0.0.1:${toString cfg.ports.web}";
+      # Outline's port would be open on every address; a socket is on none. Health questions come here.
+      upstream = "http://unix:${socket}";
+      inherit (config.services.outline) group;
+      loopbackPort = cfg.ports.web;
       websockets = true;
       maxBodySize = "100m";
     };
@@ -43,7 +45,6 @@ in
     services.outline = {
       enable = true;
       publicUrl = url "outline";
-      port = cfg.ports.web;
       forceHttps = false;
       enableUpdateCheck = false;
       concurrency = 1;
@@ -64,7 +65,8 @@ in
       };
     };
 
-    systemd.services.redis-outline.serviceConfig.MemoryMax = "96M";
+    rave.memory.outline.slice = "system-outline";
+    systemd.services.redis-outline.serviceConfig = { Slice = "system-outline.slice"; Restart = "on-failure"; RestartSec = 1; };
     systemd.services.outline = {
       after = [ "postgresql.target" ];
       # The module has systemd-tmpfiles create the files of its secrets. Given /run/secrets/…, that would
@@ -77,10 +79,17 @@ in
         OIDC_CLIENT_SECRET="$(<"$CREDENTIALS_DIRECTORY/oidc-secret")"
         DATABASE_URL="postgres://outline:$(<"$CREDENTIALS_DIRECTORY/database-password")@${host}/outline"
         export SECRET_KEY UTILS_SECRET OIDC_CLIENT_SECRET DATABASE_URL PGSSLMODE=disable
-        exec ${config.services.outline.package}/bin/outline-server
+        exec ${config.services.outline.package}/bin/outline-server --port=${socket}
       '';
       environment.NODE_OPTIONS = "--max-old-space-size=${toString (cfg.memoryMiB * 3 / 4)}";
-      serviceConfig.LoadCredential = lib.mapAttrsToList (name: secret: "${name}:${path secret}") credentials;
+      serviceConfig = {
+        LoadCredential = lib.mapAttrsToList (name: secret: "${name}:${path secret}") credentials;
+        Slice = "system-outline.slice";
+        RuntimeDirectory = "outline";
+        RuntimeDirectoryMode = "0750";
+        # The group may use the socket.
+        UMask = lib.mkForce "0007";
+      };
     };
   };
 }

@@ -2,7 +2,8 @@
 { config, lib, pkgs, ... }:
 let
   cfg = config.services.rave.postgresql;
-  inherit (config.rave) plan mode databases;
+  inherit (config.rave) plan mode databases facts;
+  agreed = (import ../../catalog).facts.postgresql;
 
   owners = lib.filter (database: database.name != null) plan.databases;
   roles = map (database: database.role) plan.databases;
@@ -24,22 +25,27 @@ let
   misnamed = lib.filter (database: database.name != database.role) owners;
 in
 {
-  options.services.rave.postgresql = import ../modules/service.nix { inherit config lib; id = "postgresql"; } // {
+  options.services.rave.postgresql = {
     sharedBuffersMiB = lib.mkOption {
       type = lib.types.ints.positive;
-      default = { safe = 96; full = 256; }.${mode};
-      defaultText = lib.literalMD "by `rave.mode`: 96 or 256";
+      default = agreed.sharedBuffersMiB.${mode};
+      defaultText = lib.literalMD "by `rave.mode`: 64 or 256";
       description = "PostgreSQL's own cache in MiB.";
     };
     maxConnections = lib.mkOption {
       type = lib.types.ints.between 20 500;
-      default = { safe = 120; full = 200; }.${mode};
+      default = agreed.maxConnections.${mode};
       defaultText = lib.literalMD "by `rave.mode`: 120 or 200";
       description = "Connections, of all roles together.";
     };
   };
 
   config = lib.mkIf cfg.enable {
+    rave.facts.postgresql = {
+      sharedBuffersMiB.${mode} = cfg.sharedBuffersMiB;
+      maxConnections.${mode} = cfg.maxConnections;
+    };
+
     assertions = map
       (database: {
         assertion = false;
@@ -69,14 +75,11 @@ in
         local all postgres peer map=postgres
         ${access}
       '';
-      settings = {
+      settings = facts.postgresql.settings // {
         listen_addresses = lib.mkForce "127.0.0.1";
         port = cfg.ports.postgresql;
-        password_encryption = "scram-sha-256";
         max_connections = cfg.maxConnections;
         shared_buffers = "${toString cfg.sharedBuffersMiB}MB";
-        log_connections = true;
-        log_min_duration_statement = 1000;
       };
     };
 

@@ -4,7 +4,7 @@ let
   cfg = config.services.rave.vibe-kanban;
 in
 {
-  options.services.rave.vibe-kanban = import ../modules/service.nix { inherit config lib; id = "vibe-kanban"; } // {
+  options.services.rave.vibe-kanban = {
     package = lib.mkOption {
       type = lib.types.nullOr lib.types.package;
       default = null;

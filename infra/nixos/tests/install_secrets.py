@@ -1,4 +1,4 @@
-"""Makes a throw-away identity and every secret of the plan, and installs them as the CLI does.
+"""Makes every secret of the plan, and installs them as the CLI does.
 
 Runs as root inside the test VM, with age, sops and openssl on its PATH.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 WORK = Path("/run/rave-test")
 PLAN = Path("/usr/lib/rave/plan.json")
+IDENTITY = Path("/etc/rave-test-identity/age")
 
 
 def run(*argv: str, stdin: str = "") -> str:
@@ -59,7 +60,8 @@ def main() -> None:
     values = {name: pair.get(name) or value(secret["generate"])
               for name, secret in plan["secrets"].items()}  # fmt: skip
 
-    identity = run("age-keygen")
+    # The one that the machine was started with.
+    identity = IDENTITY.read_text()
     recipient = run("age-keygen", "-y", stdin=identity).strip()
     kinds = ["--input-type", "json", "--output-type", "yaml"]
     encrypted = run("sops", "encrypt", "--age", recipient, *kinds, "/dev/stdin",

@@ -3,8 +3,9 @@
 { pkgs, sops-nix, profile, memoryMiB }:
 { lib, ... }:
 let
-  identity = pkgs.runCommand "rave-test-identity" { nativeBuildInputs = [ pkgs.openssh ]; } ''
+  identity = pkgs.runCommand "rave-test-identity" { nativeBuildInputs = [ pkgs.openssh pkgs.age ]; } ''
     mkdir $out
+    age-keygen -o $out/age
     ssh-keygen -q -t ed25519 -N "" -C host -f $out/host
     ssh-keygen -q -t ed25519 -N "" -C login -f $out/login
   '';
@@ -27,6 +28,7 @@ in
       (credential "rave.instance-id" (pkgs.writeText "instance" "test-instance"))
       (credential "rave.ssh-host-key" "${identity}/host")
       (credential "rave.authorized-key" "${identity}/login.pub")
+      (credential "rave.age-key" "${identity}/age")
       "-device virtio-serial-pci,id=rave-serial"
       "-chardev file,id=ready,path=ready.jsonl"
       "-device virtserialport,bus=rave-serial.0,chardev=ready,name=org.rave.ready"

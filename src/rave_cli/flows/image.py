@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rave_cli.flows.events import OnEvent, Step
     from rave_cli.images.events import Event as BuildEvent
     from rave_cli.images.events import OnEvent as OnBuildEvent
-    from rave_cli.images.lock import Difference
+    from rave_cli.images.lock import Change
     from rave_cli.images.manifest import Image
     from rave_cli.profiles.catalog import Mode, Plan
     from rave_cli.settings import Settings
@@ -73,7 +73,7 @@ def build(
 
     Args:
         plan: what a base makes of a profile.
-        settings: where the flake is.
+        settings: where the flake is, and where packages come from.
         mode: resource caps of the build.
         on_event: told what happens.
         attr: another package of the flake with such an image.
@@ -92,19 +92,34 @@ def build(
             attr=attr,
             locked=locked,
             repair=repair,
+            sources=settings.sources,
             on_event=_telling(doing),
         )
 
 
-def lock(plan: Plan, settings: Settings, *, on_event: OnEvent) -> tuple[Path, Difference]:
+def lock(
+    plan: Plan, settings: Settings, *, on_event: OnEvent, dry_run: bool = False
+) -> tuple[Path, tuple[Change, ...]]:
     """Lock the current packages of a plan; return the lock's place and what has changed.
+
+    Args:
+        plan: what a base makes of a profile.
+        settings: where the flake is, and where packages come from.
+        on_event: told what happens.
+        dry_run: only tell what would change.
 
     Raises:
         RaveError: USAGE without a flake; HOST or BUILD as apt says.
     """
     flake = settings.require_flake()
     with step(on_event, "image", f"Locking the packages of {plan.profile}") as doing:
-        return builds.update_lock(plan, flake=flake, on_event=_telling(doing))
+        return builds.update_lock(
+            plan,
+            flake=flake,
+            sources=settings.sources,
+            dry_run=dry_run,
+            on_event=_telling(doing),
+        )
 
 
 def _telling(doing: Step) -> OnBuildEvent:

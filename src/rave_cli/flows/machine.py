@@ -176,11 +176,17 @@ def stop(machine: Machine, *, on_event: OnEvent, patience: float | None = None) 
         RaveError: HOST if even SIGKILL does not end QEMU.
     """
     with step(on_event, "stop", f"Stopping {machine.name}") as doing:
-        return lifecycle.stop(
+        report = lifecycle.stop(
             machine,
             patience=PATIENCE if patience is None else patience,
             on_rung=doing.progress,
         )
+        if report.hard:
+            doing.warning(
+                f"the guest of machine {machine.name} was ended by {report.rung} without shutting"
+                " down: what it had not written is lost, its file system recovers at the next start"
+            )
+    return report
 
 
 @contextmanager

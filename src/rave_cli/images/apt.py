@@ -1,7 +1,8 @@
-"""The host's apt, used without touching the host: its sources, keys and proxies, our own state.
+"""apt with a configuration of our own: the lock's suites and keys, the host's way to the network.
 
 Everything apt writes lies in one directory of rave's cache, so that no privilege is needed and the
-host's own lists, locks and caches stay as they are.
+host's own lists, locks and caches stay as they are. Of the host it takes proxies, certificates and
+logins; its package sources, keys, pins and hooks have no say.
 """
 
 from __future__ import annotations
@@ -33,15 +34,20 @@ CONFIGURATION = """\
 #clear DPkg::Post-Invoke;
 #clear DPkg::Pre-Install-Pkgs;
 #clear APT::Architectures;
+#clear APT::Default-Release;
 APT::Architecture "amd64";
 APT::Architectures {{ "amd64"; }};
+APT::Get::AllowUnauthenticated "false";
 APT::Install-Recommends "false";
 APT::Install-Suggests "false";
 APT::Sandbox::User "root";
 APT::Update::Error-Mode "any";
+Acquire::AllowDowngradeToInsecureRepositories "false";
+Acquire::AllowInsecureRepositories "false";
+Acquire::AllowWeakRepositories "false";
 Acquire::Languages "none";
 Acquire::Retries "2";
-Dir::State "{home}/state";
+{freshness}Dir::State "{home}/state";
 Dir::State::lists "{home}/state/lists";
 Dir::State::status "/dev/null";
 Dir::State::extended_states "{home}/state/extended_states";
@@ -49,51 +55,67 @@ Dir::Cache "{home}/cache";
 Dir::Cache::archives "{home}/cache/archives";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "srcpkgcache.bin";
-Dir::Etc::preferences "{home}/preferences";
+Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "{home}/sources";
+Dir::Etc::trusted "/dev/null";
+Dir::Etc::trustedparts "/dev/null";
 Dir::Log "/dev/null";
 """
 
-# Other repositories of the host may carry packages of the same names.
-PREFERENCES = "Package: *\nPin: release o=Debian\nPin-Priority: 990\n"
-
-_INST = re.compile(r"^Inst (?P<name>\S+) \((?P<version>\S+) .*\[(?P<architecture>\w+)\]\)")
+_INST = re.compile(
+    r"^Inst (?P<name>\S+) \((?P<version>\S+) (?P<origins>.*)\[(?P<architecture>\w+)\]\)"
+)
 _ABSENT = re.compile(
     r"Unable to locate package (\S+)|Package '?([^' ]+)'? has no installation cand"
 )
 _DEPARTED = re.compile(r"Version '[^']*' for '([^']+)' was not found")
 _SPACE = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
+_UNTRUSTED = re.compile(r"NO_PUBKEY|not signed|BADSIG|EXPKEYSIG|[Ss]ignature|Missing key")
+_EXPIRED = re.compile(r"Release file for \S+ is expired")
 
 
 @dataclass(frozen=True)
 class Selected:
-    """A package that apt would install."""
+    """A package that apt would install. `security`: its version is in the security archive."""
 
     name: str
     version: str
     architecture: str
+    security: bool = False
 
 
 @dataclass(frozen=True)
 class Apt:
-    """apt with its state under `home`."""
+    """apt with its state under `home`.
+
+    Attributes:
+        home: directory of its state.
+        sources: what it asks, as deb822 text (see `archives.stanzas`).
+        where: the addresses with who named them, for messages.
+        aged: whether the archives are dated ones, whose lists have expired by design.
+    """
 
     home: Path
+    sources: str
+    where: str
+    aged: bool = False
 
     def update(self) -> None:
-        """Fetch the package lists of the host's sources, checking their signatures.
+        """Fetch the package lists, checking their signatures.
 
         Tried twice: a list that changes on the mirror while it is read fails its check once.
 
         Raises:
-            RaveError: HOST if apt is missing, or a source cannot be reached or is not trusted.
+            RaveError: HOST if apt is missing, or an archive cannot be reached or is not trusted.
         """
         for last in (False, True):
             done = self._run("update", timeout=UPDATE_TIMEOUT)
             if done.ok:
                 return
             if last:
-                raise fault(done.error_text)
+                raise fault(done.error_text, self.where)
 
     @property
     def updated(self) -> bool:
@@ -104,20 +126,19 @@ class Apt:
         """Return what installing `names` on an empty system would install, in order.
 
         Raises:
-            RaveError: HOST if the host's sources do not offer one of them.
+            RaveError: HOST if the archives do not offer one of them.
         """
         done = self._run("install", "--simulate", *names, timeout=SOLVE_TIMEOUT)
         if not done.ok:
-            raise fault(done.error_text)
-        found = (_INST.match(line) for line in done.text.splitlines())
-        return tuple(Selected(**match.groupdict()) for match in found if match)
+            raise fault(done.error_text, self.where)
+        return read_selection(done.text)
 
     def download(
         self, wanted: Sequence[tuple[str, str]], target: Path, on_event: OnEvent
     ) -> tuple[str, ...]:
         """Download packages, each given as name and version, into `target`.
 
-        apt checks each against the signed lists. Returns the names whose version no source has any
+        apt checks each against the signed lists. Returns the names whose version no archive has any
         more; if there are any, nothing was downloaded.
 
         Raises:
@@ -140,38 +161,63 @@ class Apt:
         text = "\n".join(tail)
         departed = tuple(dict.fromkeys(_DEPARTED.findall(text)))
         if status and not departed:
-            raise fault(text)
+            raise fault(text, self.where)
         return departed
 
     def _run(self, *words: str, timeout: float) -> process.Completed:
         return process.run(self._argv(*words), timeout=timeout)
 
     def _argv(self, *words: str) -> list[str]:
-        process.require("apt-get")
-        for folder in ("state/lists/partial", "cache/archives/partial"):
+        if process.find("apt-get") is None:
+            raise RaveError(
+                "the Debian base needs apt-get to fetch its packages, and this host has none",
+                hint="install apt and dpkg (Fedora and nixpkgs have them, too) or use --base nixos",
+                exit_code=ExitCode.HOST,
+            )
+        for folder in ("state/lists/partial", "cache/archives/partial", "sources"):
             paths.make_dir(self.home / folder, mode=0o755)
-        paths.atomic_write(self.home / "apt.conf", CONFIGURATION.format(home=self.home).encode())
-        paths.atomic_write(self.home / "preferences", PREFERENCES.encode())
+        freshness = 'Acquire::Check-Valid-Until "false";\n' if self.aged else ""
+        text = CONFIGURATION.format(home=self.home, freshness=freshness)
+        paths.atomic_write(self.home / "apt.conf", text.encode())
+        paths.atomic_write(self.home / "sources/rave.sources", self.sources.encode())
         return ["apt-get", "--quiet", "--config-file", str(self.home / "apt.conf"), *words]
 
 
-def fault(text: str) -> RaveError:
-    """Return the error that apt's output stands for."""
+def read_selection(text: str) -> tuple[Selected, ...]:
+    """Return what `apt-get install --simulate` says it would install."""
+    found = filter(None, map(_INST.match, text.splitlines()))
+    return tuple(
+        Selected(m["name"], m["version"], m["architecture"], "Debian-Security:" in m["origins"])
+        for m in found
+    )
+
+
+def fault(text: str, where: str) -> RaveError:
+    """Return the error that apt's output stands for.
+
+    Args:
+        text: what apt said.
+        where: which archives it asked.
+    """
     said = [line for line in text.splitlines() if line.startswith(("E:", "W:", "Err:"))]
-    detail = tuple(said[-8:] or text.splitlines()[-8:])
+    detail = (f"asked: {where}", *(said[-8:] or text.splitlines()[-8:]))
     absent = sorted({a or b for a, b in _ABSENT.findall(text)})
+    hint = "set RAVE_DEBIAN_MIRROR to another mirror of Debian, or try again"
     if _SPACE.search(text):
         message = "no space left while fetching Debian packages"
         hint = "df -h ~/.cache; rave keeps packages in $XDG_CACHE_HOME/rave/debian"
     elif absent:
-        message = f"this host's package sources do not offer {', '.join(absent)}"
+        message = f"the package archive does not offer {', '.join(absent)}"
+        hint = "set RAVE_DEBIAN_MIRROR to a whole mirror of Debian, which has the lock's suites"
+    elif _EXPIRED.search(text):
+        message = "the package archive's lists have expired: it was not brought up to date"
+        hint = "set RAVE_DEBIAN_MIRROR to a mirror that is; date   (if this host's clock is wrong)"
+    elif _UNTRUSTED.search(text):
+        message = "the package archive is not signed by the keys that the lock names"
         hint = (
-            "the Debian base is made of Debian 12 (bookworm): use such a host, or add its sources"
+            "set RAVE_DEBIAN_MIRROR to a mirror of Debian; RAVE_DEBIAN_KEYRING names further keys"
+            " to trust"
         )
-    elif re.search(r"NO_PUBKEY|not signed|BADSIG|EXPKEYSIG|[Ss]ignature", text):
-        message = "a package source of this host is not trusted: its signature does not verify"
-        hint = "apt-get update   (as root; shows the same, and which key is missing)"
     else:
         message = "Debian packages could not be fetched"
-        hint = "apt-get update   (as root; shows which source of this host fails)"
     return RaveError(message, hint=hint, exit_code=ExitCode.HOST, detail=detail)

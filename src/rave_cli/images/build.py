@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import carried, closure
+from rave_cli.images import carried, closure, locking
 from rave_cli.images import lock as locks
+from rave_cli.images.archives import Sources
+from rave_cli.images.closure import Supply
 from rave_cli.images.events import Event, ignore
 from rave_cli.images.manifest import (
     Boot,
@@ -22,12 +24,15 @@ from rave_cli.images.manifest import (
     sha256,
 )
 from rave_cli.images.nix import Nix
+from rave_cli.profiles.source import installable
 from rave_cli.records import DamagedRecordError
 
 if TYPE_CHECKING:
     from rave_cli.images.events import OnEvent
     from rave_cli.images.nix import Output
     from rave_cli.profiles.catalog import Mode, Plan
+
+NO_SOURCES = Sources()
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ def build_image(
     attr: str | None = None,
     locked: bool = False,
     repair: bool = False,
+    sources: Sources = NO_SOURCES,
     on_event: OnEvent = ignore,
 ) -> Image:
     """Build a plan's image, or return the one that is already built from the same inputs.
@@ -84,8 +90,9 @@ def build_image(
         flake: directory of the flake.
         mode: which caps the build gets; the result does not depend on it.
         attr: another package of the flake that holds such an image.
-        locked: refuse rather than update a lock whose packages have left the mirrors.
+        locked: refuse rather than update a lock whose packages have left the archives.
         repair: check the content of an image that is there; build it again if it was altered.
+        sources: what the operator says about package archives.
         on_event: hears what happens.
 
     Raises:
@@ -94,7 +101,8 @@ def build_image(
     """
     place = Place(attr or plan.attr)
     with paths.lock(place.lock, busy=f"another rave builds {place.attr} just now"):
-        build = _Build(plan, flake, place, locked=locked, on_event=on_event)
+        supply = Supply.of(flake, sources)
+        build = _Build(plan, flake, place, supply, locked=locked, on_event=on_event)
         image = build.run(mode)
         if repair:
             return build.repair(image, mode)
@@ -103,22 +111,38 @@ def build_image(
 
 
 def update_lock(
-    plan: Plan, *, flake: Path, on_event: OnEvent = ignore
-) -> tuple[Path, locks.Difference]:
+    plan: Plan,
+    *,
+    flake: Path,
+    sources: Sources = NO_SOURCES,
+    dry_run: bool = False,
+    on_event: OnEvent = ignore,
+) -> tuple[Path, tuple[locks.Change, ...]]:
     """Lock the current packages of a profile in the repository; return where, and what changed.
+
+    Args:
+        plan: profile and base.
+        flake: directory of the flake.
+        sources: what the operator says about package archives.
+        dry_run: only tell; write nothing.
+        on_event: hears what happens.
 
     Raises:
         RaveError: HOST if apt or the network fails; BUILD if the flake cannot be evaluated.
     """
-    asked = Nix("debian", "safe").evaluate(f"{flake}#debianRequests.{plan.profile}")
-    fresh = closure.resolve(locks.Request.model_validate(asked), on_event)
-    place = closure.repository_lock(flake, plan.profile)
+    asked = Nix("debian", "safe").evaluate(installable(flake, f"debianRequests.{plan.profile}"))
+    request = locks.Request.model_validate(asked)
+    fresh = closure.resolve(request, Supply.of(flake, sources), on_event)
+    place = locking.repository_lock(flake, plan.profile)
     try:
         old = locks.parse(place.read_bytes(), place)
-    except (OSError, RaveError):  # none yet, or one that this command is to replace
-        old = fresh.model_copy(update={"packages": ()})
-    paths.atomic_write(place, locks.render(fresh))
-    return place, locks.difference(old, fresh)
+    except (OSError, DamagedRecordError):  # none yet, or one that this command is to replace
+        old = fresh.model_copy(update={"packages": (), "files": ()})
+    changes = locks.difference(old, fresh)
+    # A lock that says the same keeps its date: what it names was there then, too.
+    if not dry_run and (changes or old.requested != fresh.requested):
+        paths.atomic_write(place, locks.render(fresh))
+    return place, changes
 
 
 def existing_image(plan: Plan, attr: str | None = None) -> Image | None:
@@ -143,12 +167,13 @@ class _Build:
     plan: Plan
     flake: Path
     place: Place
+    supply: Supply
     locked: bool
     on_event: OnEvent
 
     @property
     def installable(self) -> str:
-        return f"{self.flake}#{self.place.attr}"
+        return installable(self.flake, self.place.attr)
 
     def run(self, mode: Mode) -> Image:
         """Return the image, built if its inputs are not those of the one that is there."""
@@ -179,7 +204,7 @@ class _Build:
         """Return the driver. A lock of our own is named, for it is not the repository's."""
         if self.plan.base != "debian":
             return Nix(self.plan.base, mode)
-        chosen = closure.choose(self.flake, self.plan.profile, locked=self.locked)
+        chosen = locking.choose(self.flake, self.plan.profile, locked=self.locked)
         if not chosen.own:
             return Nix(self.plan.base, mode)
         text = f"using {chosen.path} in place of the repository's lock"
@@ -191,14 +216,15 @@ class _Build:
         if self.plan.base != "debian":
             return nix
         profile = self.plan.profile
-        chosen = closure.choose(self.flake, profile, locked=self.locked)
+        chosen = locking.choose(self.flake, profile, locked=self.locked)
         try:
-            files = closure.fetch(chosen.lock, self.on_event)
+            files = closure.fetch(chosen.lock, self.supply, self.on_event)
         except closure.DepartedError as error:
             if self.locked:
-                raise closure.refused(profile, error.names) from error
-            chosen = closure.replace_lock(chosen, self.flake, profile, error.names, self.on_event)
-            files = closure.fetch(chosen.lock, self.on_event)
+                raise locking.refused(profile, error.names) from error
+            original = locking.repository_lock(self.flake, profile)
+            chosen = locking.replace_lock(chosen, original, self.supply, error.names, self.on_event)
+            files = closure.fetch(chosen.lock, self.supply, self.on_event)
         self.on_event(Event(f"adding {len(files)} files to the Nix store"))
         nix.add_files(files)
         return Nix(nix.base, nix.mode, chosen.path if chosen.own else None)

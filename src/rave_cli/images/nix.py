@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 EVALUATION_TIMEOUT = 900.0
 ADD_TIMEOUT = 300.0
 REPAIR_TIMEOUT = 3600.0
-KEPT_LINES = 20
+# What may hold the cause: a full disk is told before the traceback of whoever met it.
+KEPT_LINES = 200
 DAEMON_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
 
 # What SAFE mode allows a build: one job at a time, on two cores.

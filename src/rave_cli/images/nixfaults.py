@@ -10,6 +10,8 @@ from rave_cli.errors import ExitCode, RaveError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+SHOWN_LINES = 20
+
 # Debian packages of the tools that infra/debian/builders/start asks for, where names differ.
 BUILDER_PACKAGES = {"chroot": "coreutils", "dpkg-deb": "dpkg", "unshare": "util-linux"}
 
@@ -33,7 +35,7 @@ def explain(errors: Sequence[str], log: Sequence[str], base: str, what: str) -> 
     hint = f"nix log {found[1] or found[2]}" if found else f"nix build --no-link -L '{what}'"
     return RaveError(
         f"building {what} failed", hint=hint, exit_code=ExitCode.BUILD,
-        detail=tuple(log) or tuple(errors),
+        detail=(tuple(log) or tuple(errors))[-SHOWN_LINES:],
     )  # fmt: skip
 
 

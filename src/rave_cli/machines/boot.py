@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest.stages import Lines, Tail, last_lines
+from rave_cli.machines.guest.stages import Lines, Tail, current, last_lines
 from rave_cli.machines.preflight import port_taken
 from rave_cli.machines.qemu import credentials, ports
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rave_cli.machines.guest.readiness import Readiness
+    from rave_cli.machines.guest.stages import StageEvent
     from rave_cli.machines.qemu.qmp import Event
     from rave_cli.machines.spec import Machine
 
@@ -185,7 +186,7 @@ class _Watch:
         printed = self.console.read()
         events = self._events()
         try:
-            for report in self.lines.feed(self.reports.read()):
+            for report in current(self._reports()):
                 self.readiness.event(report, now)
             for event in events:
                 self.readiness.qmp(event, now)
@@ -194,6 +195,13 @@ class _Watch:
             self.monitor = None
             self.gone(AFTERMATH)
             raise
+
+    def _reports(self) -> list[StageEvent]:
+        """Return what the guest reported since the last look."""
+        found = []
+        while data := self.reports.read():
+            found += self.lines.feed(data)
+        return found
 
     def _events(self) -> list[Event]:
         """Return what QEMU told since the last look; once it has hung up there is no monitor."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rave_cli import paths, process
+from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import boot, preflight, store
 from rave_cli.machines.guest.readiness import Readiness
@@ -23,11 +24,19 @@ from rave_cli.records import DamagedRecordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from rave_cli.machines.guest.readiness import Reached
     from rave_cli.machines.qemu.accelerator import Accelerator
     from rave_cli.machines.qemu.stop import Rung
     from rave_cli.machines.spec import Machine
+
+
+# Seconds after which a QEMU that was started has its monitor, wherever that was put.
+QEMU_STARTS = 10.0
+
+# Seconds for a guest to take an order over SSH.
+GUEST_ANSWERS = 20.0
 
 
 @dataclass(frozen=True)
@@ -158,12 +167,26 @@ def _join(machine: Machine) -> boot.Boot | None:
     running = processes.find(machine.spec.uuid)
     if running is None:
         return None
+    machine = processes.placed(machine)
+    if _lost(machine, running):
+        raise RaveError(
+            f"machine {machine.name} runs, but {machine.runtime} is gone, and with it QEMU's"
+            " monitor and what the guest reports",
+            hint=f"rave vm stop {machine.name} shuts it down in order; then start it again",
+            exit_code=ExitCode.NOT_READY,
+        )
     # A QEMU that does not answer yet may still be starting; whoever watches it finds out.
     with suppress(QmpError), Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
         if monitor.execute("query-status", timeout=MONITOR_ANSWERS).get("status") in RESUMABLE:
             monitor.execute("cont", timeout=MONITOR_ANSWERS)
     credentials.forget(machine)
     return boot.Boot(machine, running.pid, running.started)
+
+
+def _lost(machine: Machine, running: processes.Process) -> bool:
+    """Return whether a running machine's sockets and reports were removed."""
+    starting = time.monotonic() - running.started < QEMU_STARTS
+    return not (starting or machine.qmp_socket.exists() or machine.stage_file.exists())
 
 
 def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
@@ -190,18 +213,39 @@ def stop(
     Raises:
         RaveError: HOST if even SIGKILL does not end QEMU.
     """
-    credentials.forget(machine)
     running = processes.find(machine.spec.uuid)
+    machine = processes.placed(machine)
+    credentials.forget(machine)
     if running is None:
         return StopReport("not-running", 0.0)
-    # Before systemd runs nobody in the guest hears the power button, and nothing can be lost.
-    listens = any(event.stage != "failed" for event in read_events(machine.stage_file))
     return stop_process(
         running,
         machine.qmp_socket,
-        patience=patience if listens else 0.0,
+        patience=patience if _listens(machine) else 0.0,
         on_rung=on_rung,
+        power_off=lambda: _power_off(machine),
     )
+
+
+def _listens(machine: Machine) -> bool:
+    """Return whether the guest may hear the power button. Before systemd runs in it nobody does,
+    and nothing can be lost; where its reports are gone, that cannot be told.
+    """
+    if not machine.stage_file.exists():
+        return True
+    return any(event.stage != "failed" for event in read_events(machine.stage_file))
+
+
+def _power_off(machine: Machine) -> bool:
+    """Tell the guest over SSH to shut down; returns whether it took the order."""
+    from rave_cli.machines.guest.ssh import connect
+
+    try:
+        with connect(machine, timeout=GUEST_ANSWERS) as session:
+            order = ("systemctl", "poweroff", "--no-block")
+            return session.run(order, sudo=True, timeout=GUEST_ANSWERS).ok
+    except RaveError:
+        return False
 
 
 def kill(machine: Machine) -> None:
@@ -221,7 +265,7 @@ def delete(name: str, *, force: bool = False) -> None:
             is damaged and `force` is not given, or is of a newer rave.
     """
     with store.locked(name):
-        running = _find_to_delete(name, force=force)
+        running, runtime = _find_to_delete(name, force=force)
         if running is not None and not force:
             raise RaveError(
                 f"machine {name} is running",
@@ -229,14 +273,17 @@ def delete(name: str, *, force: bool = False) -> None:
                 exit_code=ExitCode.USAGE,
             )
         if running is not None:
-            stop_process(running, paths.runtime_dir() / name / "qmp.sock", patience=0.0)
-        store.remove(name)
+            stop_process(running, (runtime or machines_dir()) / "qmp.sock", patience=0.0)
+        store.remove(name, runtime)
 
 
-def _find_to_delete(name: str, *, force: bool) -> processes.Process | None:
+def _find_to_delete(name: str, *, force: bool) -> tuple[processes.Process | None, Path | None]:
+    """Return the process of a machine, and its runtime directory as far as that is known."""
     try:
-        return processes.find(store.load(name).spec.uuid)
+        machine = store.load(name)
     except DamagedRecordError:
         if not force:
             raise
-        return processes.find_by_directory(machines_dir() / name)
+        running = processes.find_by_directory(machines_dir() / name)
+        return running, running.runtime if running is not None else None
+    return processes.find(machine.spec.uuid), machine.runtime

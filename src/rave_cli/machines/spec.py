@@ -169,8 +169,12 @@ def machines_dir() -> Path:
 
 
 def locate(spec: MachineSpec) -> Machine:
-    """Return the machine of a specification with the places of its files; nothing is created."""
-    return Machine(spec, machines_dir() / spec.name, paths.runtime_dir() / spec.name)
+    """Return the machine of a specification with the places of its files; nothing is created.
+
+    Two data directories may each have a machine of that name, and share the runtime directory.
+    """
+    runtime = paths.runtime_dir() / f"{spec.name}.{spec.uuid[:8]}"
+    return Machine(spec, machines_dir() / spec.name, runtime)
 
 
 def parse_forward(text: str) -> Forward:

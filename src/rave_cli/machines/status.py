@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import processes
-from rave_cli.machines.qemu.qmp import Qmp, QmpError, parse_usernet
+from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError, parse_usernet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from rave_cli.machines.guest.stages import StageEvent
     from rave_cli.machines.spec import Machine
 
-State = Literal["stopped", "starting", "running", "paused", "failed", "unresponsive"]
+State = Literal[
+    "stopped", "starting", "running", "stopping", "paused", "failed", "unresponsive"
+]  # fmt: skip
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
 RESUMABLE = ("paused", "io-error")
+
+# A machine whose sockets are gone, as with XDG_RUNTIME_DIR after the last logout, still runs.
+LOST = "its guest can still be reached (rave vm ssh {name}) and shut down (rave vm stop {name})"
 
 # Seconds in which a healthy QEMU answers on its monitor.
 MONITOR_ANSWERS = 2.0
@@ -101,6 +106,8 @@ def _asked(
         with Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
             answer = monitor.execute("query-status", timeout=MONITOR_ANSWERS)
             forwards = parse_usernet(monitor.human("info usernet", timeout=MONITOR_ANSWERS))
+    except MonitorGoneError as error:
+        return "unresponsive", f"{error.message}; {LOST.format(name=machine.name)}", None
     except QmpError as error:
         return "unresponsive", error.message, None
     if not answer.get("running", False):
@@ -112,11 +119,14 @@ def _asked(
 
 
 def judge(reports: Sequence[StageEvent]) -> tuple[State, str]:
-    """Return the state of a machine whose QEMU runs, from what its guest has reported."""
+    """Return the state of a machine whose QEMU runs, from what its guest reported in this boot."""
+    state: tuple[State, str] = ("starting", "")
     for report in reports:
         if report.stage == "failed":
-            return "failed", report.reason
+            state = ("failed", report.reason)
+        if report.stage == "stopping":
+            state = ("stopping", "the guest shuts down or starts anew")
         if report.stage == "services":
             broken = report.failed_services
-            return ("failed", f"failed: {', '.join(broken)}") if broken else ("running", "")
-    return "starting", ""
+            state = ("failed", f"failed: {', '.join(broken)}") if broken else ("running", "")
+    return state

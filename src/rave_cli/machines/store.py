@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 import tempfile
@@ -291,8 +292,9 @@ def list_machines() -> list[Machine | Unreadable]:
     return found
 
 
-def remove(name: str) -> None:
-    """Delete a machine's directories. The caller holds the lock and has ended its QEMU.
+def remove(name: str, runtime: Path | None) -> None:
+    """Delete a machine's directories, `runtime` being the one of its sockets. The caller holds the
+    lock and has ended its QEMU.
 
     Raises:
         RaveError: HOST if something cannot be removed.
@@ -304,7 +306,9 @@ def remove(name: str) -> None:
             # Once renamed it is gone for every other command, however long the rest takes.
             directory.rename(grave)
         _sweep(name)
-    shutil.rmtree(paths.runtime_dir() / name, ignore_errors=True)
+    # It may come from an argv: nothing but a directory of rave's is removed.
+    if runtime is not None and runtime.parent.name in ("rave", f"rave-{os.getuid()}"):
+        shutil.rmtree(runtime, ignore_errors=True)
 
 
 def _sweep(name: str) -> None:

@@ -99,13 +99,17 @@ class Service(Record):
 
 
 class Secret(Record):
-    """A secret of the catalog; in a plan `refresh` names the units to restart after a change."""
+    """A secret of the catalog; in a plan `refresh` names the units to restart after a change.
+
+    `proof` is the service that proves that it took it; plans of the first release do not tell.
+    """
 
     description: str
     owner: str
     mode: str
     generate: dict[str, Any]
     refresh: tuple[str, ...]
+    proof: str | None = None
     path: str | None = None
 
 

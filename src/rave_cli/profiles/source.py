@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 from pathlib import Path
 
-from rave_cli import process
+from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.profiles.catalog import Catalog, parse
 
 BAKED = Path(__file__).with_name("catalog.json")
+
+# Of which characters every Nix takes a path for a flake's.
+_PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
 
 # Settings that `nix eval` needs whatever the user's nix.conf says.
 NIX_CONFIG = "experimental-features = nix-command flakes\nwarn-dirty = false\n"
@@ -25,21 +31,50 @@ def load_catalog(flake: Path | None) -> Catalog:
     return parse(evaluate(flake))
 
 
+def installable(flake: Path, attribute: str) -> str:
+    """Return what Nix calls an attribute of a flake.
+
+    Debian 12's Nix cannot take every path: a blank in one is no URL, escaped or not. Such a
+    checkout is named by a link in the runtime directory.
+
+    Raises:
+        RaveError: USAGE if it has such a path and is no git checkout; HOST if the link cannot be
+            made.
+    """
+    if _PLAIN.fullmatch(str(flake)):
+        return f"{flake}#{attribute}"
+    name = hashlib.sha256(os.fsencode(flake)).hexdigest()[:16]
+    link = paths.private_dir(paths.runtime_dir()) / f"checkout-{name}"
+    if not (flake / ".git").exists() or not _PLAIN.fullmatch(str(link)):
+        raise RaveError(
+            f"Nix cannot read a flake at {flake}: the path has more than letters, digits and ._+-",
+            hint="use a git clone of rave, or put it where the path is plain",
+            exit_code=ExitCode.USAGE,
+        )
+    with paths.refusing(link):
+        draft = link.with_name(f"{link.name}.{os.getpid()}")
+        draft.unlink(missing_ok=True)
+        draft.symlink_to(flake)
+        draft.replace(link)
+    return f"git+file:{link}#{attribute}"
+
+
 def evaluate(flake: Path) -> bytes:
     """Return `profileMetadata` of a flake as JSON text, evaluated by Nix without a network.
 
     Raises:
         RaveError: BUILD if the evaluation fails.
     """
+    asked = installable(flake, "profileMetadata")
     done = process.run(
-        ["nix", "--offline", "eval", "--json", f"{flake}#profileMetadata"],
+        ["nix", "--offline", "eval", "--json", asked],
         env={"NIX_CONFIG": NIX_CONFIG},
         timeout=60,
     )
     if not done.ok:
         raise RaveError(
             f"the flake in {flake} cannot be evaluated",
-            hint=f"nix eval --json '{flake}#profileMetadata'",
+            hint=f"nix eval --json '{asked}'",
             exit_code=ExitCode.BUILD,
             detail=done.tail(),
         )

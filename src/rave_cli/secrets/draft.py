@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import paths
+from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
@@ -60,29 +60,31 @@ def held(
             (INTERRUPTED).
     """
     directory = next((kept.directory for kept in find(file, sealed) if _wanted(kept, resume)), None)
-    place = directory or _begin(file, sealed, before)
-    lock = _lock(place)
-    try:
-        yield place / TEXT
-    except RaveError as error:
-        error.detail = (*error.detail, *_left(place))
-        raise
-    except KeyboardInterrupt as interruption:
-        if not (detail := _left(place)):
+    with signals.held() as hold:
+        place = directory or _begin(file, sealed, before)
+        lock = _lock(place)
+        try:
+            with hold.released():
+                yield place / TEXT
+        except RaveError as error:
+            error.detail = (*error.detail, *_left(place))
             raise
-        raise RaveError(
-            "the edit was interrupted; nothing was changed",
-            hint="rave secrets edit",
-            exit_code=ExitCode.INTERRUPTED,
-            detail=detail,
-        ) from interruption
-    except BaseException:
-        _left(place)
-        raise
-    else:
-        shutil.rmtree(place, ignore_errors=True)
-    finally:
-        os.close(lock)
+        except KeyboardInterrupt as interruption:
+            if not (detail := _left(place)):
+                raise
+            raise RaveError(
+                "the edit was interrupted; nothing was changed",
+                hint="rave secrets edit",
+                exit_code=ExitCode.INTERRUPTED,
+                detail=detail,
+            ) from interruption
+        except BaseException:
+            _left(place)
+            raise
+        else:
+            shutil.rmtree(place, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def find(file: Path, sealed: bytes | None = None) -> list[Kept]:

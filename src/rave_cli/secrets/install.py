@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 TIMEOUT = 120.0  # seconds; a machine under TCG needs about three
 
-# Services that can be asked whether they took a secret; PostgreSQL is asked once per role.
-_PROVABLE = {"redis": "redis/password", "nats": "nats/password", "nginx": "tls/certificate"}
-
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -235,12 +232,13 @@ def _misplaced(plan: Plan, report: GuestReport) -> tuple[str, ...]:
 
 
 def _unproven(plan: Plan, report: GuestReport) -> tuple[str, ...]:
-    expected = {service for service, secret in _PROVABLE.items() if secret in plan.secrets}
-    expected &= set(plan.services)
-    if "postgresql" in plan.services:
-        expected |= {f"postgresql:{database.role}" for database in plan.databases}
-    proven = {proof.service for proof in report.proofs if proof.accepted}
-    return tuple(f"{service} was not asked" for service in sorted(expected - proven))
+    """Name each secret that a service has to prove, and did not."""
+    proven = {proof.secret for proof in report.proofs if proof.accepted}
+    return tuple(
+        f"{secret.proof} was not asked about {name}"
+        for name, secret in plan.secrets.items()
+        if secret.proof is not None and name not in proven
+    )
 
 
 def _send(machine: Machine, request: InstallRequest, session: Runs | None) -> GuestReport:

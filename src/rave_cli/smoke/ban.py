@@ -17,18 +17,20 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke import inside
-from rave_cli.smoke.model import Question, Verdict, judge
-from rave_cli.smoke.outside import LOOPBACK, SSH_PORT, new_key, transport
-from rave_cli.smoke.questions import GATEWAY
+from rave_cli.smoke.declarations import FORGIVE, RELEASE, check
+from rave_cli.smoke.model import Check, Verdict, judge
+from rave_cli.smoke.outside import LOOPBACK, new_key, transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rave_cli.machines.guest.door import Door
-    from rave_cli.smoke.scene import Scene
+    from rave_cli.smoke.context import CheckContext
     from rave_cli.transcript.check import CheckResult
 
+SETTINGS = "security.fail2ban"
 # A ban that lasts longer is not risked.
 LONGEST_BAN = 120
 KEYS = 3
@@ -39,64 +41,72 @@ HOLD, PATIENCE = 3.0, 1.5
 REOPENED, GREETING = 40.0, 10.0
 
 
+def release(gateway: str) -> Check:
+    """Return what waits inside for the ban of an address, and lifts it."""
+    return Check(
+        "security.ban-lifted", "security", "the ban is lifted", kind=RELEASE,
+        arguments={"address": gateway, "hold": HOLD}, timeout=25,
+    )  # fmt: skip
+
+
+def forgive(gateway: str) -> Check:
+    """Return what lifts the ban of an address, if there is one."""
+    return Check(
+        "security.ban-forgiven", "security", "there is no ban", kind=FORGIVE,
+        arguments={"address": gateway}, timeout=15,
+    )  # fmt: skip
+
+
+@check("security.ban", phase="security", viewpoint="outside", service="fail2ban", step="ban",
+       title="this run's own failed logins get it banned",
+       needs=(SETTINGS, "security.ssh-root"))  # fmt: skip
+def ban(context: CheckContext) -> Verdict:
+    """Fail to log in until banned, now that it is known how long a ban lasts."""
+    settings = context.known.get(SETTINGS)
+    seconds = settings.data.get("bantime") if settings is not None else None
+    if context.door is None or not isinstance(seconds, int):
+        return Verdict("skip", "whether a ban ends soon is not known, so it is not tried")
+    return BanCheck(context, context.door).try_ban(seconds)
+
+
 @dataclass(frozen=True)
-class Names:
-    """The checks that the ban is about."""
-
-    settings: str = "security.fail2ban"
-    check: str = "security.ban"
-
-
-BAN = Names()
-RELEASE = Question(
-    "security.ban-lifted", "security", "the ban is lifted", kind="fail2ban-release",
-    arguments={"address": GATEWAY, "hold": HOLD}, timeout=25,
-)  # fmt: skip
-FORGIVE = Question(
-    "security.ban-forgiven", "security", "there is no ban", kind="fail2ban-forgive",
-    arguments={"address": GATEWAY}, timeout=15,
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Gate:
+class BanCheck:
     """The machine's SSH port, and the open connection that can lift a ban."""
 
-    scene: Scene
-    door: Door | None
+    context: CheckContext
+    door: Door
 
-    def try_ban(self, settings: CheckResult | None) -> Verdict:
+    def try_ban(self, seconds: int) -> Verdict:
         """Fail to log in until banned, see that new connections get no answer, lift the ban.
 
         Args:
-            settings: the result of `security.fail2ban`, which tells how long a ban lasts.
+            seconds: how long a ban lasts.
         """
-        seconds = settings.data.get("bantime") if settings is not None else None
-        if self.door is None or not isinstance(seconds, int):
-            return Verdict("skip", "whether a ban ends soon is not known, so it is not tried")
+        gateway = self.context.plan.facts.network.gateway
         if not 0 < seconds <= LONGEST_BAN:
             # The refusals of this run and of one just before it may have been enough.
-            inside.ask(self.door, [FORGIVE], {}, most_seconds=60)
+            inside.ask(self.door, [forgive(gateway)], {}, most_seconds=60)
             return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
         # A door that is shut already, by refusals before this run, needs no more of them.
         if self._greeted(GREETING):
             self._provoke()
         with ThreadPoolExecutor(1) as pool:
-            release = pool.submit(inside.ask, self.door, [RELEASE], {}, most_seconds=60)
-            shut = self._shut_while(lambda: not release.done())
-            inner = release.result().results[0]
+            released = pool.submit(inside.ask, self.door, [release(gateway)], {}, most_seconds=60)
+            shut = self._shut_while(lambda: not released.done())
+            inner = released.result().results[0]
         return judge_ban(shut=shut, inner=inner, reopened=self._reopened())
 
     def _provoke(self) -> None:
         # Refused keys, one after another over one connection; earlier refusals count as well, so
         # the door may have shut before, or shut in between.
+        user = self.context.plan.facts.operator
         with (
             suppress(OSError, EOFError, paramiko.SSHException),
-            transport(self.scene, 20) as opened,
+            transport(self.context, 20) as opened,
         ):
             for _ in range(KEYS):
                 with suppress(paramiko.AuthenticationException):
-                    opened.auth_publickey("rave", new_key())
+                    opened.auth_publickey(user, new_key())
 
     def _shut_while(self, holding: Callable[[], bool]) -> bool:
         """Return whether a new connection goes without a greeting while the ban is being held."""
@@ -115,7 +125,7 @@ class Gate:
         return False
 
     def _greeted(self, patience: float) -> bool:
-        place = (LOOPBACK, self.scene.ports[SSH_PORT])
+        place = (LOOPBACK, self.context.ports[SSH_PORT])
         try:
             with socket.create_connection(place, patience) as plain:
                 plain.settimeout(patience)

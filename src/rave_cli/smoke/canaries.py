@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process
 from rave_cli.machines.qemu import processes
+from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
 from rave_cli.transcript.redaction import forms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rave_cli.smoke.scene import Scene
+    from rave_cli.smoke.context import CheckContext
 
 NOTHING = "there are no secrets to search for: {}"
 # Shorter forms would be found by chance in hundreds of megabytes.
@@ -39,15 +40,17 @@ def patterns(values: Mapping[str, str]) -> dict[bytes, str]:
     }
 
 
-def image(scene: Scene) -> Verdict:
+@check("security.canary-image", phase="security", viewpoint="host", step="image",
+       title="neither image nor store output holds a secret")  # fmt: skip
+def image(context: CheckContext) -> Verdict:
     """Search the raw bytes of the whole store output, the qcow2 included."""
-    if not scene.hidden:
-        return Verdict("skip", NOTHING.format(scene.operator.why_none))
-    packed = _compressed(scene.image.qcow2)
+    if not context.hidden:
+        return Verdict("skip", NOTHING.format(context.operator.why_none))
+    packed = _compressed(context.image.qcow2)
     if packed != 0:
         return Verdict("error", f"{packed or 'an unknown number of'} compressed clusters cannot be"
                        " searched")  # fmt: skip
-    return search(Path(scene.image.store_path), patterns(scene.hidden))
+    return search(Path(context.image.store_path), patterns(context.hidden))
 
 
 def search(place: Path, sought: Mapping[bytes, str]) -> Verdict:
@@ -70,26 +73,41 @@ def _compressed(image: Path) -> int | None:
         return None
 
 
-def qemu(scene: Scene) -> Verdict:
+@check("security.canary-qemu", phase="security", viewpoint="host", step="end",
+       title="QEMU's argv and environment hold no secret")  # fmt: skip
+def qemu(context: CheckContext) -> Verdict:
     """Read QEMU's command line and environment as any process of this user can."""
-    if not scene.hidden:
-        return Verdict("skip", NOTHING.format(scene.operator.why_none))
-    found = processes.find(scene.machine.spec.uuid)
+    if not context.hidden:
+        return Verdict("skip", NOTHING.format(context.operator.why_none))
+    found = processes.find(context.machine.spec.uuid)
     if found is None:
         return Verdict("error", "QEMU is gone")
     place = Path("/proc") / str(found.pid)
     texts = {name: (place / name).read_bytes() for name in ("cmdline", "environ")}
-    return find(texts, patterns(scene.hidden))
+    return find(texts, patterns(context.hidden))
 
 
-def logs(scene: Scene) -> Verdict:
+@check("security.canary-logs", phase="security", viewpoint="host", step="end",
+       title="console, QEMU and stage logs hold no secret")  # fmt: skip
+def logs(context: CheckContext) -> Verdict:
     """Read what the machine printed and reported."""
-    if not scene.hidden:
-        return Verdict("skip", NOTHING.format(scene.operator.why_none))
-    machine = scene.machine
+    if not context.hidden:
+        return Verdict("skip", NOTHING.format(context.operator.why_none))
+    machine = context.machine
     places = (machine.console_log, machine.qemu_log, machine.stage_file)
     texts = {path.name: path.read_bytes() for path in places if path.exists()}
-    return find(texts, patterns(scene.hidden))
+    return find(texts, patterns(context.hidden))
+
+
+@check("security.canary-records", phase="security", viewpoint="host", step="end",
+       title="nothing had to be redacted in this run's record")  # fmt: skip
+def records(context: CheckContext) -> Verdict:
+    """Say whether anything had to be redacted from what this run recorded."""
+    if not context.hidden:
+        return Verdict("skip", NOTHING.format(context.operator.why_none))
+    found = context.recorded()
+    problems = [f"{found.redacted} places had to be redacted"] if found.redacted else []
+    return judge(problems, f"{found.events} events, none held a secret")
 
 
 def find(texts: Mapping[str, bytes], sought: Mapping[bytes, str]) -> Verdict:

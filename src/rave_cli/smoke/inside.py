@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections import ChainMap
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.smoke.model import Question, Verdict, blocked, settle, unasked
+from rave_cli.smoke.model import Check, Verdict, blocked, settle, unasked
 from rave_cli.transcript.check import STATUSES, CheckResult
 
 if TYPE_CHECKING:
@@ -28,40 +29,36 @@ class Answer:
 
 
 def ask(
-    door: Door,
-    questions: Sequence[Question],
+    door: Door | None,
+    checks: Sequence[Check],
     known: Mapping[str, CheckResult],
     *,
     most_seconds: float,
 ) -> Answer:
-    """Ask a batch of guest questions in one call.
+    """Let the guest carry out a batch of checks in one call.
 
-    Questions whose needs were settled elsewhere and did not pass are skipped here; needs within
-    the batch are the probe's own affair.
+    Checks whose needs were settled elsewhere and did not pass are skipped here; needs within the
+    batch are the probe's own affair.
 
     Args:
-        door: the way into the guest.
-        questions: the batch; a question comes after those of the batch that it needs.
+        door: the way into the guest; None if nobody could log in.
+        checks: the batch; a check comes after those of the batch that it needs.
         known: results so far.
         most_seconds: what is left of the run's time.
 
     Raises:
-        RaveError: NOT_READY if the connection breaks, the call does not end in time, or the guest
-            does not answer what was asked.
+        RaveError: NOT_READY if there is no way in, the connection breaks, the call does not end in
+            time, or the guest does not answer what was asked.
     """
-    reasons = {q.id: reason for q in questions if (reason := blocked(q, known))}
-    skipped = [unasked(q, reasons[q.id]) for q in questions if q.id in reasons]
-    asked = [q for q in questions if q.id not in reasons]
-    settled = {**known, **{result.id: result for result in skipped}}
-    # A need that is skipped in this batch skips what depends on it, link by link.
-    while late := [q for q in asked if blocked(q, settled)]:
-        for question in late:
-            result = unasked(question, blocked(question, settled) or "")
-            settled[question.id] = result
-            skipped.append(result)
-        asked = [q for q in asked if q.id not in settled]
+    skipped, asked = _divide(checks, known)
     if not asked:
-        return Answer(tuple(skipped), {})
+        return Answer(skipped, {})
+    if door is None:
+        raise RaveError(
+            "there is no connection to the guest",
+            hint="rave vm status",
+            exit_code=ExitCode.NOT_READY,
+        )
     began = time.monotonic()
     document = door.call("probe", request(asked), timeout=min(most_seconds, longest(asked)))
     spent = time.monotonic() - began
@@ -71,41 +68,57 @@ def ask(
     return Answer((*skipped, *results), answer.facts)
 
 
-def longest(questions: Sequence[Question]) -> float:
+def _divide(
+    checks: Sequence[Check], known: Mapping[str, CheckResult]
+) -> tuple[tuple[CheckResult, ...], list[Check]]:
+    """Return the results of what is blocked, link by link, and the checks to ask."""
+    skipped: dict[str, CheckResult] = {}
+    settled = ChainMap(skipped, cast("dict[str, CheckResult]", known))
+    asked = []
+    for check in checks:
+        reason = blocked(check, settled)
+        if reason is None:
+            asked.append(check)
+        else:
+            skipped[check.id] = unasked(check, reason)
+    return tuple(skipped.values()), asked
+
+
+def longest(checks: Sequence[Check]) -> float:
     """Return the seconds after which a batch must have been answered.
 
     Eight checks run at a time, so the slowest chain decides; the sum is a bound that no honest
     guest reaches, and a check that hangs is cut off by the probe itself.
     """
-    times = [q.timeout + q.retry_for + 1 for q in questions]
+    times = [c.timeout + c.retry_for + 1 for c in checks]
     return OVERHEAD + max(*times, sum(times) / 4)
 
 
-def request(questions: Sequence[Question]) -> dict[str, Any]:
+def request(checks: Sequence[Check]) -> dict[str, Any]:
     """Return the arguments of the verb probe."""
-    batch = {question.id for question in questions}
-    checks = [
+    batch = {check.id for check in checks}
+    asked = [
         {
-            "id": question.id,
-            "kind": question.kind,
-            "timeout": question.timeout,
-            "retry_for": question.retry_for,
-            "needs": [name for name in question.needs if name in batch],
-            "arguments": dict(question.arguments),
+            "id": check.id,
+            "kind": check.kind,
+            "timeout": check.timeout,
+            "retry_for": check.retry_for,
+            "needs": [name for name in check.needs if name in batch],
+            "arguments": dict(check.arguments),
         }
-        for question in questions
+        for check in checks
     ]
-    return {"checks": checks}
+    return {"checks": asked}
 
 
-def read_answer(machine: str, document: Mapping[str, Any], questions: Sequence[Question]) -> Answer:
+def read_answer(machine: str, document: Mapping[str, Any], checks: Sequence[Check]) -> Answer:
     """Read the answer of the verb probe. The guest is not trusted to answer well.
 
     Raises:
-        RaveError: NOT_READY if it is not an answer to exactly these questions.
+        RaveError: NOT_READY if it is not an answer to exactly these checks.
     """
     try:
-        results, facts = _parts(document, questions)
+        results, facts = _parts(document, checks)
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise RaveError(
             f"machine {machine} gave no usable answer to probe: {type(error).__name__}: {error}",
@@ -116,21 +129,19 @@ def read_answer(machine: str, document: Mapping[str, Any], questions: Sequence[Q
 
 
 def _parts(
-    document: Mapping[str, Any], questions: Sequence[Question]
+    document: Mapping[str, Any], checks: Sequence[Check]
 ) -> tuple[tuple[CheckResult, ...], Mapping[str, Any]]:
     entries = {str(entry["id"]): entry for entry in document["results"]}
-    if len(entries) != len(document["results"]) or set(entries) != {q.id for q in questions}:
+    if len(entries) != len(document["results"]) or set(entries) != {c.id for c in checks}:
         raise ValueError("it does not answer what was asked")
     if not isinstance(document["facts"], dict):
         raise TypeError("its facts are no table")
-    return tuple(_result(q, entries[q.id]) for q in questions), document["facts"]
+    return tuple(_result(c, entries[c.id]) for c in checks), document["facts"]
 
 
-def _result(question: Question, entry: Mapping[str, Any]) -> CheckResult:
+def _result(check: Check, entry: Mapping[str, Any]) -> CheckResult:
     status, data = entry["status"], entry["data"]
     if status not in STATUSES or not isinstance(data, dict):
-        raise ValueError(f"{question.id}: not a verdict")
+        raise ValueError(f"{check.id}: not a verdict")
     verdict = Verdict(status, str(entry["detail"])[:2000], data)
-    return settle(
-        question, verdict, seconds=float(entry["seconds"]), attempts=int(entry["attempts"])
-    )
+    return settle(check, verdict, seconds=float(entry["seconds"]), attempts=int(entry["attempts"]))

@@ -1,4 +1,4 @@
-"""What a smoke run is made of: phases, questions, results. Frozen values, nothing else."""
+"""What a smoke run is made of: checks, verdicts, results. Frozen values, nothing else."""
 
 from __future__ import annotations
 
@@ -6,53 +6,37 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from rave_cli.smoke.phases import PHASES, Step
 from rave_cli.transcript.check import STATUSES, CheckResult, Severity, Status, Viewpoint
 from rave_cli.transcript.record import RunStatus, overall_status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from rave_cli.smoke.context import CheckContext
+
+    Look = Callable[[CheckContext], "Verdict | Mapping[str, Verdict]"]
 
 
 @dataclass(frozen=True)
-class Phase:
-    """An ordered group of checks."""
-
-    id: str
-    title: str
-
-
-PHASES = (
-    Phase("configuration", "Configuration"),
-    Phase("image", "Image"),
-    Phase("boot", "Boot"),
-    Phase("health", "Service health"),
-    Phase("sign-in", "OIDC sign-in"),
-    Phase("chat-control", "Chat control of agents"),
-    Phase("sandbox", "Sandbox provisioning"),
-    Phase("workflow", "End-to-end workflow"),
-    Phase("secrets", "Secrets"),
-    Phase("security", "Security"),
-    Phase("performance", "Performance"),
-)
-PHASE_IDS = tuple(phase.id for phase in PHASES)
-
-
-@dataclass(frozen=True)
-class Question:
-    """One check before it is asked.
+class Check:
+    """A check of one run, before it is carried out.
 
     Args:
         id: unique in a run, such as `postgresql.roles`.
         phase: id of its phase.
         title: what passes, as a statement.
-        viewpoint: from where it is looked at.
-        kind: for `guest`, what the probe does.
-        arguments: for `guest`, what the probe needs for it; JSON data, never a secret.
+        viewpoint: from where it looks.
+        kind: the place of the function that carries it out.
+        arguments: for `guest`, what that function gets; JSON data, never a secret.
         timeout: seconds for one attempt.
         retry_for: seconds during which a failing attempt is repeated, with growing pauses.
         needs: ids of checks that must have passed (or warned); otherwise this one is skipped.
         severity: a failed `warning` counts as a warning.
-        skip: why there is nothing to ask on this base; None asks.
+        step: when in the run it is carried out.
+        figures: name in its data -> name among the transcript's performance metrics.
+        look: carries it out, unless the guest does; one look may answer several checks, by id.
+        skip: why there is nothing to look at on this machine; None looks.
     """
 
     id: str
@@ -65,6 +49,9 @@ class Question:
     retry_for: float = 0.0
     needs: tuple[str, ...] = ()
     severity: Severity = "critical"
+    step: Step = "inside"
+    figures: Mapping[str, str] = field(default_factory=dict)
+    look: Look | None = None
     skip: str | None = None
 
 
@@ -82,18 +69,18 @@ def judge(problems: list[str], good: str, **data: Any) -> Verdict:  # noqa: ANN4
     return Verdict("fail", "; ".join(problems), data) if problems else Verdict("pass", good, data)
 
 
-def settle(question: Question, verdict: Verdict, *, seconds: float, attempts: int) -> CheckResult:
-    """Return the result of a question; a failed `warning` counts as a warning."""
+def settle(check: Check, verdict: Verdict, *, seconds: float, attempts: int) -> CheckResult:
+    """Return the result of a check; a failed `warning` counts as a warning."""
     status = verdict.status
-    if status == "fail" and question.severity == "warning":
+    if status == "fail" and check.severity == "warning":
         status = "warn"
     return CheckResult(
-        id=question.id,
-        phase=question.phase,
-        title=question.title,
+        id=check.id,
+        phase=check.phase,
+        title=check.title,
         status=status,
-        severity=question.severity,
-        viewpoint=question.viewpoint,
+        severity=check.severity,
+        viewpoint=check.viewpoint,
         seconds=seconds,
         attempts=attempts,
         detail=verdict.detail,
@@ -101,16 +88,16 @@ def settle(question: Question, verdict: Verdict, *, seconds: float, attempts: in
     )
 
 
-def unasked(question: Question, reason: str) -> CheckResult:
-    """Return the result of a question that was not asked, and why."""
-    return settle(question, Verdict("skip", reason), seconds=0.0, attempts=0)
+def unasked(check: Check, reason: str) -> CheckResult:
+    """Return the result of a check that was not carried out, and why."""
+    return settle(check, Verdict("skip", reason), seconds=0.0, attempts=0)
 
 
-def blocked(question: Question, known: Mapping[str, CheckResult]) -> str | None:
-    """Return why a question is not asked: its own reason, or a need that did not pass."""
-    if question.skip is not None:
-        return question.skip
-    for name in question.needs:
+def blocked(check: Check, known: Mapping[str, CheckResult]) -> str | None:
+    """Return why a check is not carried out: its own reason, or a need that did not pass."""
+    if check.skip is not None:
+        return check.skip
+    for name in check.needs:
         if name in known and known[name].status not in ("pass", "warn"):
             return f"{name} is a precondition, and its result is {known[name].status}"
     return None

@@ -12,8 +12,8 @@ from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.qemu.caps import memory_ceiling
 from rave_cli.paths import read_private
+from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
-from rave_cli.smoke.questions import secret_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
     from rave_cli.machines.qemu.program import Kind
     from rave_cli.machines.spec import Machine, MachineSpec
     from rave_cli.profiles.catalog import Plan
-    from rave_cli.smoke.scene import Operator, Scene
+    from rave_cli.smoke.context import CheckContext
+    from rave_cli.smoke.operator import Operator
 
 STAGES = ("systemd", "sshd", "services")
 # Seconds. Under KVM a machine of every profile is up within a minute.
 BOOT_LIMIT = 60.0
 
 
-def plan(scene: Scene) -> Verdict:
+@check("configuration.plan", phase="configuration", viewpoint="host",
+       title="the plan is free of contradictions")  # fmt: skip
+def plan(context: CheckContext) -> Verdict:
     """No two services share a port, and every secret and database of a service is in the plan."""
-    return judge_plan(scene.plan)
+    return judge_plan(context.plan)
 
 
 def judge_plan(plan: Plan) -> Verdict:
@@ -54,9 +57,11 @@ def judge_plan(plan: Plan) -> Verdict:
     return judge(problems, good)
 
 
-def resources(scene: Scene) -> Verdict:
+@check("configuration.resources", phase="configuration", viewpoint="host",
+       title="the machine has what its mode allows, no more")  # fmt: skip
+def resources(context: CheckContext) -> Verdict:
     """The machine was specified with what its mode plans."""
-    return judge_resources(scene.machine.spec, scene.plan)
+    return judge_resources(context.machine.spec, context.plan)
 
 
 def judge_resources(spec: MachineSpec, plan: Plan) -> Verdict:
@@ -74,8 +79,11 @@ def judge_resources(spec: MachineSpec, plan: Plan) -> Verdict:
     return Verdict("pass", text, figures)
 
 
-def secrets_file(operator: Operator) -> Verdict:
+@check("configuration.secrets-file", phase="configuration", viewpoint="host",
+       title="the operator's secrets file is valid")  # fmt: skip
+def secrets_file(context: CheckContext) -> Verdict:
     """The operator's secrets file is fit for use."""
+    operator = context.operator
     if operator.missing is not None and not operator.problems:
         return Verdict("skip", operator.missing)
     return judge(list(operator.problems), f"{len(operator.values)} secrets, all findings clear")
@@ -91,34 +99,42 @@ def digest(image: Image) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def integrity(image: Image, found: str) -> Verdict:
+@check("image.integrity", phase="image", viewpoint="host", step="image",
+       title="the image has the sha256 of its manifest")  # fmt: skip
+def integrity(context: CheckContext) -> Verdict:
+    """The bytes of the image have the sha256 that was noted when it was built."""
+    return judge_digest(context.image, context.keep_digest("before", digest(context.image)))
+
+
+def judge_digest(image: Image, found: str) -> Verdict:
     """Compare the sha256 that was found with the manifest's."""
     problems = [] if found == image.sha256 else [f"sha256 {found[:12]}…, not {image.sha256[:12]}…"]
     return judge(problems, f"sha256:{found}", sha256=found)
 
 
-def unchanged(before: str, after: str) -> Verdict:
-    """Compare the image's sha256 at the beginning and at the end of the run."""
-    problems = [] if before == after else [f"it was {before[:12]}… and is {after[:12]}… now"]
-    return judge(problems, "the same sha256 before and after")
-
-
-def read_only(scene: Scene) -> Verdict:
+@check("image.read-only", phase="image", viewpoint="host",
+       title="nobody can write to the image")  # fmt: skip
+def read_only(context: CheckContext) -> Verdict:
     """No write bit on the image, which lies in the Nix store."""
-    mode = scene.image.qcow2.stat().st_mode & 0o777
+    mode = context.image.qcow2.stat().st_mode & 0o777
     problems = [f"its mode is {mode:04o}"] if mode & 0o222 else []
-    if not str(scene.image.qcow2.resolve()).startswith(scene.image.store_path.rstrip("/") + "/"):
-        problems.append(f"it is not in {scene.image.store_path}")
-    return judge(problems, f"mode {mode:04o} in {scene.image.store_path}")
+    if not str(context.image.qcow2.resolve()).startswith(
+        context.image.store_path.rstrip("/") + "/"
+    ):
+        problems.append(f"it is not in {context.image.store_path}")
+    return judge(problems, f"mode {mode:04o} in {context.image.store_path}")
 
 
-def overlay(scene: Scene) -> Verdict:
+@check("image.overlay", phase="image", viewpoint="host",
+       title="the machine's disk is an overlay on exactly this image",
+       figures={"bytes": "overlay_bytes"})  # fmt: skip
+def overlay(context: CheckContext) -> Verdict:
     """Ask qemu-img what lies below the machine's disk."""
-    argv = ["qemu-img", "info", "-U", "--output=json", str(scene.machine.disk)]
+    argv = ["qemu-img", "info", "-U", "--output=json", str(context.machine.disk)]
     done = process.run(argv, timeout=20)
     if not done.ok:
         return Verdict("error", " ".join(done.tail(1)))
-    return judge_overlay(json.loads(done.stdout), scene.image.qcow2)
+    return judge_overlay(json.loads(done.stdout), context.image.qcow2)
 
 
 def judge_overlay(info: dict[str, Any], image: Path) -> Verdict:
@@ -129,9 +145,26 @@ def judge_overlay(info: dict[str, Any], image: Path) -> Verdict:
     return judge(problems, f"on the image, {size >> 20} MiB of its own", bytes=size)
 
 
-def stages(scene: Scene) -> Verdict:
+@check("image.unchanged", phase="image", viewpoint="host", step="image-end",
+       title="the image is the same after the run", needs=("image.integrity",))  # fmt: skip
+def unchanged(context: CheckContext) -> Verdict:
+    """The image has the sha256 that it had at the beginning of the run."""
+    after = context.keep_digest("after", digest(context.image))
+    return judge_change(context.digests["before"], after)
+
+
+def judge_change(before: str, after: str) -> Verdict:
+    """Compare the image's sha256 at the beginning and at the end of the run."""
+    problems = [] if before == after else [f"it was {before[:12]}… and is {after[:12]}… now"]
+    return judge(problems, "the same sha256 before and after")
+
+
+@check("boot.stages", phase="boot", viewpoint="host",
+       title="the guest reported every stage under its own instance id",
+       figures={"uptimes": "stage_seconds"})  # fmt: skip
+def stages(context: CheckContext) -> Verdict:
     """The reports of the guest since the machine started."""
-    return judge_stages(read_events(scene.machine.stage_file), scene.machine.spec.instance_id)
+    return judge_stages(read_events(context.machine.stage_file), context.machine.spec.instance_id)
 
 
 def judge_stages(events: Sequence[StageEvent], instance: str) -> Verdict:
@@ -142,19 +175,24 @@ def judge_stages(events: Sequence[StageEvent], instance: str) -> Verdict:
     problems += [f"the guest failed: {e.reason}" for e in own if e.stage == "failed"]
     if len(own) != len(events):
         problems.append("another instance reported on this machine's port")
-    for event in own:
-        if event.stage == "services":
-            problems += [f"{name} was not healthy" for name in event.failed_services]
     uptimes = [event.uptime for event in own]
     if uptimes != sorted(uptimes):
         problems.append("the clock of the guest ran backwards")
-    figures = {event.stage: event.uptime for event in own}
-    return judge(problems, ", ".join(f"{e.stage} {e.uptime:.1f} s" for e in own), uptimes=figures)
+    # The guest reports its services again when a verdict changes; the boot ended with the first.
+    first = {event.stage: event for event in reversed(own)}
+    if "services" in first:
+        problems += [f"{name} was not healthy" for name in first["services"].failed_services]
+    figures = {stage: first[stage].uptime for stage in dict.fromkeys(seen)}
+    shown = ", ".join(f"{stage} {uptime:.1f} s" for stage, uptime in figures.items())
+    return judge(problems, shown, uptimes=figures)
 
 
-def boot_time(scene: Scene) -> Verdict:
+@check("performance.boot", phase="performance", viewpoint="host",
+       title="every service was healthy within 60 s of the start",
+       figures={"seconds": "services_healthy_seconds", "services": "service_seconds"})  # fmt: skip
+def boot_time(context: CheckContext) -> Verdict:
     """When the last service of the profile became healthy, on the guest's clock."""
-    events = [e for e in read_events(scene.machine.stage_file) if e.stage == "services"]
+    events = [e for e in read_events(context.machine.stage_file) if e.stage == "services"]
     if not events:
         return Verdict("error", "the guest did not report its services")
     return judge_boot(events[0], accelerator.detect().kind)
@@ -172,13 +210,16 @@ def judge_boot(event: StageEvent, kind: Kind) -> Verdict:
                  services=event.service_uptimes)  # fmt: skip
 
 
-def qemu_memory(scene: Scene) -> Verdict:
+@check("performance.qemu", phase="performance", viewpoint="host", step="end",
+       title="QEMU uses the guest's memory and little more",
+       figures={"resident_mib": "qemu_resident_mib"})  # fmt: skip
+def qemu_memory(context: CheckContext) -> Verdict:
     """What QEMU holds of the host's memory."""
-    found = processes.find(scene.machine.spec.uuid)
+    found = processes.find(context.machine.spec.uuid)
     if found is None:
         return Verdict("error", "QEMU is gone")
-    ceiling = memory_ceiling(scene.machine.spec, found.accelerator)
-    return judge_resident(found.resident_mib, scene.machine.spec.memory_mib, ceiling)
+    ceiling = memory_ceiling(context.machine.spec, found.accelerator)
+    return judge_resident(found.resident_mib, context.machine.spec.memory_mib, ceiling)
 
 
 def judge_resident(resident_mib: int, memory_mib: int, most: int) -> Verdict:
@@ -188,9 +229,12 @@ def judge_resident(resident_mib: int, memory_mib: int, most: int) -> Verdict:
                  resident_mib=resident_mib)  # fmt: skip
 
 
-def image_size(scene: Scene) -> Verdict:
+@check("performance.image", phase="performance", viewpoint="host",
+       title="the image is no larger than a quarter of its disk",
+       figures={"bytes": "image_bytes"})  # fmt: skip
+def image_size(context: CheckContext) -> Verdict:
     """The size of the image against the disk of its machine."""
-    return judge_size(scene.image.size, scene.machine.spec.disk_gib)
+    return judge_size(context.image.size, context.machine.spec.disk_gib)
 
 
 def judge_size(size: int, disk_gib: int) -> Verdict:
@@ -200,13 +244,16 @@ def judge_size(size: int, disk_gib: int) -> Verdict:
     return judge(problems, f"{size >> 20} MiB", bytes=size)
 
 
-def decoys(scene: Scene) -> Verdict:
+@check("networking.outward", phase="health", viewpoint="host", step="traces",
+       title="listeners on the host hear nothing from the guest",
+       needs=("networking.isolation",))  # fmt: skip
+def decoys(context: CheckContext) -> Verdict:
     """The listeners that were held open heard nothing; then prove that they could have."""
     import socket
 
-    visits = {f"{d.seen[0]}:{d.seen[1]}": d.visits() for d in scene.decoys}
+    visits = {f"{d.seen[0]}:{d.seen[1]}": d.visits() for d in context.decoys}
     deaf = []
-    for decoy in scene.decoys:
+    for decoy in context.decoys:
         with socket.create_connection(decoy.address, 2):
             if decoy.visits() != 1:
                 deaf.append(f"the listener on {decoy.address[0]} does not hear anybody")
@@ -219,6 +266,11 @@ def judge_decoys(visits: dict[str, int], deaf: list[str]) -> Verdict:
         return Verdict("error", "; ".join(deaf) or "no listener could be held open")
     problems = [f"{count} connections arrived at {name}" for name, count in visits.items() if count]
     return judge(problems, f"{len(visits)} listeners that work heard nothing", visits=visits)
+
+
+def secret_names(plan: Plan) -> tuple[str, ...]:
+    """Return the secrets whose values must stay hidden: all but certificates, which are public."""
+    return tuple(n for n, s in plan.secrets.items() if s.generate["kind"] != "tls-certificate")
 
 
 def hidden(plan: Plan, operator: Operator, machine: Machine) -> dict[str, str]:

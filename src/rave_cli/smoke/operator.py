@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import RaveError
 from rave_cli.secrets import identity, policy, store, validate
-from rave_cli.smoke.scene import Operator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rave_cli.profiles.catalog import Plan
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The operator's secrets. `values` is empty, and `missing` says why, where there are none.
+
+    Args:
+        values: name -> value of every secret of the plan.
+        problems: what validation found to be wrong with the file.
+        missing: why there are no values; None if there are.
+    """
+
+    values: Mapping[str, str] = field(default_factory=dict, repr=False)
+    problems: tuple[str, ...] = ()
+    missing: str | None = None
+
+    @property
+    def why_none(self) -> str:
+        """Why there is nothing to search for, for a check that is skipped."""
+        return self.missing or "the plan needs none"
 
 
 def open_operator(plan: Plan, file: Path) -> Operator:

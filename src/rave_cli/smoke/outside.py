@@ -14,7 +14,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rave_cli.smoke.model import Question, Verdict, judge
+from rave_cli.machines.guest import ssh
+from rave_cli.machines.spec import SSH_PORT
+from rave_cli.smoke.declarations import check
+from rave_cli.smoke.model import Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,9 +26,8 @@ if TYPE_CHECKING:
     import paramiko
     from cryptography import x509
 
-    from rave_cli.smoke.scene import Scene
+    from rave_cli.smoke.context import CheckContext
 
-SSH_PORT = 22
 LOOPBACK = "127.0.0.1"
 # A certificate that ends sooner is worth a warning.
 SOON_DAYS = 14
@@ -33,12 +35,12 @@ PAGE_TRIES, PAGE_LIMIT = 5, 1.0
 
 
 @contextmanager
-def transport(scene: Scene, timeout: float) -> Iterator[paramiko.Transport]:
+def transport(context: CheckContext, timeout: float) -> Iterator[paramiko.Transport]:
     """Open an SSH transport that has seen the pinned host key, and is not logged in."""
     import paramiko
 
-    pinned = paramiko.HostKeys(str(scene.machine.known_hosts)).lookup(scene.machine.alias)
-    plain = socket.create_connection((LOOPBACK, scene.ports[SSH_PORT]), timeout)
+    pinned = paramiko.HostKeys(str(context.machine.known_hosts)).lookup(context.machine.alias)
+    plain = socket.create_connection((LOOPBACK, context.ports[SSH_PORT]), timeout)
     opened = paramiko.Transport(plain)
     try:
         security = opened.get_security_options()
@@ -54,12 +56,27 @@ def transport(scene: Scene, timeout: float) -> Iterator[paramiko.Transport]:
         plain.close()
 
 
-def ssh_refusals(scene: Scene, timeout: float) -> dict[str, Verdict]:
+@check("boot.ssh", phase="boot", viewpoint="outside", step="login",
+       title="the login works, with the host key that was pinned before boot")  # fmt: skip
+def log_in(context: CheckContext) -> Verdict:
+    """Open the one connection that everything inside is asked over."""
+    connection = ssh.connect(
+        context.machine, port=context.ports[SSH_PORT], timeout=context.within(60.0)
+    )
+    context.session = context.stack.enter_context(connection)
+    return Verdict("pass", "key accepted, host key as pinned before the first boot")
+
+
+@check("security.ssh-password", phase="security", viewpoint="outside", step="logins",
+       title="a login with a password is refused")  # fmt: skip
+@check("security.ssh-stranger", phase="security", viewpoint="outside", step="logins",
+       title="a login with another key is refused")  # fmt: skip
+def ssh_refusals(context: CheckContext, timeout: float = 30.0) -> dict[str, Verdict]:
     """Try to log in as the operator without a key, with a password and with a key of a stranger."""
     import paramiko
 
-    user = "rave"
-    with transport(scene, timeout) as opened:
+    user = context.plan.facts.operator
+    with transport(context, timeout) as opened:
         offered = _refused(lambda: opened.auth_none(user))
         password = _refused(lambda: opened.auth_password(user, "rave-smoke", fallback=False))
         stranger = _refused(lambda: opened.auth_publickey(user, new_key()))
@@ -85,12 +102,14 @@ def judge_password(methods: list[str], *, refused: bool) -> Verdict:
     return judge(problems, "the server offers publickey alone and refuses a password")
 
 
-def ssh_root(scene: Scene, timeout: float) -> Verdict:
+@check("security.ssh-root", phase="security", viewpoint="outside", step="logins",
+       title="root's login is refused, even with the right key")  # fmt: skip
+def ssh_root(context: CheckContext, timeout: float = 30.0) -> Verdict:
     """Try to log in as root with the key that opens the operator's account."""
     import paramiko
 
-    key = paramiko.Ed25519Key.from_private_key_file(str(scene.machine.login_key))
-    with transport(scene, timeout) as opened:
+    key = paramiko.Ed25519Key.from_private_key_file(str(context.machine.login_key))
+    with transport(context, timeout) as opened:
         refused = _refused(lambda: opened.auth_publickey("root", key))
     problems = [] if refused is not None else ["root got in with the operator's key"]
     return judge(problems, "root is refused with the operator's key")
@@ -120,15 +139,28 @@ def new_key() -> paramiko.PKey:
     return paramiko.Ed25519Key.from_private_key(io.StringIO(text.decode()))
 
 
-def tls(scene: Scene, timeout: float) -> tuple[dict[str, Verdict], bytes | None]:
-    """Negotiate TLS 1.3, then try TLS 1.2; also return the certificate that was shown (DER)."""
-    newest, shown = _handshake(scene, ssl.TLSVersion.TLSv1_3, timeout)
-    older, _ = _handshake(scene, ssl.TLSVersion.TLSv1_2, timeout)
+@check("security.tls-1.3", phase="security", viewpoint="outside", service="nginx",
+       title="TLS 1.3 is spoken")  # fmt: skip
+@check("security.tls-1.2", phase="security", viewpoint="outside", service="nginx",
+       title="TLS 1.2 and older are refused")  # fmt: skip
+def tls(context: CheckContext, timeout: float = 20.0) -> dict[str, Verdict]:
+    """Negotiate TLS 1.3, then try TLS 1.2."""
+    newest, _ = greeting(context, timeout)
+    older, _ = _handshake(context, ssl.TLSVersion.TLSv1_2, timeout)
     problems = [] if newest == "TLSv1.3" else [f"negotiated {newest}"]
     return {
         "security.tls-1.3": judge(problems, "TLSv1.3 negotiated"),
         "security.tls-1.2": judge_older(older),
-    }, shown
+    }
+
+
+def greeting(context: CheckContext, timeout: float) -> tuple[str, bytes | None]:
+    """Offer TLS 1.3, once in a run; return what was negotiated or refused, and the certificate that
+    was shown (DER), with which the pages are asked.
+    """
+    if context.greeting is None:
+        context.greeting = _handshake(context, ssl.TLSVersion.TLSv1_3, timeout)
+    return context.greeting
 
 
 def judge_older(outcome: str) -> Verdict:
@@ -142,44 +174,56 @@ def judge_older(outcome: str) -> Verdict:
     return Verdict("error", f"TLS 1.2 could not be tried: {outcome}")
 
 
-def _status(scene: Scene) -> int:
-    """Return the port of 127.0.0.1 that leads to the status page."""
-    return scene.ports[scene.plan.status_port or 0]
+def status_port(context: CheckContext) -> int:
+    """Return the port of 127.0.0.1 that leads to nginx."""
+    return context.ports[context.plan.status_port or 0]
 
 
-def _handshake(scene: Scene, version: ssl.TLSVersion, timeout: float) -> tuple[str, bytes | None]:
+def _handshake(
+    context: CheckContext, version: ssl.TLSVersion, timeout: float
+) -> tuple[str, bytes | None]:
     """Shake hands with one version only; return what was negotiated or refused, and the DER."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    offer = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Trust is judged by comparing the certificate, so that this answers about versions alone.
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    context.minimum_version = context.maximum_version = version
+    offer.check_hostname = False
+    offer.verify_mode = ssl.CERT_NONE
+    offer.set_ciphers("ALL:@SECLEVEL=0")
+    offer.minimum_version = offer.maximum_version = version
     try:
         with (
-            socket.create_connection((LOOPBACK, _status(scene)), timeout) as plain,
-            context.wrap_socket(plain, server_hostname="rave") as secured,
+            socket.create_connection((LOOPBACK, status_port(context)), timeout) as plain,
+            offer.wrap_socket(plain, server_hostname="rave") as secured,
         ):
             return str(secured.version()), secured.getpeercert(binary_form=True)
     except ssl.SSLError as error:
         return error.reason or str(error), None
 
 
-def certificate(shown: bytes | None, scene: Scene, inside: bytes | None) -> Verdict:
+@check("security.certificate", phase="security", viewpoint="outside", service="nginx",
+       title="the certificate is the machine's own, valid")  # fmt: skip
+def certificate(context: CheckContext, timeout: float = 20.0) -> Verdict:
     """Compare the certificate shown outside with the operator's, or else with the one that the
     pinned SSH connection brought from inside.
     """
     from cryptography import x509
 
+    _, shown = greeting(context, timeout)
     if shown is None:
         return Verdict("fail", "no certificate was shown")
     found = x509.load_der_x509_certificate(shown)
-    text = scene.operator.values.get("tls/certificate")
-    known = ssl.PEM_cert_to_DER_cert(text.strip()) if text else inside
+    text = context.operator.values.get("tls/certificate")
+    known = ssl.PEM_cert_to_DER_cert(text.strip()) if text else _inner_certificate(context, timeout)
     origin = "the operator's" if text else "the one inside the machine"
     if known is None:
         return Verdict("error", "there is nothing to compare it with")
     return judge_certificate(found, same=shown == known, origin=origin, now=datetime.now(UTC))
+
+
+def _inner_certificate(context: CheckContext, timeout: float) -> bytes | None:
+    if context.session is None:
+        return None
+    done = context.session.run(["cat", "/run/rave/tls/current.crt"], timeout=timeout, sudo=True)
+    return ssl.PEM_cert_to_DER_cert(done.text.strip()) if done.ok else None
 
 
 def judge_certificate(
@@ -207,36 +251,40 @@ def judge_certificate(
     return judge(problems, f"{origin}, names {LOOPBACK}, valid for {days} days", days=days)
 
 
-def page(scene: Scene, shown: bytes | None, question: Question) -> Verdict:
-    """Fetch a page of the catalog through the forward, trusting only the certificate shown before,
-    which `security.certificate` judges.
+def page(
+    context: CheckContext, *, url: str, status: int, contains: str | None, timeout: float
+) -> Verdict:
+    """Fetch a page of the catalog through the forward, trusting only the certificate that the port
+    of nginx shows, which `security.certificate` judges.
     """
     import httpx
 
-    arguments = question.arguments
-    with _client(shown, question.timeout) as client:
+    with _client(context, timeout) as client:
         try:
-            answer = client.get(_outer(scene, str(arguments["url"])))
+            answer = client.get(_outer(context, url))
         except httpx.HTTPError as error:
             return Verdict("fail", f"{type(error).__name__}: {error}")
     problems = []
-    if answer.status_code != arguments["status"]:
-        problems.append(f"status {answer.status_code} instead of {arguments['status']}")
-    if arguments["contains"] and arguments["contains"] not in answer.text:
-        problems.append(f"the answer does not contain {arguments['contains']!r}")
+    if answer.status_code != status:
+        problems.append(f"status {answer.status_code} instead of {status}")
+    if contains and contains not in answer.text:
+        problems.append(f"the answer does not contain {contains!r}")
     return judge(problems, f"status {answer.status_code}, {len(answer.content)} bytes")
 
 
-def page_time(scene: Scene, shown: bytes | None, timeout: float) -> Verdict:
+@check("performance.page", phase="performance", viewpoint="outside", service="nginx",
+       title="the status page answers within a second (p95)",
+       figures={"p50_seconds": "page_p50_seconds", "p95_seconds": "page_p95_seconds"})  # fmt: skip
+def page_time(context: CheckContext, timeout: float = 20.0) -> Verdict:
     """Fetch the status page several times over one connection."""
     import httpx
 
     times = []
-    with _client(shown, timeout) as client:
+    with _client(context, timeout) as client:
         for _ in range(PAGE_TRIES):
             began = time.monotonic()
             try:
-                client.get(f"https://{LOOPBACK}:{_status(scene)}/").raise_for_status()
+                client.get(f"https://{LOOPBACK}:{status_port(context)}/").raise_for_status()
             except httpx.HTTPError as error:
                 return Verdict("fail", f"{type(error).__name__}: {error}")
             times.append(time.monotonic() - began)
@@ -252,21 +300,22 @@ def judge_times(times: list[float]) -> Verdict:
 
 
 @contextmanager
-def _client(shown: bytes | None, timeout: float) -> Iterator[httpx.Client]:
+def _client(context: CheckContext, timeout: float) -> Iterator[httpx.Client]:
     import httpx
 
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.minimum_version = ssl.TLSVersion.TLSv1_3
+    _, shown = greeting(context, timeout)
     if shown is not None:
-        context.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(shown))
-    with httpx.Client(verify=context, timeout=timeout, trust_env=False) as client:
+        trust.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(shown))
+    with httpx.Client(verify=trust, timeout=timeout, trust_env=False) as client:
         yield client
 
 
-def _outer(scene: Scene, url: str) -> str:
+def _outer(context: CheckContext, url: str) -> str:
     """Return a URL of the guest as it is reached from the host."""
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
     inner = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{LOOPBACK}:{scene.ports[inner]}{parts.path}"
+    return f"{parts.scheme}://{LOOPBACK}:{context.ports[inner]}{parts.path}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import __version__
 from rave_cli.machines.qemu import accelerator
-from rave_cli.smoke.model import PHASE_IDS
+from rave_cli.smoke.phases import PHASE_IDS, PHASES
 from rave_cli.transcript import (
     ImageDigests,
     ImageRecord,
@@ -24,35 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rave_cli.profiles.catalog import Plan
-    from rave_cli.smoke.model import Question, SmokeRun
+    from rave_cli.smoke.model import Check, SmokeRun
     from rave_cli.smoke.request import Request
 
-# Phase whose one result stands for a part that no base carries yet -> field of the transcript.
-PARTS = {
-    "sign-in": "authentication_tests",
-    "chat-control": "agent_control_tests",
-    "sandbox": "sandbox_tests",
-}
-# Check -> figure of its data -> name in the transcript's performance_metrics.
-FIGURES = {
-    "performance.boot": {"seconds": "services_healthy_seconds", "services": "service_seconds"},
-    "boot.stages": {"uptimes": "stage_seconds"},
-    "boot.finished": {"kernel_seconds": "kernel_seconds", "finish_seconds": "startup_seconds"},
-    "performance.memory": {
-        "used_mib": "guest_memory_used_mib",
-        "available_mib": "guest_memory_available_mib",
-        "cap_mib": "guest_memory_cap_mib",
-    },
-    "performance.services": {"used_mib": "service_memory_mib"},
-    "performance.qemu": {"resident_mib": "qemu_resident_mib"},
-    "performance.image": {"bytes": "image_bytes"},
-    "performance.disk": {"used_mib": "disk_used_mib"},
-    "performance.page": {"p50_seconds": "page_p50_seconds", "p95_seconds": "page_p95_seconds"},
-    "image.overlay": {"bytes": "overlay_bytes"},
-}
 
-
-def run_subject(request: Request, questions: Sequence[Question]) -> RunSubject:
+def run_subject(request: Request, checks: Sequence[Check]) -> RunSubject:
     """Return what a run is about, before its first check."""
     spec, image = request.machine.spec, request.image
     return RunSubject(
@@ -62,15 +38,19 @@ def run_subject(request: Request, questions: Sequence[Question]) -> RunSubject:
         machine=MachineRecord(spec.name, spec.instance_id, spec.network),
         image=ImageRecord(image.qcow2.name, image.sha256, image.store_path, image.nar_hash),
         tools={"rave": __version__, "python": platform.python_version()},
-        configuration=configuration(request, questions),
-        checks=tuple(question.id for question in questions),
+        configuration=configuration(request, checks),
+        checks=tuple(check.id for check in checks),
     )
 
 
 def run_record(
-    run: SmokeRun, subject: RunSubject, plan: Plan, digests: Mapping[str, str]
+    run: SmokeRun,
+    subject: RunSubject,
+    plan: Plan,
+    digests: Mapping[str, str],
+    checks: Sequence[Check],
 ) -> RunRecord:
-    """Return what the transcript says of a run."""
+    """Return what the transcript says of a run of `checks`."""
     complete = "before" in digests and "after" in digests
     return RunRecord(
         subject=subject,
@@ -79,8 +59,8 @@ def run_record(
         guest_boot_id=run.facts.get("boot_id"),
         system_info=system_info(run.facts),
         service_health=service_health(run, plan),
-        **{field: _part(run, phase) for phase, field in PARTS.items()},
-        performance_metrics=performance_metrics(run),
+        **{phase.part: _part(run, phase.id) for phase in PHASES if phase.part},
+        performance_metrics=performance_metrics(run, checks),
         security_validation=security_part([*run.of("secrets"), *run.of("security")]),
         aborted=run.aborted if run.aborted or complete else "the image could not be read",
     )
@@ -100,9 +80,9 @@ def system_info(facts: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def configuration(request: Request, questions: Sequence[Question]) -> dict[str, str]:
+def configuration(request: Request, checks: Sequence[Check]) -> dict[str, str]:
     """Return the sha256 of what configured the run: the plan, the suite, the flake's lock."""
-    asked = [[q.id, q.title, q.kind, q.viewpoint, q.severity, list(q.needs)] for q in questions]
+    asked = [[c.id, c.title, c.kind, c.viewpoint, c.severity, list(c.needs)] for c in checks]
     found = {
         "plan": _digest(request.plan.model_dump_json(by_alias=True).encode()),
         "suite": _digest(json.dumps(asked).encode()),
@@ -133,13 +113,13 @@ def _part(run: SmokeRun, phase: str) -> dict[str, object]:
     return health_part(results)
 
 
-def performance_metrics(run: SmokeRun) -> dict[str, object]:
+def performance_metrics(run: SmokeRun, checks: Sequence[Check]) -> dict[str, object]:
     """Return the figures of the run, by name with the unit in it."""
     by_id = {result.id: result for result in run.results}
     found: dict[str, object] = {"checks_seconds": round(run.seconds, 3)}
-    for id_, names in FIGURES.items():
-        data = by_id[id_].data if id_ in by_id else {}
-        found |= {target: data[name] for name, target in names.items() if name in data}
+    for check in checks:
+        data = by_id[check.id].data if check.id in by_id else {}
+        found |= {target: data[name] for name, target in check.figures.items() if name in data}
     found["phase_seconds"] = {
         phase: round(run.phase_seconds[phase], 3)
         for phase in PHASE_IDS

@@ -10,7 +10,8 @@ import time
 from typing import TYPE_CHECKING, Any, Self
 
 from rave_cli.smoke import reports
-from rave_cli.smoke.model import SmokeRun, Verdict, judge
+from rave_cli.smoke.context import Recorded
+from rave_cli.smoke.model import SmokeRun
 from rave_cli.smoke.record import run_record, run_subject
 from rave_cli.transcript import EventLog, Redactor
 from rave_cli.transcript import write as write_transcript
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-    from rave_cli.smoke.model import Question
+    from rave_cli.smoke.model import Check
     from rave_cli.smoke.request import Request
-    from rave_cli.smoke.scene import Scene
     from rave_cli.transcript import RunSubject
     from rave_cli.transcript.check import CheckResult
     from rave_cli.transcript.events import Moment
@@ -31,21 +31,22 @@ if TYPE_CHECKING:
 class RunRecorder:
     """The record of a run under way. Threads may add results at the same time."""
 
-    def __init__(self, request: Request, log: EventLog, subject: RunSubject) -> None:
+    def __init__(
+        self, request: Request, log: EventLog, subject: RunSubject, checks: Sequence[Check]
+    ) -> None:
         self.request = request
         self.known: dict[str, CheckResult] = {}
         self.facts: Mapping[str, Any] = {}
         self.digests: dict[str, str] = {}
         self._log = log
         self._subject = subject
+        self._checks = checks
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._spans: dict[str, list[tuple[float, float]]] = {}
 
     @classmethod
-    def begin(
-        cls, request: Request, hidden: Mapping[str, str], questions: Sequence[Question]
-    ) -> Self:
+    def begin(cls, request: Request, hidden: Mapping[str, str], checks: Sequence[Check]) -> Self:
         """Create the event log.
 
         Raises:
@@ -53,9 +54,9 @@ class RunRecorder:
         """
         redactor = Redactor(value.encode() for value in hidden.values())
         log = EventLog.begin(request.output, nonce=request.nonce, redactor=redactor)
-        subject = run_subject(request, questions)
+        subject = run_subject(request, checks)
         log.subject(subject)
-        return cls(request, log, subject)
+        return cls(request, log, subject, checks)
 
     def __enter__(self) -> Self:
         return self
@@ -98,13 +99,9 @@ class RunRecorder:
         self._log.digest(moment, sha256)
         return sha256
 
-    def redactions(self, scene: Scene) -> Verdict:
-        """Say whether anything had to be redacted from what this run recorded."""
-        if not scene.hidden:
-            return Verdict("skip", f"there are no secrets to look for: {scene.operator.why_none}")
-        count = self._log.redactor.count
-        problems = [f"{count} places had to be redacted"] if count else []
-        return judge(problems, f"{self._log.count} events, none held a secret")
+    def recorded(self) -> Recorded:
+        """Return how much has been recorded so far."""
+        return Recorded(events=self._log.count, redacted=self._log.redactor.count)
 
     def complete(self) -> SmokeRun:
         """Sign and write everything.
@@ -144,7 +141,7 @@ class RunRecorder:
         )
 
     def _write(self, run: SmokeRun) -> SmokeRun:
-        record = run_record(run, self._subject, self.request.plan, self.digests)
+        record = run_record(run, self._subject, self.request.plan, self.digests, self._checks)
         files = write_transcript(record, self._log, self.request.key)
         places = {"transcript": files.document, "events": files.events}
         if files.dsse is not None and files.sshsig is not None:

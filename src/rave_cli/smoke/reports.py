@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from rave_cli.paths import atomic_write
-from rave_cli.smoke.model import PHASES
+from rave_cli.smoke.phases import PHASES
 from rave_cli.transcript.check import BAD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rave_cli.smoke.model import Phase, SmokeRun
+    from rave_cli.smoke.model import SmokeRun
+    from rave_cli.smoke.phases import Phase
     from rave_cli.transcript.check import CheckResult
 
 # XML 1.0 cannot carry these, not even escaped (w3.org/TR/xml, section 2.2).

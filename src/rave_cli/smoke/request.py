@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
-    from rave_cli.smoke.scene import Operator
+    from rave_cli.smoke.operator import Operator
     from rave_cli.transcript.signing import SigningKey
 
 

@@ -1,43 +1,39 @@
 """Carries out a smoke run on a running machine and writes its reports and its transcript.
 
-Three things go on at once: the guest answers its batches over one SSH connection, the outside view
-goes through the forwarded ports, and the host reads the image. What overlaps does not depend on
-each other. The ban comes last of the outside view, because it shuts the outside out.
+What is carried out is declared (suite.py); here stands what goes on beside what. Three things go on
+at once: the guest answers its batches over one SSH connection, the outside view goes through the
+forwarded ports, and the host reads the image. What overlaps does not depend on each other. The ban
+comes last of the outside view, because it shuts the outside out.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import paramiko
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest import ssh
-from rave_cli.machines.guest.door import Door
 from rave_cli.machines.qemu import ports as forwarded
-from rave_cli.machines.spec import SSH_PORT
-from rave_cli.smoke import canaries, inside, onhost, outside, scan
-from rave_cli.smoke.ban import BAN, Gate
-from rave_cli.smoke.model import Question, SmokeRun, Verdict, blocked, settle, unasked
-from rave_cli.smoke.questions import GATEWAY, SSH, Subject, suite
+from rave_cli.smoke import inside, onhost
+from rave_cli.smoke.context import CheckContext, decoys
+from rave_cli.smoke.model import Verdict, blocked, settle, unasked
 from rave_cli.smoke.recorder import RunRecorder
-from rave_cli.smoke.scene import Scene, decoys
+from rave_cli.smoke.suite import LOGIN, suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rave_cli.machines.guest.door import Runs
-    from rave_cli.machines.guest.ssh import Session
-    from rave_cli.machines.spec import Machine
+    from rave_cli.smoke.context import Decoy
+    from rave_cli.smoke.model import Check, Look, SmokeRun
+    from rave_cli.smoke.phases import Step
     from rave_cli.smoke.request import Request
     from rave_cli.transcript.check import CheckResult
+    from rave_cli.transcript.events import Moment
 
-# Guest questions of the first batch; the rest must come after whatever handles secrets.
-FIRST_BATCH = ("boot", "health", "secrets")
 NOT_ASKED = "not asked for (--phase)"
 
 
@@ -67,15 +63,18 @@ def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
     ports = forwarded.of(request.machine)
     hidden = onhost.hidden(request.plan, request.operator, request.machine)
     with ExitStack() as stack:
-        listeners = stack.enter_context(decoys(GATEWAY))
-        scene = Scene(
-            request.machine, request.plan, request.image, ports, request.operator, hidden, listeners
-        )
-        questions = suite(request.plan, subject_of(request.machine, scene))
-        recorder = stack.enter_context(RunRecorder.begin(request, hidden, questions))
-        visit = Visit(request, scene, questions, recorder, on_event)
+        listeners = stack.enter_context(decoys(request.plan.facts.network.gateway))
+        checks = checks_of(request, listeners)
+        recorder = stack.enter_context(RunRecorder.begin(request, hidden, checks))
+        context = CheckContext(
+            request.machine, request.plan, request.image, ports, request.operator, hidden,
+            listeners, deadline=time.monotonic() + request.timeout, known=recorder.known,
+            digests=recorder.digests, keep_digest=recorder.keep_digest,
+            recorded=recorder.recorded,
+        )  # fmt: skip
+        session = SmokeSession(request, context, checks, recorder, on_event)
         try:
-            visit.carry_out()
+            session.carry_out()
         except (KeyboardInterrupt, OutOfTimeError) as error:
             late = isinstance(error, OutOfTimeError)
             recorder.abort(f"out of time after {request.timeout:g} s" if late else "interrupted")
@@ -90,221 +89,127 @@ def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
         return recorder.complete()
 
 
-def subject_of(machine: Machine, scene: Scene) -> Subject:
-    """Return what the questions depend on besides the plan."""
-    spec = machine.spec
-    return Subject(
+def checks_of(request: Request, listeners: Sequence[Decoy] = ()) -> tuple[Check, ...]:
+    """Return the suite of a run."""
+    spec = request.machine.spec
+    return suite(
+        request.plan,
         mode=spec.mode,
         instance=spec.instance_id,
         network=spec.network,
         memory_mib=spec.memory_mib,
-        decoys=tuple(decoy.seen for decoy in scene.decoys),
+        decoys=tuple(decoy.seen for decoy in listeners),
     )
 
 
 @dataclass
-class Visit:
-    """One run under way: the questions, and the threads that answer them."""
+class SmokeSession:
+    """One run under way: the checks, and the threads that carry them out."""
 
     request: Request
-    scene: Scene
-    questions: Sequence[Question]
+    context: CheckContext
+    checks: Sequence[Check]
     recorder: RunRecorder
     on_event: Callable[[Progress], None]
-    began: float = field(default_factory=time.monotonic)
+    asked: list[Check] = field(init=False)
 
     def __post_init__(self) -> None:
         phases = self.request.phases
-        self.asked = {q.id: q for q in self.questions if phases is None or q.phase in phases}
         # Whatever is asked inside needs the login.
-        self.asked |= {q.id: q for q in self.questions if q.id == SSH}
-        self._shown: bytes | None = None
+        self.asked = [
+            c for c in self.checks if phases is None or c.phase in phases or c.id == LOGIN
+        ]
 
     # --- the course of a run ---------------------------------------------------------------------
 
     def carry_out(self) -> None:
-        """Answer every question.
+        """Carry out every check.
 
         Raises:
             OutOfTimeError: the run's time is over.
         """
-        image = self._thread(self._image_before)
-        self._simple()
-        with ExitStack() as stack:
-            session = self._log_in(stack)
-            view = self._thread(lambda: self._outer_view(session))
-            self._batch(session, lambda q: q.phase in FIRST_BATCH or q.id == BAN.settings)
-            self._answer(["networking.outward"], lambda: onhost.decoys(self.scene))
+        image = self._beside(lambda: self._read_image("before", "image"))
+        self._look("start")
+        with self.context.stack:
+            self._look("login")
+            view = self._beside(lambda: self._look("outside", "logins"))
+            self._batch("inside")
+            self._look("traces")
             self._join(view)
-            gate = self._thread(lambda: self._ban(session))
-            self._batch(session, lambda _: True)
-            self._join(gate, image)
-        after = self._thread(self._image_after)
-        self._last()
+            ban = self._beside(lambda: self._look("ban"))
+            self._batch("late")
+            self._join(ban, image)
+        after = self._beside(lambda: self._read_image("after", "image-end"))
+        self._look("end")
         self._join(after)
-        self._unasked()
+        for check in self.checks:
+            if check.id not in self.recorder.known:
+                self._record(unasked(check, NOT_ASKED))
 
-    def _log_in(self, stack: ExitStack) -> Session | None:
-        """Open the one connection; its failure is a result like any other."""
-        opened: list[Session] = []
-
-        def look() -> Verdict:
-            timeout = min(60.0, self._left())
-            port = self.scene.ports[SSH_PORT]
-            opened.append(
-                stack.enter_context(ssh.connect(self.request.machine, port=port, timeout=timeout))
-            )
-            return Verdict("pass", "key accepted, host key as pinned before the first boot")
-
-        self._answer([SSH], look)
-        return opened[0] if opened else None
-
-    def _simple(self) -> None:
-        """Ask what costs nothing."""
-        scene = self.scene
-        for id_, look in (
-            ("configuration.plan", onhost.plan),
-            ("configuration.resources", onhost.resources),
-            ("image.read-only", onhost.read_only),
-            ("image.overlay", onhost.overlay),
-            ("boot.stages", onhost.stages),
-            ("performance.boot", onhost.boot_time),
-            ("performance.image", onhost.image_size),
-        ):
-            self._answer([id_], lambda look=look: look(scene))  # type: ignore[misc]
-        self._answer(["configuration.secrets-file"], lambda: onhost.secrets_file(scene.operator))
-        later = [q.id for q in self.asked.values() if q.skip is not None]
-        for id_ in later:
-            self._answer([id_], lambda: Verdict("skip", ""))
-
-    def _image_before(self) -> None:
-        def look() -> Verdict:
-            before = self.recorder.keep_digest("before", onhost.digest(self.request.image))
-            return onhost.integrity(self.request.image, before)
-
-        # The digest stands in the transcript, whatever is asked.
-        self._answer(["image.integrity"], look, always=True)
-        self._answer(["security.canary-image"], lambda: canaries.image(self.scene))
-
-    def _image_after(self) -> None:
-        def look() -> Verdict:
-            after = self.recorder.keep_digest("after", onhost.digest(self.request.image))
-            return onhost.unchanged(self.recorder.digests["before"], after)
-
-        self._answer(["image.unchanged"], look, always=True)
-
-    def _outer_view(self, session: Session | None) -> None:
-        """TLS, pages, the port scan, and failing logins: fewer than get an address banned."""
-        scene = self.scene
-
-        def versions() -> Mapping[str, Verdict]:
-            verdicts, self._shown = outside.tls(scene, 20.0)
-            return verdicts
-
-        # The pages are asked with the certificate that is shown here, whatever else is asked.
-        self._answer(["security.tls-1.3", "security.tls-1.2"], versions, always=True)
-        self._answer(
-            ["security.certificate"],
-            lambda: outside.certificate(self._shown, scene, self._inner_certificate(session)),
-        )
-        for question in self.asked.values():
-            if question.viewpoint == "outside" and question.kind == "http":
-                self._answer(
-                    [question.id],
-                    lambda question=question: outside.page(scene, self._shown, question),  # type: ignore[misc]
-                )
-        self._answer(["performance.page"], lambda: outside.page_time(scene, self._shown, 20.0))
-        self._answer(["security.ports"], lambda: scan.ports(scene, 10.0))
-        pair = ["security.ssh-password", "security.ssh-stranger"]
-        self._answer(pair, lambda: outside.ssh_refusals(scene, 30.0))
-        self._answer(["security.ssh-root"], lambda: outside.ssh_root(scene, 30.0))
-
-    def _inner_certificate(self, session: Session | None) -> bytes | None:
-        """Fetch the certificate over the pinned connection, where the operator has none."""
-        import ssl
-
-        if session is None or "tls/certificate" in self.scene.operator.values:
-            return None
-        done = session.run(["cat", "/run/rave/tls/current.crt"], timeout=20, sudo=True)
-        return ssl.PEM_cert_to_DER_cert(done.text.strip()) if done.ok else None
-
-    def _ban(self, session: Session | None) -> None:
-        """Let logins fail until this host is banned, now that it is known how long a ban lasts."""
-        gate = Gate(self.scene, self._door(session) if session else None)
-        settings = self.recorder.known.get(BAN.settings)
-        self._answer([BAN.check], lambda: gate.try_ban(settings))
-
-    def _last(self) -> None:
-        """Look at what the run itself may have left."""
-        self._answer(["performance.qemu"], lambda: onhost.qemu_memory(self.scene))
-        self._answer(["security.canary-qemu"], lambda: canaries.qemu(self.scene))
-        self._answer(["security.canary-logs"], lambda: canaries.logs(self.scene))
-        self._answer(["security.canary-records"], lambda: self.recorder.redactions(self.scene))
-
-    def _unasked(self) -> None:
-        for question in self.questions:
-            if question.id not in self.recorder.known:
-                self._record(unasked(question, NOT_ASKED))
+    def _read_image(self, moment: Moment, step: Step) -> None:
+        """Carry out the checks that read the image; its digest stands in the transcript, whatever
+        is asked.
+        """
+        self._look(step)
+        if moment not in self.context.digests:
+            with suppress(OSError):
+                self.context.keep_digest(moment, onhost.digest(self.request.image))
 
     # --- asking ----------------------------------------------------------------------------------
 
-    def _batch(self, session: Session | None, wanted: Callable[[Question], bool]) -> None:
-        """Ask the guest everything that is wanted and not yet answered, in one call."""
-        known = self.recorder.known
-        batch = [
-            question
-            for question in self.asked.values()
-            if question.viewpoint == "guest" and question.id not in known and wanted(question)
-        ]
+    def _batch(self, step: Step) -> None:
+        """Let the guest carry out the checks of a step in one call."""
+        batch = [c for c in self.asked if c.viewpoint == "guest" and c.step == step]
         if not batch:
             return
+        known = self.recorder.known
         began = time.monotonic()
         try:
-            answer = inside.ask(
-                self._door(session or _Nobody()), batch, known, most_seconds=self._left()
-            )
+            answer = inside.ask(self.context.door, batch, known, most_seconds=self._left())
         except RaveError as error:
             self._left()
             spent = time.monotonic() - began
-            for question in batch:
+            for check in batch:
                 verdict = Verdict("error", error.message)
-                self._record(settle(question, verdict, seconds=spent, attempts=1))
+                self._record(settle(check, verdict, seconds=spent, attempts=1))
             return
         if answer.facts:
             self.recorder.keep_facts(answer.facts)
         for result in answer.results:
             self._record(result)
 
-    def _door(self, session: Runs) -> Door:
-        return Door.of(self.request.machine, session)
+    def _look(self, *steps: Step) -> None:
+        """Carry out the checks on the host and from outside of some steps, one after another."""
+        for step in steps:
+            looks: dict[Look | None, list[Check]] = {}
+            for check in self.asked:
+                if check.viewpoint != "guest" and check.step == step:
+                    looks.setdefault(check.look, []).append(check)
+            for look, checks in looks.items():
+                self._answer(look, checks)
 
-    def _answer(
-        self,
-        ids: Sequence[str],
-        look: Callable[[], Verdict | Mapping[str, Verdict]],
-        *,
-        always: bool = False,
-    ) -> None:
-        """Answer one or several questions with one look; a fault of the look is an error."""
-        questions = [self.asked[id_] for id_ in ids if id_ in self.asked]
-        open_ = [q for q in questions if (reason := blocked(q, self.recorder.known)) is None]
-        for question in questions:
-            if question not in open_:
-                reason = blocked(question, self.recorder.known)
-                self._record(unasked(question, reason or ""))
-        if not open_ and not always:
+    def _answer(self, look: Look | None, checks: Sequence[Check]) -> None:
+        """Answer one or several checks with one look; a fault of the look is an error."""
+        open_ = []
+        for check in checks:
+            reason = blocked(check, self.recorder.known)
+            if reason is None:
+                open_.append(check)
+            else:
+                self._record(unasked(check, reason))
+        if look is None or not open_:
             return
         began = time.monotonic()
-        found = _looked(look)
+        found = _looked(look, self.context)
         seconds = time.monotonic() - began
-        for question in open_:
-            verdict = found if isinstance(found, Verdict) else found[question.id]
-            self._record(settle(question, verdict, seconds=seconds / len(open_), attempts=1))
+        for check in open_:
+            verdict = found if isinstance(found, Verdict) else found[check.id]
+            self._record(settle(check, verdict, seconds=seconds / len(open_), attempts=1))
 
     def _record(self, result: CheckResult) -> None:
         self.recorder.add(result)
         done = len(self.recorder.known)
-        self.on_event(Progress(self.recorder.known[result.id], done, len(self.questions)))
+        self.on_event(Progress(self.recorder.known[result.id], done, len(self.checks)))
 
     # --- time ------------------------------------------------------------------------------------
 
@@ -314,13 +219,13 @@ class Visit:
         Raises:
             OutOfTimeError: there are none.
         """
-        left = self.began + self.request.timeout - time.monotonic()
+        left = self.context.deadline - time.monotonic()
         if left <= 0:
             raise OutOfTimeError
         return left
 
     @staticmethod
-    def _thread(work: Callable[[], None]) -> Worker:
+    def _beside(work: Callable[[], None]) -> Worker:
         worker = Worker(work)
         worker.start()
         return worker
@@ -355,23 +260,10 @@ class Worker(threading.Thread):
             return
 
 
-class _Nobody:
-    """Stands for the session that could not be opened; every question is blocked by then."""
-
-    def run(self, argv: Sequence[str], **_: Any) -> Any:  # noqa: ANN401 - never returns
-        raise RaveError(
-            f"there is no connection to run {argv[0]} over",
-            hint="rave vm status",
-            exit_code=ExitCode.NOT_READY,
-        )
-
-
-def _looked(
-    look: Callable[[], Verdict | Mapping[str, Verdict]],
-) -> Verdict | Mapping[str, Verdict]:
+def _looked(look: Look, context: CheckContext) -> Verdict | Mapping[str, Verdict]:
     """Return what a look found; whatever foreseeably stops it is an error, never a pass."""
     try:
-        return look()
+        return look(context)
     except RaveError as error:
         return Verdict("error", error.message)
     except (OSError, EOFError, ValueError, KeyError, paramiko.SSHException) as error:

@@ -17,12 +17,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
+from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from rave_cli.smoke.scene import Scene
+    from rave_cli.smoke.context import CheckContext
 
 # Asked besides the catalog's: what attackers try first, and ports where nothing should ever be.
 EXTRA = (21, 23, 25, 53, 80, 111, 139, 443, 445, 631, 2375, 2379, 3000, 3306, 5000, 5433, 6443,
@@ -37,20 +38,22 @@ _ROW = re.compile(
 )
 
 
-def targets(scene: Scene) -> tuple[int, ...]:
+def targets(context: CheckContext) -> tuple[int, ...]:
     """Return the ports to try: all of the catalog that are not exposed, and the usual suspects."""
-    exposed = {port.port for port in scene.plan.exposed}
-    known = {p.port for s in scene.plan.services.values() for p in s.ports if p.protocol == "tcp"}
+    exposed = {port.port for port in context.plan.exposed}
+    known = {p.port for s in context.plan.services.values() for p in s.ports if p.protocol == "tcp"}
     return tuple(sorted((known | set(EXTRA)) - exposed))
 
 
-def ports(scene: Scene, timeout: float) -> Verdict:
+@check("security.ports", phase="security", viewpoint="outside",
+       title="from outside only the exposed ports can be reached")  # fmt: skip
+def ports(context: CheckContext, timeout: float = 10.0) -> Verdict:
     """Scan from outside; the exposed ports must answer, and no other."""
-    exposed = sorted(port.port for port in scene.plan.exposed)
-    tried = targets(scene)
-    with Qmp.connect(scene.machine.qmp_socket, timeout=ANSWERS) as monitor:
+    exposed = sorted(port.port for port in context.plan.exposed)
+    tried = targets(context)
+    with Qmp.connect(context.machine.qmp_socket, timeout=ANSWERS) as monitor:
         answered = _answered(monitor, tried)
-    silent = [port for port in exposed if not _speaks(scene.ports.get(port), timeout)]
+    silent = [port for port in exposed if not _speaks(context.ports.get(port), timeout)]
     return judge_scan(answered, silent, tried, exposed)
 
 

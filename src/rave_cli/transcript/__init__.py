@@ -10,7 +10,7 @@ Writing one:
         ...
         files = write(RunRecord(subject=subject, checks=checks, ...), events, key)
 
-`RunRecord.status` follows from the checks; `RunRecord(aborted="why")` records a run that did not
+`RunRecord.status` follows from the checks; `aborted="why"` records a run that did not
 complete, unsigned. Parts that do not exist are `skipped("why")`. What the events and the record say
 must agree, or nothing is signed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -110,9 +110,11 @@ class ImageDigests:
                 raise ValueError(f"{digest!r} is not a sha256 in hex")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """Everything a run found; session, times and digests of the log come from the event log.
+
+    No field has a default: one that is forgotten is a fault.
 
     Args:
         subject: what the run is about.
@@ -132,15 +134,15 @@ class RunRecord:
     subject: RunSubject
     checks: tuple[CheckResult, ...]
     digests: ImageDigests | None
-    guest_boot_id: str | None = None
-    system_info: Mapping[str, object] = field(default_factory=dict)
-    service_health: Mapping[str, object] = field(default_factory=dict)
-    authentication_tests: Mapping[str, object] = field(default_factory=dict)
-    agent_control_tests: Mapping[str, object] = field(default_factory=dict)
-    sandbox_tests: Mapping[str, object] = field(default_factory=dict)
-    performance_metrics: Mapping[str, object] = field(default_factory=dict)
-    security_validation: Mapping[str, object] = field(default_factory=dict)
-    aborted: str | None = None
+    guest_boot_id: str | None
+    system_info: Mapping[str, object]
+    service_health: Mapping[str, object]
+    authentication_tests: Mapping[str, object]
+    agent_control_tests: Mapping[str, object]
+    sandbox_tests: Mapping[str, object]
+    performance_metrics: Mapping[str, object]
+    security_validation: Mapping[str, object]
+    aborted: str | None
 
     def __post_init__(self) -> None:
         ids = tuple(check.id for check in self.checks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rave_cli.smoke.model import PHASES
+from rave_cli.smoke.phases import PHASES
 from rave_cli.smoke.runner import NOT_ASKED
 from rave_cli.transcript.check import STATUSES
 

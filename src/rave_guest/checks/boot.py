@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
 
+from rave_guest.check import Subject, check
+from rave_guest.plan import PLACE
 from rave_guest.system import read, run
 from rave_guest.verdict import Verdict, judge, warned
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from rave_guest.system import System
 
-PLAN = "/usr/lib/rave/plan.json"
 # More than this many error messages in one boot is worth a look.
 ERROR_BUDGET = 10
 # Bits of /proc/sys/kernel/tainted that say something went wrong (kernel.org, tainted-kernels):
@@ -23,16 +25,20 @@ BAD_TAINT = {1: "a module was forced", 5: "a bad page", 7: "an oops", 9: "a warn
              14: "a soft lockup"}  # fmt: skip
 
 
-def identity(ask: Mapping[str, Any], system: System) -> Verdict:
+@check("boot.identity", phase="boot",
+       title="the machine that answers is the one this run is about",
+       arguments=lambda about: {"instance": about.instance})  # fmt: skip
+def identity(arguments: Mapping[str, Any], system: System) -> Verdict:
     """The machine that answers is the one this run was started for."""
     found = system.facts()
     problems = []
-    if found["instance"] != ask["instance"]:
+    if found["instance"] != arguments["instance"]:
         problems.append("its instance id is another one")
     return judge(problems, f"instance {found['instance']}, boot {found['boot_id']}")
 
 
-def kernel(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("boot.kernel", phase="boot", title="the kernel has met no fault")
+def kernel(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The kernel has met no fault."""
     return judge_taint(int(read("/proc/sys/kernel/tainted").strip() or "0"))
 
@@ -43,30 +49,45 @@ def judge_taint(tainted: int) -> Verdict:
     return judge(problems, "not tainted" if not tainted else f"taint {tainted}, none of it a fault")
 
 
-def plan(ask: Mapping[str, Any], _system: System) -> Verdict:
+def _expected(about: Subject) -> dict[str, Any]:
+    return {"expected": summary(about.plan)}
+
+
+@check("boot.plan", phase="boot", title="the guest was made from the same plan",
+       arguments=_expected)  # fmt: skip
+def plan(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The guest was made from the plan that the host judges it by."""
-    return judge_plan(json.loads(read(PLAN) or "{}"), ask["expected"])
+    return judge_plan(json.loads(read(PLACE) or "{}"), arguments["expected"])
 
 
 def judge_plan(found: Mapping[str, Any], expected: Mapping[str, Any]) -> Verdict:
     """Compare profile, base, services, secrets and exposed ports."""
-    actual = {
-        "profile": found.get("profile"),
-        "base": found.get("base"),
-        "services": sorted(found.get("services", {})),
-        "secrets": sorted(found.get("secrets", {})),
-        "exposed": sorted(port["port"] for port in found.get("exposed", [])),
-    }
+    actual = summary(found)
     problems = [
         f"{name} differ from the host's" for name in actual if actual[name] != expected[name]
     ]
     return judge(problems, f"{actual['profile']} on {actual['base']}")
 
 
-def startup(ask: Mapping[str, Any], _system: System) -> Verdict:
+def summary(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a plan must be the same on both sides."""
+    return {
+        "profile": plan.get("profile"),
+        "base": plan.get("base"),
+        "services": sorted(plan.get("services", {})),
+        "secrets": sorted(plan.get("secrets", {})),
+        "exposed": sorted(port["port"] for port in plan.get("exposed", [])),
+    }
+
+
+@check("boot.finished", phase="boot", title="the start is finished and nothing of it failed",
+       retry_for=30, figures={
+           "kernel_seconds": "kernel_seconds", "finish_seconds": "startup_seconds",
+       })  # fmt: skip
+def startup(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The machine has finished starting, and nothing of it failed."""
     names = "SystemState,NFailedUnits,NJobs,UserspaceTimestampMonotonic,FinishTimestampMonotonic"
-    done = run(["systemctl", "show", "-p", names], ask["timeout"])
+    done = run(["systemctl", "show", "-p", names], arguments["timeout"])
     return judge_startup(dict(line.partition("=")[::2] for line in done.stdout.splitlines()))
 
 
@@ -82,10 +103,12 @@ def judge_startup(manager: Mapping[str, str]) -> Verdict:
     return judge(problems, f"running, kernel {kernel_seconds:.1f} s, all {finish:.1f} s", **figures)
 
 
-def journal_errors(ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("boot.journal", phase="boot", title="the journal of this boot holds few errors",
+       severity="warning")  # fmt: skip
+def journal_errors(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The journal of this boot holds few errors."""
     argv = ["journalctl", "-b", "-q", "--no-pager", "-p", "err", "-o", "short", "-n", "200"]
-    return judge_errors(run(argv, ask["timeout"]).stdout.splitlines())
+    return judge_errors(run(argv, arguments["timeout"]).stdout.splitlines())
 
 
 def judge_errors(messages: list[str]) -> Verdict:

@@ -9,23 +9,23 @@ from __future__ import annotations
 import base64
 import glob
 import os
-from typing import TYPE_CHECKING, Any
 
+from rave_guest.check import Subject, check
+from rave_guest.plan import PLACE, secret
 from rave_guest.system import run
-from rave_guest.verdict import Verdict, errored, judge, skipped
+from rave_guest.verdict import ABSENT, Verdict, errored, judge, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import Any
 
     from rave_guest.system import System
 
-ABSENT = "no secrets are installed (rave secrets install)"
 # Shorter values would be found by chance.
 SHORTEST = 12
 PLACES = ("/etc", "/home", "/opt", "/root", "/run/*", "/srv", "/tmp", "/usr/lib/rave", "/usr/local",  # noqa: S108 - searched, not used
           "/var")  # fmt: skip
-# A file of the image itself; its modification time is the image's.
-IMAGE = "/usr/lib/rave/plan.json"
 # Where plain secrets belong.
 HOME = ("/run/secrets", "/run/secrets.d")
 
@@ -56,36 +56,52 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode().rstrip("=")[:-2]
 
 
-def _sought(ask: Mapping[str, Any], system: System) -> dict[bytes, str]:
-    values = {name: system.secret(path) for name, path in ask["secrets"].items()}
+def _sought(arguments: Mapping[str, Any], system: System) -> dict[bytes, str]:
+    values = {name: system.secret(path) for name, path in arguments["secrets"].items()}
     return patterns({name: value for name, value in values.items() if value})
 
 
-def canary_files(ask: Mapping[str, Any], system: System) -> Verdict:
+def _secrets(about: Subject) -> dict[str, Any]:
+    """All but certificates, which are public."""
+    sought = [
+        name
+        for name, entry in about.plan["secrets"].items()
+        if entry["generate"]["kind"] != "tls-certificate"
+    ]
+    return {"secrets": {name: secret(about.plan, name) for name in sought}}
+
+
+@check("security.canary-files", phase="security",
+       title="no file of the guest outside /run/secrets holds a secret", timeout=60,
+       arguments=_secrets)  # fmt: skip
+def files(arguments: Mapping[str, Any], system: System) -> Verdict:
     """No file of the machine outside /run/secrets holds a secret."""
-    sought = _sought(ask, system)
+    sought = _sought(arguments, system)
     if not sought:
         return skipped(ABSENT)
     places = [path for place in PLACES for path in glob.glob(place) if path not in HOME]
     # A file that has not changed since the image was made cannot hold what came later. ctime
-    # decides, because nobody can set it.
-    since = ["-newercm", IMAGE] if os.path.exists(IMAGE) else []
-    listed = run(["find", *places, "-xdev", "-type", "f", *since, "-print0"], ask["timeout"])
-    files = [path for path in listed.stdout.split("\0") if path]
+    # decides, because nobody can set it; the plan is a file of the image, modified with it.
+    since = ["-newercm", PLACE] if os.path.exists(PLACE) else []
+    listed = run(["find", *places, "-xdev", "-type", "f", *since, "-print0"], arguments["timeout"])
+    changed = [path for path in listed.stdout.split("\0") if path]
     words = b"\n".join(sought).decode() + "\n"
-    argv = ["grep", "-laF", "-f", "-", "--", *files, "/dev/null"]
-    done = run(argv, ask["timeout"], stdin=words, env={"LC_ALL": "C"})
+    argv = ["grep", "-laF", "-f", "-", "--", *changed, "/dev/null"]
+    done = run(argv, arguments["timeout"], stdin=words, env={"LC_ALL": "C"})
     if done.returncode > 1 and not done.stdout:
         return errored(f"grep: {done.stderr.strip()[-200:]}")
     found = [f"found in {path}" for path in done.stdout.splitlines()]
     return judge(
-        found, f"{_searched(sought)} in {len(files)} files changed since the image was made"
+        found, f"{_searched(sought)} in {len(changed)} files changed since the image was made"
     )
 
 
-def canary_processes(ask: Mapping[str, Any], system: System) -> Verdict:
+@check("security.canary-processes", phase="security",
+       title="no process of the guest carries a secret in argv or environment", timeout=60,
+       arguments=_secrets)  # fmt: skip
+def processes(arguments: Mapping[str, Any], system: System) -> Verdict:
     """No process carries a secret in its arguments or environment."""
-    sought = _sought(ask, system)
+    sought = _sought(arguments, system)
     if not sought:
         return skipped(ABSENT)
     texts = {}
@@ -99,13 +115,15 @@ def canary_processes(ask: Mapping[str, Any], system: System) -> Verdict:
     return judge(find(texts, sought), f"{_searched(sought)} in {len(texts)} places")
 
 
-def canary_journal(ask: Mapping[str, Any], system: System) -> Verdict:
+@check("security.canary-journal", phase="security", title="the guest's journal holds no secret",
+       timeout=60, arguments=_secrets)  # fmt: skip
+def journal(arguments: Mapping[str, Any], system: System) -> Verdict:
     """No message and no logged command line in the journal holds a secret."""
-    sought = _sought(ask, system)
+    sought = _sought(arguments, system)
     if not sought:
         return skipped(ABSENT)
     argv = ["journalctl", "-q", "-a", "--no-pager", "-o", "cat"]
-    done = run([*argv, "--output-fields=MESSAGE,_CMDLINE"], ask["timeout"])
+    done = run([*argv, "--output-fields=MESSAGE,_CMDLINE"], arguments["timeout"])
     if done.returncode != 0:
         return errored(f"journalctl: {done.stderr.strip()[-200:]}")
     size = len(done.stdout) // 1024

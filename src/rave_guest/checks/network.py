@@ -6,23 +6,29 @@ import json
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
+from rave_guest.check import Subject, check
 from rave_guest.system import read, run
 from rave_guest.verdict import Verdict, failed, judge, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from rave_guest.facts import Listener
     from rave_guest.system import System
 
+# Ways out that answer on any host with an internet connection.
+OUTSIDE_TCP = (("1.1.1.1", 443), ("1.1.1.1", 53), ("9.9.9.9", 443))
+OUTSIDE_UDP = (("1.1.1.1", 53),)
 # A DNS question for the address of example.com (RFC 1035).
 DNS_QUESTION = bytes.fromhex("526101000001000000000000076578616d706c6503636f6d0000010001")
 
 
-def interfaces(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("networking.interfaces", phase="health", title="loopback and one network card are up")
+def interfaces(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Loopback and exactly one network card, which is up."""
     found = {}
     for name in sorted(os.listdir("/sys/class/net")):
@@ -43,9 +49,28 @@ def judge_interfaces(found: Mapping[str, bool]) -> Verdict:
     return judge(problems, f"lo and {', '.join(cards)} are up")
 
 
-def routes(ask: Mapping[str, Any], _system: System) -> Verdict:
+def tcp_ports(plan: Mapping[str, Any]) -> dict[str, int]:
+    """Return the TCP ports of a plan's services by service and name."""
+    return {
+        f"{name}/{port['name']}": port["port"]
+        for name, service in plan["services"].items()
+        for port in service["ports"]
+        if port["protocol"] == "tcp"
+    }
+
+
+def _network(about: Subject) -> dict[str, Any]:
+    network = about.plan["facts"]["network"]
+    return {"network": network["network"], "gateway": network["gateway"]}
+
+
+@check("networking.routes", phase="health",
+       title="no route leads beyond the machine's own network", arguments=_network)  # fmt: skip
+def routes(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The only ways out of the machine are its own network and its gateway."""
-    return judge_routes(facts.routes(read("/proc/net/route")), ask["network"], ask["gateway"])
+    return judge_routes(
+        facts.routes(read("/proc/net/route")), arguments["network"], arguments["gateway"]
+    )
 
 
 def judge_routes(found: list[facts.Route], network: str, gateway: str) -> Verdict:
@@ -60,20 +85,37 @@ def judge_routes(found: list[facts.Route], network: str, gateway: str) -> Verdic
     return judge(problems, f"{len(found)} routes, none beyond {gateway}")
 
 
-def reachability(ask: Mapping[str, Any], _system: System) -> Verdict:
+def _ports(about: Subject) -> dict[str, Any]:
+    return {"ports": tcp_ports(about.plan)}
+
+
+@check("networking.reachability", phase="health",
+       title="every port of the catalog answers inside", timeout=5, retry_for=10,
+       arguments=_ports)  # fmt: skip
+def reachability(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Every port of the catalog answers within the machine."""
     refused = []
-    for name, port in sorted(ask["ports"].items()):
+    for name, port in sorted(arguments["ports"].items()):
         try:
-            socket.create_connection(("127.0.0.1", port), ask["timeout"]).close()
+            socket.create_connection(("127.0.0.1", port), arguments["timeout"]).close()
         except OSError as error:
             refused.append(f"{name} ({port}): {error.strerror or error}")
-    return judge(refused, f"{len(ask['ports'])} ports answer")
+    return judge(refused, f"{len(arguments['ports'])} ports answer")
 
 
-def listeners(ask: Mapping[str, Any], system: System) -> Verdict:
+def _listening(about: Subject) -> dict[str, Any]:
+    exposed = _exposed(about)["exposed"]
+    internal = sorted(set(tcp_ports(about.plan).values()) - set(exposed))
+    return {"exposed": exposed, "internal": internal}
+
+
+@check("security.listeners", phase="security", title="what listens is what the catalog says",
+       arguments=_listening)  # fmt: skip
+def listeners(arguments: Mapping[str, Any], system: System) -> Verdict:
     """What listens is what the catalog says, and only exposed ports listen beyond loopback."""
-    return judge_listeners(system.listeners(), set(ask["exposed"]), set(ask["internal"]))
+    return judge_listeners(
+        system.listeners(), set(arguments["exposed"]), set(arguments["internal"])
+    )
 
 
 def judge_listeners(found: list[Listener], exposed: set[int], internal: set[int]) -> Verdict:
@@ -97,12 +139,19 @@ def judge_listeners(found: list[Listener], exposed: set[int], internal: set[int]
     )  # fmt: skip
 
 
-def firewall(ask: Mapping[str, Any], _system: System) -> Verdict:
+def _exposed(about: Subject) -> dict[str, Any]:
+    return {"exposed": sorted(port["port"] for port in about.plan["exposed"])}
+
+
+@check("networking.firewall", phase="health",
+       title="the firewall drops by default, admits exposed ports",
+       arguments=_exposed)  # fmt: skip
+def firewall(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Every input hook of nftables drops by default, and accepts only the exposed ports."""
-    done = run(["nft", "-j", "list", "ruleset"], ask["timeout"])
+    done = run(["nft", "-j", "list", "ruleset"], arguments["timeout"])
     if done.returncode != 0:
         return failed(f"nft: {done.stderr.strip()[:200]}")
-    return judge_firewall(json.loads(done.stdout)["nftables"], set(ask["exposed"]))
+    return judge_firewall(json.loads(done.stdout)["nftables"], set(arguments["exposed"]))
 
 
 def judge_firewall(ruleset: list[dict[str, Any]], exposed: set[int]) -> Verdict:
@@ -130,15 +179,28 @@ def _accepts(expressions: list[dict[str, Any]]) -> bool:
     return any("accept" in expression for expression in expressions)
 
 
-def isolation(ask: Mapping[str, Any], _system: System) -> Verdict:
+def _ways_out(about: Subject) -> dict[str, Any]:
+    network = about.plan["facts"]["network"]
+    return {
+        "network": about.network,
+        "patience": 2,
+        "tcp": [*OUTSIDE_TCP, (network["gateway"], 22), *about.decoys],
+        "udp": [(network["nameServer"], 53), *OUTSIDE_UDP],
+    }
+
+
+@check("networking.isolation", phase="health",
+       title="the guest tries to reach out, and cannot", timeout=10,
+       arguments=_ways_out)  # fmt: skip
+def isolation(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Really try to reach out: addresses of the internet, name servers, and listeners that the
     host holds open for this run. All must fail.
     """
-    if ask["network"] != "isolated":
-        return skipped(f"the machine's network is {ask['network']}: it may reach out")
-    tried = {**{f"tcp {h}:{p}": _tcp(h, p) for h, p in ask["tcp"]},
-             **{f"udp {h}:{p}": _dns(h, p) for h, p in ask["udp"]}}  # fmt: skip
-    return judge_isolation(_try_all(tried, ask["patience"]))
+    if arguments["network"] != "isolated":
+        return skipped(f"the machine's network is {arguments['network']}: it may reach out")
+    tried = {**{f"tcp {h}:{p}": _tcp(h, p) for h, p in arguments["tcp"]},
+             **{f"udp {h}:{p}": _dns(h, p) for h, p in arguments["udp"]}}  # fmt: skip
+    return judge_isolation(_try_all(tried, arguments["patience"]))
 
 
 def judge_isolation(reached: Mapping[str, bool]) -> Verdict:

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
+from rave_guest.check import Subject, check
 from rave_guest.system import read
 from rave_guest.verdict import Verdict, failed, judge, skipped, warned
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from rave_guest.system import System
 
 
-def memory(ask: Mapping[str, Any], _system: System) -> Verdict:
+def _cap(about: Subject) -> dict[str, Any]:
+    planned = about.plan["resources"][about.mode]["memoryMiB"]
+    return {"cap_mib": min(about.memory_mib or planned, planned)}
+
+
+@check("performance.memory", phase="performance", title="the guest lives within its memory cap",
+       arguments=_cap, figures={
+           "used_mib": "guest_memory_used_mib", "available_mib": "guest_memory_available_mib",
+           "cap_mib": "guest_memory_cap_mib",
+       })  # fmt: skip
+def memory(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The machine lives within the memory cap of its mode, with a tenth to spare."""
-    return judge_memory(facts.meminfo(read("/proc/meminfo")), ask["cap_mib"])
+    return judge_memory(facts.meminfo(read("/proc/meminfo")), arguments["cap_mib"])
 
 
 def judge_memory(found: Mapping[str, int], cap_mib: int) -> Verdict:
@@ -36,10 +48,22 @@ def judge_memory(found: Mapping[str, int], cap_mib: int) -> Verdict:
     )  # fmt: skip
 
 
-def service_memory(ask: Mapping[str, Any], system: System) -> Verdict:
+def _shares(about: Subject) -> dict[str, Any]:
+    services = [
+        {"id": name, "units": s["units"], "share_mib": s["memory"][about.mode]}
+        for name, s in about.plan["services"].items()
+        if s["units"]
+    ]
+    return {"services": services}
+
+
+@check("performance.services", phase="performance",
+       title="each service stays within its enforced share", arguments=_shares,
+       figures={"used_mib": "service_memory_mib"})  # fmt: skip
+def service_memory(arguments: Mapping[str, Any], system: System) -> Verdict:
     """Every service stays within its share, and systemd enforces the share."""
-    names = [name for entry in ask["services"] for name in entry["units"]]
-    return judge_shares(system.units(names), ask["services"])
+    names = [name for entry in arguments["services"] for name in entry["units"]]
+    return judge_shares(system.units(names), arguments["services"])
 
 
 def judge_shares(
@@ -65,7 +89,8 @@ def judge_shares(
     return judge([], f"{sum(used.values()):.0f} MiB in {len(used)} services", used_mib=used)
 
 
-def out_of_memory(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("performance.oom", phase="performance", title="nothing was killed for want of memory")
+def out_of_memory(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The kernel killed nothing for want of memory."""
     found = re.search(r"^oom_kill (\d+)$", read("/proc/vmstat"), re.MULTILINE)
     if found is None:
@@ -74,16 +99,24 @@ def out_of_memory(_ask: Mapping[str, Any], _system: System) -> Verdict:
     return judge([f"{kills} processes killed"] if kills else [], "none killed", kills=kills)
 
 
-def restarts(ask: Mapping[str, Any], system: System) -> Verdict:
+def _units(about: Subject) -> dict[str, Any]:
+    return {"units": [unit for s in about.plan["services"].values() for unit in s["units"]]}
+
+
+@check("performance.restarts", phase="performance", title="no service had to be restarted",
+       severity="warning", arguments=_units)  # fmt: skip
+def restarts(arguments: Mapping[str, Any], system: System) -> Verdict:
     """No service had to be restarted by systemd since boot."""
-    found = system.units(ask["units"])
+    found = system.units(arguments["units"])
     again = {n: int(u["NRestarts"]) for n, u in found.items() if u.get("NRestarts", "0") != "0"}
     if again:
         return warned(", ".join(f"{name}: {count}" for name, count in again.items()), again=again)
     return judge([], f"none in {len(found)} units")
 
 
-def disk(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("performance.disk", phase="performance", title="the root file system has room",
+       figures={"used_mib": "disk_used_mib"})  # fmt: skip
+def disk(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The root file system has room."""
     found = os.statvfs("/")
     return judge_disk(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
@@ -99,7 +132,8 @@ def judge_disk(total: int, free: int) -> Verdict:
     )  # fmt: skip
 
 
-def pressure(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("performance.pressure", phase="performance", title="tasks hardly wait for memory")
+def pressure(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Tasks hardly wait for memory (PSI: share of the last 60 s)."""
     text = read("/proc/pressure/memory")
     if not text:

@@ -1,32 +1,33 @@
-"""The secrets' places, and that services took them: shown by name, owner and mode, never value."""
+"""The secrets' places, shown by name, owner and mode, never by value."""
 
 from __future__ import annotations
 
 import os
 import pwd
 import stat
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import namedtuple
 
 from rave_guest import facts
+from rave_guest.check import Subject, check
+from rave_guest.secrets.places import HERE
 from rave_guest.system import read
-from rave_guest.verdict import Verdict, failed, judge, skipped
-from rave_guest.wire import postgres
-from rave_guest.wire.nats import Nats, NatsError
-from rave_guest.wire.redis import Redis, RedisError
+from rave_guest.verdict import ABSENT, Verdict, failed, judge, skipped
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
+    from typing import Any
 
     from rave_guest.system import System
 
 ROOT = "/run/secrets"
 STORE = "/var/lib/rave/secrets"
-ABSENT = "no secrets are installed (rave secrets install)"
 
 
-class Entry(NamedTuple):
+class Entry(namedtuple("Entry", ("kind", "mode", "owner", "size"))):
     """What lies at a path; `kind` is "file", "dir" or "other"."""
 
+    __slots__ = ()
     kind: str
     mode: int
     owner: str
@@ -67,13 +68,21 @@ def tree(root: str) -> dict[str, Entry]:
     return found
 
 
-def secret_files(ask: Mapping[str, Any], _system: System) -> Verdict:
+def _entries(about: Subject) -> dict[str, Any]:
+    secrets = about.plan["secrets"].items()
+    return {"secrets": {n: {"owner": s["owner"], "mode": s["mode"]} for n, s in secrets}}
+
+
+@check("secrets.files", phase="secrets",
+       title="every secret is there, with its owner and mode, no other",
+       arguments=_entries)  # fmt: skip
+def files(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Every secret of the plan is there, with its owner and mode, and nothing else is."""
     if not os.path.isdir(ROOT):
         return skipped(ABSENT)
     expected = {
         name: (known_owner(entry["owner"]), int(entry["mode"], 8))
-        for name, entry in ask["secrets"].items()
+        for name, entry in arguments["secrets"].items()
     }
     return judge_files(tree(os.path.realpath(ROOT)), expected)
 
@@ -98,7 +107,8 @@ def judge_files(found: Mapping[str, Entry], expected: Mapping[str, tuple[str, in
     return judge(problems, f"{len(expected)} secrets, each with its owner and mode")
 
 
-def secret_mount(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("secrets.memory", phase="secrets", title="plain secrets lie in memory only")
+def mount(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Plain secrets lie in memory only: a mount that never swaps, runs nothing, holds no device."""
     if not os.path.isdir(ROOT):
         return skipped(ABSENT)
@@ -122,20 +132,29 @@ def judge_mount(mount: facts.Mount | None, swaps: bool) -> Verdict:
     return judge(problems, f"{mount.kind} on {mount.point}")
 
 
-def secret_store(_ask: Mapping[str, Any], _system: System) -> Verdict:
-    """What survives a reboot is encrypted, and the machine's own key is root's alone."""
+@check("secrets.store", phase="secrets", title="what survives a reboot is encrypted")
+def store(_arguments: Mapping[str, Any], _system: System) -> Verdict:
+    """What survives a reboot is encrypted, and what opens it comes with each boot from the host."""
     names = ("age.key", "secrets.sops.yaml")
     found = {name: look(f"{STORE}/{name}") for name in names}
     if not any(found.values()):
         return skipped(ABSENT)
-    return judge_store(look(STORE), found, read(f"{STORE}/secrets.sops.yaml"))
+    handed = os.path.exists(HERE.handed)
+    return judge_store(look(STORE), found, read(f"{STORE}/secrets.sops.yaml"), handed=handed)
 
 
 def judge_store(
-    directory: Entry | None, found: Mapping[str, Entry | None], document: str
+    directory: Entry | None, found: Mapping[str, Entry | None], document: str, *, handed: bool
 ) -> Verdict:
-    """Read modes and the encrypted document: every value outside sops' own part is ENC[…]."""
+    """Read modes and the encrypted document: every value outside sops' own part is ENC[…].
+
+    `handed` says whether the host handed the machine's identity over; then it must not lie there.
+    """
     problems = []
+    if handed and found.get("age.key") is not None:
+        problems.append("age.key lies beside what it opens")
+    if handed:
+        found = {name: entry for name, entry in found.items() if name != "age.key"}
     if directory is None or (directory.owner, directory.mode) != ("root", 0o700):
         problems.append(f"{STORE} is not 0700 root")
     for name, entry in found.items():
@@ -161,96 +180,3 @@ def plain_values(document: str) -> list[str]:
         if separator and text and not text.startswith("ENC["):
             plain.append(name.strip())
     return plain
-
-
-def postgresql_login(ask: Mapping[str, Any], system: System) -> Verdict:
-    """Each role is admitted with its password, and with no other."""
-    problems, asked = [], 0
-    for entry in ask["roles"]:
-        password = system.secret(entry["path"])
-        if password is None:
-            return skipped(ABSENT)
-        asked += 1
-        problems += _role(entry["role"], entry["name"] or "postgres", password, ask["timeout"])
-    return judge(problems, f"{asked} roles admitted with their password only")
-
-
-def _role(role: str, database: str, password: str, timeout: float) -> list[str]:
-    problems = []
-    try:
-        postgres.log_in(role, database, password, timeout)
-    except postgres.Refused as error:
-        problems.append(f"{role} is refused: {error}")
-    try:
-        postgres.log_in(role, database, f"{password}-wrong", timeout)
-        problems.append(f"{role} is admitted with a wrong password")
-    except postgres.Refused as error:
-        # 28P01 invalid_password, 28000 invalid_authorization_specification
-        if error.code not in {"28P01", "28000"}:
-            problems.append(f"{role} with a wrong password: {error}")
-    return problems
-
-
-def redis_login(ask: Mapping[str, Any], system: System) -> Verdict:
-    """Redis reads and writes with the password, and refuses without it and with a wrong one."""
-    password = system.secret(ask["secret"])
-    tries: dict[str, Callable[[Redis], object]] = {
-        "without a password": lambda redis: redis.ask("GET", "rave:probe"),
-        "with a wrong password": lambda redis: redis.ask("AUTH", "rave-probe-wrong"),
-    }
-    problems = []
-    for name, attempt in tries.items():
-        try:
-            with Redis(ask["timeout"]) as redis:
-                attempt(redis)
-            problems.append(f"admits {name}")
-        except RedisError:
-            continue
-    if password is None:
-        return failed("; ".join(problems)) if problems else skipped(ABSENT)
-    try:
-        with Redis(ask["timeout"]) as redis:
-            redis.ask("AUTH", password)
-    except RedisError as error:
-        problems.append(f"refuses the installed password: {error}")
-    return judge(problems, "admits the installed password only")
-
-
-def nats_login(ask: Mapping[str, Any], system: System) -> Verdict:
-    """NATS admits the installed password, and nobody without it or with a wrong one."""
-    password = system.secret(ask["secret"])
-    tries = {"without a password": (None, None), "with a wrong one": (ask["user"], "rave-wrong")}
-    problems = [
-        f"admits a client {name}"
-        for name, (user, word) in tries.items()
-        if _nats(ask["timeout"], user, word) is None
-    ]
-    if password is None:
-        return failed("; ".join(problems)) if problems else skipped(ABSENT)
-    refusal = _nats(ask["timeout"], ask["user"], password)
-    if refusal is not None:
-        problems.append(f"refuses the installed password: {refusal}")
-    return judge(problems, "admits the installed password only")
-
-
-def _nats(timeout: float, user: str | None, password: str | None) -> str | None:
-    """Log in; return the refusal, or None when admitted."""
-    try:
-        Nats(timeout, user=user, password=password).close()
-    except NatsError as error:
-        return str(error)
-    return None
-
-
-def certificate_pair(ask: Mapping[str, Any], system: System) -> Verdict:
-    """The key of nginx belongs to its certificate, and both are the installed ones."""
-    if system.secret(ask["certificate"]) is None:
-        return skipped(ABSENT)
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(ask["certificate"], ask["key"])
-    except ssl.SSLError as error:
-        return failed(f"the key does not belong to the certificate: {error.reason}")
-    return judge([], "the key belongs to the certificate")

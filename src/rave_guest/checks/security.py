@@ -1,4 +1,4 @@
-"""Hardening, looked at where it takes effect: sshd, sudo, kernel settings, accounts, fail2ban."""
+"""Hardening, looked at where it takes effect: sudo, kernel settings, accounts."""
 
 from __future__ import annotations
 
@@ -6,33 +6,19 @@ import glob
 import os
 import re
 import stat
-import time
-from typing import TYPE_CHECKING, Any
 
 from rave_guest import facts
+from rave_guest.check import Subject, check
 from rave_guest.manager import Manager
 from rave_guest.system import read, run
-from rave_guest.verdict import Verdict, failed, judge, passed
-from rave_guest.wire.fail2ban import ask_fail2ban
+from rave_guest.verdict import Verdict, judge
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from rave_guest.system import System
-
-# sshd_config(5), as `sshd -T` prints the values in force.
-SSHD = {
-    "passwordauthentication": {"no"},
-    "kbdinteractiveauthentication": {"no"},
-    "permitemptypasswords": {"no"},
-    "permitrootlogin": {"no"},
-    "pubkeyauthentication": {"yes"},
-    "hostbasedauthentication": {"no"},
-    "x11forwarding": {"no"},
-    "permituserenvironment": {"no"},
-    "strictmodes": {"yes"},
-}
-SSHD_MOST = {"maxauthtries": 6, "logingracetime": 60}
 
 # What only root may change.
 OURS = ("/etc", "/usr/lib/rave", "/usr/local", "/var/lib/rave")
@@ -54,36 +40,20 @@ SYSCTL = {
 }
 
 
-def sshd(ask: Mapping[str, Any], _system: System) -> Verdict:
-    """The settings sshd really runs with: keys only, no root, nothing forwarded to X."""
-    done = run(["sshd", "-T"], ask["timeout"])
-    if done.returncode != 0:
-        return failed(f"sshd -T: {done.stderr.strip()[:200]}")
-    return judge_sshd(facts.keywords(done.stdout))
+def _operator(about: Subject) -> dict[str, Any]:
+    return {"operator": about.plan["facts"]["operator"]}
 
 
-def judge_sshd(found: Mapping[str, list[str]]) -> Verdict:
-    """Compare `sshd -T` with the rules."""
-    problems = []
-    for name, allowed in SSHD.items():
-        value = found.get(name, ["unset"])[-1]
-        if value not in allowed:
-            problems.append(f"{name} is {value}")
-    for name, most in SSHD_MOST.items():
-        value = found.get(name, ["unset"])[-1]
-        if not value.isdigit() or not 0 < int(value) <= most:
-            problems.append(f"{name} is {value}, more than {most}")
-    return judge(problems, f"{len(SSHD) + len(SSHD_MOST)} settings as they must be")
-
-
-def sudo(ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("security.sudo", phase="security", title="only the operator's account becomes root",
+       arguments=_operator)  # fmt: skip
+def sudo(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Only the operator's account may become root without a password; the files are root's."""
     rules = {}
     for path in ["/etc/sudoers", *sorted(glob.glob("/etc/sudoers.d/*"))]:
         if os.path.isfile(path):
             found = os.stat(path)
             rules[path] = (found.st_uid, stat.S_IMODE(found.st_mode), read(path))
-    return judge_sudo(rules, ask["operator"])
+    return judge_sudo(rules, arguments["operator"])
 
 
 def judge_sudo(files: Mapping[str, tuple[int, int, str]], operator: str) -> Verdict:
@@ -106,7 +76,8 @@ def judge_sudo(files: Mapping[str, tuple[int, int, str]], operator: str) -> Verd
     return judge(problems, f"without a password: {operator} alone")
 
 
-def sysctl(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("security.sysctl", phase="security", title="the kernel is hardened")
+def sysctl(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Kernel settings that make attacks harder."""
     return judge_sysctl({name: read(f"/proc/sys/{name}").strip() for name in SYSCTL})
 
@@ -121,7 +92,8 @@ def judge_sysctl(found: Mapping[str, str]) -> Verdict:
     return judge(wrong, f"{sum(map(bool, found.values()))} settings as they must be")
 
 
-def accounts(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("security.accounts", phase="security", title="no account opens with a password")
+def accounts(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """No account can be opened with a password, and root is the only superuser."""
     return judge_accounts(read("/etc/shadow"), read("/etc/passwd"))
 
@@ -135,7 +107,8 @@ def judge_accounts(shadow: str, passwd: str) -> Verdict:
     return judge(problems, f"{len(shadow.splitlines())} accounts, none opens with a password")
 
 
-def failed_units(_ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("security.failed-units", phase="security", title="no unit has failed")
+def failed_units(_arguments: Mapping[str, Any], _system: System) -> Verdict:
     """No unit is in the state failed."""
     manager = Manager()
     try:
@@ -144,11 +117,12 @@ def failed_units(_ask: Mapping[str, Any], _system: System) -> Verdict:
         manager.close()
 
 
-def file_modes(ask: Mapping[str, Any], _system: System) -> Verdict:
+@check("security.file-modes", phase="security", title="configuration is root's, keys are private")
+def file_modes(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """Nobody but root can change configuration or our own code; keys are private."""
     roots = [path for path in OURS if os.path.isdir(path)]
     loose = ["-perm", "-0002", "!", "-type", "l", "!", "-perm", "-1000"]
-    done = run(["find", *roots, "-xdev", *loose, "-print"], ask["timeout"])
+    done = run(["find", *roots, "-xdev", *loose, "-print"], arguments["timeout"])
     writable = done.stdout.splitlines()
     private = [*glob.glob("/etc/ssh/ssh_host_*_key"), "/etc/shadow", "/etc/gshadow"]
     exposed = [p for p in private if os.path.exists(p) and os.stat(p).st_mode & 0o007]
@@ -160,60 +134,3 @@ def judge_modes(writable: list[str], exposed: list[str]) -> Verdict:
     problems = [f"everybody may write {path}" for path in writable[:5]]
     problems += [f"everybody may read {path}" for path in exposed]
     return judge(problems, "configuration and code are root's, keys are private")
-
-
-def fail2ban_settings(ask: Mapping[str, Any], _system: System) -> Verdict:
-    """The jail of sshd bans after the promised number of failures."""
-    retries = ask_fail2ban(["get", "sshd", "maxretry"], ask["timeout"])
-    seconds = ask_fail2ban(["get", "sshd", "bantime"], ask["timeout"])
-    actions = ask_fail2ban(["get", "sshd", "actions"], ask["timeout"])
-    return judge_jail(retries, seconds, actions, ask["maxretry"])
-
-
-def judge_jail(retries: Any, seconds: Any, actions: Any, maxretry: int) -> Verdict:
-    """Read the jail's settings as fail2ban gives them: numbers, and a list of action names."""
-    problems = []
-    if int(retries) > maxretry:
-        problems.append(f"bans after {retries} failures instead of {maxretry}")
-    if 0 <= int(seconds) < 60:
-        problems.append(f"bans for {seconds} s only")
-    if not actions:
-        problems.append("has no action")
-    return judge(
-        problems, f"bans after {retries} failures for {seconds} s",
-        maxretry=int(retries), bantime=int(seconds),
-    )  # fmt: skip
-
-
-def fail2ban_release(ask: Mapping[str, Any], _system: System) -> Verdict:
-    """Wait until this run's own failed logins got their address banned, let the host feel it for
-    `hold` seconds, and lift it.
-    """
-    deadline = time.monotonic() + ask["timeout"] - ask["hold"] - 1
-    banned = _is_banned(ask["address"], ask["timeout"])
-    while not banned and time.monotonic() < deadline:
-        time.sleep(0.1)
-        banned = _is_banned(ask["address"], ask["timeout"])
-    if banned:
-        time.sleep(ask["hold"])
-    listed = ask["address"] in run(["nft", "list", "ruleset"], ask["timeout"]).stdout
-    ask_fail2ban(["set", "sshd", "unbanip", ask["address"]], ask["timeout"])
-    return judge_ban(banned=banned, enforced=listed)
-
-
-def fail2ban_forgive(ask: Mapping[str, Any], _system: System) -> Verdict:
-    """Lift the ban of an address, if there is one."""
-    ask_fail2ban(["set", "sshd", "unbanip", ask["address"]], ask["timeout"])
-    return passed("no ban")
-
-
-def _is_banned(address: str, timeout: float) -> bool:
-    return address in str(ask_fail2ban(["get", "sshd", "banip"], timeout))
-
-
-def judge_ban(*, banned: bool, enforced: bool) -> Verdict:
-    """Read whether fail2ban banned the address, and whether the firewall knows it."""
-    if not banned:
-        return failed("the failed logins did not get their address banned")
-    problems = [] if enforced else ["fail2ban banned the address, but nftables does not know it"]
-    return judge(problems, "banned, and in nftables")

@@ -20,18 +20,23 @@ def boot(places: Places) -> int:
     """Decrypt what is kept and put it in force, replacing whatever is."""
     try:
         with locked(places):
-            _put_in_force(places, store.kept(places.store))
+            _put_in_force(places, store.kept(places.store), store.handed(places.handed))
     except (Refused, OSError) as error:
         sys.stderr.write(f"secrets: {error}\n")
         return 1
     return 0
 
 
-def _put_in_force(places: Places, kept: store.Kept) -> None:
-    if kept.key is None or kept.file is None:
-        raise Refused("decrypt", f"{places.store} lacks the key or the file")
-    with decrypting(places.sops, kept.key, kept.file) as decrypted:
+def _put_in_force(places: Places, kept: store.Kept, handed: bytes | None) -> None:
+    identity = handed or kept.key
+    if kept.file is None:
+        raise Refused("decrypt", f"{places.store} lacks the file")
+    if identity is None:
+        raise Refused("decrypt", "the host handed no age identity over, and none is kept")
+    with decrypting(places.sops, identity, kept.file) as decrypted:
         wanted = entries(read_plan(places), decrypted())
     directory = generations.write(places.generations, wanted)
     generations.enforce(places.generations, directory)
     generations.keep_only(places.generations, directory)
+    if handed is not None:
+        store.forget_key(places.store)

@@ -17,6 +17,7 @@ import time
 from collections import namedtuple
 from contextlib import suppress
 
+from rave_guest.proof import Unproven
 from rave_guest.refusal import Refused
 from rave_guest.secrets import generations, store
 from rave_guest.secrets.decryption import decrypting, entries, last_line, undumpable
@@ -107,7 +108,7 @@ class _Installation(
         clock.lap("refresh")
         try:
             proven = self._prove(proofs.PATIENCE if units else proofs.AT_REST)
-        except proofs.Unproven:
+        except Unproven:
             if units:
                 raise
             units = self.refresh(list(self.entries))
@@ -141,9 +142,9 @@ class _Installation(
 
 
 def _install(places: Places, request: Request, clock: _Clock) -> dict[str, Any]:
+    kept_key = _key_to_keep(places, request)
     with decrypting(places.sops, *request) as decrypted:
         # Importing takes a while under emulation, and sops works on another processor.
-        from rave_guest.secrets import proofs
 
         plan = read_plan(places)
         wanted = entries(plan, decrypted())
@@ -151,16 +152,17 @@ def _install(places: Places, request: Request, clock: _Clock) -> dict[str, Any]:
     before = generations.read(generations.current(places.generations))
     changed = sorted(name for name in wanted if before.get(name) != wanted[name].value)
     stale = bool(changed or set(before) - set(wanted))
-    placement = _placement(places, request, plan["base"], wanted, stale=stale)
+    keeping = _Keeping(places.store, kept_key, request.file)
+    placement = _placement(places, keeping, plan["base"], wanted, stale=stale)
     installation = _Installation(places, plan, wanted, before, changed)
     settled = False
     try:
         placement.put()
         clock.lap("write")
         units, proven = installation.take_over(clock)
-        store.keep(places.store, *request, unchanged=not changed)
+        keeping.keep(unchanged=not changed)
         settled = True
-    except proofs.Unproven as error:
+    except Unproven as error:
         raise Refused("prove", str(error)) from error
     finally:
         # However this ends: half of an installation must not stay.
@@ -177,9 +179,45 @@ def _install(places: Places, request: Request, clock: _Clock) -> dict[str, Any]:
     }
 
 
+class _Keeping(namedtuple("_Keeping", ("directory", "key", "file"))):
+    """What is to outlive a reboot, and where. `key` is None where the host hands it over."""
+
+    __slots__ = ()
+    directory: str
+    key: bytes | None
+    file: bytes
+
+    def keep(self, *, unchanged: bool) -> None:
+        """Keep it; `unchanged`: the file kept already decrypts to the same values."""
+        store.keep(self.directory, self.key, self.file, unchanged=unchanged)
+
+    def before(self) -> store.Kept:
+        """Return what is kept now. An identity that need not be there does not come back."""
+        kept = store.kept(self.directory)
+        return kept if self.key is not None else store.Kept(None, kept.file)
+
+
+def _key_to_keep(places: Places, request: Request) -> bytes | None:
+    """Return the identity if the host did not hand it over at this boot.
+
+    Raises:
+        Refused: the host handed over another one, with which the next boot could open nothing.
+    """
+    handed = store.handed(places.handed)
+    if handed is None:
+        return request.identity
+    # It is a key file, so it may have comments.
+    if request.identity.strip() not in handed.split():
+        raise Refused(
+            "request",
+            "this machine was started with another age identity; stop it and start it again",
+        )
+    return None
+
+
 def _placement(
     places: Places,
-    request: Request,
+    keeping: _Keeping,
     base: str,
     wanted: Mapping[str, generations.Entry],
     *,
@@ -189,8 +227,8 @@ def _placement(
     if base == "nixos":
         return SopsNix(
             places.generations,
-            store.kept(places.store),
-            keep=lambda: store.keep(places.store, *request, unchanged=False),
+            keeping.before(),
+            keep=lambda: keeping.keep(unchanged=False),
             restore=lambda before: store.restore(places.store, before),
             restart=lambda unit: _restart(places, [unit]),
         )

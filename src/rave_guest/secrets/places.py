@@ -17,15 +17,19 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Places(namedtuple("Places", ("plan", "sops", "store", "lock", "systemctl", "generations"))):
-    """The plan, the program sops, the directory of what is kept for the next boot, the lock that
-    one installation holds, the program systemctl, and where generations of plain secrets lie.
+class Places(
+    namedtuple("Places", ("plan", "sops", "store", "handed", "lock", "systemctl", "generations"))
+):
+    """The plan, the program sops, the directory of what is kept for the next boot, the age identity
+    that this boot was handed by its host, the lock that one installation holds, the program
+    systemctl, and where generations of plain secrets lie.
     """
 
     __slots__ = ()
     plan: str
     sops: str
     store: str
+    handed: str
     lock: str
     systemctl: str
     generations: Place
@@ -35,6 +39,7 @@ HERE = Places(
     plan="/usr/lib/rave/plan.json",
     sops="/usr/lib/rave/sops",
     store="/var/lib/rave/secrets",
+    handed="/run/credentials/@system/rave.age-key",
     lock="/run/rave/secrets.lock",
     systemctl="systemctl",
     generations=Place(root="/run/secrets.d", link="/run/secrets"),

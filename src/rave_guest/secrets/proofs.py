@@ -1,39 +1,32 @@
 """Proof that services took their secrets: each is asked over its own protocol.
 
-The new value must be accepted; the previous one, or none, must be refused. Answers name the
-secret and the service, never a value.
+A secret's record names the service that can be asked; how, its module knows. The new value must be
+accepted; the previous one, or none, must be refused. Answers name the secret and the service, never
+a value.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import namedtuple
 
-from rave_guest.wire import postgres
-from rave_guest.wire.nats import Nats, NatsError
-from rave_guest.wire.redis import Redis, RedisError
+from rave_guest import registry
+from rave_guest.proof import Proof, Unproven
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
 
-TIMEOUT = 5.0  # seconds for one exchange
 PATIENCE = 15.0  # seconds that a service gets after its restart
 AT_REST = 2.0  # seconds that a service gets that was not restarted
-NATS_USER = "rave"
-# Refused by every service: no generated or valid value is this short.
-_WRONG = "wrong"
-# invalid_password, invalid_authorization_specification
-_LOGIN_REFUSED = {"28P01", "28000"}
 
 
-class Unproven(Exception):  # noqa: N818 - it reads as what happened
-    """A service does not behave as its secret demands."""
-
-
-class Change(NamedTuple):
+class Change(namedtuple("Change", ("values", "before"))):
     """The secrets now in force, and those that were before; a changed one must be refused now."""
 
+    __slots__ = ()
     values: Mapping[str, bytes]
     before: Mapping[str, bytes]
 
@@ -54,19 +47,33 @@ def prove(plan: Mapping[str, Any], change: Change, patience: float) -> list[dict
     Raises:
         Unproven: if a service does not accept the new value, or still accepts something else.
     """
-    asked = [question for question in _questions(plan) if question.secret in change.values]
-    threads = [_Asking(question, change, patience) for question in asked]
+    threads = [_Asking(proof, change, patience) for proof in proofs(plan, change.values)]
     for thread in threads:
         thread.start()
     return [thread.answer() for thread in threads]
 
 
+def proofs(plan: Mapping[str, Any], names: Iterable[str]) -> Iterator[Proof]:
+    """Return how to ask about these secrets, as far as they can be asked about.
+
+    Raises:
+        Unproven: a secret names a service without proofs.
+    """
+    for name in names:
+        service = plan["secrets"][name].get("proof")
+        if service in plan["services"]:
+            ask = getattr(registry.service(service), "proofs", None)
+            if ask is None:
+                raise Unproven(f"{service} cannot be asked about {name}")
+            yield from ask(plan, name)
+
+
 class _Asking(threading.Thread):
     """Asks one service while others are asked: each spends its time in its own process."""
 
-    def __init__(self, question: _Question, change: Change, patience: float) -> None:
+    def __init__(self, proof: Proof, change: Change, patience: float) -> None:
         super().__init__(daemon=True)
-        self._ask = (question, change, patience)
+        self._ask = (proof, change, patience)
         self._record: dict[str, Any] = {}
         self._fault: BaseException | None = None
 
@@ -85,136 +92,25 @@ class _Asking(threading.Thread):
         return self._record
 
 
-class _Question(NamedTuple):
-    """How to ask a service about a secret; `ask` gets the value and the previous one, if any."""
-
-    service: str
-    secret: str
-    ask: Callable[[str, str | None], list[str]]
-
-
-def _questions(plan: Mapping[str, Any]) -> Iterator[_Question]:
-    services = plan["services"]
-    if "postgresql" in services:
-        for entry in plan["databases"]:
-            ask = _postgresql(services["postgresql"], entry)
-            yield _Question(f"postgresql:{entry['role']}", entry["secret"], ask)
-    for service, secret, maker in (
-        ("redis", "redis/password", _redis),
-        ("nats", "nats/password", _nats),
-        ("nginx", "tls/certificate", _nginx),
-    ):
-        if service in services:
-            yield _Question(service, secret, maker(services[service]))
-
-
-def _record(question: _Question, change: Change, patience: float) -> dict[str, Any]:
+def _record(proof: Proof, change: Change, patience: float) -> dict[str, Any]:
     began = time.monotonic()
-    refused = _patiently(question, *change.of(question.secret), patience)
+    refused = _patiently(proof, *change.of(proof.secret), patience)
     return {
-        "service": question.service,
-        "secret": question.secret,
+        "service": proof.service,
+        "secret": proof.secret,
         "accepted": True,
         "refused": refused,
         "seconds": round(time.monotonic() - began, 3),
     }
 
 
-def _patiently(question: _Question, value: str, old: str | None, patience: float) -> list[str]:
+def _patiently(proof: Proof, value: str, old: str | None, patience: float) -> list[str]:
     """Ask until the service answers as it must, or patience ends."""
     deadline = time.monotonic() + patience
     while True:
         try:
-            return question.ask(value, old)
+            return proof.ask(value, old)
         except (OSError, ValueError, Unproven) as error:
             if time.monotonic() > deadline:
-                raise Unproven(f"{question.service}: {error}") from error
+                raise Unproven(f"{proof.service}: {error}") from error
         time.sleep(0.02)
-
-
-def _port(service: Mapping[str, Any], name: str) -> int:
-    return next(int(port["port"]) for port in service["ports"] if port["name"] == name)
-
-
-def _postgresql(
-    service: Mapping[str, Any], entry: Mapping[str, Any]
-) -> Callable[[str, str | None], list[str]]:
-    role, database = entry["role"], entry["name"] or "postgres"
-    port = _port(service, "postgresql")
-
-    def ask(value: str, old: str | None) -> list[str]:
-        try:
-            postgres.log_in(role, database, value, TIMEOUT, port)
-        except postgres.Refused as error:
-            raise Unproven(f"it refuses the new password ({error.code})") from error
-        try:
-            postgres.log_in(role, database, old or _WRONG, TIMEOUT, port)
-        except postgres.Refused as error:
-            if error.code not in _LOGIN_REFUSED:
-                raise Unproven(f"it answered {error.code} instead of refusing") from error
-            return ["previous" if old else "wrong"]
-        raise Unproven(f"it still accepts {'the previous' if old else 'a wrong'} password")
-
-    return ask
-
-
-def _redis(service: Mapping[str, Any]) -> Callable[[str, str | None], list[str]]:
-    port = _port(service, "redis")
-
-    def ask(value: str, old: str | None) -> list[str]:
-        refusals = {"none": ("SET", "rave:proof", "1"), "previous": ("AUTH", old or _WRONG)}
-        for attempt in refusals.values():
-            with Redis(TIMEOUT, port) as redis:
-                try:
-                    redis.ask(*attempt)
-                except RedisError:
-                    continue
-            raise Unproven(f"it accepts {attempt[0]} without the new password")
-        with Redis(TIMEOUT, port) as redis:
-            try:
-                redis.ask("AUTH", value)
-                redis.ask("PING")
-            except RedisError as error:
-                raise Unproven(f"it refuses the new password ({error})") from error
-        return ["none", "previous" if old else "wrong"]
-
-    return ask
-
-
-def _nats(service: Mapping[str, Any]) -> Callable[[str, str | None], list[str]]:
-    port = _port(service, "client")
-
-    def ask(value: str, old: str | None) -> list[str]:
-        for user, password in ((None, None), (NATS_USER, old or _WRONG)):
-            try:
-                Nats(TIMEOUT, user=user, password=password, port=port).close()
-            except NatsError:
-                continue
-            raise Unproven("it accepts a client without the new password")
-        try:
-            Nats(TIMEOUT, user=NATS_USER, password=value, port=port).close()
-        except NatsError as error:
-            raise Unproven(f"it refuses the new password ({error})") from error
-        return ["none", "previous" if old else "wrong"]
-
-    return ask
-
-
-def _nginx(service: Mapping[str, Any]) -> Callable[[str, str | None], list[str]]:
-    port = _port(service, "status")
-
-    def ask(value: str, old: str | None) -> list[str]:
-        import ssl
-
-        served = ssl.get_server_certificate(("127.0.0.1", port), timeout=TIMEOUT)
-        if ssl.PEM_cert_to_DER_cert(served) != ssl.PEM_cert_to_DER_cert(_first(value)):
-            raise Unproven("it serves another certificate than the installed one")
-        return ["previous"] if old else []
-
-    return ask
-
-
-def _first(chain: str) -> str:
-    """Return the first certificate of a PEM chain: the server's own."""
-    end = "-----END CERTIFICATE-----"
-    return chain[: chain.index(end) + len(end)]

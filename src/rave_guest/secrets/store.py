@@ -1,4 +1,8 @@
-"""What outlives a reboot: the machine's age key and the encrypted file, root's alone."""
+"""What outlives a reboot: the encrypted file, root's alone.
+
+The age identity that opens it comes with each boot from the host, so that the disk alone opens
+nothing. A host with an older rave hands none over; then the identity is kept beside the file.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +21,31 @@ class Kept(namedtuple("Kept", ("key", "file"))):
     file: bytes | None
 
 
+def handed(path: str) -> bytes | None:
+    """Return the age identity that the host handed over at this boot, or None."""
+    return _content(path)
+
+
 def kept(store: str) -> Kept:
     """Return what is kept in a directory."""
     return Kept(_content(f"{store}/{KEY}"), _content(f"{store}/{FILE}"))
 
 
-def keep(store: str, key: bytes, file: bytes, *, unchanged: bool) -> None:
-    """Keep key and encrypted file for the next boot; what says the same already is left alone.
+def keep(store: str, key: bytes | None, file: bytes, *, unchanged: bool) -> None:
+    """Keep the encrypted file for the next boot; what says the same already is left alone.
 
     Args:
         store: the directory.
-        key: the age identity.
+        key: the age identity if it must be kept, too; None removes one that is there.
         file: the encrypted file.
         unchanged: whether the file decrypts to the same values as the one that is kept.
     """
     os.makedirs(store, 0o700, exist_ok=True)
     os.chmod(store, 0o700)
     before = kept(store)
-    if before.key != key:
+    if key is None:
+        forget_key(store)
+    elif before.key != key:
         _replace(f"{store}/{KEY}", key)
     if not (unchanged and before.key == key and before.file is not None):
         _replace(f"{store}/{FILE}", file)
@@ -43,6 +54,12 @@ def keep(store: str, key: bytes, file: bytes, *, unchanged: bool) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def forget_key(store: str) -> None:
+    """Remove an age identity from the disk."""
+    with suppress(FileNotFoundError):
+        os.unlink(f"{store}/{KEY}")
 
 
 def restore(store: str, before: Kept) -> None:

@@ -6,7 +6,10 @@ import io
 import os
 import pickle
 import socket
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 SOCKETS = ("/run/fail2ban/fail2ban.sock", "/var/run/fail2ban/fail2ban.sock")
 END = b"<F2B_END_COMMAND>"

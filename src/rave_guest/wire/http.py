@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
-from typing import NamedTuple
+from collections import namedtuple
 
 MAX_BYTES = 8 << 20
 
 
-class Response(NamedTuple):
+class Response(namedtuple("Response", ("status", "body", "certificate", "tls"))):
     """An HTTP answer; `certificate` is the peer's certificate (DER) if TLS was spoken."""
 
+    __slots__ = ()
     status: int
     body: bytes
     certificate: bytes | None
@@ -23,9 +24,10 @@ class Response(NamedTuple):
         return self.body.decode(errors="replace")
 
 
-class Address(NamedTuple):
+class Address(namedtuple("Address", ("secure", "host", "port", "path"))):
     """A URL taken apart."""
 
+    __slots__ = ()
     secure: bool
     host: str
     port: int

@@ -1,21 +1,21 @@
-"""PostgreSQL's protocol: a query over the local socket, and whether TCP admits a password.
+"""PostgreSQL's protocol: frames, and a query over the local socket.
 
-Message formats: postgresql.org/docs/current/protocol-message-formats.html; SCRAM: RFC 5802, 7677.
+Message formats: postgresql.org/docs/current/protocol-message-formats.html; how a password is
+checked: scram.py.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import os
 import socket
 import struct
-from typing import BinaryIO
 
-SCRAM = b"SCRAM-SHA-256"
-SOCKET = "/run/postgresql/.s.PGSQL.5432"
-_AUTH_OK, _AUTH_SASL, _AUTH_CONTINUE, _AUTH_FINAL = 0, 10, 11, 12
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+AUTH_OK = 0
+# invalid_password, invalid_authorization_specification
+LOGIN_REFUSED = {"28P01", "28000"}
 
 
 class Refused(Exception):  # noqa: N818 - it reads as what happened
@@ -26,10 +26,12 @@ class Refused(Exception):  # noqa: N818 - it reads as what happened
         self.code = code
 
 
-def startup(user: str, database: str) -> bytes:
+def startup(user: str, database: str, **parameters: str) -> bytes:
     """Return the start-up message, protocol 3.0."""
     body = struct.pack("!I", 196608)
-    body += b"".join(part.encode() + b"\0" for part in ("user", user, "database", database, ""))
+    for name, value in {"user": user, "database": database, **parameters}.items():
+        body += name.encode() + b"\0" + value.encode() + b"\0"
+    body += b"\0"
     return struct.pack("!I", len(body) + 4) + body
 
 
@@ -58,46 +60,12 @@ def read(stream: BinaryIO) -> tuple[bytes, bytes]:
     return head[:1], body
 
 
-def proof(password: str, first_bare: str, server_first: str) -> tuple[str, bytes]:
-    """Return the client-final message and the server signature to expect.
-
-    Raises:
-        ValueError: if the server's message is not SCRAM, or does not continue our nonce.
-    """
-    fields = dict(part.partition("=")[::2] for part in server_first.split(","))
-    nonce, rounds = fields.get("r", ""), fields.get("i", "")
-    if not nonce.startswith(first_bare.split("r=", 1)[1]) or not rounds.isdigit():
-        raise ValueError("the server does not speak SCRAM")
-    salt = base64.b64decode(fields.get("s", ""))
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, int(rounds))
-    client_key = hmac.digest(salted, b"Client Key", "sha256")
-    final = f"c=biws,r={nonce}"
-    signed = f"{first_bare},{server_first},{final}".encode()
-    signature = hmac.digest(hashlib.sha256(client_key).digest(), signed, "sha256")
-    answer = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
-    server_key = hmac.digest(salted, b"Server Key", "sha256")
-    expected = hmac.digest(server_key, signed, "sha256")
-    return f"{final},p={base64.b64encode(answer).decode()}", expected
+def socket_of(port: int) -> str:
+    """Return the local socket of the server on a port."""
+    return f"/run/postgresql/.s.PGSQL.{port}"
 
 
-def log_in(user: str, database: str, password: str, timeout: float, port: int = 5432) -> None:
-    """Log in over TCP and leave again.
-
-    Raises:
-        Refused: the server does not admit the role with this password.
-        OSError: no connection, or no answer in time.
-        ValueError: the server wants something other than SCRAM-SHA-256, or cannot prove itself.
-    """
-    with (
-        socket.create_connection(("127.0.0.1", port), timeout) as plain,
-        plain.makefile("rb") as stream,
-    ):
-        plain.sendall(startup(user, database))
-        _authenticate(plain, stream, password)
-        plain.sendall(message(b"X", b""))
-
-
-def ask(query: str, timeout: float, *, user: str = "postgres") -> str:
+def ask(query: str, timeout: float, *, user: str = "postgres", port: int = 5432) -> str:
     """Return the first column of a query's first row as text, asked over the local socket.
 
     Raises:
@@ -107,7 +75,7 @@ def ask(query: str, timeout: float, *, user: str = "postgres") -> str:
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
         plain.settimeout(timeout)
-        plain.connect(SOCKET)
+        plain.connect(socket_of(port))
         with plain.makefile("rb") as stream:
             plain.sendall(startup(user, "postgres"))
             _await_ready(stream)
@@ -126,7 +94,7 @@ def _await_ready(stream: BinaryIO) -> str | None:
         kind, body = read(stream)
         if kind == b"Z":
             return value
-        if kind == b"R" and _code(body) != _AUTH_OK:
+        if kind == b"R" and code(body) != AUTH_OK:
             raise ValueError("PostgreSQL asks for a password on the local socket")
         if kind == b"D" and value is None:
             value = first_column(body)
@@ -144,28 +112,6 @@ def first_column(row: bytes) -> str:
     return row[6 : 6 + max(size, 0)].decode()
 
 
-def _authenticate(plain: socket.socket, stream: BinaryIO, password: str) -> None:
-    kind, body = read(stream)
-    if kind != b"R" or _code(body) != _AUTH_SASL or SCRAM not in body:
-        raise ValueError("PostgreSQL asks for something other than SCRAM-SHA-256")
-    bare = f"n=,r={base64.b64encode(os.urandom(18)).decode()}"
-    first = b"n,," + bare.encode()
-    plain.sendall(message(b"p", SCRAM + b"\0" + struct.pack("!I", len(first)) + first))
-    server_first = _expect(stream, _AUTH_CONTINUE).decode()
-    final, expected = proof(password, bare, server_first)
-    plain.sendall(message(b"p", final.encode()))
-    signature = _expect(stream, _AUTH_FINAL)
-    if not hmac.compare_digest(signature, b"v=" + base64.b64encode(expected)):
-        raise ValueError("the server cannot prove that it knows the password")
-    _expect(stream, _AUTH_OK)
-
-
-def _expect(stream: BinaryIO, wanted: int) -> bytes:
-    kind, body = read(stream)
-    if kind != b"R" or _code(body) != wanted:
-        raise ValueError("PostgreSQL broke off the login")
-    return body[4:]
-
-
-def _code(body: bytes) -> int:
+def code(body: bytes) -> int:
+    """Return what an authentication request asks for."""
     return int(struct.unpack("!I", body[:4])[0])

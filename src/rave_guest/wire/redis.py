@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, BinaryIO
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import BinaryIO
 
-Reply = str | int | bytes | None | list["Reply"]
+    Reply = str | int | bytes | None | list["Reply"]
 
 
 class RedisError(Exception):

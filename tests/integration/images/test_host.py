@@ -6,17 +6,20 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import closure
+from rave_cli.images import closure, locking
 from rave_cli.images.build import Place, build_image
 from tests.integration.images.conftest import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rave_cli.images.manifest import Image
     from rave_cli.images.nix import Nix
     from rave_cli.profiles.catalog import Plan
@@ -33,11 +36,15 @@ POOL = closure.pool()
 ASK_APT = """
 import os, subprocess, sys, tempfile
 from pathlib import Path
+from rave_cli.images import archives
 from rave_cli.images.apt import Apt
+from rave_cli.images.closure import Supply
+from rave_cli.images.lock import Request
+request = Request.model_validate_json(sys.argv[2])
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)
-apt = Apt(Path(sys.argv[1], "apt"))
+apt = Supply(Path(sys.argv[3]), archives.Sources()).apt(request)
 apt.update()
 found = apt.select(["hostname"])
 departed = apt.download([(s.name, s.version) for s in found], Path(sys.argv[1]), lambda event: None)
@@ -46,20 +53,27 @@ assert apt.download([("hostname", "0")], Path(sys.argv[1]), lambda event: None) 
 """
 
 
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """A directory that nobody reaches: pytest's own are closed again by the next pytest."""
+    with tempfile.TemporaryDirectory(prefix="rave nobody-", dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="becoming nobody takes root")
-def test_apt_serves_an_unprivileged_user_and_leaves_the_host_alone(tmp_path: Path) -> None:
+def test_apt_serves_an_unprivileged_user_and_leaves_the_host_alone(nobodys: Path) -> None:
     before = _host_state()
-    folder = tmp_path / "nobody"
-    folder.mkdir()
-    os.chown(folder, NOBODY, NOBODY)
-    for parent in [tmp_path, *tmp_path.parents[:2]]:
-        parent.chmod(parent.stat().st_mode | 0o011)
+    request = locking.choose(ROOT, "demo", locked=True).lock.requested
+    os.chown(nobodys, NOBODY, NOBODY)
+    keys = shutil.copytree(ROOT / "infra/debian/keys", nobodys / "keys")
     done = subprocess.run(
-        [sys.executable, "-c", ASK_APT, folder], capture_output=True, text=True, check=False,
-        env={"HOME": str(folder), "PATH": "/usr/bin:/bin"},
+        [sys.executable, "-c", ASK_APT, nobodys, request.model_dump_json(), keys],
+        capture_output=True, text=True, check=False,
+        env={"HOME": str(nobodys), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert list(folder.glob("hostname_*.deb"))
+    assert list(nobodys.glob("hostname_*.deb"))
     assert _host_state() == before
 
 
@@ -93,6 +107,6 @@ def test_a_full_disk_is_named_and_nothing_is_left(
 
 def test_the_lock_of_each_profile_is_read_and_names_no_source() -> None:
     for place in sorted((ROOT / "infra/debian/locks").glob("*.json")):
-        chosen = closure.choose(ROOT, place.stem, locked=True)
+        chosen = locking.choose(ROOT, place.stem, locked=True)
         assert {p.role for p in chosen.lock.packages} == {"essential", "guest", "kernel", "tool"}
         assert "://" not in place.read_text()

@@ -8,17 +8,17 @@ import re
 import shutil
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from rave_cli.images import lock as locks
 from rave_cli.images import nix as driver
 from rave_cli.images.manifest import check_image
 from tests.integration.images.conftest import ROOT
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rave_cli.images.manifest import Image
     from rave_cli.images.nix import Nix
 
@@ -139,6 +139,14 @@ def test_no_time_stamp_is_newer_than_the_newest_package(disk: Path, built: Built
     for path in ("/", "/etc/shadow", "/usr/lib/rave/plan.json", "/var/lib/postgresql/15/main"):
         for stamp in re.findall(r"[acm]time: 0x([0-9a-f]{8})", debugfs(disk, f"stat {path}")):
             assert int(stamp, 16) <= lock["epoch"]
+
+
+def test_the_image_says_what_it_was_made_of_and_whose_signatures_counted(built: Built) -> None:
+    place = Path(built[0].store_path) / "lock.json"
+    lock = locks.parse(place.read_bytes(), place)
+    assert lock.trusted == ()
+    assert {key for archive in lock.requested.archives for key in archive.keys}
+    assert len(lock.packages) > 100
 
 
 def test_the_plan_of_the_image_is_the_catalogs(disk: Path, built: Built) -> None:

@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static char instance[128] = "none";
+static char instance[128] = "none", boot[64] = "";
 static int port = -1;
 
 static int slurp(const char *path, char *into, int size) {
@@ -85,8 +85,16 @@ static void open_port(void) {
 static void report(const char *stage, const char *more) {
   struct timespec now;
   clock_gettime(CLOCK_BOOTTIME, &now);
-  dprintf(port, "{\"v\":1,\"instance\":\"%s\",\"stage\":\"%s\",\"uptime\":%.3f%s}\n", instance, stage,
+  dprintf(port, "{\"v\":1,\"instance\":\"%s\"%s,\"stage\":\"%s\",\"uptime\":%.3f%s}\n", instance, boot, stage,
           now.tv_sec + now.tv_nsec / 1e9, more);
+}
+
+/* Guests of rave 0.1.0 do not say which boot they report of. */
+static void read_boot(void) {
+  char id[40] = "";
+  slurp("/proc/sys/kernel/random/boot_id", id, sizeof id);
+  id[strcspn(id, "\n")] = 0;
+  snprintf(boot, sizeof boot, ",\"boot\":\"%s\"", id);
 }
 
 static struct sockaddr_in address(const char *ip, int number) {
@@ -151,8 +159,27 @@ static void heed_power_button(void) {
     for (int i = 0; i < count; i++) {
       struct input_event event;
       if (!(keys[i].revents & POLLIN) || read(keys[i].fd, &event, sizeof event) != sizeof event) continue;
-      if (event.type == EV_KEY && event.code == KEY_POWER) reboot(RB_POWER_OFF);
+      if (event.type == EV_KEY && event.code == KEY_POWER) return;
     }
+}
+
+/* Whether this is not the first boot with this disk; the disk remembers. */
+static int booted_before(void) {
+  char mark = 0;
+  int fd = open("/dev/vda", O_RDWR);
+  pread(fd, &mark, 1, 0);
+  if (mark != 'b') pwrite(fd, "b", 1, 0), fsync(fd);
+  close(fd);
+  return mark == 'b';
+}
+
+static void report_services(const char *state, int reaches) {
+  char more[200];
+  snprintf(more, sizeof more,
+           ",\"secrets\":\"absent\",\"reaches_host\":%d,\"services\":{\"tiny\":{\"state\":\"%s\",\"unit\":"
+           "\"tiny.service\",\"uptime\":1.0}}",
+           reaches, state);
+  report("services", more);
 }
 
 /* Write 3 MiB to the disk and wait until they are there. */
@@ -167,7 +194,7 @@ static void fill_disk(void) {
 }
 
 int main(void) {
-  char cmdline[2048], *found, more[200];
+  char cmdline[2048], *found;
   mount("none", "/dev", "devtmpfs", 0, 0);
   mount("none", "/proc", "proc", 0, 0);
   mount("none", "/sys", "sysfs", 0, 0);
@@ -182,21 +209,26 @@ int main(void) {
   const char *act = (found = strstr(cmdline, "tiny.do=")) ? found + 8 : "";
   int number = (found = strstr(cmdline, "tiny.port=")) ? atoi(found + 10) : 0;
 
+  if (!strstr(cmdline, "tiny.old")) read_boot();
   report("systemd", "");
   if (!strncmp(act, "panic", 5)) exit(1);
   if (!strncmp(act, "emergency", 9)) puts("You are in emergency mode. After logging in, ...");
   if (!strncmp(act, "poweroff", 8)) reboot(RB_POWER_OFF);
   if (!strncmp(act, "failed", 6)) report("failed", ",\"reason\":\"emergency.target\"");
   if (!strncmp(act, "fill", 4)) fill_disk(), act = "ready";
+  /* The power button starts it anew, and its second boot goes wrong. */
+  int reboots = !strncmp(act, "reboot", 6);
+  if (reboots) act = "ready";
   if (!strncmp(act, "ready", 5)) {
     set_network();
     serve_banners();
-    snprintf(more, sizeof more,
-             ",\"secrets\":\"absent\",\"reaches_host\":%d,\"services\":{\"tiny\":{\"state\":\"healthy\",\"unit\":"
-             "\"tiny.service\",\"uptime\":1.0}}",
-             number ? reaches_host(number) : -1);
-    report("services", more);
+    int again = reboots && booted_before();
+    if (again) sleep(1);
+    report_services(again ? "failed" : "healthy", number ? reaches_host(number) : -1);
     heed_power_button();
+    if (boot[0]) report("stopping", "");
+    if (reboots) sleep(1);
+    reboot(reboots && !again ? RB_AUTOBOOT : RB_POWER_OFF);
   }
   for (;;) pause();
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,8 +23,10 @@ from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.lifecycle import stop
-from rave_cli.machines.qemu import processes
+from rave_cli.machines.qemu import ports, processes
+from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.spec import Forward
+from rave_cli.smoke import onhost
 
 if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
@@ -202,6 +205,76 @@ def test_an_interrupted_start_leaves_no_qemu(make: MakeMachine) -> None:
     with pytest.raises(KeyboardInterrupt):
         lifecycle.start(machine, on_stage=interrupt)
     assert processes.find(machine.spec.uuid) is None
+
+
+@pytest.mark.parametrize("age", ["", "tiny.old"])
+def test_after_a_reboot_inside_the_new_boot_s_verdict_counts(make: MakeMachine, age: str) -> None:
+    machine = make(f"tiny.do=reboot {age}")
+    boot(machine)
+    assert status.of(machine).state == "running"
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        monitor.execute("system_powerdown", timeout=5)
+    seen = ["running"]
+
+    def settled() -> bool:
+        state = status.of(machine).state
+        if state != seen[-1]:
+            seen.append(state)
+        return state == "failed"
+
+    wait_for(settled)
+    assert seen == ["running", *([] if age else ["stopping"]), "starting", "failed"]
+    assert status.of(machine).detail == "failed: tiny (tiny.service)"
+    error, _ = boot(machine)
+    assert "failed: tiny (tiny.service)" in error.message
+    events = read_events(machine.stage_file)
+    assert [event.stage for event in events] == ["systemd", "services"]
+    assert onhost.judge_stages(events, machine.spec.instance_id).detail.endswith(
+        "no report of sshd; tiny (tiny.service) was not healthy"
+    )
+
+
+@pytest.mark.parametrize("how", ["another", "none"])
+def test_another_session_sees_joins_reaches_and_stops_the_same_machine(
+    make: MakeMachine, how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    before = status.of(machine)
+    if how == "none":
+        monkeypatch.delenv("XDG_RUNTIME_DIR")
+    else:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    same = store.load("tiny")
+    after = status.of(same)
+    assert (after.state, after.pid, after.ports) == ("running", before.pid, before.ports)
+    assert after.secrets == before.secrets == "absent"
+    assert ports.ssh(same) == (before.ports or {})[22]
+    error, seen = boot(same)
+    assert "stopped at stage ssh-auth " in error.message
+    assert [stage.name for stage in seen][-1] == "ssh-banner"
+    assert stop(same).rung == "acpi"
+    assert not processes.find(machine.spec.uuid)
+
+
+def test_a_machine_whose_runtime_directory_is_lost_is_reached_through_what_qemu_listens_on(
+    make: MakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    before = ports.of(machine)
+    shutil.rmtree(machine.runtime)
+    running = wait_for_process(machine)
+    assert set(ports.listening(running.pid)) == {before[22], before[3002]}
+    assert ports.ssh(machine) == before[22]
+    assert "rave vm stop tiny" in status.of(store.load("tiny")).detail
+    monkeypatch.setattr(lifecycle, "QEMU_STARTS", 0.0)
+    error, seen = boot(machine)
+    assert "runs, but" in error.message
+    assert seen == []
+    # The tiny guest lets nobody in, so nobody can tell it to shut down.
+    report = stop(machine)
+    assert (report.rung, report.hard) == ("sigterm", True)
 
 
 def test_a_damaged_record_of_a_running_machine_can_still_be_deleted(make: MakeMachine) -> None:

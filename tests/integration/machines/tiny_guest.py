@@ -6,12 +6,18 @@ import hashlib
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+from rave_cli.errors import RaveError
+from rave_cli.images import closure, locking
+from rave_cli.images.archives import Sources
+from rave_cli.images.closure import Supply
+from rave_cli.images.events import ignore
 from rave_cli.paths import atomic_write
 
 SOURCE = Path(__file__).with_name("guest.c")
-KERNEL_META = "linux-image-cloud-amd64"
+ROOT = Path(__file__).resolve().parents[3]
 
 # In the order in which they must be loaded; what the kernel has built in is left out.
 MODULES = (
@@ -30,7 +36,7 @@ def build(cache: Path) -> tuple[Path, Path]:
     Raises:
         UnavailableError: if a tool is missing or apt cannot download the kernel.
     """
-    for tool in ("apt-get", "dpkg-deb", "musl-gcc"):
+    for tool in ("dpkg-deb", "musl-gcc"):
         if shutil.which(tool) is None:
             raise UnavailableError(f"{tool} is not installed")
     cache.mkdir(parents=True, exist_ok=True)
@@ -46,12 +52,17 @@ def build(cache: Path) -> tuple[Path, Path]:
 
 
 def _download(cache: Path) -> Path:
-    depends = _run(["apt-cache", "depends", KERNEL_META], cache)
-    names = [line.split()[-1] for line in depends.splitlines() if "Depends: linux-image-" in line]
-    if not names:
-        raise UnavailableError(f"apt knows no {KERNEL_META}")
-    _run(["apt-get", "-o", "APT::Sandbox::User=root", "download", names[0]], cache)
-    return next(cache.glob(f"{names[0]}_*.deb"))
+    """Download the kernel that guests have now, whatever release the host is of."""
+    request = locking.choose(ROOT, "demo", locked=True).lock.requested
+    apt = replace(Supply.of(ROOT, Sources()).apt(request), home=cache / "apt")
+    try:
+        apt.update()
+        chosen = closure.choose_packages(request, apt)
+        kernel = next(selected for selected, role in chosen if role == "kernel")
+        apt.download([(kernel.name, kernel.version)], cache, ignore)
+    except RaveError as error:
+        raise UnavailableError(error.message) from error
+    return next(cache.glob(f"{kernel.name}_*.deb"))
 
 
 def _unpack(package: Path, tree: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from rave_cli import age
 from rave_cli.secrets import sops, store
+from rave_guest.proof import Unproven
 from rave_guest.refusal import Refused
 from rave_guest.secrets import generations, proofs
 from rave_guest.secrets import install as guest
@@ -44,6 +45,7 @@ def plan(**services: Any) -> dict[str, Any]:
                 "mode": "0400",
                 "path": f"/run/secrets/{name}",
                 "refresh": [f"{name.split('/')[0]}.service"],
+                "proof": "redis" if name == "redis/password" else None,
             }
             for name in NAMES
         },
@@ -67,6 +69,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
         plan=str(tmp_path / "plan.json"),
         sops=str(sops.locate().path),
         store=str(tmp_path / "store"),
+        handed=str(tmp_path / "handed"),
         lock=str(tmp_path / "lock"),
         systemctl=str(systemctl),
         generations=place,
@@ -237,7 +240,7 @@ def test_a_service_at_rest_that_lost_its_secret_is_restarted(
 ) -> None:
     install(places, FIRST)
     calls(places)
-    faults = [proofs.Unproven("redis: it forgot")]
+    faults = [Unproven("redis: it forgot")]
 
     def prove(*_: object) -> list[dict[str, Any]]:
         if faults:
@@ -290,6 +293,70 @@ def test_after_a_reboot(places: Places) -> None:
     assert boot(places) == 0
     assert in_force(places) == FIRST
     assert calls(places) == []
+
+
+def hand_over(places: Places, identity: age.Identity = MACHINE) -> None:
+    """Do what the host does at each boot: a credential, here with comments as in a key file."""
+    Path(places.handed).write_bytes(identity.file_text())
+
+
+def on_disk(places: Places) -> list[str]:
+    return sorted(path.name for path in Path(places.store).iterdir())
+
+
+def test_an_identity_that_the_host_hands_over_stays_off_the_disk(places: Places) -> None:
+    hand_over(places)
+    assert install(places, FIRST)["ok"]
+    assert on_disk(places) == ["secrets.sops.yaml"]
+    assert MACHINE.secret.encode() not in (kept(places) or b"")
+    reboot(places)
+    assert boot(places) == 0
+    assert in_force(places) == FIRST
+
+
+def test_what_is_on_the_disk_opens_nothing_by_itself(
+    places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hand_over(places)
+    install(places, FIRST)
+    reboot(places)
+    Path(places.handed).unlink()
+    assert boot(places) == 1
+    assert "the host handed no age identity over" in capsys.readouterr().err
+    assert in_force(places) == {}
+
+
+@pytest.mark.parametrize("by", ["boot", "installation"])
+def test_an_identity_that_an_older_host_left_on_the_disk_goes_away(places: Places, by: str) -> None:
+    install(places, FIRST)
+    assert on_disk(places) == ["age.key", "secrets.sops.yaml"]
+    hand_over(places)
+    if by == "boot":
+        reboot(places)
+        assert boot(places) == 0
+    else:
+        assert install(places, FIRST)["changed"] == []
+    assert on_disk(places) == ["secrets.sops.yaml"]
+    assert in_force(places) == FIRST
+
+
+def test_an_identity_other_than_the_one_handed_over_is_refused(places: Places) -> None:
+    """With it, the next boot could open nothing."""
+    hand_over(places, age.generate())
+    report = install(places, FIRST)
+    assert (report["ok"], report["stage"]) == (False, "request")
+    assert "started with another age identity" in report["error"]
+    assert kept(places) is None
+
+
+def test_an_installation_that_fails_leaves_no_identity_behind(places: Places) -> None:
+    install(places, FIRST)
+    hand_over(places)
+    broken(places)
+    assert not install(places, SECOND)["ok"]
+    Path(places.systemctl).with_name("broken").unlink()
+    assert install(places, SECOND)["ok"]
+    assert on_disk(places) == ["secrets.sops.yaml"]
 
 
 @pytest.mark.parametrize("name", ["age.key", "secrets.sops.yaml"])

@@ -20,6 +20,7 @@ from rave_guest.secrets import generations, proofs
 from rave_guest.secrets.places import Places
 from tests.integration.secrets.test_guest import (
     FIRST,
+    MACHINE,
     NAMES,
     SECOND,
     answered,
@@ -45,10 +46,12 @@ from rave_guest.secrets.places import Places
 words = sys.argv[1:]
 with open({here!r} + "/calls", "a") as notes:
     notes.write(" ".join(words) + "\\n")
-if "sops-install-secrets.service" in words and os.path.exists({here!r} + "/store/age.key"):
+keys = [{here!r} + "/handed", {here!r} + "/store/age.key"]
+if "sops-install-secrets.service" in words and any(map(os.path.exists, keys)):
     place = generations.Place({here!r} + "/secrets.d", {here!r} + "/secrets")
     sys.exit(boot.boot(Places(
         plan={here!r} + "/plan.json", sops={sops!r}, store={here!r} + "/store",
+        handed={here!r} + "/handed",
         lock={here!r} + "/lock.boot", systemctl="systemctl", generations=place)))
 sys.exit(os.path.exists({here!r} + "/broken") and "redis.service" in words)
 """
@@ -89,6 +92,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
     place = generations.Place(str(tmp_path / "secrets.d"), str(tmp_path / "secrets"))
     yield Places(
         plan=str(tmp_path / "plan.json"), sops=binary, store=str(tmp_path / "store"),
+        handed=str(tmp_path / "handed"),
         lock=str(tmp_path / "lock"), systemctl=str(program), generations=place,
     )  # fmt: skip
     if os.path.ismount(place.root):
@@ -137,3 +141,20 @@ def test_a_later_one_that_fails_puts_the_files_of_before_back(places: Places) ->
     assert not report["ok"]
     assert kept(places) == before
     assert in_force(places) == FIRST
+
+
+def test_an_identity_that_the_host_hands_over_stays_off_the_disk(places: Places) -> None:
+    Path(places.handed).write_bytes(MACHINE.file_text())
+    report = answered(places, request(FIRST))
+    assert report["ok"], report
+    assert in_force(places) == FIRST
+    assert [path.name for path in Path(places.store).iterdir()] == ["secrets.sops.yaml"]
+
+
+def test_one_that_an_older_host_left_does_not_come_back_with_a_failure(places: Places) -> None:
+    answered(places, request(FIRST))
+    Path(places.handed).write_bytes(MACHINE.file_text())
+    Path(places.plan).with_name("broken").touch()
+    assert not answered(places, request(SECOND))["ok"]
+    assert in_force(places) == FIRST
+    assert [path.name for path in Path(places.store).iterdir()] == ["secrets.sops.yaml"]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.secrets import values
+from rave_guest.proof import Unproven
 from rave_guest.secrets import proofs
 from tests.debian import part
 from tests.sops import secret
@@ -78,7 +79,7 @@ def plan(port: int) -> dict[str, Any]:
             for role in ("alpha", "beta")
         ],
         "secrets": {
-            f"database/{role}": {"path": f"/run/secrets/database/{role}"}
+            f"database/{role}": {"path": f"/run/secrets/database/{role}", "proof": "postgresql"}
             for role in ("alpha", "beta")
         },
     }  # fmt: skip
@@ -145,7 +146,7 @@ KEY = base64.b64encode(bytes(32)).decode()
 def test_a_password_that_looks_like_a_hash_admits_nobody(cluster: Cluster, password: str) -> None:
     """`validate` and `edit` refuse it, so that it does not get here."""
     cluster.set_password("alpha", password)
-    with pytest.raises(proofs.Unproven):
+    with pytest.raises(Unproven):
         prove(cluster, {"alpha": password}, {})
     rule = secret(kind="password", length=32)
     assert [one.code for one in values.check({"alpha": password}, {"alpha": rule})] == ["value"]
@@ -160,12 +161,12 @@ def test_the_previous_password_is_refused(cluster: Cluster) -> None:
 
 def test_a_role_that_kept_its_old_password_is_not_proven(cluster: Cluster) -> None:
     cluster.set_password("alpha", PASSWORDS[0])
-    with pytest.raises(proofs.Unproven, match="refuses the new password"):
+    with pytest.raises(Unproven, match="refuses the installed password"):
         prove(cluster, {"alpha": PASSWORDS[1]}, {"alpha": PASSWORDS[0]})
 
 
 def test_a_role_without_password_is_refused(cluster: Cluster) -> None:
-    with pytest.raises(proofs.Unproven, match=r"postgresql:beta: .*28P01"):
+    with pytest.raises(Unproven, match=r"postgresql:beta: .*28P01"):
         prove(cluster, {"beta": PASSWORDS[0]}, {})
 
 
@@ -179,5 +180,5 @@ def test_no_password_reaches_the_log(cluster: Cluster) -> None:
 
 def test_a_server_that_is_away_is_not_proven() -> None:
     change = proofs.Change({"database/alpha": b"x"}, {})
-    with pytest.raises(proofs.Unproven, match="postgresql:alpha: "):
+    with pytest.raises(Unproven, match="postgresql:alpha: "):
         proofs.prove(plan(free_port()), change, 0.1)

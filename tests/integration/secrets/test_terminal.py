@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import tempfile
@@ -30,6 +31,9 @@ __all__ = ["host", "image", "machine", "outside", "plan", "short_home", "sshd"]
 
 pytestmark = pytest.mark.integration
 
+# Names the editor of this run of the tests.
+MARK = f"63.{os.getpid()}"
+
 SHM = Path("/dev/shm")
 
 
@@ -53,7 +57,7 @@ def memory(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def editor(tmp_path: Path) -> Path:
     """An editor that shows where its file is, and stays."""
     script = tmp_path / "editor"
-    script.write_text('#!/bin/sh\nprintf "editing %s\\n" "$1"\nexec sleep 63.5\n')
+    script.write_text(f'#!/bin/sh\nprintf "editing %s\\n" "$1"\nexec sleep {MARK}\n')
     script.chmod(0o755)
     return script
 
@@ -65,7 +69,7 @@ def test_an_edit_that_is_ended_leaves_no_plaintext_and_no_editor(
     before = secrets_file.read_bytes()
     with Terminal([*RAVE, "secrets", "edit"], env={"EDITOR": str(editor)}) as terminal:
         terminal.until("editing ")
-        assert [p.name for p in memory.glob("rave-edit-*/*")] == ["secrets.yaml"]
+        assert [p.name for p in memory.glob("rave-edit-*/*.yaml")] == ["secrets.yaml"]
         if number == signal.SIGHUP:
             terminal.close()
         else:
@@ -73,7 +77,7 @@ def test_an_edit_that_is_ended_leaves_no_plaintext_and_no_editor(
         assert terminal.end() == 128 + number
     assert list(memory.glob("rave-edit-*")) == []
     assert secrets_file.read_bytes() == before
-    left = subprocess.run(["pgrep", "-f", "sleep 63.5"], capture_output=True, check=False)
+    left = subprocess.run(["pgrep", "-f", f"sleep {MARK}"], capture_output=True, check=False)
     assert left.stdout == b""
     with store.locked(secrets_file):
         pass

@@ -17,7 +17,8 @@ from rave_cli.machines.qemu.qmp import Qmp, QmpError, parse_usernet
 from rave_cli.machines.spec import Forward, Machine, MachineSpec
 from rave_cli.profiles.source import load_catalog
 from rave_cli.smoke import canaries, onhost, scan
-from rave_cli.smoke.scene import Operator, Scene
+from rave_cli.smoke.context import CheckContext
+from rave_cli.smoke.operator import Operator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,7 @@ def qemu_img(*words: str | Path) -> None:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Scene:
+def context(tmp_path: Path) -> CheckContext:
     """A machine that was never started, with a real image and a real overlay on it."""
     store = tmp_path / "store"
     store.mkdir()
@@ -54,35 +55,37 @@ def scene(tmp_path: Path) -> Scene:
     machine = Machine(spec, tmp_path / "vm", tmp_path / "run")
     qemu_img("create", "-q", "-f", "qcow2", "-b", qcow2, "-F", "qcow2", machine.disk)
     plan = load_catalog(None).plan("demo", "debian")
-    return Scene(machine, plan, image, {}, Operator(), {"redis/password": SECRET})
+    return CheckContext(machine, plan, image, {}, Operator(), {"redis/password": SECRET})
 
 
-def test_the_overlay_is_what_qemu_img_says(scene: Scene, tmp_path: Path) -> None:
-    assert onhost.overlay(scene).status == "pass"
+def test_the_overlay_is_what_qemu_img_says(context: CheckContext, tmp_path: Path) -> None:
+    assert onhost.overlay(context).status == "pass"
     other = tmp_path / "other.qcow2"
     qemu_img("create", "-q", "-f", "qcow2", other, "64M")
-    qemu_img("rebase", "-u", "-b", other, "-F", "qcow2", scene.machine.disk)
-    assert onhost.overlay(scene).detail == f"it lies on {other}"
+    qemu_img("rebase", "-u", "-b", other, "-F", "qcow2", context.machine.disk)
+    assert onhost.overlay(context).detail == f"it lies on {other}"
 
 
-def test_a_disk_that_is_gone_is_an_error(scene: Scene) -> None:
-    scene.machine.disk.unlink()
-    assert onhost.overlay(scene).status == "error"
+def test_a_disk_that_is_gone_is_an_error(context: CheckContext) -> None:
+    context.machine.disk.unlink()
+    assert onhost.overlay(context).status == "error"
 
 
-def test_a_secret_in_the_image_is_found(scene: Scene, tmp_path: Path) -> None:
-    assert canaries.image(scene).status == "pass"
+def test_a_secret_in_the_image_is_found(context: CheckContext, tmp_path: Path) -> None:
+    assert canaries.image(context).status == "pass"
     raw = tmp_path / "raw"
     raw.write_bytes(b"\0" * (1 << 20) + SECRET.encode() + b"\0" * (1 << 20))
-    qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, scene.image.qcow2)
-    assert canaries.image(scene).status == "fail"
+    qemu_img("convert", "-f", "raw", "-O", "qcow2", raw, context.image.qcow2)
+    assert canaries.image(context).status == "fail"
 
 
-def test_an_image_that_cannot_be_searched_does_not_pass(scene: Scene, tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_searched_does_not_pass(
+    context: CheckContext, tmp_path: Path
+) -> None:
     raw = tmp_path / "raw"
     raw.write_bytes(SECRET.encode() * 5000)
-    qemu_img("convert", "-c", "-f", "raw", "-O", "qcow2", raw, scene.image.qcow2)
-    verdict = canaries.image(scene)
+    qemu_img("convert", "-c", "-f", "raw", "-O", "qcow2", raw, context.image.qcow2)
+    verdict = canaries.image(context)
     assert verdict.status == "error"
     assert "compressed clusters cannot be searched" in verdict.detail
 
@@ -111,13 +114,13 @@ def connected(machine: Machine) -> Qmp:
     pytest.fail("QEMU's monitor does not answer")
 
 
-def test_a_guest_that_answers_nobody_is_reached_on_no_port(scene: Scene) -> None:
-    with qemu(scene.machine):
-        with connected(scene.machine) as monitor:
+def test_a_guest_that_answers_nobody_is_reached_on_no_port(context: CheckContext) -> None:
+    with qemu(context.machine):
+        with connected(context.machine) as monitor:
             before = parse_usernet(monitor.human("info usernet", timeout=5))
-        here = replace(scene, ports=before)
+        here = replace(context, ports=before)
         verdict = scan.ports(here, 0.5)
-        with Qmp.connect(scene.machine.qmp_socket, timeout=5) as monitor:
+        with Qmp.connect(context.machine.qmp_socket, timeout=5) as monitor:
             after = parse_usernet(monitor.human("info usernet", timeout=5))
     assert "can be reached" not in verdict.detail
     assert "the exposed port 22 does not answer" in verdict.detail

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.secrets import generate
+from rave_guest.proof import Unproven
 from rave_guest.secrets import proofs
 
 if TYPE_CHECKING:
@@ -74,12 +75,18 @@ SECRETS = {"redis": "redis/password", "nats": "nats/password", "nginx": "tls/cer
 HANDLERS: dict[str, type[socketserver.BaseRequestHandler]] = {"redis": Redis, "nats": Nats}
 
 
-def prove(service: str, port: int, value: str, old: str | None) -> list[dict[str, Any]]:
-    plan = {
+def plan_of(service: str, port: int) -> dict[str, Any]:
+    return {
         "databases": [],
         "services": {service: {"ports": [{"name": PORTS[service], "port": port}]}},
+        "secrets": {SECRETS[service]: {"proof": service}},
+        "facts": {"nats": {"user": "rave"}},
     }
+
+
+def prove(service: str, port: int, value: str, old: str | None) -> list[dict[str, Any]]:
     name = SECRETS[service]
+    plan = plan_of(service, port)
     before = {name: old.encode()} if old else {}
     return proofs.prove(plan, proofs.Change({name: value.encode()}, before), 0.1)
 
@@ -100,17 +107,17 @@ def test_a_service_that_took_it(service: str, old: str | None, refused: str) -> 
 @pytest.mark.parametrize(
     ("accepts", "why"),
     [
-        ({OLD}, "without the new password"),
-        ({OLD, NEW}, "without the new password"),
-        ({None, NEW}, "without the new password"),
-        (set(), "refuses the new password"),
+        ({OLD}, "admits a client with another password; refuses the installed password"),
+        ({OLD, NEW}, "admits a client with another password"),
+        ({None, NEW}, "admits a client with no password"),
+        (set(), "refuses the installed password"),
     ],
     ids=["the old one", "both", "everybody", "nobody"],
 )
 def test_a_service_that_did_not(service: str, accepts: set[str | None], why: str) -> None:
     with (
         served(HANDLERS[service], accepts) as port,
-        pytest.raises(proofs.Unproven, match=f"{service}: .*{why}") as caught,
+        pytest.raises(Unproven, match=f"{service}: .*{why}") as caught,
     ):
         prove(service, port, NEW, OLD)
     assert NEW not in str(caught.value)
@@ -122,10 +129,7 @@ def test_a_service_that_takes_a_moment() -> None:
     with served(Redis, accepts) as port:
         timer = threading.Timer(0.05, accepts.symmetric_difference_update, [{OLD, NEW}])
         timer.start()
-        plan = {
-            "databases": [],
-            "services": {"redis": {"ports": [{"name": "redis", "port": port}]}},
-        }
+        plan = plan_of("redis", port)
         change = proofs.Change({"redis/password": NEW.encode()}, {"redis/password": OLD.encode()})
         (proof,) = proofs.prove(plan, change, 5.0)
         timer.join()
@@ -164,16 +168,21 @@ def test_nginx_serves_another_certificate(tmp_path: Path) -> None:
     (key, certificate), (_, other) = pair(), pair()
     with (
         tls(tmp_path, key, certificate) as port,
-        pytest.raises(proofs.Unproven, match="serves another certificate"),
+        pytest.raises(Unproven, match="serves another certificate"),
     ):
         prove("nginx", port, other, None)
 
 
 def test_a_service_the_plan_lacks_is_not_asked() -> None:
     change = proofs.Change({"redis/password": b"x"}, {})
-    assert proofs.prove({"databases": [], "services": {}}, change, 0.1) == []
+    assert proofs.prove(plan_of("redis", 1) | {"services": {}}, change, 0.1) == []
 
 
 def test_a_secret_the_plan_lacks_is_not_asked() -> None:
-    plan = {"databases": [], "services": {"redis": {"ports": [{"name": "redis", "port": 1}]}}}
-    assert proofs.prove(plan, proofs.Change({}, {}), 0.1) == []
+    assert proofs.prove(plan_of("redis", 1), proofs.Change({}, {}), 0.1) == []
+
+
+def test_a_service_that_cannot_be_asked_proves_nothing() -> None:
+    plan = plan_of("redis", 1) | {"secrets": {"a": {"proof": "sshd"}}, "services": {"sshd": {}}}
+    with pytest.raises(Unproven, match="sshd cannot be asked about a"):
+        proofs.prove(plan, proofs.Change({"a": b"x"}, {}), 0.1)

@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_guest import questions
+from rave_guest import questions, ready
 from rave_guest.questions import Question, Round
+from rave_guest.services import fail2ban, postgresql, redis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+PORTS = {
+    "ports": [
+        {"name": "ssh", "port": 22},
+        {"name": "redis", "port": 6379},
+        {"name": "postgresql", "port": 5432},
+    ]
+}
 
 
 class Listener:
@@ -107,14 +117,14 @@ def test_https_is_answered_by_accepting(listeners: list[Listener]) -> None:
 
 def test_a_good_answer_needs_no_end(listeners: list[Listener]) -> None:
     listeners.append(Listener(b"+PONG\r\n", stay=True))
-    question = questions.redis()
+    (question,) = redis.alive(PORTS)
     question.address = listeners[0].address
     assert outcome(question) is True
 
 
 def test_a_bad_answer_with_its_end_needs_no_timeout(listeners: list[Listener]) -> None:
     listeners.append(Listener(b"Jail list: none<F2B_END_COMMAND>", stay=True))
-    question = questions.fail2ban()
+    (question,) = fail2ban.alive({})
     question.address = listeners[0].address
     assert outcome(question) is False
 
@@ -139,12 +149,14 @@ def test_several_questions_at_once(listeners: list[Listener]) -> None:
 
 @pytest.mark.parametrize("answer", [b"+PONG\r\n", b"-NOAUTH Authentication required.\r\n"])
 def test_redis_answers_also_by_asking_for_a_password(answer: bytes) -> None:
-    assert questions.redis().good(answer)
-    assert not questions.redis().good(b"-LOADING\r\n")
+    (question,) = redis.alive(PORTS)
+    assert question.good(answer)
+    assert not question.good(b"-LOADING\r\n")
 
 
 def test_postgresql_message_is_a_startup_packet_and_a_query() -> None:
-    sent = questions.postgresql().send
+    (question,) = postgresql.alive(PORTS)
+    sent = question.send
     length = int.from_bytes(sent[:4])
     assert sent[4:8] == b"\0\3\0\0"
     assert sent[8:length].endswith(b"\0\0")
@@ -155,22 +167,37 @@ def test_postgresql_message_is_a_startup_packet_and_a_query() -> None:
 
 
 def test_fail2ban_message_is_the_pickled_command() -> None:
-    data, end, rest = questions.fail2ban().send.partition(b"<F2B_END_COMMAND>")
+    data, end, rest = fail2ban.alive({})[0].send.partition(b"<F2B_END_COMMAND>")
     assert (pickle.loads(data), rest) == (["status"], b"")  # noqa: S301 - our own bytes
     assert end
 
 
-def test_questions_of_a_plan_are_those_asked_inside_over_http() -> None:
-    def check(**more: Any) -> dict[str, Any]:
-        url = {"url": "http://127.0.0.1:9/x", "status": 200}
-        return {"kind": "http", "from": "guest", **url, **more}
+def check(**more: Any) -> dict[str, Any]:
+    url = {"url": "http://127.0.0.1:9/x", "status": 200}
+    return {"kind": "http", "from": "guest", **url, **more}
 
-    record = {"checks": [check(), check(**{"from": "host"}), check(kind="prometheus-targets")]}
-    assert [question.name for question in questions.questions("new", record)] == [
-        "http://127.0.0.1:9/x"
-    ]
+
+def test_questions_of_a_record_are_those_asked_inside_over_http() -> None:
+    record = {"checks": [check(), check(**{"from": "host"}), check(kind="tcp")]}
+    assert [question.name for question in ready.alive("new", record)] == ["http://127.0.0.1:9/x"]
+
+
+def test_a_record_that_asks_over_http_is_enough_even_for_a_service_with_a_module() -> None:
+    record = {"checks": [check()], **PORTS}
+    assert [q.name for q in ready.alive("redis", record)] == ["http://127.0.0.1:9/x"]
+
+
+def test_a_service_that_nobody_can_ask_is_judged_by_its_units() -> None:
+    assert ready.alive("firewall", {"checks": [check(kind="command")]}) == []
 
 
 @pytest.mark.parametrize("service", ["sshd", "redis", "postgresql", "fail2ban"])
 def test_services_with_their_own_protocol(service: str) -> None:
-    assert len(questions.questions(service, {"checks": []})) == 1
+    assert len(ready.alive(service, {"checks": [], **PORTS})) == 1
+
+
+def test_the_port_is_the_record_s() -> None:
+    moved = {"ports": [{"name": "redis", "port": 6380}]}
+    assert redis.alive(moved)[0].address == ("127.0.0.1", 6380)
+    moved = {"ports": [{"name": "postgresql", "port": 5433}]}
+    assert postgresql.alive(moved)[0].address == "/run/postgresql/.s.PGSQL.5433"

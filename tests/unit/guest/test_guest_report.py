@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_guest import report
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pytest
+
+
+STAGE = Path(__file__).parents[3] / "infra/guest/stage.sh"
 
 
 def port_directory(root: Path, names: dict[str, str]) -> str:
@@ -30,13 +33,18 @@ def test_no_port_is_no_error(tmp_path: Path) -> None:
     assert report.port(str(tmp_path / "missing")) is None
 
 
-def test_a_line_is_one_json_document_with_the_contract_s_members() -> None:
+def test_a_line_is_one_json_document_with_the_contract_s_members(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "BOOT", str(tmp_path / "boot_id"))
+    (tmp_path / "boot_id").write_text("f5d6fc83\n")
     line = report.line("services", "id\n1", 9.5, {"secrets": "absent"})
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert json.loads(line) == {
         "v": 1,
         "instance": "id\n1",
+        "boot": "f5d6fc83",
         "stage": "services",
         "uptime": 9.5,
         "secrets": "absent",
@@ -55,6 +63,23 @@ def test_send_writes_to_the_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert event["stage"] == "secrets"
     assert event["state"] == "installed"
     assert event["uptime"] > 0
+
+
+def test_programs_and_scripts_of_the_guest_write_the_same_line(tmp_path: Path) -> None:
+    ports, place = tmp_path / "ports", tmp_path / "instance-id"
+    ports.mkdir()
+    port_directory(ports, {"vport1p2": "org.rave.ready"})
+    place.write_text("abc\n")
+    (tmp_path / "vport1p2").touch()
+    text = STAGE.read_text().replace("/sys/class/virtio-ports", str(ports))
+    text = text.replace("/dev/virtio-ports/org.rave.ready", str(tmp_path / "link"))
+    text = text.replace("/dev/$", f"{tmp_path}/$").replace("/run/rave/instance-id", str(place))
+    script = f"{text}\nstage stopping ',\"more\":1'"
+    subprocess.run(["sh", "-euc", script], check=True)
+    written = json.loads((tmp_path / "vport1p2").read_bytes())
+    same = json.loads(report.line("stopping", "abc", written["uptime"], {"more": 1}))
+    assert written == same
+    assert list(written) == list(same)
 
 
 def test_send_is_silent_without_a_listener(monkeypatch: pytest.MonkeyPatch) -> None:

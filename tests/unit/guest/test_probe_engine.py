@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rave_guest import probe
+from rave_guest import probe, registry
+from rave_guest.check import declared
 from rave_guest.refusal import Refused
 from rave_guest.system import System
 from rave_guest.verdict import Verdict, errored, failed, passed, skipped, warned
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def ask(id_: str, *needs: str, timeout: float = 5, retry_for: float = 0) -> probe.Ask:
-    return probe.Ask(id_, "kernel", timeout, retry_for, needs, {})
+    return probe.Ask(id_, "checks.boot.kernel", timeout, retry_for, needs, {})
 
 
 def answered(
@@ -29,7 +30,7 @@ def answered(
     asks: list[probe.Ask],
     looks: Mapping[str, Callable[[], Verdict]],
 ) -> dict[str, probe.Result]:
-    monkeypatch.setattr(probe, "question", lambda one, world: looks[one.id])
+    monkeypatch.setattr(probe, "look_of", lambda one, world: looks[one.id])
     return {result.id: result for result in probe.answer(asks, System())}
 
 
@@ -125,7 +126,13 @@ def test_a_fault_of_a_check_is_its_verdict(fault: Exception, status: str, detail
 
 
 def entry(id_: str, **more: Any) -> dict[str, Any]:
-    usual = {"kind": "kernel", "timeout": 1, "retry_for": 0, "needs": [], "arguments": {}}
+    usual = {
+        "kind": "checks.boot.kernel",
+        "timeout": 1,
+        "retry_for": 0,
+        "needs": [],
+        "arguments": {},
+    }
     return {"id": id_, **usual, **more}
 
 
@@ -170,14 +177,21 @@ def test_any_batch_ends_and_respects_its_needs(data: st.DataObject) -> None:
         assert found[str(at)].verdict.status == expected
 
 
-def test_an_unknown_kind_is_an_error_of_that_check_alone() -> None:
-    one = probe.Ask("a", "telepathy", 1, 0, (), {})
+@pytest.mark.parametrize(
+    "kind",
+    ["telepathy", "checks.boot", "checks.boot.read", "checks.boot.judge_taint", "os.system",
+     "checks.../secrets/install.install", "secrets.install.verb", "services.redis.alive"],
+)  # fmt: skip
+def test_a_kind_that_is_none_is_an_error_of_that_check_alone(kind: str) -> None:
+    one = probe.Ask("a", kind, 1, 0, (), {})
     (result,) = probe.answer([one], System())
     assert result.verdict.status == "error"
-    assert "does not know the kind of check 'telepathy'" in result.verdict.detail
+    assert f"does not know the kind of check {kind!r}" in result.verdict.detail
 
 
-def test_every_kind_has_its_function() -> None:
-    for kind in probe.MODULES:
-        look = probe.question(probe.Ask("a", kind, 1, 0, (), {}), System())
-        assert callable(look)
+def test_every_declared_check_can_be_asked_for() -> None:
+    for module in registry.modules():
+        for declaration in declared(module):
+            look = probe.look_of(probe.Ask("a", declaration.kind, 1, 0, (), {}), System())
+            assert callable(look)
+            assert registry.function(declaration.kind) is declaration.function

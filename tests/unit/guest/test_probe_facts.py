@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_guest import facts
+from rave_guest.services import redis, sshd
 
 if TYPE_CHECKING:
     import ipaddress
@@ -124,7 +125,7 @@ def test_properties_come_one_block_per_unit() -> None:
 
 
 def test_sshd_keywords_may_repeat() -> None:
-    found = facts.keywords("port 22\nHostKey /a\nhostkey /b\npermitrootlogin no\n")
+    found = sshd.keywords("port 22\nHostKey /a\nhostkey /b\npermitrootlogin no\n")
     assert found == {"port": ["22"], "hostkey": ["/a", "/b"], "permitrootlogin": ["no"]}
 
 
@@ -145,7 +146,7 @@ def test_superusers() -> None:
 
 def test_redis_info() -> None:
     text = "# Server\r\nredis_version:7.0.15\r\n\r\n# Memory\r\nused_memory:1024\r\n"
-    assert facts.redis_info(text) == {"redis_version": "7.0.15", "used_memory": "1024"}
+    assert redis.redis_info(text) == {"redis_version": "7.0.15", "used_memory": "1024"}
 
 
 def dport(right: object) -> list[dict[str, object]]:
@@ -177,7 +178,7 @@ def test_no_text_breaks_a_parser(text: str) -> None:
     facts.meminfo(text)
     facts.mounts(text)
     facts.properties(text)
-    facts.keywords(text)
-    facts.redis_info(text)
+    sshd.keywords(text)
+    redis.redis_info(text)
     facts.usable_passwords(text)
     facts.superusers(text)

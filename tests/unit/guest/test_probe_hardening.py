@@ -9,6 +9,8 @@ import pytest
 
 from rave_guest import facts
 from rave_guest.checks import boot, canary, performance, secrets, security
+from rave_guest.services import fail2ban
+from rave_guest.services import sshd as openssh
 
 # --- boot -----------------------------------------------------------------------------------------
 
@@ -121,7 +123,24 @@ def test_the_store_is_encrypted(
     directory: Any, mode: int, document: str, problem: str | None
 ) -> None:
     found = {"age.key": entry(mode), "secrets.sops.yaml": entry(mode)}
-    verdict = secrets.judge_store(directory, found, document)
+    verdict = secrets.judge_store(directory, found, document, handed=False)
+    assert verdict.status == ("fail" if problem else "pass")
+    assert (problem or "encrypted") in verdict.detail
+
+
+@pytest.mark.parametrize(
+    ("key", "handed", "problem"),
+    [
+        (None, True, None),
+        (entry(0o400), True, "age.key lies beside what it opens"),
+        (None, False, "age.key is missing"),
+    ],
+)
+def test_what_opens_the_store_comes_from_the_host(
+    key: Any, handed: bool, problem: str | None
+) -> None:
+    found = {"age.key": key, "secrets.sops.yaml": entry(0o400)}
+    verdict = secrets.judge_store(entry(0o700, kind="dir"), found, SOPS, handed=handed)
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "encrypted") in verdict.detail
 
@@ -130,7 +149,7 @@ def test_the_store_is_encrypted(
 
 
 def sshd(**more: str) -> dict[str, list[str]]:
-    good = {name: sorted(values) for name, values in security.SSHD.items()}
+    good = {name: sorted(values) for name, values in openssh.SSHD.items()}
     good |= {"maxauthtries": ["3"], "logingracetime": ["20"]}
     return good | {name: [value] for name, value in more.items()}
 
@@ -146,13 +165,13 @@ def sshd(**more: str) -> dict[str, list[str]]:
     ],
 )
 def test_sshd(more: dict[str, str], problem: str | None) -> None:
-    verdict = security.judge_sshd(sshd(**more))
+    verdict = openssh.judge_sshd(sshd(**more))
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "as they must be") in verdict.detail
 
 
 def test_an_sshd_that_says_nothing_fails() -> None:
-    assert "permitrootlogin is unset" in security.judge_sshd({}).detail
+    assert "permitrootlogin is unset" in openssh.judge_sshd({}).detail
 
 
 SUDOERS = "Defaults use_pty\nroot ALL=(ALL:ALL) ALL\nrave ALL=(ALL) NOPASSWD: ALL\n"
@@ -210,13 +229,13 @@ def test_file_modes() -> None:
     ],
 )
 def test_jail(retries: int, seconds: int, actions: list[str], status: str) -> None:
-    assert security.judge_jail(retries, seconds, actions, 3).status == status
+    assert fail2ban.judge_jail(retries, seconds, actions, 3).status == status
 
 
 def test_a_ban_must_reach_the_firewall() -> None:
-    assert security.judge_ban(banned=True, enforced=True).status == "pass"
-    assert security.judge_ban(banned=True, enforced=False).status == "fail"
-    assert security.judge_ban(banned=False, enforced=True).status == "fail"
+    assert fail2ban.judge_ban(banned=True, enforced=True).status == "pass"
+    assert fail2ban.judge_ban(banned=True, enforced=False).status == "fail"
+    assert fail2ban.judge_ban(banned=False, enforced=True).status == "fail"
 
 
 # --- canaries -------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from rave_guest import facts
-from rave_guest.checks import database, health, messaging, monitoring, network
+from rave_guest.checks import catalog, network
+from rave_guest.services import nats, nginx, postgresql, prometheus, redis
 from rave_guest.wire.http import Response
 
 ANY = "0.0.0.0"  # noqa: S104 - what a socket open to everybody shows
@@ -35,15 +36,15 @@ def unit(**more: str) -> dict[str, str]:
     ],
 )
 def test_http(answer: Response, problem: str | None) -> None:
-    verdict = health.judge_http(answer, 200, "rave", b"cert")
+    verdict = catalog.judge_http(answer, 200, "rave", b"cert")
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "200") in verdict.detail
 
 
 def test_a_command_passes_by_its_output_alone() -> None:
-    assert health.judge_output(0, "x\nalive\n", "", "^alive$").status == "pass"
-    assert health.judge_output(2, "", "psql: no\n", "^alive$").detail == "exit 2: psql: no"
-    assert health.judge_output(0, "", "", "^alive$").detail == "exit 0: no output"
+    assert catalog.judge_output(0, "x\nalive\n", "", "^alive$").status == "pass"
+    assert catalog.judge_output(2, "", "psql: no\n", "^alive$").detail == "exit 2: psql: no"
+    assert catalog.judge_output(0, "", "", "^alive$").detail == "exit 0: no output"
 
 
 def series(instance: str, value: str) -> dict[str, Any]:
@@ -60,7 +61,7 @@ def series(instance: str, value: str) -> dict[str, Any]:
     ],
 )
 def test_prometheus_targets(result: list[Any], problem: str | None) -> None:
-    verdict = health.judge_targets({"data": {"result": result}}, [9100, 9187])
+    verdict = prometheus.judge_targets({"data": {"result": result}}, [9100, 9187])
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "2 targets up") in verdict.detail
 
@@ -79,26 +80,26 @@ def test_prometheus_targets(result: list[Any], problem: str | None) -> None:
     ],
 )  # fmt: skip
 def test_units(found: dict[str, dict[str, str]], status: str, detail: str) -> None:
-    verdict = health.judge_units(found)
+    verdict = catalog.judge_units(found)
     assert verdict.status == status
     assert detail in verdict.detail
 
 
 def test_the_status_document_speaks_of_this_machine() -> None:
     good = {"instance": "i", "services": {"a": {"state": "healthy"}}}
-    assert health.judge_status(good, "i").status == "pass"
-    assert "another machine" in health.judge_status(good, "j").detail
+    assert nginx.judge_status(good, "i").status == "pass"
+    assert "another machine" in nginx.judge_status(good, "j").detail
     ill = {"instance": "i", "services": {"a": {"state": "failed"}}}
-    assert "a is failed" in health.judge_status(ill, "i").detail
-    assert "names no service" in health.judge_status({"instance": "i"}, "i").detail
+    assert "a is failed" in nginx.judge_status(ill, "i").detail
+    assert "names no service" in nginx.judge_status({"instance": "i"}, "i").detail
 
 
 # --- PostgreSQL -----------------------------------------------------------------------------------
 
 
 def test_a_release_that_nobody_maintains_fails() -> None:
-    assert database.judge_version(150009).detail == "15.9"
-    assert database.judge_version(110022).status == "fail"
+    assert postgresql.judge_version(150009).detail == "15.9"
+    assert postgresql.judge_version(110022).status == "fail"
 
 
 def role(**more: Any) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def test_roles_have_their_rights_and_no_more(
         "roles": {"postgres": role(powers=["superuser"]), **roles},
         "databases": {"grafana": {"owner": owner}},
     }
-    verdict = database.judge_roles(found, [{"role": "grafana", "name": "grafana"}])
+    verdict = postgresql.judge_roles(found, [{"role": "grafana", "name": "grafana"}])
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "exactly their rights") in verdict.detail
 
@@ -140,14 +141,14 @@ def test_roles_have_their_rights_and_no_more(
     ],
 )
 def test_activity(found: dict[str, float], problem: str | None) -> None:
-    verdict = database.judge_activity(found)
+    verdict = postgresql.judge_activity(found)
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "nothing hangs") in verdict.detail
 
 
 def test_storage() -> None:
-    assert database.judge_storage(0.5, {"a": 2**20}).status == "pass"
-    assert "only 5%" in database.judge_storage(0.05, {}).detail
+    assert postgresql.judge_storage(0.5, {"a": 2**20}).status == "pass"
+    assert "only 5%" in postgresql.judge_storage(0.05, {}).detail
 
 
 # --- Redis, NATS, Prometheus ----------------------------------------------------------------------
@@ -166,7 +167,7 @@ def test_storage() -> None:
 )
 def test_redis_state(more: dict[str, str], problem: str | None) -> None:
     info = {"redis_version": "7.0.15", "used_memory": "100", "maxmemory": "1000", **more}
-    verdict = messaging.judge_redis(info)
+    verdict = redis.judge_redis(info)
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "7.0.15") in verdict.detail
 
@@ -181,7 +182,7 @@ def test_redis_state(more: dict[str, str], problem: str | None) -> None:
     ],
 )
 def test_nats_state(variables: dict[str, Any], stream: dict[str, Any], problem: str | None) -> None:
-    verdict = messaging.judge_nats(variables, stream)
+    verdict = nats.judge_nats(variables, stream)
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "version 2.9") in verdict.detail
 
@@ -190,8 +191,8 @@ def test_a_stream_must_return_what_was_published() -> None:
     def stored(text: str) -> dict[str, Any]:
         return {"message": {"data": base64.b64encode(text.encode()).decode()}}
 
-    assert messaging.judge_stored(stored("x"), "x").status == "pass"
-    assert messaging.judge_stored(stored("y"), "x").status == "fail"
+    assert nats.judge_stored(stored("x"), "x").status == "pass"
+    assert nats.judge_stored(stored("y"), "x").status == "fail"
 
 
 def rules(*found: dict[str, str]) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def rules(*found: dict[str, str]) -> dict[str, Any]:
     ],
 )
 def test_rules(document: dict[str, Any], status: str) -> None:
-    assert monitoring.judge_rules(document).status == status
+    assert prometheus.judge_rules(document).status == status
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_rules(document: dict[str, Any], status: str) -> None:
     ],
 )
 def test_retention(text: str, days: int, status: str) -> None:
-    assert monitoring.judge_retention({"storage.tsdb.retention.time": text}, days).status == status
+    assert prometheus.judge_retention({"storage.tsdb.retention.time": text}, days).status == status
 
 
 # --- networking -----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_guest.wire import fail2ban, http, nats, postgres, redis
+from rave_guest.wire import fail2ban, http, nats, postgres, redis, scram
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -193,7 +193,7 @@ def test_scram_against_the_vector_of_rfc_7677() -> None:
     server_first = (
         "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
     )
-    final, signature = postgres.proof("pencil", first, server_first)
+    final, signature = scram.proof("pencil", first, server_first)
     assert final.endswith("p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
     assert base64.b64encode(signature) == b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
 
@@ -203,7 +203,7 @@ def test_scram_against_the_vector_of_rfc_7677() -> None:
 )
 def test_a_server_that_does_not_speak_scram_is_refused(server_first: str) -> None:
     with pytest.raises(ValueError, match="SCRAM"):
-        postgres.proof("x", "n=,r=mine-", server_first)
+        scram.proof("x", "n=,r=mine-", server_first)
 
 
 def frame(kind: bytes, body: bytes) -> bytes:
@@ -226,7 +226,7 @@ class Scram:
         first = f"r={bare.split('r=')[1]}server,s={base64.b64encode(b'salt').decode()},i=1"
         connection.sendall(frame(b"R", struct.pack("!I", 11) + first.encode()))
         _, body = postgres.read(stream)
-        final, signature = postgres.proof(self.password, bare, first)
+        final, signature = scram.proof(self.password, bare, first)
         if body.decode() != final:
             connection.sendall(frame(b"E", b"SFATAL\0C28P01\0Mpassword authentication failed\0\0"))
             return
@@ -240,18 +240,18 @@ class Scram:
 
 def test_the_right_password_is_admitted() -> None:
     with server(Scram("secret")) as port:
-        postgres.log_in("role", "db", "secret", 5, port)
+        scram.log_in("role", "db", "secret", 5, port)
 
 
 def test_a_wrong_password_is_refused_with_the_server_s_code() -> None:
     with server(Scram("secret")) as port, pytest.raises(postgres.Refused) as caught:
-        postgres.log_in("role", "db", "wrong", 5, port)
+        scram.log_in("role", "db", "wrong", 5, port)
     assert caught.value.code == "28P01"
 
 
 def test_a_server_that_does_not_know_the_password_is_found_out() -> None:
     with server(Scram("secret", honest=False)) as port, pytest.raises(ValueError, match="prove"):
-        postgres.log_in("role", "db", "secret", 5, port)
+        scram.log_in("role", "db", "secret", 5, port)
 
 
 def test_a_server_that_asks_for_no_scram_is_refused() -> None:
@@ -260,7 +260,7 @@ def test_a_server_that_asks_for_no_scram_is_refused() -> None:
         connection.sendall(frame(b"R", struct.pack("!I", 3)))
 
     with server(serve) as port, pytest.raises(ValueError, match="other than SCRAM"):
-        postgres.log_in("role", "db", "secret", 5, port)
+        scram.log_in("role", "db", "secret", 5, port)
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0")))

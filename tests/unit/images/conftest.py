@@ -5,19 +5,27 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - a fixture returns it
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rave_cli.images import closure
+from rave_cli.images import archives, files, locking
 from rave_cli.images import lock as locks
+from rave_cli.images.archives import Sources
 from rave_cli.images.carried import CARRIED, Carried
-from rave_cli.images.lock import Lock, Package, Request, Sops
+from rave_cli.images.closure import Supply
+from rave_cli.images.lock import Archive, File, Lock, Package, Request
 from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.source import BAKED
+
+KEYS = Path(__file__).resolve().parents[3] / "infra/debian/keys"
+ARCHIVE = Archive(
+    name="debian", suites=("bookworm",), keys=("B8B80B5B623EAB6AD8775C45B7C5D7D6350947F8",)
+)
 
 # Each logs its call as a JSON line; `behaviour.json` beside it says what it does.
 FAKE = """#!{python}
@@ -86,7 +94,8 @@ if verb == "update":
 elif verb == "install":
     for name, version in offered.items():
         if name in rest:
-            print(f"Inst {name} ({version} Debian:12.1/stable [amd64])")
+            label = "Debian-Security" if name in behaviour["security"] else "Debian"
+            print(f"Inst {name} ({version} {label}:12.1/stable [amd64])")
 elif verb == "download" and behaviour["stale-lists"] and not (here / "once").exists():
     (here / "once").touch()
     sys.stderr.write("E: Failed to fetch http://m/bash.deb  404  Not Found\\n")
@@ -160,10 +169,13 @@ def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     output = home.parent / "store" / "hash-rave-debian-image-demo"
     (folder / "behaviour.json").write_text(
         json.dumps({
-            "eval": {"guest": ["bash"], "kernel": "linux-image-cloud-amd64", "tools": ["tcc"]},
+            "eval": {
+                "archives": [ARCHIVE.model_dump(mode="json")],
+                "guest": ["bash"], "kernel": "linux-image-cloud-amd64", "tools": ["tcc"],
+            },
             "output": str(output), "catalog": str(BAKED),
             "log": [], "seconds": 0, "fails": False, "store-fault": "", "apt-fault": {},
-            "stale-lists": False, "hiccup": False,
+            "stale-lists": False, "hiccup": False, "security": [],
             "files": {
                 "rave-demo-debian.qcow2": "an image", "vmlinuz": "kernel", "initrd": "initrd",
                 "boot.json": json.dumps({"kind": "kernel", "cmdline": "root=/dev/vda"}),
@@ -180,8 +192,8 @@ def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.setenv("PATH", str(folder))
     sops = home.parent / "sops"
     sops.write_bytes(b"\x7fELF sops")
-    record = Sops(version="3.11.0", file="sops-3.11.0", sha256=closure.file_digest(sops))
-    monkeypatch.setattr(closure, "installed_sops", lambda: (sops, record))
+    monkeypatch.setattr(files, "installed", lambda _: (sops, "3.11.0"))
+    monkeypatch.setattr(archives, "HOST_SOURCES", home / "no-apt")
     return Host(folder)
 
 
@@ -199,23 +211,33 @@ def plan() -> Plan:
 @pytest.fixture
 def locked() -> Lock:
     """The lock of what the fake apt offers."""
-    request = Request(guest=("bash",), kernel="linux-image-cloud-amd64", tools=("tcc",))
-    sops = Sops(
-        version="3.11.0", file="sops-3.11.0", sha256=hashlib.sha256(b"\x7fELF sops").hexdigest()
+    request = Request(
+        archives=(ARCHIVE,), guest=("bash",), kernel="linux-image-cloud-amd64", tools=("tcc",)
     )
+    sops = File(
+        kind="program", name="sops", version="3.11.0", file="sops-3.11.0",
+        sha256=hashlib.sha256(b"\x7fELF sops").hexdigest(),
+    )  # fmt: skip
     package = Package(
         name="bash", version="1:5.2-1", architecture="amd64", file="bash_1-5.2-1_amd64.deb",
         sha256=sha256(deb("bash", "1:5.2-1")), role="essential",
     )  # fmt: skip
-    return Lock(epoch=1_700_000_000, requested=request, packages=(package,), sops=sops)
+    return Lock(epoch=1_700_000_000, requested=request, packages=(package,), files=(sops,))
 
 
 @pytest.fixture
 def flake(tmp_path: Path, locked: Lock) -> Path:
     """A flake's directory with the lock of the demo profile."""
     folder = tmp_path / "checkout"
-    place = closure.repository_lock(folder, "demo")
+    place = locking.repository_lock(folder, "demo")
     place.parent.mkdir(parents=True)
     (folder / "flake.nix").touch()
+    shutil.copytree(KEYS, folder / "infra/debian/keys")
     place.write_bytes(locks.render(locked))
     return folder
+
+
+@pytest.fixture
+def supply() -> Supply:
+    """Packages from wherever this host would get them, believed by the repository's keys."""
+    return Supply(KEYS, Sources())

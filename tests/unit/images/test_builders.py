@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import os
 import struct
 import sys
@@ -91,7 +92,17 @@ def test_a_cpio_archive_is_aligned_and_ends() -> None:
 
 def test_a_missing_module_fails_the_build(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="virtio_blk"):
-        initrd.find_modules(tmp_path, ["virtio_blk"])
+        initrd.read_modules(tmp_path, ["virtio_blk"])
+
+
+def test_modules_come_in_order_unpacked_and_without_the_built_in(tmp_path: Path) -> None:
+    tree = tmp_path / "usr/lib/modules/6.12"
+    (tree / "kernel/drivers").mkdir(parents=True)
+    (tree / "modules.builtin").write_text("kernel/drivers/virtio/virtio-ring.ko\n")
+    (tree / "kernel/drivers/virtio_blk.ko.xz").write_bytes(lzma.compress(b"block"))
+    (tree / "kernel/drivers/failover.ko").write_bytes(b"failover")
+    found = initrd.read_modules(tmp_path, ["virtio_ring", "virtio_blk", "failover"])
+    assert list(found.items()) == [("virtio_blk.ko", b"block"), ("failover.ko", b"failover")]
 
 
 def test_merging_replaces_files_keeps_links_and_normalises_modes(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ from click.testing import CliRunner, Result
 
 from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import closure
+from rave_cli.images import locking
 from rave_cli.images.build import Place
-from tests.unit.images.conftest import deb
+from tests.unit.images.conftest import ARCHIVE, deb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -70,14 +70,67 @@ def test_what_does_not_exist_is_refused_before_anything_is_built(
     assert "build" not in host.verbs("nix")
 
 
-def test_lock_closure_changes_the_repositorys_lock(host: Host, flake: Path) -> None:
+def check(flake: Path) -> Result:
+    """Run `lock-closure --check` and keep the status that it returns to `main`."""
+    words = ["vm", "lock-closure", "--profile", "demo", "--check"]
+    env = {"RAVE_FLAKE": str(flake)}
+    return CliRunner().invoke(cli, words, env=env, standalone_mode=False)
+
+
+@pytest.fixture
+def updated(host: Host) -> Host:
+    """A host whose archives have an update of bash, which is urgent, and a package more."""
     host.set(
         offered={"bash": "1:5.3-1", "usr-is-merged": "37"},
         debs={"bash": deb("bash", "1:5.3-1"), "usr-is-merged": deb("usr-is-merged", "37")},
+        security=["bash"],
     )
+    return host
+
+
+def test_lock_closure_changes_the_repositorys_lock(updated: Host, flake: Path) -> None:
     done = rave(flake, "vm", "lock-closure", "--profile", "demo", "--json")
     assert done.exit_code == 0, done.stderr
     document = json.loads(done.stdout)
-    assert document["lock"] == str(closure.repository_lock(flake, "demo"))
-    assert document["changed"] == ["bash 1:5.2-1 -> 1:5.3-1"]
-    assert "1:5.3-1" in closure.repository_lock(flake, "demo").read_text()
+    assert document["lock"] == str(locking.repository_lock(flake, "demo"))
+    assert document["changes"] == [
+        {"name": "bash", "old": "1:5.2-1", "new": "1:5.3-1", "security": True},
+        {"name": "usr-is-merged", "old": None, "new": "37", "security": False},
+    ]
+    assert "1:5.3-1" in locking.repository_lock(flake, "demo").read_text()
+
+
+def test_lock_closure_shows_every_change_and_which_is_urgent(updated: Host, flake: Path) -> None:
+    many = {f"lib{number}": "1.0" for number in range(30)}
+    updated.set(
+        eval={
+            "archives": [ARCHIVE.model_dump(mode="json")], "guest": ["bash", *many],
+            "kernel": "linux-image-cloud-amd64", "tools": ["tcc"],
+        },
+        offered={"bash": "1:5.3-1", "usr-is-merged": "37"} | many,
+        debs={name: deb(name, "1.0") for name in ["bash", "usr-is-merged", *many]},
+    )  # fmt: skip
+    done = rave(flake, "vm", "lock-closure", "--profile", "demo")
+    head, *changes = done.stdout.splitlines()
+    assert head.endswith("demo.json: 32 packages changed, 1 of them security updates")
+    assert changes[0].strip() == "bash 1:5.2-1 -> 1:5.3-1  (security update)"
+    assert len(changes) == 32
+
+
+def test_lock_closure_can_only_tell(updated: Host, flake: Path) -> None:
+    place = locking.repository_lock(flake, "demo")
+    before = place.read_bytes()
+    done = check(flake)
+    assert done.return_value == ExitCode.CHECK_FAILED
+    assert "would change" in done.stdout
+    assert place.read_bytes() == before
+
+
+def test_a_lock_that_says_the_same_keeps_its_date(updated: Host, flake: Path) -> None:
+    rave(flake, "vm", "lock-closure", "--profile", "demo")
+    place = locking.repository_lock(flake, "demo")
+    before = place.read_bytes()
+    done = rave(flake, "vm", "lock-closure", "--profile", "demo")
+    assert "0 packages changed" in done.stdout
+    assert place.read_bytes() == before
+    assert check(flake).return_value == ExitCode.OK

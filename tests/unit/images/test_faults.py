@@ -39,11 +39,32 @@ NIX = {
 }  # fmt: skip
 
 APT = {
-    "offline": ("E: Failed to fetch http://m/InRelease  Could not resolve 'm'", "apt-get update"),
-    "full disk": ("E: You don't have enough free space in /var/cache/", "df -h"),
-    "unsigned": ("W: GPG error: http://m: NO_PUBKEY 0E98404D386FA1D9", "apt-get update"),
-    "another release": ("E: Unable to locate package postgresql-15", "bookworm"),
-}
+    "offline": (
+        "E: Failed to fetch http://m/InRelease  Could not resolve 'm'", "could not be fetched",
+        "RAVE_DEBIAN_MIRROR",
+    ),
+    "full disk": ("E: You don't have enough free space in /var/cache/", "no space", "df -h"),
+    "another key": (
+        "W: GPG error: http://m: NO_PUBKEY 0E98404D386FA1D9", "not signed by the keys",
+        "RAVE_DEBIAN_KEYRING",
+    ),
+    "no signature": (
+        "E: The repository 'http://m bookworm InRelease' is not signed.", "not signed by the keys",
+        "RAVE_DEBIAN_KEYRING",
+    ),
+    "another key, as sqv says it": (
+        "Err: http://m sqv returned an error code (1): Missing key B8B80B5B623EAB6AD8775C45B7C5",
+        "not signed by the keys", "RAVE_DEBIAN_KEYRING",
+    ),
+    "stale mirror": (
+        "E: Release file for http://m/InRelease is expired (invalid since 3d)", "have expired",
+        "date",
+    ),
+    "part of a mirror": (
+        "E: Unable to locate package postgresql-15", "does not offer postgresql-15",
+        "RAVE_DEBIAN_MIRROR",
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", NIX)
@@ -64,6 +85,13 @@ def test_the_unknown_fault_shows_the_end_of_the_log_and_where_the_rest_is() -> N
     assert error.hint == f"nix log {drv}"
 
 
+def test_a_cause_above_a_long_traceback_is_found() -> None:
+    """Python 3.13 takes more lines for the same words."""
+    log = ["tar: root.tar: Cannot write: No space left on device", *["    ~~~~^^^"] * 30]
+    assert "no space left" in explain([], log, "debian", "/s#d").message
+    assert len(explain([], log[1:], "debian", "/s#d").detail) == 20
+
+
 def test_what_nix_says_of_the_flakes_own_settings_explains_nothing() -> None:
     noise = "warning: ignoring untrusted flake configuration setting 'cores'"
     assert explain([noise, "error: no"], [], "debian", "/s#d").detail == ("error: no",)
@@ -71,11 +99,9 @@ def test_what_nix_says_of_the_flakes_own_settings_explains_nothing() -> None:
 
 @pytest.mark.parametrize("case", APT)
 def test_a_fault_of_apt_is_the_hosts(case: str) -> None:
-    words, hint = APT[case]
-    error = apt.fault(words)
+    words, message, hint = APT[case]
+    error = apt.fault(words, "http://m (this host's apt sources)")
     assert error.exit_code == ExitCode.HOST
+    assert message in error.message
     assert hint in (error.hint or "")
-
-
-def test_the_missing_package_is_named() -> None:
-    assert "postgresql-15" in apt.fault("E: Unable to locate package postgresql-15").message
+    assert error.detail[0] == "asked: http://m (this host's apt sources)"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import lock as locks
-from rave_cli.images.lock import Lock, Package, Request, Sops
+from rave_cli.images.lock import Archive, File, Lock, Package, Request
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +27,33 @@ packages = st.builds(
     Package,
     name=names, version=st.text(min_size=1, max_size=20), architecture=st.just("amd64"),
     file=files, sha256=digests, role=st.sampled_from(["essential", "guest", "kernel", "tool"]),
+    security=st.booleans(),
+)  # fmt: skip
+others = st.builds(
+    File,
+    kind=st.sampled_from(["program", "wheel", "npm"]), name=names, version=st.just("1.0"),
+    file=files, sha256=digests,
+)  # fmt: skip
+fingerprints = st.text("0123456789ABCDEF", min_size=40, max_size=40)
+archives = st.builds(
+    Archive,
+    name=st.sampled_from(["debian", "debian-security"]), suites=st.tuples(names),
+    keys=st.tuples(fingerprints),
 )  # fmt: skip
 lock_values = st.builds(
     Lock,
     epoch=st.integers(1, 2**33),
     requested=st.builds(
-        Request, guest=st.tuples(names), kernel=names, tools=st.tuples(names, names)
+        Request,
+        archives=st.tuples(archives),
+        guest=st.tuples(names),
+        kernel=names,
+        tools=st.tuples(names, names),
     ),
     packages=st.lists(packages, min_size=1, max_size=5).map(tuple),
-    sops=st.builds(Sops, version=st.just("3.11.0"), file=files, sha256=digests),
+    files=st.lists(others, max_size=3).map(tuple),
+    resolved=st.just("20261120T120000Z"),
+    trusted=st.tuples(fingerprints) | st.just(()),
     replaces=st.none() | digests,
 )
 
@@ -46,14 +64,14 @@ def test_a_lock_survives_writing_and_reading(lock: Lock) -> None:
 
 
 @given(lock_values)
-def test_each_package_has_a_line_of_its_own(lock: Lock) -> None:
-    lines = [line for line in locks.render(lock).decode().split("\n") if '"architecture"' in line]
-    assert len(lines) == len(lock.packages)
+def test_each_file_has_a_line_of_its_own(lock: Lock) -> None:
+    lines = [line for line in locks.render(lock).decode().split("\n") if '"sha256"' in line]
+    assert len(lines) == len(lock.packages) + len(lock.files)
 
 
 def _without_version(document: dict[str, object]) -> None:
     del document["version"]
-    document["version"] = 2
+    document["requested"] = None
 
 
 def _bad_hash(document: dict[str, object]) -> None:
@@ -82,17 +100,37 @@ def test_what_is_not_a_lock_is_refused_with_the_way_out(
 
 def test_half_a_lock_is_refused(locked: Lock) -> None:
     data = locks.render(locked)
-    with pytest.raises(RaveError, match="not a lock"):
+    with pytest.raises(RaveError, match=r"the lock in \S+ is damaged"):
         locks.parse(data[: len(data) // 2], PLACE)
 
 
-def test_a_difference_names_what_changed_came_and_went(locked: Lock) -> None:
+def test_a_lock_of_a_newer_rave_is_not_called_damaged(locked: Lock) -> None:
+    document = json.loads(locks.render(locked)) | {"version": 3, "more": True}
+    with pytest.raises(RaveError, match="made by a newer rave") as caught:
+        locks.parse(json.dumps(document).encode(), PLACE)
+    assert "lock-closure" not in str(caught.value.hint)
+
+
+def test_a_lock_of_version_1_is_still_read() -> None:
+    place = Path(__file__).parents[2] / "fixtures/released-0.1.0/lock.json"
+    found = locks.parse(place.read_bytes(), place)
+    assert (found.requested.archives, found.resolved) == ((), "")
+    (sops,) = found.files
+    assert (sops.kind, sops.name, sops.version) == ("program", "sops", "3.11.0")
+    assert {package.role for package in found.packages} == {"essential", "guest", "kernel", "tool"}
+    assert locks.parse(locks.render(found), place) == found
+
+
+def test_a_difference_names_all_that_changed_came_and_went(locked: Lock) -> None:
     bash = locked.packages[0]
-    newer = bash.model_copy(update={"version": "1:5.3-1"})
+    newer = bash.model_copy(update={"version": "1:5.3-1", "security": True})
     dash = bash.model_copy(update={"name": "dash"})
-    found = locks.difference(locked, locked.model_copy(update={"packages": (newer, dash)}))
-    assert found.changed == ("bash 1:5.2-1 -> 1:5.3-1",)
-    assert found.added == ("dash",)
-    assert found.removed == ()
-    assert len(found) == 2
-    assert not len(locks.difference(locked, locked))
+    sops = locked.files[0].model_copy(update={"version": "3.12.0"})
+    other = locked.model_copy(update={"packages": (dash, newer), "files": (sops,)})
+    assert list(map(str, locks.difference(locked, other))) == [
+        "bash 1:5.2-1 -> 1:5.3-1  (security update)",
+        "+ dash 1:5.2-1",
+        "sops 3.11.0 -> 3.12.0",
+    ]
+    assert str(locks.difference(other, locked)[1]) == "- dash 1:5.2-1"
+    assert locks.difference(locked, locked) == ()

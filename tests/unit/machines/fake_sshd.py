@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import subprocess
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import paramiko
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+SYSTEM = "/usr/bin:/bin"
 
 
 class _Server(paramiko.ServerInterface):
@@ -31,7 +36,9 @@ class _Server(paramiko.ServerInterface):
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(
-            target=self.sshd.execute, args=(channel, command.decode()), daemon=True
+            target=self.sshd.execute,
+            args=(channel, command.decode("utf-8", "surrogateescape")),
+            daemon=True,
         ).start()
         return True
 
@@ -107,3 +114,74 @@ class FakeSshd:
             channel.send_exit_status(status)
             channel.shutdown_write()
             channel.close()
+
+
+# Starts a command the way sudo with use_pty does: in a session and an environment of its own.
+SUDO = """#!/bin/sh
+shift 2
+exec env -i PATH="$PATH" {setsid} --wait "$@"
+"""
+
+
+class ExecutingSshd(FakeSshd):
+    """Runs what it is asked to run on this host, in a session of its own as a real sshd does.
+
+    `folder` gets a stand-in for sudo; each connection shows in the environment of its commands.
+    """
+
+    def __init__(self, host_key: bytes, authorized: str, *, folder: Path) -> None:
+        super().__init__(host_key, authorized)
+        sudo = folder / "sudo"
+        sudo.write_text(SUDO.format(setsid=shutil.which("setsid", path=SYSTEM)))
+        sudo.chmod(0o755)
+        self.path = f"{folder}:{SYSTEM}"
+        self.stuck = False
+
+    def execute(self, channel: paramiko.Channel, command: str) -> None:
+        """Run a command; its streams are the channel's. Once `stuck`, nothing is started."""
+        if self.stuck:
+            return
+        peer = channel.get_transport().sock.getpeername()
+        child = subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PATH": self.path, "SSH_CONNECTION": f"{peer[0]} {peer[1]} 10.0.2.15 22"},
+            start_new_session=True,
+        )
+        assert child.stdin is not None
+        outputs = [
+            threading.Thread(target=_copy, args=(stream, send), daemon=True)
+            for stream, send in (
+                (child.stdout, channel.sendall),
+                (child.stderr, channel.sendall_stderr),
+            )
+        ]
+        threading.Thread(target=_feed, args=(channel, child.stdin), daemon=True).start()
+        for thread in outputs:
+            thread.start()
+        for thread in outputs:
+            thread.join()
+        status = child.wait()
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            if status >= 0:
+                channel.send_exit_status(status)
+            channel.shutdown_write()
+            channel.close()
+
+
+def _copy(stream: Any, send: Callable[[bytes], None]) -> None:
+    with suppress(OSError, EOFError, paramiko.SSHException):
+        while data := stream.read1(1 << 15):
+            send(data)
+    stream.close()
+
+
+def _feed(channel: paramiko.Channel, stream: Any) -> None:
+    with suppress(OSError, EOFError, paramiko.SSHException):
+        while data := channel.recv(1 << 15):
+            stream.write(data)
+            stream.flush()
+    with suppress(OSError):
+        stream.close()

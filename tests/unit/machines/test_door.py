@@ -135,7 +135,8 @@ def recorded(name: str) -> str:
 
 def test_the_first_release_is_asked_in_its_own_words() -> None:
     guest = Guest(recorded("probe.json"))
-    kernel, ping = check("boot.kernel", "kernel"), check("b", "tcp", "boot.kernel", port=6379)
+    kernel = check("boot.kernel", "checks.boot.kernel")
+    ping = check("b", "checks.catalog.tcp", "boot.kernel", port=6379)
     ask(guest, version=1, checks=[kernel, ping])
     assert guest.argv == ("/usr/lib/rave/rave-guest", "probe")
     assert guest.sent == {
@@ -158,7 +159,8 @@ def test_its_answer_is_read_as_one_of_today() -> None:
 
 def test_what_it_does_not_know_is_skipped_with_all_that_needs_it() -> None:
     guest = Guest('{"v": 1, "results": [], "facts": {}}')
-    checks = [check("a", "telepathy"), check("b", "kernel", "a"), check("c", "sysctl", "b")]
+    checks = [check("a", "telepathy"), check("b", "checks.boot.kernel", "a")]
+    checks.append(check("c", "checks.security.sysctl", "b"))
     found = ask(guest, version=1, checks=checks)
     assert guest.sent["checks"] == []
     assert [(e["id"], e["status"]) for e in found["results"]] == [

@@ -57,6 +57,10 @@ def test_credentials_are_private_files_that_vanish(machine: Machine) -> None:
             assert "\n" not in text
         host_key = credentials.blob_paths(machine)[1].read_text().partition("=")[2]
         assert b64decode(host_key) == machine.host_key.read_bytes()
+        # Enough to open the machine's secrets, and no line that is not needed for it.
+        age_key = (machine.credentials / "rave.age-key").read_text().partition("=")[2]
+        (own,) = age.parse_identities(machine.age_key.read_text())
+        assert b64decode(age_key) == f"{own.secret}\n".encode()
     assert not machine.credentials.exists()
 
 
@@ -68,8 +72,9 @@ def test_credentials_vanish_when_the_start_fails(machine: Machine) -> None:
     assert not machine.credentials.exists()
 
 
-def test_a_key_that_others_can_read_is_not_used(machine: Machine) -> None:
-    machine.host_key.chmod(0o644)
+@pytest.mark.parametrize("key", ["host_key", "age_key"])
+def test_a_key_that_others_can_read_is_not_used(machine: Machine, key: str) -> None:
+    getattr(machine, key).chmod(0o644)
     with (
         pytest.raises(RaveError, match="can be read by others") as caught,
         credentials.written(machine),

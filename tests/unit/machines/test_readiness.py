@@ -149,3 +149,30 @@ def test_the_end_of_a_process_is_put_in_words(code: int | None, text: str) -> No
 
 def test_every_stage_names_what_it_waits_for_and_a_command() -> None:
     assert all(stage.waits_for and stage.hint.startswith("rave ") for stage in STAGES)
+
+
+HEALTHY = {"services": {"nginx": {"state": "healthy", "uptime": 3.0}}}
+
+
+@pytest.mark.parametrize("ids", [("one", "two"), (None, None)])
+def test_a_guest_that_starts_anew_is_waited_for_again(ids: tuple[str | None, str | None]) -> None:
+    readiness, seen = boot()
+    readiness.reach("qemu", 0.1)
+    for stage, uptime in (("systemd", 2.0), ("services", 9.0)):
+        readiness.event(StageEvent(stage, "me", uptime, HEALTHY, ids[0]), 10.0)
+    assert readiness.has("services")
+    readiness.event(StageEvent("systemd", "me", 2.1, {}, ids[1]), 300.0)
+    assert not readiness.has("services")
+    assert readiness.services is None
+    assert [step.name for step in readiness.reached] == ["qemu", "kernel", "systemd"]
+    # Its deadlines count from now, not from the first boot's.
+    readiness.tick(301.0)
+    readiness.event(StageEvent("services", "me", 8.0, HEALTHY, ids[1]), 310.0)
+    assert [step.name for step in seen][-3:] == ["kernel", "systemd", "services"]
+
+
+def test_a_guest_that_goes_down_is_not_ready_any_more() -> None:
+    readiness, _ = boot()
+    readiness.event(StageEvent("services", "me", 9.0, HEALTHY, "one"), 10.0)
+    readiness.event(StageEvent("stopping", "me", 50.0, {}, "one"), 51.0)
+    assert not readiness.has("services")

@@ -13,6 +13,9 @@ from rave_cli.machines.guest.stages import (
     Lines,
     StageEvent,
     Tail,
+    begins_boot,
+    current,
+    last_boot,
     last_lines,
     parse_line,
     read_events,
@@ -28,7 +31,12 @@ EVENTS = st.builds(
     st.text(max_size=12), st.text(max_size=12), st.floats(0, 1e6),
 )  # fmt: skip
 ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**400, -1])
+    | st.floats()
+    | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=6,
 )
@@ -54,7 +62,7 @@ def test_no_line_crashes_the_reader(raw: bytes) -> None:
 
 
 @given(st.fixed_dictionaries({"v": st.just(1), "stage": ANY_JSON, "instance": ANY_JSON},
-                             optional={"uptime": ANY_JSON, "services": ANY_JSON,
+                             optional={"uptime": ANY_JSON, "services": ANY_JSON, "boot": ANY_JSON,
                                        "secrets": ANY_JSON, "reason": ANY_JSON}))  # fmt: skip
 def test_no_type_in_a_line_crashes_its_reader(message: dict[str, Any]) -> None:
     event = parse_line(json.dumps(message).encode())
@@ -63,6 +71,56 @@ def test_no_type_in_a_line_crashes_its_reader(message: dict[str, Any]) -> None:
         assert isinstance(event.service_uptimes, dict)
         assert event.secrets is None or isinstance(event.secrets, str)
         assert isinstance(event.reason, str)
+
+
+def report(stage: str, uptime: float, boot: str | None = None, **data: Any) -> StageEvent:
+    return StageEvent(stage, "i", uptime, data, boot)
+
+
+STAGES = ("systemd", "sshd", "services", "secrets")
+BOOTS = st.lists(st.lists(st.floats(0, 1e5), min_size=1, max_size=6).map(sorted), max_size=4)
+
+
+@given(BOOTS)
+def test_the_last_boot_is_found_by_its_id_whatever_the_clocks_say(boots: list[list[float]]) -> None:
+    events = [
+        report(STAGES[number % 4], uptime, f"boot {boot}")
+        for boot, uptimes in enumerate(boots)
+        for number, uptime in enumerate(uptimes)
+    ]
+    found = last_boot(events)
+    assert [event.uptime for event in found] == (boots[-1] if boots else [])
+    assert {event.boot for event in found} <= {f"boot {len(boots) - 1}"}
+
+
+@given(BOOTS)
+def test_a_guest_that_does_not_name_its_boots_starts_one_where_its_uptime_falls(
+    boots: list[list[float]],
+) -> None:
+    # Every boot reports systemd first, within its first minute, and lasts longer than that.
+    events = [
+        event
+        for uptimes in boots
+        for event in (report("systemd", 2.0), *(report("sshd", 60 + uptime) for uptime in uptimes))
+    ]
+    assert last_boot(events) == (events[-len(boots[-1]) - 1 :] if boots else [])
+
+
+def test_two_reports_of_one_boot_may_cross() -> None:
+    events = [report("systemd", 2.0), report("services", 9.0), report("sshd", 8.6)]
+    assert last_boot(events) == events
+    assert begins_boot(report("sshd", 3.0), report("services", 9.0))
+    assert begins_boot(report("systemd", 8.9), report("services", 9.0))
+    assert not begins_boot(report("sshd", 3.0, "b"), report("services", 9.0, "b"))
+
+
+def test_of_several_verdicts_on_the_services_the_last_holds() -> None:
+    ill, well = report("services", 9.0, "b", x=1), report("services", 20.0, "b", x=2)
+    before = report("services", 30.0, "a")
+    assert current([before, report("systemd", 2.0, "b"), ill, well]) == [
+        report("systemd", 2.0, "b"),
+        well,
+    ]
 
 
 def test_a_line_that_is_too_long_is_dropped_whole() -> None:

@@ -100,6 +100,7 @@ def test_exec_passes_output_and_exit_status_on(
         "exitStatus": 42,
         "stdout": "sudo -n -- id -u\n",
         "stderr": "warned\n",
+        "truncated": False,
     }
 
 

@@ -40,6 +40,7 @@ def image(tmp_path: Path) -> Image:
         store_path=str(store),
         nar_hash="sha256-" + "A" * 43 + "=",
         boot=Boot("disk", None, None, ""),
+        door=2,
     )
 
 

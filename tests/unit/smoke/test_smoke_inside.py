@@ -13,7 +13,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest.door import Door
 from rave_cli.process import Completed
 from rave_cli.smoke import inside
-from rave_cli.smoke.model import Question
+from rave_cli.smoke.model import Check
 from tests.transcripts import make_check
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def all_pass(checks: list[dict[str, Any]]) -> dict[str, Any]:
     return {"results": [verdict(c["id"]) for c in checks], "facts": {"kernel": "6.1"}}
 
 
-def question(id_: str, *needs: str, **more: Any) -> Question:
-    return Question(id_, "health", "t", kind="kernel", needs=needs, **more)
+def check(id_: str, *needs: str, **more: Any) -> Check:
+    return Check(id_, "health", "t", kind="checks.boot.kernel", needs=needs, **more)
 
 
 def known(id_: str, status: Status) -> dict[str, CheckResult]:
@@ -67,7 +67,7 @@ def known(id_: str, status: Status) -> dict[str, CheckResult]:
 
 def test_one_call_answers_a_batch() -> None:
     guest = Guest(all_pass)
-    answer = inside.ask(door(guest), [question("a"), question("b", "a")], {}, most_seconds=99)
+    answer = inside.ask(door(guest), [check("a"), check("b", "a")], {}, most_seconds=99)
     assert guest.asked == [["a", "b"]]
     assert guest.sudo
     assert [(r.id, r.status, r.attempts) for r in answer.results] == [
@@ -83,14 +83,14 @@ def test_no_check_takes_longer_than_the_call_by_whatever_clock_the_guest_has() -
         answer["results"][1]["seconds"] = 0.0
         return answer
 
-    answer = inside.ask(door(Guest(reply)), [question("a"), question("b")], {}, most_seconds=99)
+    answer = inside.ask(door(Guest(reply)), [check("a"), check("b")], {}, most_seconds=99)
     assert 0 < answer.results[0].seconds < 99
     assert answer.results[1].seconds == 0
 
 
 def test_what_is_blocked_already_is_skipped_link_by_link() -> None:
     guest = Guest(all_pass)
-    batch = [question("a", "ssh"), question("b", "a"), question("c")]
+    batch = [check("a", "ssh"), check("b", "a"), check("c")]
     answer = inside.ask(door(guest), batch, known("ssh", "fail"), most_seconds=99)
     assert guest.asked == [["c"]]
     found = {r.id: r for r in answer.results}
@@ -101,9 +101,16 @@ def test_what_is_blocked_already_is_skipped_link_by_link() -> None:
 
 def test_nothing_is_sent_when_all_is_blocked() -> None:
     guest = Guest(all_pass)
-    answer = inside.ask(door(guest), [question("a", "ssh")], known("ssh", "error"), most_seconds=99)
+    answer = inside.ask(door(guest), [check("a", "ssh")], known("ssh", "error"), most_seconds=99)
     assert guest.asked == []
     assert [r.status for r in answer.results] == ["skip"]
+
+
+def test_without_a_way_in_what_is_not_blocked_is_a_fault_not_a_skip() -> None:
+    answer = inside.ask(None, [check("a", "ssh")], known("ssh", "fail"), most_seconds=99)
+    assert [r.status for r in answer.results] == ["skip"]
+    with pytest.raises(RaveError, match="no connection to the guest"):
+        inside.ask(None, [check("a")], {}, most_seconds=99)
 
 
 def test_needs_outside_the_batch_are_not_sent() -> None:
@@ -114,13 +121,13 @@ def test_needs_outside_the_batch_are_not_sent() -> None:
         return all_pass(checks)
 
     guest = Guest(reply)
-    inside.ask(door(guest), [question("a", "ssh")], known("ssh", "pass"), most_seconds=99)
+    inside.ask(door(guest), [check("a", "ssh")], known("ssh", "pass"), most_seconds=99)
     assert sent[0]["needs"] == []
 
 
 def test_the_call_may_not_take_longer_than_the_run_has() -> None:
     guest = Guest(all_pass)
-    inside.ask(door(guest), [question("a", timeout=500)], {}, most_seconds=7)
+    inside.ask(door(guest), [check("a", timeout=500)], {}, most_seconds=7)
     assert guest.timeout == 7
 
 
@@ -146,13 +153,13 @@ def test_the_call_may_not_take_longer_than_the_run_has() -> None:
 )
 def test_an_answer_to_something_else_is_refused(reply: Any) -> None:
     with pytest.raises(RaveError, match="no usable answer") as caught:
-        inside.ask(door(Guest(lambda _: reply)), [question("a")], {}, most_seconds=99)
+        inside.ask(door(Guest(lambda _: reply)), [check("a")], {}, most_seconds=99)
     assert caught.value.exit_code == ExitCode.NOT_READY
 
 
 def test_a_probe_that_fails_shows_its_last_words() -> None:
     with pytest.raises(RaveError, match="exit status 3") as caught:
-        inside.ask(door(Guest(all_pass, returncode=3)), [question("a")], {}, most_seconds=99)
+        inside.ask(door(Guest(all_pass, returncode=3)), [check("a")], {}, most_seconds=99)
     assert caught.value.detail == ("it broke",)
 
 
@@ -161,14 +168,14 @@ def test_a_probe_that_fails_shows_its_last_words() -> None:
     | st.dictionaries(st.text(), inner), max_leaves=10)))  # fmt: skip
 def test_any_document_is_an_answer_or_refused(document: Any) -> None:
     with pytest.raises(RaveError):
-        inside.read_answer("m", document, [question("a")])
+        inside.read_answer("m", document, [check("a")])
 
 
 def test_a_long_detail_is_cut() -> None:
     entry = verdict("a") | {"detail": "x" * 10_000}
-    answer = inside.read_answer("m", {"results": [entry], "facts": {}}, [question("a")])
+    answer = inside.read_answer("m", {"results": [entry], "facts": {}}, [check("a")])
     assert len(answer.results[0].detail) == 2000
 
 
 def test_a_batch_gets_time_for_its_slowest_check() -> None:
-    assert inside.longest([question("a", timeout=60, retry_for=30)]) >= 90
+    assert inside.longest([check("a", timeout=60, retry_for=30)]) >= 90

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.smoke.model import (
-    Question,
+    Check,
     SmokeRun,
     Verdict,
     blocked,
@@ -64,8 +64,8 @@ def test_an_aborted_run_is_aborted_whatever_passed() -> None:
 def test_severity_decides_what_a_failure_counts(
     severity: Severity, status: Status, settled: str
 ) -> None:
-    question = Question("a", "health", "t", severity=severity)
-    assert settle(question, Verdict(status, "d"), seconds=0.1, attempts=1).status == settled
+    check = Check("a", "health", "t", severity=severity)
+    assert settle(check, Verdict(status, "d"), seconds=0.1, attempts=1).status == settled
 
 
 def test_judge() -> None:
@@ -83,17 +83,17 @@ def test_judge() -> None:
         ("error", "a is a precondition, and its result is error"),
     ],
 )
-def test_what_blocks_a_question(status: Status, reason: str | None) -> None:
-    question = Question("b", "health", "t", needs=("a",))
-    assert blocked(question, {"a": result("a", status)}) == reason
+def test_what_blocks_a_check(status: Status, reason: str | None) -> None:
+    check = Check("b", "health", "t", needs=("a",))
+    assert blocked(check, {"a": result("a", status)}) == reason
 
 
 def test_a_need_that_was_not_asked_blocks_nothing() -> None:
-    assert blocked(Question("b", "health", "t", needs=("a",)), {}) is None
+    assert blocked(Check("b", "health", "t", needs=("a",)), {}) is None
 
 
 def test_a_reason_of_its_own_comes_first() -> None:
-    assert blocked(Question("b", "health", "t", skip="not here"), {}) == "not here"
+    assert blocked(Check("b", "health", "t", skip="not here"), {}) == "not here"
 
 
 def test_the_document_counts_by_phase() -> None:

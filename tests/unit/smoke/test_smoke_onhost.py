@@ -10,7 +10,8 @@ import pytest
 from rave_cli.machines import identity
 from rave_cli.machines.guest.stages import StageEvent
 from rave_cli.smoke import canaries, onhost, scan
-from rave_cli.smoke.scene import Operator, Scene, decoys
+from rave_cli.smoke.context import CheckContext, Recorded, decoys
+from rave_cli.smoke.operator import Operator
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,8 +25,8 @@ SECRET = "correct-horse/battery+staple"
 
 
 @pytest.fixture
-def scene(machine: Machine, plan: Plan, image: Image) -> Scene:
-    return Scene(machine, plan, image, {}, Operator(), {"redis/password": SECRET})
+def context(machine: Machine, plan: Plan, image: Image) -> CheckContext:
+    return CheckContext(machine, plan, image, {}, Operator(), {"redis/password": SECRET})
 
 
 # --- configuration and image ---------------------------------------------------------------------
@@ -36,11 +37,11 @@ def test_the_real_plan_is_free_of_contradictions(plan: Plan) -> None:
 
 
 def test_contradictions_of_a_plan(plan: Plan) -> None:
-    redis = plan.services["redis"]
-    twice = plan.model_copy(update={"services": {"redis": redis, "other": redis}})
+    nats = plan.services["nats"]
+    twice = plan.model_copy(update={"services": {"nats": nats, "other": nats}})
     detail = onhost.judge_plan(twice).detail
-    assert "port 6379 is used 2 times" in detail
-    assert "the check redis.ping comes 2 times" in detail
+    assert "port 4222 is used 2 times" in detail
+    assert "the check nats.healthz comes 2 times" in detail
     without = plan.model_copy(update={"secrets": {}})
     assert "needs the secret redis/password" in onhost.judge_plan(without).detail
     assert onhost.judge_plan(plan.model_copy(update={"services": {}})).status == "fail"
@@ -60,27 +61,35 @@ def test_resources(machine: Machine, plan: Plan, memory: int, status: str) -> No
         (Operator(problems=("the MAC does not fit",), missing="x"), "fail"),
     ],
 )
-def test_the_secrets_file(operator: Operator, status: str) -> None:
-    assert onhost.secrets_file(operator).status == status
+def test_the_secrets_file(context: CheckContext, operator: Operator, status: str) -> None:
+    assert onhost.secrets_file(replace(context, operator=operator)).status == status
 
 
-def test_integrity_is_the_digest_of_the_bytes(image: Image) -> None:
-    assert onhost.integrity(image, onhost.digest(image)).status == "pass"
+def test_integrity_is_the_digest_of_the_bytes(context: CheckContext, image: Image) -> None:
+    assert onhost.integrity(context).status == "pass"
     image.qcow2.chmod(0o644)
     image.qcow2.write_bytes(b"other")
-    assert onhost.integrity(image, onhost.digest(image)).status == "fail"
+    assert onhost.integrity(context).status == "fail"
 
 
-def test_the_image_must_not_change_during_the_run() -> None:
-    assert onhost.unchanged("a" * 64, "a" * 64).status == "pass"
-    assert onhost.unchanged("a" * 64, "b" * 64).status == "fail"
+def test_the_image_must_not_change_during_the_run(context: CheckContext, image: Image) -> None:
+    kept: list[tuple[str, str]] = []
+
+    def keep(moment: str, sha256: str) -> str:
+        kept.append((moment, sha256))
+        return sha256
+
+    here = replace(context, digests={"before": image.sha256}, keep_digest=keep)
+    assert onhost.unchanged(here).status == "pass"
+    assert kept == [("after", image.sha256)]
+    assert onhost.judge_change("a" * 64, "b" * 64).status == "fail"
 
 
-def test_the_image_is_read_only_and_in_the_store(scene: Scene, image: Image) -> None:
-    assert onhost.read_only(scene).status == "pass"
+def test_the_image_is_read_only_and_in_the_store(context: CheckContext, image: Image) -> None:
+    assert onhost.read_only(context).status == "pass"
     image.qcow2.chmod(0o644)
-    assert "mode is 0644" in onhost.read_only(scene).detail
-    elsewhere = replace(scene, image=replace(image, store_path="/nix/store/x"))
+    assert "mode is 0644" in onhost.read_only(context).detail
+    elsewhere = replace(context, image=replace(image, store_path="/nix/store/x"))
     assert "not in /nix/store/x" in onhost.read_only(elsewhere).detail
 
 
@@ -103,6 +112,10 @@ def events(uptimes: dict[str, float], instance: str = "i") -> list[StageEvent]:
     ]
 
 
+def later(uptime: float) -> StageEvent:
+    return StageEvent("services", "i", uptime, {"services": {"a": {"state": "failed"}}})
+
+
 GOOD = {"systemd": 2.0, "sshd": 4.0, "services": 9.5}
 
 
@@ -115,6 +128,8 @@ GOOD = {"systemd": 2.0, "sshd": 4.0, "services": 9.5}
         (events({"systemd": 2.0, "services": 9.0, "sshd": 4.0}), "ran backwards"),
         ([*events(GOOD), StageEvent("failed", "i", 10.0, {"reason": "emergency"})], "emergency"),
         ([], "no report of systemd"),
+        # A verdict that came later is not one on the boot.
+        ([*events(GOOD), later(12.0)], None),
     ],
 )
 def test_stages(found: list[StageEvent], problem: str | None) -> None:
@@ -146,11 +161,11 @@ def test_size_of_the_image() -> None:
 # --- listeners for the guest to try --------------------------------------------------------------
 
 
-def test_decoys_hear_whoever_comes(scene: Scene) -> None:
+def test_decoys_hear_whoever_comes(context: CheckContext) -> None:
     import socket
 
     with decoys("10.0.2.2") as listeners:
-        here = replace(scene, decoys=listeners)
+        here = replace(context, decoys=listeners)
         assert listeners[0].seen[0] == "10.0.2.2"
         assert onhost.decoys(here).status == "pass"
         with socket.create_connection(listeners[0].address):
@@ -215,17 +230,25 @@ def test_a_place_that_is_not_there_is_an_error_not_a_pass(tmp_path: Path) -> Non
     assert verdict.status == "error"
 
 
-def test_logs_are_searched(scene: Scene) -> None:
-    scene.machine.console_log.write_text("Linux version 6.1\n")
-    assert canaries.logs(scene).status == "pass"
-    scene.machine.qemu_log.write_text(f"oops {SECRET}\n")
-    verdict = canaries.logs(scene)
+def test_logs_are_searched(context: CheckContext) -> None:
+    context.machine.console_log.write_text("Linux version 6.1\n")
+    assert canaries.logs(context).status == "pass"
+    context.machine.qemu_log.write_text(f"oops {SECRET}\n")
+    verdict = canaries.logs(context)
     assert verdict.detail == "redis/password is in qemu.log"
 
 
-@pytest.mark.parametrize("look", [canaries.logs, canaries.qemu, canaries.image])
-def test_without_secrets_a_search_is_skipped_with_the_reason(scene: Scene, look: Any) -> None:
-    bare = replace(scene, hidden={}, operator=Operator(missing="there is no secrets file"))
+def test_what_had_to_be_redacted_was_about_to_be_published(context: CheckContext) -> None:
+    assert canaries.records(replace(context, recorded=lambda: Recorded(7, 0))).status == "pass"
+    verdict = canaries.records(replace(context, recorded=lambda: Recorded(7, 2)))
+    assert (verdict.status, verdict.detail) == ("fail", "2 places had to be redacted")
+
+
+@pytest.mark.parametrize("look", [canaries.logs, canaries.qemu, canaries.image, canaries.records])
+def test_without_secrets_a_search_is_skipped_with_the_reason(
+    context: CheckContext, look: Any
+) -> None:
+    bare = replace(context, hidden={}, operator=Operator(missing="there is no secrets file"))
     verdict = look(bare)
     assert verdict.status == "skip"
     assert "there is no secrets file" in verdict.detail
@@ -247,8 +270,8 @@ def test_only_what_the_guest_answered_is_reachable() -> None:
     assert scan.established(USERNET) == {22}
 
 
-def test_the_scan_tries_every_closed_port_of_the_catalog(scene: Scene) -> None:
-    tried = scan.targets(scene)
+def test_the_scan_tries_every_closed_port_of_the_catalog(context: CheckContext) -> None:
+    tried = scan.targets(context)
     assert {5432, 6379, 4222, 9090} <= set(tried)
     assert not {22, 3002} & set(tried)
 

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,11 @@ import pytest
 from cryptography import x509
 
 from rave_cli.machines import identity
+from rave_cli.process import Completed
 from rave_cli.secrets.generate import certificate, make
 from rave_cli.smoke import outside
-from rave_cli.smoke.model import Question
-from rave_cli.smoke.scene import Operator, Scene
+from rave_cli.smoke.context import CheckContext
+from rave_cli.smoke.operator import Operator
 from tests.unit.machines.fake_sshd import FakeSshd
 
 if TYPE_CHECKING:
@@ -41,11 +43,11 @@ def page_server(pair: tuple[str, str], tmp_path: Path, newest: ssl.TLSVersion) -
     """Serve one page over TLS up to a version."""
     chain = tmp_path / "chain.pem"
     chain.write_text("".join(pair))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(chain)
-    context.maximum_version = newest
+    offer = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    offer.load_cert_chain(chain)
+    offer.maximum_version = newest
     if newest == ssl.TLSVersion.TLSv1_3:
-        context.minimum_version = newest
+        offer.minimum_version = newest
     stop = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.1)
@@ -55,7 +57,7 @@ def page_server(pair: tuple[str, str], tmp_path: Path, newest: ssl.TLSVersion) -
                 with suppress(OSError):
                     plain, _ = listener.accept()
                     plain.settimeout(5)
-                    with plain, context.wrap_socket(plain, server_side=True) as secured:
+                    with plain, offer.wrap_socket(plain, server_side=True) as secured:
                         secured.recv(4096)
                         body = b"rave"
                         head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\n"
@@ -68,30 +70,32 @@ def page_server(pair: tuple[str, str], tmp_path: Path, newest: ssl.TLSVersion) -
         thread.join(5)
 
 
-def scene(machine: Machine, plan: Plan, image: Image, **ports: int) -> Scene:
+def context(machine: Machine, plan: Plan, image: Image, **ports: int) -> CheckContext:
     numbers = {22: ports.get("ssh", 1), 3002: ports.get("page", 1)}
-    return Scene(machine, plan, image, numbers, Operator(), {})
+    return CheckContext(machine, plan, image, numbers, Operator(), {})
 
 
 def test_tls_1_3_alone_is_spoken(
     machine: Machine, plan: Plan, image: Image, pair: tuple[str, str], tmp_path: Path
 ) -> None:
     with page_server(pair, tmp_path, ssl.TLSVersion.TLSv1_3) as port:
-        verdicts, shown = outside.tls(scene(machine, plan, image, page=port), 5)
+        here = context(machine, plan, image, page=port)
+        verdicts = outside.tls(here, 5)
     assert {id_: v.status for id_, v in verdicts.items()} == {
         "security.tls-1.3": "pass", "security.tls-1.2": "pass",
     }  # fmt: skip
-    assert shown == ssl.PEM_cert_to_DER_cert(pair[0])
+    assert outside.greeting(here, 5) == ("TLSv1.3", ssl.PEM_cert_to_DER_cert(pair[0]))
 
 
 def test_a_server_that_speaks_tls_1_2_fails_both(
     machine: Machine, plan: Plan, image: Image, pair: tuple[str, str], tmp_path: Path
 ) -> None:
     with page_server(pair, tmp_path, ssl.TLSVersion.TLSv1_2) as port:
-        verdicts, shown = outside.tls(scene(machine, plan, image, page=port), 5)
+        here = context(machine, plan, image, page=port)
+        verdicts = outside.tls(here, 5)
     assert verdicts["security.tls-1.3"].status == "fail"
     assert verdicts["security.tls-1.2"].detail == "TLSv1.2 was accepted"
-    assert shown is None
+    assert outside.greeting(here, 5)[1] is None
 
 
 def test_only_the_server_s_own_alert_is_a_refusal() -> None:
@@ -102,17 +106,17 @@ def test_only_the_server_s_own_alert_is_a_refusal() -> None:
 def test_a_page_through_the_forward(
     machine: Machine, plan: Plan, image: Image, pair: tuple[str, str], tmp_path: Path
 ) -> None:
-    shown = ssl.PEM_cert_to_DER_cert(pair[0])
     with page_server(pair, tmp_path, ssl.TLSVersion.TLSv1_3) as port:
-        here = scene(machine, plan, image, page=port)
+        here = context(machine, plan, image, page=port)
         for status, contains, detail in (
             (200, "rave", "status 200, 4 bytes"),
             (404, "rave", "status 200 instead of 404"),
             (200, "x", "does not contain 'x'"),
         ):
-            arguments = {"url": "https://127.0.0.1:3002/", "status": status, "contains": contains}
-            question = Question("a", "health", "t", arguments=arguments, timeout=5)
-            assert detail in outside.page(here, shown, question).detail
+            verdict = outside.page(
+                here, url="https://127.0.0.1:3002/", status=status, contains=contains, timeout=5
+            )
+            assert detail in verdict.detail
 
 
 def test_a_page_with_another_certificate_is_not_read(
@@ -120,8 +124,9 @@ def test_a_page_with_another_certificate_is_not_read(
 ) -> None:
     other = certificate(make({"kind": "tls-key"}, {}, now=NOW), now=datetime.now(UTC))
     with page_server(pair, tmp_path, ssl.TLSVersion.TLSv1_3) as port:
-        here = scene(machine, plan, image, page=port)
-        verdict = outside.page_time(here, ssl.PEM_cert_to_DER_cert(other), 5)
+        here = context(machine, plan, image, page=port)
+        here.greeting = ("TLSv1.3", ssl.PEM_cert_to_DER_cert(other))
+        verdict = outside.page_time(here, 5)
     assert verdict.status == "fail"
     assert "CERTIFICATE_VERIFY_FAILED" in verdict.detail
 
@@ -151,18 +156,31 @@ def test_a_certificate(
     assert detail in verdict.detail
 
 
+class Shell:
+    """A session in which a file is shown."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def run(self, argv: list[str], **_: object) -> Completed:
+        return Completed(tuple(argv), 0, self.text.encode(), b"")
+
+
 def test_a_certificate_is_held_against_the_operator_s(
     machine: Machine, plan: Plan, image: Image, pair: tuple[str, str]
 ) -> None:
     shown = ssl.PEM_cert_to_DER_cert(pair[0])
+    other = certificate(make({"kind": "tls-key"}, {}, now=NOW), now=datetime.now(UTC))
+    here = context(machine, plan, image)
+    here.greeting = ("TLSv1.3", shown)
     operator = Operator({"tls/certificate": pair[0]})
-    here = Scene(machine, plan, image, {}, operator, {})
-    assert outside.certificate(shown, here, None).detail.startswith("the operator's")
-    without = Scene(machine, plan, image, {}, Operator(), {})
-    assert outside.certificate(shown, without, shown).detail.startswith("the one inside")
-    assert outside.certificate(shown, without, b"other").status == "fail"
-    assert outside.certificate(shown, without, None).status == "error"
-    assert outside.certificate(None, without, None).status == "fail"
+    assert outside.certificate(replace(here, operator=operator)).detail.startswith("the operator's")
+    inside = replace(here, session=Shell(pair[0]))  # type: ignore[arg-type]
+    assert outside.certificate(inside).detail.startswith("the one inside")
+    assert outside.certificate(replace(here, session=Shell(other))).status == "fail"  # type: ignore[arg-type]
+    assert outside.certificate(here).status == "error"
+    here.greeting = ("CONNECTION_REFUSED", None)
+    assert outside.certificate(here).status == "fail"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +199,7 @@ def test_password_logins(methods: list[str], refused: bool, status: str) -> None
 def test_logins_that_must_fail_are_really_tried(machine: Machine, plan: Plan, image: Image) -> None:
     identity.write(machine)
     with FakeSshd(machine.host_key.read_bytes(), "") as sshd:
-        here = scene(machine, plan, image, ssh=sshd.port)
+        here = context(machine, plan, image, ssh=sshd.port)
         verdicts = outside.ssh_refusals(here, 10)
         root = outside.ssh_root(here, 10)
         assert sshd.logins == ["rave", "root"]
@@ -198,7 +216,7 @@ def test_a_server_with_another_host_key_is_told_no_password(
     other = machine.login_key.read_bytes()
     with FakeSshd(other, "") as sshd:
         with pytest.raises(paramiko.SSHException, match="not the pinned one"):
-            outside.ssh_refusals(scene(machine, plan, image, ssh=sshd.port), 10)
+            outside.ssh_refusals(context(machine, plan, image, ssh=sshd.port), 10)
         assert sshd.logins == []
 
 

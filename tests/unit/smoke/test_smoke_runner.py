@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,13 +16,13 @@ from rave_cli.machines import identity
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.qemu import accelerator, ports
 from rave_cli.machines.qemu.accelerator import Accelerator
-from rave_cli.smoke import canaries, onhost, outside, runner, scan
-from rave_cli.smoke.ban import Gate
+from rave_cli.smoke import onhost, runner
 from rave_cli.smoke.model import Verdict
+from rave_cli.smoke.operator import Operator
 from rave_cli.smoke.recorder import RunRecorder
 from rave_cli.smoke.request import Request
 from rave_cli.smoke.runs import find_runs
-from rave_cli.smoke.scene import Operator
+from rave_cli.smoke.suite import suite
 from rave_cli.transcript import RefusedError, SigningKey, verify
 from rave_cli.transcript.signing import publish
 from tests.unit.smoke.test_smoke_inside import Guest, all_pass
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
+    from rave_cli.smoke.model import Check, Look
     from rave_cli.smoke.runner import Progress
     from rave_cli.transcript.check import CheckResult
 
@@ -39,9 +41,37 @@ SECRET = "correct-horse-battery-staple"
 GOOD = Verdict("pass", "good")
 
 
+# Looks that reach for a machine, which there is none of here.
+REACHING = (
+    "image.overlay", "boot.stages", "nginx.status-page-outside", "networking.outward",
+    "security.ssh-password", "security.ssh-stranger", "security.ssh-root", "security.ports",
+    "security.tls-1.3", "security.tls-1.2", "security.certificate", "security.ban",
+    "security.canary-image", "security.canary-qemu", "security.canary-logs", "performance.boot",
+    "performance.qemu", "performance.page",
+)  # fmt: skip
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Look]:
+    """What those find instead; a test may change it."""
+    found: dict[str, Look] = {id_: lambda _: GOOD for id_ in REACHING}
+
+    def faked(*args: Any, **more: Any) -> tuple[Check, ...]:
+        checks = suite(*args, **more)
+        assert set(found) <= {check.id for check in checks}
+        return tuple(replace(c, look=found[c.id]) if c.id in found else c for c in checks)
+
+    monkeypatch.setattr(runner, "suite", faked)
+    return found
+
+
 @pytest.fixture
 def request_(
-    machine: Machine, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: Machine,
+    plan: Plan,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    looks: dict[str, Look],
 ) -> Request:
     """A request whose machine answers everything well."""
     # A hundred events, each synced: what a test would wait for is the disk.
@@ -49,18 +79,6 @@ def request_(
     monkeypatch.setattr(ports, "of", lambda _: {22: 1022, 3002: 1302})
     monkeypatch.setattr(accelerator, "detect", lambda: Accelerator("tcg", "the tests say", 0.1))
     answer_with(monkeypatch, Guest(all_pass))
-    pair = {"security.ssh-password": GOOD, "security.ssh-stranger": GOOD}
-    versions = {"security.tls-1.3": GOOD, "security.tls-1.2": GOOD}
-    for module, name, value in (
-        (outside, "ssh_refusals", pair), (outside, "ssh_root", GOOD),
-        (outside, "tls", (versions, b"certificate")), (outside, "certificate", GOOD),
-        (outside, "page", GOOD), (outside, "page_time", GOOD), (scan, "ports", GOOD),
-        (onhost, "overlay", GOOD), (onhost, "stages", GOOD), (onhost, "boot_time", GOOD),
-        (onhost, "qemu_memory", GOOD), (onhost, "decoys", GOOD),
-        (canaries, "image", GOOD), (canaries, "qemu", GOOD), (canaries, "logs", GOOD),
-    ):  # fmt: skip
-        monkeypatch.setattr(module, name, lambda *_, value=value: value)
-    monkeypatch.setattr(Gate, "try_ban", lambda *_: GOOD)
     identity.write(machine)
     key = SigningKey(Ed25519PrivateKey.generate(), tmp_path / "key")
     publish(key)
@@ -81,12 +99,6 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, guest: Any) -> None:
 def carry_out(request: Request) -> tuple[Any, list[Progress]]:
     told: list[Progress] = []
     return runner.run(request, on_event=told.append), told
-
-
-def replaced(request: Request, **more: Any) -> Request:
-    from dataclasses import replace
-
-    return replace(request, **more)
 
 
 def test_a_good_run_is_signed_and_verifies(request_: Request) -> None:
@@ -221,20 +233,61 @@ def test_a_refused_login_skips_what_is_asked_inside(
 
 
 def test_a_look_that_breaks_is_an_error_of_its_own_checks(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: Request, looks: dict[str, Look]
 ) -> None:
     def broken(*_: Any) -> Any:
         raise ConnectionResetError("gone")
 
-    monkeypatch.setattr(outside, "tls", broken)
+    looks["security.tls-1.3"] = looks["security.tls-1.2"] = broken
     found, _ = carry_out(request_)
     results = {r.id: r for r in found.results}
     assert results["security.tls-1.3"].status == results["security.tls-1.2"].status == "error"
     assert results["security.ports"].status == "pass"
 
 
+def test_one_look_answers_all_checks_that_it_is_declared_for(
+    request_: Request, looks: dict[str, Look]
+) -> None:
+    times: list[int] = []
+
+    def both(_: Any) -> Any:
+        times.append(1)
+        return {"security.tls-1.3": GOOD, "security.tls-1.2": Verdict("fail", "TLSv1.2 accepted")}
+
+    looks["security.tls-1.3"] = looks["security.tls-1.2"] = both
+    found, _ = carry_out(request_)
+    results = {r.id: r for r in found.results}
+    assert times == [1]
+    assert (results["security.tls-1.3"].status, results["security.tls-1.2"].status) == (
+        "pass", "fail",
+    )  # fmt: skip
+
+
+def test_steps_come_in_their_order_whatever_goes_on_beside_them(
+    request_: Request, monkeypatch: pytest.MonkeyPatch, looks: dict[str, Look]
+) -> None:
+    guest = Guest(all_pass)
+    answer_with(monkeypatch, guest)
+    order: list[str] = []
+    for id_ in looks:
+        looks[id_] = lambda _, id_=id_: order.append(id_) or GOOD  # type: ignore[misc,func-returns-value]
+    _, told = carry_out(request_)
+    settled = [event.result.id for event in told]
+    first, late = guest.asked
+    assert settled.index("boot.ssh") < settled.index(first[0])
+    assert "security.fail2ban" in first, "the ban goes by it"
+    assert settled.index("security.fail2ban") < settled.index("security.ban")
+    assert {"security.canary-journal", "performance.memory"} <= set(late)
+    assert not {id_ for id_ in first if id_.startswith(("performance.", "security.canary"))}
+    outside = [id_ for id_ in order if not id_.startswith(("image.", "boot.", "security.canary"))]
+    assert outside.index("performance.page") < outside.index("security.ssh-password")
+    assert outside.index("security.ssh-root") < outside.index("security.ban")
+    assert settled.index("security.ban") < settled.index("security.canary-records")
+    assert settled.index(late[-1]) < settled.index("security.canary-logs")
+
+
 def test_phases_that_were_not_asked_for_are_recorded_as_skipped(request_: Request) -> None:
-    found, _ = carry_out(replaced(request_, phases=frozenset({"performance"})))
+    found, _ = carry_out(replace(request_, phases=frozenset({"performance"})))
     for result in found.results:
         if result.phase == "performance" or result.id == "boot.ssh":
             assert result.status == "pass", result
@@ -282,7 +335,7 @@ def test_a_run_out_of_time_is_aborted_and_says_how_to_get_more(
 
     answer_with(monkeypatch, Guest(slow))
     with pytest.raises(RaveError, match=r"did not end within 0\.2 s") as caught:
-        carry_out(replaced(request_, timeout=0.2))
+        carry_out(replace(request_, timeout=0.2))
     assert caught.value.exit_code == ExitCode.CHECK_FAILED
     assert "VALIDATION_TIMEOUT" in (caught.value.hint or "")
     (document,) = request_.output.glob("*Z.json")
@@ -312,12 +365,12 @@ def test_a_place_that_cannot_be_written_is_told_before_the_run(
     output = request_.output.parent / "file"
     output.write_text("in the way")
     with pytest.raises(RaveError) as caught:
-        carry_out(replaced(request_, output=output / "artifacts"))
+        carry_out(replace(request_, output=output / "artifacts"))
     assert caught.value.exit_code == ExitCode.HOST
 
 
 def test_a_nonce_is_carried(request_: Request) -> None:
-    found, _ = carry_out(replaced(request_, nonce="for-you-only"))
+    found, _ = carry_out(replace(request_, nonce="for-you-only"))
     verified = verify(
         request_.output / found.files["transcript"],
         key=request_.key.public_file,

@@ -1,7 +1,8 @@
 # The machine: virtio on q35, a serial console, a disk that grows to what it is given.
 { config, lib, modulesPath, pkgs, ... }:
 let
-  inherit (config.rave) profile plan;
+  inherit (config.rave) profile plan mode;
+  carried = pkgs.writeText "plan.json" (builtins.toJSON (import ../../../catalog/carried.nix plan));
 in
 {
   imports = [ (modulesPath + "/profiles/qemu-guest.nix") ];
@@ -11,14 +12,8 @@ in
     # PID 1 reads the machine's credentials from the SMBIOS tables, which these two expose.
     initrd.kernelModules = [ "dmi_sysfs" "qemu_fw_cfg" ];
     loader.timeout = 0;
-    kernel.sysctl = {
-      "kernel.dmesg_restrict" = 1;
-      "kernel.kptr_restrict" = lib.mkForce 2;
-      "kernel.sysrq" = 0;
-      "kernel.unprivileged_bpf_disabled" = 1;
-      "kernel.yama.ptrace_scope" = lib.mkDefault 2;
-      "net.core.bpf_jit_harden" = 2;
-    };
+    # Above what upstream's modules set, below what an operator forces.
+    kernel.sysctl = lib.mapAttrs (_: lib.mkOverride 90) config.rave.facts.sysctl;
   };
 
   # Without a disk of its own the configuration still evaluates to a system; the image variant below
@@ -30,9 +25,17 @@ in
   };
   boot.loader.grub.device = lib.mkDefault "/dev/vda";
 
-  image.modules.qemu = {
+  # The variant's own image, with what it says of its guest beside it.
+  image.modules.qemu = { config, ... }: {
     image.baseName = lib.mkForce (lib.removeSuffix ".qcow2" plan.qcow);
-    virtualisation.diskSize = plan.resources.${config.rave.mode}.diskGiB * 1024;
+    virtualisation.diskSize = plan.resources.${mode}.diskGiB * 1024;
+    system.build.image = lib.mkForce (import (modulesPath + "/../lib/make-disk-image.nix") {
+      inherit lib config pkgs;
+      inherit (config.virtualisation) diskSize;
+      inherit (config.image) baseName format;
+      partitionTableType = "legacy";
+      postVM = "cp ${carried} $out/plan.json";
+    });
   };
 
   networking.hostName = "rave";

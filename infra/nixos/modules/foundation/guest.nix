@@ -11,10 +11,12 @@ let
   waits = service: lib.any (unit: needs ? ${unitName unit}) service.units;
   waitingFor = name: lib.filter (unit: lib.elem name needs.${unit}.secrets) (lib.attrNames needs);
 
-  # What `rave secrets install` proves by logging in, and therefore waits for: the setters of database
-  # passwords, and these. The rest may take minutes to start (GitLab does), so it is only told to.
+  # What `rave secrets install` has proven, and therefore waits for: the setters of database passwords,
+  # and the services that secrets name for it. The rest may take minutes to start (GitLab does), so it
+  # is only told to.
+  provers = lib.filter (id: id != null) (lib.mapAttrsToList (_: secret: secret.proof) plan.secrets);
   proven = map (database: database.unit) plan.databases
-    ++ lib.concatMap (id: plan.services.${id}.units or [ ]) [ "nginx" "postgresql" "redis" "nats" ];
+    ++ lib.concatMap (id: plan.services.${id}.units) (lib.unique provers);
 
   # What the guest must know beyond the catalog: which services wait for secrets, and that
   # installing a secret also starts the units that waited for it.
@@ -24,6 +26,14 @@ let
       parts = lib.partition (unit: lib.elem unit proven) units;
     in
     secret // { refresh = parts.right; later = parts.wrong; };
+
+  # sops-nix renders these beside the secrets, and whoever looks at /run/secrets must know them.
+  rendered = lib.mapAttrs'
+    (name: template: lib.nameValuePair "rendered/${name}" {
+      inherit (template) mode;
+      owner = if template.owner == null then "root" else template.owner;
+    })
+    config.sops.templates;
 
   programs = ../../../guest;
   guest = pkgs.runCommandLocal "rave-guest" { } ''
@@ -38,6 +48,17 @@ let
     substituteInPlace $out/rave-guest --replace-fail '#!/usr/bin/python3' '#!${lib.getExe pkgs.python3}'
     substituteInPlace $out/emergency --replace-fail '#!/bin/sh' '#!${pkgs.runtimeShell}'
   '';
+
+  emergency = {
+    description = "Reports that the boot failed";
+    wantedBy = [ "emergency.target" "rescue.target" ];
+    unitConfig.DefaultDependencies = false;
+    serviceConfig = { Type = "oneshot"; StandardOutput = "journal+console"; };
+  };
+  # The same program for the initrd, which has a /bin/sh and no /usr/lib/rave.
+  stage = pkgs.writeText "stage.sh" (builtins.readFile (programs + "/stage.sh"));
+  emergencyEarly = pkgs.writeScript "rave-emergency"
+    (lib.replaceStrings [ "/usr/lib/rave/stage.sh" ] [ "${stage}" ] (builtins.readFile (programs + "/emergency")));
 
   early = pkgs.writeShellScript "rave-early" ''
     set -eu
@@ -79,6 +100,7 @@ in
     rave.guestPlan = plan // {
       services = lib.mapAttrs (_: service: service // { waits = waits service; }) plan.services;
       secrets = lib.mapAttrs refreshing plan.secrets;
+      inherit rendered;
     };
 
     # The same place on every base, so the CLI never asks which one it talks to.
@@ -111,6 +133,8 @@ in
         Type = "notify";
         NotifyAccess = "main";
         ExecStart = "${guest}/rave-guest ready";
+        # The host must not take the verdict on this boot for one on the next.
+        ExecStop = "${pkgs.runtimeShell} -c '. ${guest}/stage.sh; stage stopping'";
         ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
         TimeoutStartSec = "infinity";
         Restart = "on-failure";
@@ -121,17 +145,17 @@ in
       };
     };
 
-    # A machine that cannot boot says so on the port instead of waiting for a password nobody has.
-    systemd.services.rave-emergency = {
-      description = "Reports that the boot failed";
-      wantedBy = [ "emergency.target" "rescue.target" ];
+    # A machine that cannot boot says so on the port instead of waiting for a password nobody has: from the
+    # system, and from the initrd before it.
+    systemd.services.rave-emergency = emergency // {
       after = [ "rave-early.service" ];
-      unitConfig.DefaultDependencies = false;
       path = [ pkgs.coreutils config.systemd.package ];
-      serviceConfig = {
-        Type = "oneshot";
-        ExecStart = "${guest}/emergency";
-        StandardOutput = "journal+console";
+      serviceConfig = emergency.serviceConfig // { ExecStart = "${guest}/emergency"; };
+    };
+    boot.initrd.systemd = {
+      storePaths = [ emergencyEarly stage ];
+      services.rave-emergency = emergency // {
+        serviceConfig = emergency.serviceConfig // { ExecStart = emergencyEarly; };
       };
     };
   };

@@ -1,15 +1,16 @@
-# Event logs: bounded in size, and kept for a week in safe mode, a month in full.
+# Event logs: bounded in size and age, by mode.
 { config, ... }:
 let
-  kept = { safe = { size = "256M"; days = 7; }; full = { size = "1G"; days = 30; }; }.${config.rave.mode};
+  inherit (config.rave) mode facts;
+  inherit (facts) journal;
 in
 {
   services.journald = {
     storage = "persistent";
     extraConfig = ''
-      SystemMaxUse=${kept.size}
+      SystemMaxUse=${toString journal.sizeMiB.${mode}}M
       RuntimeMaxUse=32M
-      MaxRetentionSec=${toString kept.days}day
+      MaxRetentionSec=${toString journal.days.${mode}}day
       Compress=yes
       Audit=no
     '';

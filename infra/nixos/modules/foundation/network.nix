@@ -1,25 +1,32 @@
 # QEMU's user network has fixed addresses, so there is nothing to wait for at boot.
-{ lib, ... }:
+{ config, lib, ... }:
+let
+  inherit (config.rave.facts) network;
+in
 {
   networking = {
     usePredictableInterfaceNames = false;
     useDHCP = false;
     useNetworkd = true;
     enableIPv6 = false;
-    nameservers = [ "10.0.2.3" ];
+    # Without the platform's firewall there is none: NixOS' own would admit nobody, not even the operator.
+    firewall.enable = lib.mkDefault config.services.rave.firewall.enable;
+    nameservers = [ network.nameServer ];
   };
 
   systemd.network = {
     wait-online.enable = lib.mkDefault false;
     networks."10-user" = {
       matchConfig.Name = "eth0";
-      address = [ "10.0.2.15/24" ];
-      gateway = [ "10.0.2.2" ];
+      address = [ "${network.address}/${toString network.prefix}" ];
+      gateway = [ network.gateway ];
       networkConfig.LinkLocalAddressing = "no";
     };
   };
 
   # It would listen for LLMNR on every address; the one name server needs no daemon in front of it.
   services.resolved.enable = false;
-  services.timesyncd.enable = lib.mkDefault true;
+  # An isolated machine reaches no time server, and the client's socket would be one more that listens. The
+  # clock comes from the host.
+  services.timesyncd.enable = lib.mkDefault false;
 }

@@ -27,6 +27,11 @@ in
             default = null;
             description = "Directory of static files, in place of `upstream`.";
           };
+          group = mkOption {
+            type = types.nullOr types.str;
+            default = null;
+            description = "Group that may use the Unix socket named in `upstream`.";
+          };
           websockets = mkOption {
             type = types.bool;
             default = false;
@@ -109,5 +114,14 @@ in
     };
   };
 
-  config.rave.url = name: "https://${name}.${config.rave.domain}:${toString config.rave.publicPort}";
+  config = {
+    rave.url = name: "https://${name}.${config.rave.domain}:${toString config.rave.publicPort}";
+
+    assertions = [
+      {
+        assertion = config.rave.ingress == { } || config.services.rave.nginx.enable;
+        message = "services.rave.nginx.enable: it serves what ${lib.concatStringsSep ", " (lib.attrNames config.rave.ingress)} ask for (rave.ingress), and nothing else does.";
+      }
+    ];
+  };
 }

@@ -27,12 +27,14 @@ let
   moveCheck = check: check
     // lib.optionalAttrs (check ? port) { port = movePort check.port; }
     // lib.optionalAttrs (check ? url) { url = moveUrl check.url; };
-  moveService = _: service: service // {
+  moveService = id: service: service // {
+    memory = service.memory // { ${cfg.mode} = config.services.rave.${id}.memoryMiB; };
     ports = moveEach service.ports;
     checks = map moveCheck service.checks;
     scrape = if service.scrape == null then null else service.scrape // { port = movePort service.scrape.port; };
   };
 
+  resources = catalog.profiles.${cfg.profile}.resources.${cfg.mode};
   plan = catalog.planOf "nixos" cfg.profile catalog.profiles.${cfg.profile} enabled;
 
   listeners = lib.concatMap
@@ -73,6 +75,19 @@ in
       description = "Port under which browsers reach the platform: the forwarded port on the host.";
     };
 
+    memoryMiB = lib.mkOption {
+      type = lib.types.ints.positive;
+      default = resources.memoryMiB;
+      defaultText = lib.literalMD "the profile's memory for `rave.mode`";
+      description = "Memory of the machine in MiB. Services that the profile leaves off may need more than it plans.";
+    };
+
+    facts = lib.mkOption {
+      type = lib.types.attrsOf lib.types.anything;
+      internal = true;
+      description = "What both bases agree on, from the catalog. A service whose option changes one says so here.";
+    };
+
     plan = lib.mkOption {
       type = lib.types.raw;
       readOnly = true;
@@ -82,9 +97,13 @@ in
   };
 
   config = {
+    rave.facts = lib.mapAttrsRecursive (_: lib.mkDefault) plan.facts;
+
     rave.plan = plan // {
       services = lib.mapAttrs moveService plan.services;
       exposed = moveEach plan.exposed;
+      resources = plan.resources // { ${cfg.mode} = resources // { inherit (cfg) memoryMiB; }; };
+      inherit (cfg) facts;
     };
 
     assertions = map

@@ -1,16 +1,34 @@
 # Secrets: sops-nix, fed after the boot.
 #
-# `rave secrets install` puts an age identity and a SOPS file encrypted to it alone into /var/lib/rave/secrets
-# over pinned SSH. Until then sops-install-secrets is skipped, not failed, and every unit that needs a
-# secret waits: its condition is not met. Nothing has a default password.
-{ config, lib, ... }:
+# `rave secrets install` puts a SOPS file, encrypted to this machine alone, into /var/lib/rave/secrets over
+# pinned SSH. Until then sops-install-secrets is skipped, not failed, and every unit that needs a secret
+# waits: its condition is not met. Nothing has a default password.
+#
+# The age identity that opens the file comes with each boot, as a credential of the machine, so that the
+# disk alone opens nothing. A host with an older rave hands none over; then it is kept beside the file.
+{ config, lib, pkgs, ... }:
 let
   cfg = config.security.rave;
   inherit (config.rave) plan;
 
   directory = "/var/lib/rave/secrets";
-  identity = "${directory}/age.key";
+  handed = "/run/credentials/@system/rave.age-key";
+  kept = "${directory}/age.key";
+  # In memory. sops-nix reads one place, whichever of the two it comes from.
+  identity = "/run/rave-age/key";
   file = "${directory}/secrets.sops.yaml";
+
+  place = pkgs.writeShellScript "rave-place-age-key" ''
+    set -eu
+    umask 077
+    mkdir -p ${dirOf identity}
+    if [ -e ${handed} ]; then
+      cat ${handed} >${identity}
+      rm -f ${kept}
+    else
+      cat ${kept} >${identity}
+    fi
+  '';
 
   # The catalog names owners for every base; where this one has no such account, root reads for it.
   ownerOf = secret: if config.users.users ? ${secret.owner} then secret.owner else "root";
@@ -112,7 +130,11 @@ in
           plan.secrets;
       };
 
-      systemd.services.sops-install-secrets.unitConfig.ConditionPathExists = [ identity file ];
+      systemd.services.sops-install-secrets = {
+        # `|`: one of the two.
+        unitConfig.ConditionPathExists = [ file "|${handed}" "|${kept}" ];
+        serviceConfig.ExecStartPre = place;
+      };
     })
   ];
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -50,8 +51,8 @@ def edit(app: App, file: Path | None, reencrypt: bool, discard: bool) -> None:
             app.catalog().secrets,
             keys,
             editor=editor.launch,
-            again=_again,
-            resume=_resume,
+            again=partial(_again, app),
+            resume=partial(_resume, app),
         )
     text = f"{place}: {'written' if changed else 'unchanged'}"
     if changed:
@@ -59,21 +60,21 @@ def edit(app: App, file: Path | None, reencrypt: bool, discard: bool) -> None:
     app.show.result({"file": str(place), "changed": changed}, text)
 
 
-def _again(why: str) -> bool:
-    click.echo(f"{why}", err=True)
+def _again(app: App, why: str) -> bool:
+    for line in why.splitlines():
+        app.show.warning(line)
     try:
-        return click.confirm("Edit again?", default=True, err=True)
+        return app.show.confirm("Edit again?", default=True)
     except click.Abort:
         return False
 
 
-def _resume(kept: Kept) -> bool:
+def _resume(app: App, kept: Kept) -> bool:
     """Ask what to do with the text of an earlier edit; without anybody to ask, it stays."""
-    click.echo(
-        f"An edit of {kept.saved.astimezone():%Y-%m-%d %H:%M} was not finished; what was typed is"
-        f" kept in {kept.directory}.",
-        err=True,
+    when = f"{kept.saved.astimezone():%Y-%m-%d %H:%M}"
+    app.show.warning(
+        f"an edit of {when} was not finished; what was typed is kept in {kept.directory}"
     )
     if kept.outdated:
-        click.echo("The secrets file has changed since; going on undoes those changes.", err=True)
-    return click.confirm("Go on with it? No throws it away.", default=not kept.outdated, err=True)
+        app.show.warning("the secrets file has changed since; going on undoes those changes")
+    return app.show.confirm("Go on with it? No throws it away.", default=not kept.outdated)

@@ -50,18 +50,18 @@ def list_(
     if runs:
         _list_runs(app, output)
         return
-    from rave_cli.smoke.questions import Subject, suite
+    from rave_cli.smoke.suite import suite
 
-    questions = suite(app.plan(profile, base), Subject(mode=mode or app.settings.mode))
+    checks = suite(app.plan(profile, base), mode=mode or app.settings.mode)
     columns = ("check", "phase", "from", "severity", "passes if")
-    rows = [(q.id, q.phase, q.viewpoint, q.severity, q.title) for q in questions]
+    rows = [(c.id, c.phase, c.viewpoint, c.severity, c.title) for c in checks]
     documents = [
         {
-            "id": q.id, "phase": q.phase, "viewpoint": q.viewpoint, "severity": q.severity,
-            "title": q.title, "needs": list(q.needs), "timeout": q.timeout,
-            "retryFor": q.retry_for, "skip": q.skip,
+            "id": c.id, "phase": c.phase, "viewpoint": c.viewpoint, "severity": c.severity,
+            "title": c.title, "needs": list(c.needs), "timeout": c.timeout,
+            "retryFor": c.retry_for, "skip": c.skip,
         }
-        for q in questions
+        for c in checks
     ]  # fmt: skip
     app.show.result(documents, *app.show.table(columns, rows))
 

@@ -104,7 +104,7 @@ def run(
 
 def _check_phases(phases: tuple[str, ...]) -> None:
     """Refuse a phase that does not exist."""
-    from rave_cli.smoke.model import PHASE_IDS
+    from rave_cli.smoke.phases import PHASE_IDS
 
     for phase in phases:
         if phase not in PHASE_IDS:

@@ -37,7 +37,7 @@ def build_image(
     """Build a profile's image and print its path.
 
     What is unchanged is not built again. The Debian base is made of exactly the packages of the
-    repository's lock; if one has left the package sources, a new lock is made and shown, unless
+    repository's lock; if one has left the package archives, a new lock is made and shown, unless
     --locked is given.
 
     \b

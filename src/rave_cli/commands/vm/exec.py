@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,12 @@ from rave_cli.options import json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
+
+# With --json so many bytes of each stream are kept, since the document has to be held in memory.
+MOST_KEPT = 8 << 20
+
+# What ssh ends with for a command that has no exit status, since a signal ended it.
+NO_STATUS = 255
 
 
 @click.command("exec", context_settings={"ignore_unknown_options": True})
@@ -29,24 +35,64 @@ def exec_(
 ) -> int:
     """Run one command in a machine and end with its exit status.
 
+    Its output is passed on as it comes and byte for byte, as ssh does: a guest that you do not
+    trust can act on your terminal. After --timeout, or when you interrupt it, the command is ended
+    in the machine, too. With --json the first 8 MiB of each stream are kept.
+
     \b
     Example: rave vm exec demo -- sudo systemctl is-active nginx
     """
+    from rave_cli.errors import RaveError
     from rave_cli.machines import store
     from rave_cli.machines.guest.ssh import connect
+    from rave_cli.signals import Interrupted
 
     machine = store.load(name)
-    data = sys.stdin.buffer.read() if with_input else b""
+    kept = _Kept()
+
+    def pass_on(stream: int, data: bytes) -> None:
+        app.show.raw(data, error=stream != 1)
+
     with connect(machine) as session:
-        done = session.run(command, stdin=data, timeout=timeout, sudo=sudo)
+        try:
+            status = session.stream(
+                command,
+                stdin=sys.stdin.fileno() if with_input else None,
+                on_output=kept.take if app.show.as_json else pass_on,
+                timeout=timeout,
+                sudo=sudo,
+            )
+        except (RaveError, Interrupted) as fault:
+            fault.data = {"exitStatus": None, **kept.document} if app.show.as_json else {}
+            raise
+    if status < 0:
+        app.show.warning("a signal ended the command")
+        status = NO_STATUS
+    if kept.truncated:
+        app.show.warning(f"it printed more than {MOST_KEPT} bytes; the rest is left out")
     if app.show.as_json:
-        document = {
-            "exitStatus": done.returncode,
-            "stdout": done.text,
-            "stderr": done.error_text,
+        app.show.result({"exitStatus": status, **kept.document})
+    return status
+
+
+class _Kept:
+    """The beginning of what a command prints."""
+
+    def __init__(self) -> None:
+        self.streams = {1: bytearray(), 2: bytearray()}
+        self.truncated = False
+
+    def take(self, stream: int, data: bytes) -> None:
+        """Keep a piece, as far as there is room for it."""
+        room = MOST_KEPT - len(self.streams[stream])
+        self.streams[stream] += data[:room]
+        self.truncated |= len(data) > room
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What `--json` shows."""
+        return {
+            "stdout": self.streams[1].decode(errors="replace"),
+            "stderr": self.streams[2].decode(errors="replace"),
+            "truncated": self.truncated,
         }
-        app.show.result(document)
-    else:
-        app.show.raw(done.stdout)
-        app.show.raw(done.stderr, error=True)
-    return done.returncode

@@ -22,21 +22,88 @@ OLDER = "the machine was made by an older rave: its guest knows nothing of this"
 
 # Kind of check today -> kind of then.
 KINDS = {
-    kind: kind
-    for kind in (
-        "http", "tcp", "command", "prometheus-targets", "units", "status-document",
-        "postgresql-version", "postgresql-roles", "postgresql-connections",
-        "postgresql-activity", "postgresql-storage", "redis-state", "redis-roundtrip", "nats-state",
-        "nats-roundtrip", "prometheus-rules", "prometheus-retention", "interfaces", "routes",
-        "isolation", "reachability", "firewall", "listeners", "identity", "kernel", "plan",
-        "startup", "journal-errors", "secret-files", "secret-mount", "secret-store",
-        "postgresql-login", "redis-login", "nats-login", "certificate-pair", "sshd", "sudo",
-        "sysctl", "accounts", "failed-units", "file-modes", "fail2ban-settings",
-        "fail2ban-release", "fail2ban-forgive", "canary-files", "canary-processes",
-        "canary-journal", "memory", "service-memory", "out-of-memory", "restarts", "disk",
-        "pressure",
-    )
-}  # fmt: skip
+    "checks.boot.identity": "identity",
+    "checks.boot.journal_errors": "journal-errors",
+    "checks.boot.kernel": "kernel",
+    "checks.boot.plan": "plan",
+    "checks.boot.startup": "startup",
+    "checks.canary.files": "canary-files",
+    "checks.canary.journal": "canary-journal",
+    "checks.canary.processes": "canary-processes",
+    "checks.catalog.command": "command",
+    "checks.catalog.http": "http",
+    "checks.catalog.tcp": "tcp",
+    "checks.catalog.units": "units",
+    "checks.network.firewall": "firewall",
+    "checks.network.interfaces": "interfaces",
+    "checks.network.isolation": "isolation",
+    "checks.network.listeners": "listeners",
+    "checks.network.reachability": "reachability",
+    "checks.network.routes": "routes",
+    "checks.performance.disk": "disk",
+    "checks.performance.memory": "memory",
+    "checks.performance.out_of_memory": "out-of-memory",
+    "checks.performance.pressure": "pressure",
+    "checks.performance.restarts": "restarts",
+    "checks.performance.service_memory": "service-memory",
+    "checks.secrets.files": "secret-files",
+    "checks.secrets.mount": "secret-mount",
+    "checks.secrets.store": "secret-store",
+    "checks.security.accounts": "accounts",
+    "checks.security.failed_units": "failed-units",
+    "checks.security.file_modes": "file-modes",
+    "checks.security.sudo": "sudo",
+    "checks.security.sysctl": "sysctl",
+    "services.fail2ban.forgive": "fail2ban-forgive",
+    "services.fail2ban.jail": "command",
+    "services.fail2ban.release": "fail2ban-release",
+    "services.fail2ban.settings": "fail2ban-settings",
+    "services.nats.login": "nats-login",
+    "services.nats.roundtrip": "nats-roundtrip",
+    "services.nats.state": "nats-state",
+    "services.nginx.certificate_pair": "certificate-pair",
+    "services.nginx.status_document": "status-document",
+    "services.postgresql.activity": "postgresql-activity",
+    "services.postgresql.connections": "postgresql-connections",
+    "services.postgresql.login": "postgresql-login",
+    "services.postgresql.query": "command",
+    "services.postgresql.roles": "postgresql-roles",
+    "services.postgresql.storage": "postgresql-storage",
+    "services.postgresql.version": "postgresql-version",
+    "services.postgresql.writable": "command",
+    "services.prometheus.retention": "prometheus-retention",
+    "services.prometheus.rules": "prometheus-rules",
+    "services.prometheus.targets": "prometheus-targets",
+    "services.redis.login": "redis-login",
+    "services.redis.ping": "command",
+    "services.redis.roundtrip": "redis-roundtrip",
+    "services.redis.state": "redis-state",
+    "services.sshd.settings": "sshd",
+}
+# Then the catalog asked these as programs, which it named.
+COMMANDS: Mapping[str, Mapping[str, Any]] = {
+    "services.fail2ban.jail": {
+        "argv": ["fail2ban-client", "status", "sshd"],
+        "matches": "Status for the jail: sshd",
+        "user": "root",
+    },
+    "services.postgresql.query": {
+        "argv": ["psql", "-XAtc", "select 'alive'"],
+        "matches": "^alive$",
+        "user": "postgres",
+    },
+    "services.postgresql.writable": {
+        "argv": ["psql", "-XAtc", "select pg_is_in_recovery()"],
+        "matches": "^f$",
+        "user": "postgres",
+    },
+    "services.redis.ping": {
+        "argv": ["redis-cli", "ping"],
+        "matches": "^PONG$",
+        "user": "root",
+        "environment_secret": {"REDISCLI_AUTH": "/run/secrets/redis/password"},
+    },
+}
 
 
 def _install(arguments: Mapping[str, Any]) -> Call:
@@ -59,7 +126,8 @@ def _probe(arguments: Mapping[str, Any]) -> Call:
             skipped.append(check["id"])
             continue
         head = {name: check[name] for name in ("id", "timeout", "retry_for", "needs")}
-        checks.append({**check["arguments"], **head, "kind": KINDS[check["kind"]]})
+        arguments = {**check["arguments"], **COMMANDS.get(check["kind"], {})}
+        checks.append({**arguments, **head, "kind": KINDS[check["kind"]]})
 
     def read(document: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever a guest says
         if document["v"] != VERSION:

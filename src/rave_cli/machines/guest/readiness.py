@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.guest.stages import begins_boot
 from rave_cli.text import clean
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Readiness:
         self._scale = scale
         self._on_stage = on_stage
         self._console = b""
+        self._last: StageEvent | None = None
 
     @property
     def stage(self) -> Stage | None:
@@ -154,6 +156,10 @@ class Readiness:
                 " it did not take its credentials",
                 now,
             )
+        anew = self._last is not None and begins_boot(event, self._last)
+        self._last = event
+        if anew or event.stage == "stopping":
+            self._begin_anew(now)
         if event.stage == "failed":
             raise self.fault(f"the guest gave up: {event.reason or 'no reason given'}", now)
         if event.stage in ("systemd", "sshd"):
@@ -165,6 +171,13 @@ class Readiness:
                 raise self.fault(f"failed: {', '.join(event.failed_services)}", now)
             count = len(event.service_uptimes)
             self.reach("services", now, f"{count} healthy, guest uptime {event.uptime:.1f} s")
+
+    def _begin_anew(self, now: float) -> None:
+        """Wait for the guest's stages again: it goes down, or has started anew."""
+        if self.has("kernel"):
+            self.reached = self.reached[: NAMES.index("kernel")]
+            self.services = None
+            self.reach("kernel", now, "the guest starts anew")
 
     def qmp(self, event: Event, now: float) -> None:
         """Take an event of QEMU (names and members: QEMU's QMP reference).

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.paths import refusing
 from rave_cli.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 log = logging.getLogger("rave.machines")
@@ -21,17 +23,25 @@ log = logging.getLogger("rave.machines")
 PROTOCOL = 1
 LONGEST_LINE = 64 << 10
 
+# Seconds in a thousand years.
+LONGEST_UPTIME = 1000 * 366 * 86400
+
+# Seconds by which two reports of one boot may be out of order.
+CROSSING = 1.0
+
 
 @dataclass(frozen=True)
 class StageEvent:
     """One report of the guest. `uptime` is the guest's own clock in seconds since its kernel began;
-    `data` holds whatever else the line carried.
+    `data` holds whatever else the line carried; `boot` is the id of the guest's boot, None from
+    guests of rave 0.1.0.
     """
 
     stage: str
     instance: str
     uptime: float
     data: dict[str, Any] = field(default_factory=dict)
+    boot: str | None = None
 
     @property
     def failed_services(self) -> tuple[str, ...]:
@@ -51,13 +61,12 @@ class StageEvent:
         services = self.data.get("services")
         if not isinstance(services, dict):
             return {}
-        return {
-            clean(str(name)): float(entry["uptime"])
+        healthy = {
+            clean(str(name)): _seconds(entry.get("uptime"))
             for name, entry in services.items()
-            if isinstance(entry, dict)
-            and entry.get("state") == "healthy"
-            and isinstance(entry.get("uptime"), int | float)
+            if isinstance(entry, dict) and entry.get("state") == "healthy"
         }
+        return {name: uptime for name, uptime in healthy.items() if uptime is not None}
 
     @property
     def secrets(self) -> str | None:
@@ -81,15 +90,55 @@ def parse_line(line: bytes) -> StageEvent | None:
     if not isinstance(message, dict) or message.get("v") != PROTOCOL:
         return None
     stage, instance = message.get("stage"), message.get("instance")
-    uptime = message.get("uptime", 0.0)
-    if not isinstance(stage, str) or not isinstance(instance, str):
+    uptime = _seconds(message.get("uptime", 0.0))
+    if not isinstance(stage, str) or not isinstance(instance, str) or uptime is None:
         return None
-    if isinstance(uptime, bool) or not isinstance(uptime, int | float):
-        return None
-    known = {"v", "stage", "instance", "uptime"}
+    boot = message.get("boot")
+    known = {"v", "stage", "instance", "uptime", "boot"}
     return StageEvent(
-        stage, instance, float(uptime), {k: v for k, v in message.items() if k not in known}
+        stage,
+        instance,
+        uptime,
+        {k: v for k, v in message.items() if k not in known},
+        boot if isinstance(boot, str) else None,
     )
+
+
+def _seconds(value: object) -> float | None:
+    """Return a number of seconds of a guest; None if it is none that a clock could show."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < LONGEST_UPTIME else None
+
+
+def begins_boot(event: StageEvent, before: StageEvent) -> bool:
+    """Return whether an event is of another boot than the one reported before it.
+
+    A guest of rave 0.1.0 does not say. Its uptime falls then; two of its programs that report at
+    once may cross by less than a second.
+    """
+    if event.boot is not None and before.boot is not None:
+        return event.boot != before.boot
+    fell = before.uptime - event.uptime
+    return fell > CROSSING or (fell > 0 and event.stage == "systemd")
+
+
+def last_boot(events: Sequence[StageEvent]) -> list[StageEvent]:
+    """Return the events of the guest's last boot: an earlier one says nothing of how it is now."""
+    first = 0
+    for number, (before, event) in enumerate(pairwise(events), start=1):
+        if begins_boot(event, before):
+            first = number
+    return list(events[first:])
+
+
+def current(events: Sequence[StageEvent]) -> list[StageEvent]:
+    """Return what still holds of some events: those of the last boot, and of its verdicts on the
+    services the last.
+    """
+    found = last_boot(events)
+    verdicts = [event for event in found if event.stage == "services"][:-1]
+    return [event for event in found if event not in verdicts]
 
 
 class Lines:
@@ -147,8 +196,8 @@ class Tail:
 
 
 def read_events(path: Path) -> list[StageEvent]:
-    """Return every event of a stage file; none if there is no file."""
-    return Lines().feed(Tail(path).read())
+    """Return the events of the guest's last boot in a stage file; none if there is no file."""
+    return last_boot(Lines().feed(Tail(path).read()))
 
 
 def last_lines(path: Path, count: int = 12) -> tuple[str, ...]:

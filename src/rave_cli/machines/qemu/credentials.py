@@ -1,5 +1,7 @@
-"""The guest's first-boot inputs as systemd credentials in SMBIOS type 11 strings.
+"""What a guest is given at each boot, as systemd credentials in SMBIOS type 11 strings.
 
+What its disk must not hold comes this way: the SSH host key, and the age identity that opens its
+secrets. A copy of the disk alone is neither the machine nor its secrets.
 QEMU reads each blob once while it starts, by `path=`; `value=` would show in /proc/PID/cmdline.
 Format: systemd.system-credentials(7), `io.systemd.credential.binary:NAME=BASE64`.
 """
@@ -11,7 +13,7 @@ from base64 import b64encode
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rave_cli import paths
+from rave_cli import age, paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 INSTANCE_ID = "rave.instance-id"
 HOST_KEY = "rave.ssh-host-key"
 AUTHORIZED_KEY = "rave.authorized-key"
-NAMES = (INSTANCE_ID, HOST_KEY, AUTHORIZED_KEY)
+AGE_KEY = "rave.age-key"
+NAMES = (INSTANCE_ID, HOST_KEY, AUTHORIZED_KEY, AGE_KEY)
 
 
 def blob_paths(machine: Machine) -> tuple[Path, ...]:
@@ -40,16 +43,18 @@ def written(machine: Machine) -> Iterator[None]:
     """Keep the blobs on disk (0600 in the private runtime directory) only while QEMU starts.
 
     Raises:
-        RaveError: SECRETS if a key file of the machine must not be trusted; HOST if a file cannot
-            be read or written.
+        RaveError: SECRETS if a key file of the machine must not be trusted or is none; HOST if a
+            file cannot be read or written.
     """
     public = machine.login_key.with_suffix(".pub")
     with paths.refusing(public):
         authorized = public.read_bytes()
+    own = age.parse_identities(paths.read_private(machine.age_key).decode())[0]
     values = {
         INSTANCE_ID: machine.spec.instance_id.encode(),
         HOST_KEY: paths.read_private(machine.host_key),
         AUTHORIZED_KEY: authorized,
+        AGE_KEY: f"{own.secret}\n".encode(),
     }
     directory = paths.private_dir(machine.credentials)
     try:

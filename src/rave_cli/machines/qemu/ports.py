@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+from contextlib import ExitStack, suppress
+from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu import processes
-from rave_cli.machines.qemu.qmp import Qmp, QmpError, parse_usernet
+from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError, parse_usernet
 from rave_cli.machines.spec import SSH_PORT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rave_cli.machines.spec import Machine
+
+LOOPBACK = "127.0.0.1"
+
+# Seconds in which an sshd greets that is there at all.
+GREETS = 5.0
 
 
 def of(machine: Machine) -> dict[int, int]:
@@ -19,20 +31,11 @@ def of(machine: Machine) -> dict[int, int]:
     Raises:
         RaveError: NOT_READY if it does not run or QEMU does not answer.
     """
-    if processes.find(machine.spec.uuid) is None:
-        raise RaveError(
-            f"machine {machine.name} is not running",
-            hint=f"rave vm start {machine.name}",
-            exit_code=ExitCode.NOT_READY,
-        )
+    _running(machine)
     try:
         return asked(machine)
     except QmpError as error:
-        raise RaveError(
-            f"machine {machine.name} does not answer: {error.message}",
-            hint=f"rave vm status {machine.name}; rave vm stop {machine.name}",
-            exit_code=ExitCode.NOT_READY,
-        ) from error
+        raise _silent(machine, error) from error
 
 
 def ssh(machine: Machine) -> int:
@@ -41,21 +44,85 @@ def ssh(machine: Machine) -> int:
     Raises:
         RaveError: NOT_READY if it does not run, does not answer or forwards no such port.
     """
-    forwards = of(machine)
-    if SSH_PORT not in forwards:
+    running = _running(machine)
+    try:
+        found = asked(machine).get(SSH_PORT)
+    except MonitorGoneError as error:
+        # QEMU cannot be asked; what it listens on can be seen, and only an sshd greets.
+        found = _greeting(listening(running.pid))
+        if found is None:
+            raise _silent(machine, error) from error
+    except QmpError as error:
+        raise _silent(machine, error) from error
+    if found is None:
         raise RaveError(
             f"machine {machine.name} forwards no port to its SSH server",
-            hint=f"rave vm delete {machine.name} --force, then launch it anew",
+            hint=f"rave vm stop {machine.name}; rave vm start {machine.name} --dry-run shows its"
+            " forwards",
             exit_code=ExitCode.NOT_READY,
         )
-    return forwards[SSH_PORT]
+    return found
 
 
 def asked(machine: Machine, *, timeout: float = 5.0) -> dict[int, int]:
     """Return guest port -> host port of a running machine, as QEMU itself says.
 
     Raises:
-        RaveError: NOT_READY if its monitor does not answer.
+        QmpError: NOT_READY if its monitor does not answer.
     """
     with Qmp.connect(machine.qmp_socket, timeout=timeout) as monitor:
         return parse_usernet(monitor.human("info usernet", timeout=timeout))
+
+
+def listening(pid: int) -> tuple[int, ...]:
+    """Return the TCP ports of 127.0.0.1 on which a process listens (proc_pid_fd(5),
+    proc_pid_net(5)).
+    """
+    folder = processes.PROC / str(pid)
+    try:
+        links = [str(entry.readlink()) for entry in (folder / "fd").iterdir()]
+        rows = [row.split() for row in (folder / "net/tcp").read_text().splitlines()[1:]]
+    except OSError:
+        return ()
+    return tuple(
+        int(row[1].split(":")[1], 16)
+        for row in rows
+        if row[3] == "0A" and row[1].startswith("0100007F:") and f"socket:[{row[9]}]" in links
+    )
+
+
+def _greeting(candidates: Sequence[int]) -> int | None:
+    """Return the port of 127.0.0.1 behind which an SSH server greets; None if there is none."""
+    with ExitStack() as stack, DefaultSelector() as waiting:
+        for port in candidates:
+            with suppress(OSError):
+                address = (LOOPBACK, port)
+                connection = stack.enter_context(socket.create_connection(address, GREETS))
+                waiting.register(connection, EVENT_READ, port)
+        deadline = time.monotonic() + GREETS
+        while waiting.get_map() and (left := deadline - time.monotonic()) > 0:
+            for key, _ in waiting.select(left):
+                with suppress(OSError):
+                    if os.read(key.fd, 4) == b"SSH-":
+                        return int(key.data)
+                waiting.unregister(key.fileobj)
+    return None
+
+
+def _running(machine: Machine) -> processes.Process:
+    found = processes.find(machine.spec.uuid)
+    if found is None:
+        raise RaveError(
+            f"machine {machine.name} is not running",
+            hint=f"rave vm start {machine.name}",
+            exit_code=ExitCode.NOT_READY,
+        )
+    return found
+
+
+def _silent(machine: Machine, error: QmpError) -> RaveError:
+    return RaveError(
+        f"machine {machine.name} does not answer: {error.message}",
+        hint=f"rave vm status {machine.name}; rave vm stop {machine.name}",
+        exit_code=ExitCode.NOT_READY,
+    )

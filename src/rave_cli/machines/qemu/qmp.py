@@ -35,6 +35,10 @@ class QmpError(RaveError):
         super().__init__(message, hint="rave vm list", exit_code=ExitCode.NOT_READY)
 
 
+class MonitorGoneError(QmpError):
+    """Nobody listens where the monitor was: its socket is gone, or QEMU is."""
+
+
 @dataclass(frozen=True)
 class Event:
     """Something QEMU reported on its own."""
@@ -89,7 +93,8 @@ class Qmp:
         """Connect, hear the greeting and leave negotiation mode.
 
         Raises:
-            QmpError: if nobody listens, or nobody greets in time (another client may be served).
+            MonitorGoneError: if nobody listens.
+            QmpError: if nobody greets in time (another client may be served).
         """
         check_socket_path(path)
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -99,6 +104,9 @@ class Qmp:
             connection.connect(os.fspath(path))
             client._answer("QMP", timeout)
             client.execute("qmp_capabilities", timeout=timeout)
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            client.close()
+            raise MonitorGoneError(f"no monitor at {path}: {error.strerror}") from error
         except OSError as error:
             client.close()
             raise QmpError(f"no monitor at {path}: {error.strerror or error}") from error

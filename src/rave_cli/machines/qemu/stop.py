@@ -1,4 +1,6 @@
-"""The ladder down: ACPI power button, QMP quit, SIGTERM, SIGKILL, each rung with its deadline."""
+"""The ladder down: ACPI power button (or the guest's own command, where QEMU cannot be asked), QMP
+quit, SIGTERM, SIGKILL, each rung with its deadline.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,16 @@ from typing import TYPE_CHECKING, Literal
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu import processes
-from rave_cli.machines.qemu.qmp import Qmp, QmpError
+from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-Rung = Literal["not-running", "acpi", "quit", "sigterm", "sigkill"]
+Rung = Literal["not-running", "acpi", "ssh", "quit", "sigterm", "sigkill"]
+
+# The rungs on which the guest did not shut down by itself.
+HARD = ("quit", "sigterm", "sigkill")
 
 # Seconds for the guest to shut down in order after its power button was pressed.
 PATIENCE = 30.0
@@ -29,10 +34,14 @@ MONITOR_ANSWERS = 1.0
 
 @dataclass(frozen=True)
 class StopReport:
-    """How a machine was stopped: the rung that worked and the seconds until QEMU was gone."""
+    """How a machine was stopped: the rung that worked and the seconds until QEMU was gone.
+
+    `hard` says that the guest should have shut down and did not: what it had not written is lost.
+    """
 
     rung: Rung
     seconds: float
+    hard: bool = False
 
 
 def stop_process(
@@ -41,19 +50,29 @@ def stop_process(
     *,
     patience: float,
     on_rung: Callable[[Rung], None] = lambda _rung: None,
+    power_off: Callable[[], bool] = lambda: False,
 ) -> StopReport:
     """Stop a QEMU process, rung by rung.
+
+    Args:
+        running: the process.
+        monitor: its socket for commands.
+        patience: seconds for the guest's own shutdown; 0 does not even ask it.
+        on_rung: called when a rung is tried.
+        power_off: tells the guest itself to shut down, if QEMU's monitor is gone; returns whether
+            the guest took it.
 
     Raises:
         RaveError: HOST if even SIGKILL does not end it.
     """
     began = time.monotonic()
     with processes.held(running) as pidfd:
-        for rung, seconds in _rungs(pidfd, monitor, patience, on_rung):
+        for rung, seconds in _rungs(pidfd, monitor, patience, on_rung, power_off):
             if pidfd is None or processes.ended(pidfd, seconds):
                 with suppress(ChildProcessError):
                     os.waitpid(running.pid, os.WNOHANG)
-                return StopReport(rung, time.monotonic() - began)
+                hard = patience > 0 and rung in HARD
+                return StopReport(rung, time.monotonic() - began, hard)
     raise RaveError(
         f"QEMU (pid {running.pid}) does not end, not even by SIGKILL",
         hint=f"cat /proc/{running.pid}/stack   (a process in state D waits for the kernel)",
@@ -62,18 +81,29 @@ def stop_process(
 
 
 def _rungs(
-    pidfd: int | None, monitor: Path, patience: float, on_rung: Callable[[Rung], None]
+    pidfd: int | None,
+    monitor: Path,
+    patience: float,
+    on_rung: Callable[[Rung], None],
+    power_off: Callable[[], bool],
 ) -> Iterator[tuple[Rung, float]]:
     """Try one rung after the other; yields each with the seconds it gets to work."""
     if pidfd is None:
         yield "not-running", 0.0
         return
-    if patience > 0 and _ask(monitor, "system_powerdown"):
-        on_rung("acpi")
-        yield "acpi", patience
-    if _ask(monitor, "quit"):
-        on_rung("quit")
-        yield "quit", QEMU_ENDS
+    if patience > 0:
+        try:
+            if _ask(monitor, "system_powerdown"):
+                on_rung("acpi")
+                yield "acpi", patience
+        except MonitorGoneError:
+            on_rung("ssh")
+            if power_off():
+                yield "ssh", patience
+    with suppress(MonitorGoneError):
+        if _ask(monitor, "quit"):
+            on_rung("quit")
+            yield "quit", QEMU_ENDS
     on_rung("sigterm")
     processes.send(pidfd, signal.SIGTERM)
     yield "sigterm", QEMU_ENDS
@@ -83,11 +113,17 @@ def _rungs(
 
 
 def _ask(monitor: Path, order: str) -> bool:
-    """Give QEMU an order; whether it took it. A QEMU that hangs up over `quit` did."""
+    """Give QEMU an order; whether it took it. A QEMU that hangs up over `quit` did.
+
+    Raises:
+        MonitorGoneError: if there is nobody to ask.
+    """
     try:
         with Qmp.connect(monitor, timeout=MONITOR_ANSWERS) as client:
             with suppress(QmpError):
                 client.execute(order, timeout=MONITOR_ANSWERS)
             return True
+    except MonitorGoneError:
+        raise
     except QmpError:
         return False

@@ -1,52 +1,56 @@
-"""What the host's own checks look at: the machine, its image, its secrets, the open listeners."""
+"""What the host's own checks look at: machine, image, secrets, open listeners, the connection."""
 
 from __future__ import annotations
 
+import math
 import socket
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rave_cli.machines.guest.door import Door
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from rave_cli.images.manifest import Image
+    from rave_cli.machines.guest.ssh import Session
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
+    from rave_cli.smoke.operator import Operator
+    from rave_cli.transcript.check import CheckResult
+    from rave_cli.transcript.events import Moment
 
 
 @dataclass(frozen=True)
-class Operator:
-    """The operator's secrets. `values` is empty, and `missing` says why, where there are none.
+class Recorded:
+    """How much a run has recorded: events, and places in them that had to be redacted."""
 
-    Args:
-        values: name -> value of every secret of the plan.
-        problems: what validation found to be wrong with the file.
-        missing: why there are no values; None if there are.
-    """
-
-    values: Mapping[str, str] = field(default_factory=dict, repr=False)
-    problems: tuple[str, ...] = ()
-    missing: str | None = None
-
-    @property
-    def why_none(self) -> str:
-        """Why there is nothing to search for, for a check that is skipped."""
-        return self.missing or "the plan needs none"
+    events: int
+    redacted: int
 
 
-@dataclass(frozen=True)
-class Scene:
-    """Everything a check on the host may look at.
+@dataclass
+class CheckContext:
+    """Everything a check on the host may look at, and what earlier looks left for later ones.
 
     Args:
         machine: the running machine.
-        plan: what its base makes of its profile.
+        plan: the plan that it was made from.
         image: the image it was made from.
         ports: guest port -> port of 127.0.0.1.
         operator: the operator's secrets.
         hidden: values, by name, that must turn up nowhere.
         decoys: listeners held open for the guest to try.
+        deadline: end of the run (time.monotonic()).
+        known: the results so far, by id.
+        digests: the image's sha256 in hex, `before` and `after` the checks, where it is known.
+        keep_digest: records one of them, and returns it.
+        recorded: tells how much the run has recorded.
+        stack: closed when nothing more is asked through the connection.
+        session: the one connection; None before the login, and if it failed.
+        greeting: what came of offering TLS 1.3, and the certificate (DER); None before it was.
     """
 
     machine: Machine
@@ -56,6 +60,23 @@ class Scene:
     operator: Operator
     hidden: Mapping[str, str] = field(repr=False)
     decoys: tuple[Decoy, ...] = ()
+    deadline: float = math.inf
+    known: Mapping[str, CheckResult] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    keep_digest: Callable[[Moment, str], str] = lambda _, sha256: sha256
+    recorded: Callable[[], Recorded] = lambda: Recorded(0, 0)
+    stack: ExitStack = field(default_factory=ExitStack)
+    session: Session | None = None
+    greeting: tuple[str, bytes | None] | None = None
+
+    @property
+    def door(self) -> Door | None:
+        """The way into the guest, if there is a connection."""
+        return None if self.session is None else Door.of(self.machine, self.session)
+
+    def within(self, seconds: float) -> float:
+        """Return `seconds`, or what is left of the run if that is less."""
+        return max(0.1, min(seconds, self.deadline - time.monotonic()))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 # GitLab CE: repositories, merge requests, pipelines, and the OpenID Connect provider of the platform.
-{ config, lib, ... }:
+{ config, lib, pkgs, ... }:
 let
   cfg = config.services.rave.gitlab;
   inherit (config.rave) mode url;
@@ -10,9 +10,22 @@ let
     "gitlab" "gitlab-config" "gitlab-db-config" "gitlab-sidekiq" "gitlab-workhorse" "gitaly"
   ];
   inside = "http://127.0.0.1:${toString cfg.ports.web}";
+  configuration = "${config.services.gitlab.statePath}/config";
+
+  # As the module does it, except for how the password gets there.
+  seed = pkgs.writeShellScript "gitlab-db-config" ''
+    set -o errexit -o pipefail -o nounset
+    umask u=rwx,g=rx,o=
+    GITLAB_ROOT_PASSWORD="$(<'${path "gitlab/root-password"}')"
+    GITLAB_ROOT_EMAIL='${config.services.gitlab.initialRootEmail}'
+    export GITLAB_ROOT_PASSWORD GITLAB_ROOT_EMAIL
+    exec /run/current-system/sw/bin/gitlab-rake gitlab:db:configure >/dev/null
+  '';
 in
 {
-  options.services.rave.gitlab = import ../modules/service.nix { inherit config lib; id = "gitlab"; } // {
+  imports = [ ./applications.nix ];
+
+  options.services.rave.gitlab = {
     workers = lib.mkOption {
       type = lib.types.ints.unsigned;
       default = { safe = 0; full = 2; }.${mode};
@@ -45,6 +58,10 @@ in
       {
         assertion = cfg.runner.tokenFile == null || !lib.hasPrefix builtins.storeDir cfg.runner.tokenFile;
         message = "services.rave.gitlab.runner.tokenFile: must not be in the Nix store, which every account can read.";
+      }
+      {
+        assertion = cfg.ports.gitaly == 9236;
+        message = "services.rave.gitlab.ports.gitaly: GitLab's module has Gitaly's metrics at 9236 and no option to move them.";
       }
     ];
 
@@ -108,21 +125,38 @@ in
       puma = { inherit (cfg) workers; threadsMin = 1; threadsMax = 4; };
       sidekiq.concurrency = cfg.sidekiqConcurrency;
       smtp.enable = false;
-      extraConfig.gitlab = {
-        default_projects_features.container_registry = false;
-        usage_ping_enabled = false;
+      extraConfig = {
+        gitlab = {
+          default_projects_features.container_registry = false;
+          usage_ping_enabled = false;
+        };
         # The readiness question is asked from this machine only.
-        monitoring.ip_whitelist = [ "127.0.0.0/8" ];
+        monitoring = {
+          ip_whitelist = [ "127.0.0.0/8" ];
+          # It would listen on a port of its own, and nobody asks it.
+          sidekiq_exporter.enabled = false;
+        };
       };
     };
 
+    # What GitLab writes its keys and passwords into, anew before each start: in memory, not on the disk.
+    fileSystems.${configuration} = {
+      fsType = "tmpfs";
+      options = [ "mode=0750" "nosuid" "nodev" "noexec" "size=64m" ];
+    };
+
     systemd.services = {
-      gitlab-db-config.after = [ "postgresql.target" ];
+      gitlab-config.unitConfig.RequiresMountsFor = configuration;
+      gitlab-db-config = {
+        after = [ "postgresql.target" ];
+        # The module's own would show the password in the arguments, which every account can read.
+        serviceConfig.ExecStart = lib.mkForce seed;
+      };
       # Both processes give memory back instead of holding it.
       gitlab.environment.MALLOC_ARENA_MAX = "2";
       gitlab-sidekiq.environment.MALLOC_ARENA_MAX = "2";
       # Its own Redis counts as part of it.
-      redis-gitlab.serviceConfig.Slice = "system-gitlab.slice";
+      redis-gitlab.serviceConfig = { Slice = "system-gitlab.slice"; Restart = "on-failure"; RestartSec = 1; };
     };
 
     services.gitlab-runner = lib.mkIf cfg.runner.enable {

@@ -7,7 +7,7 @@ let
   host = "127.0.0.1:${toString config.services.rave.postgresql.ports.postgresql}";
 in
 {
-  options.services.rave.grafana = import ../modules/service.nix { inherit config lib; id = "grafana"; } // {
+  options.services.rave.grafana = {
     dashboards = lib.mkOption {
       type = lib.types.path;
       default = ./dashboards;
@@ -75,6 +75,5 @@ in
         };
       };
     };
-    systemd.services.grafana.environment.GOMEMLIMIT = "${toString (cfg.memoryMiB * 8 / 10)}MiB";
   };
 }

@@ -33,7 +33,6 @@ in
     security.rave.needs.gitlab-applications.secrets =
       lib.mapAttrsToList (_: client: client.secret) clients;
 
-    rave.memory.gitlab.slice = "system-gitlab";
     systemd.services.gitlab-applications = {
       description = "OpenID Connect clients of GitLab";
       wantedBy = [ "gitlab.target" ];

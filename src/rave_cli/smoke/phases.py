@@ -1,0 +1,87 @@
+"""The phases of a smoke run, declared once: suite, transcript and docs follow from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# When in a run a check is carried out; the runner says what goes on beside what.
+#   image, image-end   the image is read, before anything may change it and after everything
+#   start              looks that cost nothing, before the guest is asked
+#   login              the one connection
+#   outside, logins    the view through the forwarded ports, and then logins that must fail
+#   inside             the guest's first batch
+#   traces             what the guest's tries left on the host
+#   ban                the outside is shut out
+#   late               the guest's second batch: after whatever handles secrets
+#   end                what the run itself may have left
+Step = Literal[
+    "image", "start", "login", "outside", "logins", "inside", "traces", "ban", "late", "end",
+    "image-end",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A check that stands for a phase without any: skipped, for `services` are missing."""
+
+    id: str
+    title: str
+    services: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """An ordered group of checks.
+
+    Args:
+        id: what `--phase` and a transcript name.
+        title: for people.
+        inside: the step of its checks inside the guest that do not say their own.
+        part: the field of the transcript that shows this phase alone.
+        planned: stands for it as long as it has no checks.
+    """
+
+    id: str
+    title: str
+    inside: Step = "inside"
+    part: str | None = None
+    planned: Planned | None = None
+
+
+PHASES = (
+    Phase("configuration", "Configuration"),
+    Phase("image", "Image"),
+    Phase("boot", "Boot"),
+    Phase("health", "Service health"),
+    Phase(
+        "sign-in", "OIDC sign-in", part="authentication_tests",
+        planned=Planned(
+            "oidc.sign-in", "single sign-on works for every application", ("gitlab",)
+        ),
+    ),
+    Phase(
+        "chat-control", "Chat control of agents", part="agent_control_tests",
+        planned=Planned(
+            "chat.control", "agents obey chat commands", ("chat-bridge", "agents")
+        ),
+    ),
+    Phase(
+        "sandbox", "Sandbox provisioning", part="sandbox_tests",
+        planned=Planned(
+            "sandbox.provisioning", "an agent gets a sandbox machine", ("agents",)
+        ),
+    ),
+    Phase(
+        "workflow", "End-to-end workflow",
+        planned=Planned(
+            "workflow.end-to-end",
+            "a chat command becomes a project, and it is cleaned up again",
+            ("gitlab", "chat-bridge", "agents"),
+        ),
+    ),
+    Phase("secrets", "Secrets"),
+    Phase("security", "Security", inside="late"),
+    Phase("performance", "Performance", inside="late"),
+)  # fmt: skip
+PHASE_IDS = tuple(phase.id for phase in PHASES)

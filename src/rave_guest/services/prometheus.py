@@ -1,0 +1,102 @@
+"""Prometheus: its targets, its rules and alerts, and how long it keeps metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from rave_guest import plan as plans
+from rave_guest.check import Subject, check
+from rave_guest.verdict import Verdict, failed, judge, warned
+from rave_guest.wire import http
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rave_guest.system import System
+
+UNITS = ("prometheus.units",)
+_HOURS = {"h": 1, "d": 24, "w": 168, "y": 8760}
+
+
+def _api(about: Subject, path: str) -> str:
+    port = plans.port_of(about.plan, "prometheus", "web")
+    return f"http://127.0.0.1:{port}/api/v1/{path}"
+
+
+def _targets(about: Subject) -> dict[str, Any]:
+    scraped = [s["scrape"]["port"] for s in about.plan["services"].values() if s["scrape"]]
+    return {"url": _api(about, "query?query=up"), "expected": sorted(scraped)}
+
+
+@check("prometheus.targets", phase="health", title="Prometheus reaches every target", needs=UNITS,
+       retry_for=30, arguments=_targets)  # fmt: skip
+def targets(arguments: Mapping[str, Any], _system: System) -> Verdict:
+    """Ask which targets are up; all that the catalog scrapes must be there and up."""
+    answer = http.get(arguments["url"], arguments["timeout"])
+    if answer.status != 200:
+        return failed(f"status {answer.status}")
+    return judge_targets(json.loads(answer.body), arguments["expected"])
+
+
+def judge_targets(document: Any, expected: list[int]) -> Verdict:
+    """Read the answer to the query `up`; `expected` are the ports that must be scraped."""
+    up: dict[str, bool] = {}
+    for series in document["data"]["result"]:
+        up[series["metric"]["instance"]] = series["value"][1] == "1"
+    ports = {int(name.rpartition(":")[2]) for name in up if name.rpartition(":")[2].isdigit()}
+    problems = [f"{name} is down" for name, fine in sorted(up.items()) if not fine]
+    problems += [f"no target on port {port}" for port in sorted(set(expected) - ports)]
+    if not up:
+        problems = ["Prometheus has no target"]
+    return judge(problems, f"{len(up)} targets up", targets=up)
+
+
+def _rules(about: Subject) -> dict[str, Any]:
+    return {"url": _api(about, "rules")}
+
+
+@check("prometheus.rules", phase="health", title="Prometheus: alert rules are loaded, none fires",
+       needs=UNITS, arguments=_rules)  # fmt: skip
+def rules(arguments: Mapping[str, Any], _system: System) -> Verdict:
+    """Alert rules are loaded and healthy; no critical alert fires."""
+    answer = http.get(arguments["url"], arguments["timeout"])
+    return judge_rules(json.loads(answer.body))
+
+
+def judge_rules(document: Any) -> Verdict:
+    """Read /api/v1/rules."""
+    rules = [rule for group in document["data"]["groups"] for rule in group["rules"]]
+    broken = [rule["name"] for rule in rules if rule.get("health") == "err"]
+    firing = [rule["name"] for rule in rules if rule.get("state") == "firing"]
+    if not rules:
+        return failed("no rule is loaded")
+    if broken:
+        return failed(f"cannot be evaluated: {', '.join(broken)}")
+    if firing:
+        return warned(f"firing: {', '.join(firing)}", firing=firing)
+    return judge([], f"{len(rules)} rules, none fires", rules=len(rules))
+
+
+def _retention(about: Subject) -> dict[str, Any]:
+    days = about.plan["facts"]["retentionDays"][about.mode]
+    return {"url": _api(about, "status/flags"), "days": days}
+
+
+@check("prometheus.retention", phase="health", title="Prometheus: keeps metrics for {days} days",
+       needs=UNITS, arguments=_retention)  # fmt: skip
+def retention(arguments: Mapping[str, Any], _system: System) -> Verdict:
+    """Metrics are kept for the days that the mode promises."""
+    answer = http.get(arguments["url"], arguments["timeout"])
+    return judge_retention(json.loads(answer.body)["data"], arguments["days"])
+
+
+def judge_retention(flags: Mapping[str, str], days: int) -> Verdict:
+    """Read /api/v1/status/flags; Prometheus writes durations as 3d or 1w2d."""
+    text = flags.get("storage.tsdb.retention.time", "0s")
+    found = re.findall(r"(\d+)([hdwy])", text)
+    hours = sum(int(amount) * _HOURS[unit] for amount, unit in found)
+    problems = [f"{text} instead of {days} d"] if hours != 24 * days else []
+    return judge(problems, f"{days} days")

@@ -1,0 +1,42 @@
+"""After a first success nothing is needed from outside: `make demo` again, without any network."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.e2e.conftest import qemu_processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.e2e.conftest import Site
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(os.getuid() != 0, reason="taking the network away takes root"),
+]
+
+# Only the loopback is left, so the machine must be started, used and stopped in there.
+OFFLINE = ["unshare", "--net", "sh", "-ec"]
+SCRIPT = "ip link set lo up; make demo; .venv/bin/rave down"
+
+
+@pytest.fixture
+def stopped(site: Site) -> Iterator[Site]:
+    """The site with its machine stopped; it runs again afterwards."""
+    site.rave("vm", "stop", "demo", check=False)
+    yield site
+    site.rave("up", "--profile", "demo", "--base", "debian", "--skip-smoke")
+
+
+def test_make_demo_needs_no_network_the_second_time(stopped: Site) -> None:
+    began = time.monotonic()
+    done = stopped.run([*OFFLINE, SCRIPT], timeout=300)
+    assert time.monotonic() - began < 120
+    assert "SUCCESS" in done.stdout or "WARNING" in done.stdout
+    assert qemu_processes(stopped) == []
