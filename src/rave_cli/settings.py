@@ -214,8 +214,7 @@ def _read_config(config: Path | None) -> Iterator[tuple[str, dict[str, str]]]:
 def _require_own_flake(flake: Path) -> None:
     """Refuse a flake that somebody else may have written, as git and nix do with a repository."""
     try:
-        for place in (flake, flake / "flake.nix"):
-            paths.require_trusted(place, exit_code=ExitCode.USAGE)
+        paths.require_trusted(flake / "flake.nix", exit_code=ExitCode.USAGE)
     except RaveError as error:
         raise RaveError(
             f"{error.message}: building would run its code",
