@@ -108,7 +108,7 @@ def test_ssh_becomes_openssh(
     rave: Callable[..., tuple[int, str, str]], sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     became: list[Any] = []
-    monkeypatch.setattr(process, "become", became.append)
+    monkeypatch.setattr(process, "become", lambda argv, *, env: became.append(argv))
     rave("vm", "start", "demo")
     assert rave("vm", "ssh", "demo", "--", "-L", "9:localhost:9")[0] == 0
     assert became[0][0] == "ssh"
