@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # Settings of the caller that would change what a test sees.
@@ -19,9 +21,26 @@ AMBIENT = (
     "SOPS_KEYSERVICE", "VALIDATION_TIMEOUT",
 )  # fmt: skip
 
+# Whoever runs the tests in the background has these ignored, which children inherit, and what is
+# ignored when rave starts it leaves ignored.
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+for ending in ENDING:
+    if signal.getsignal(ending) is signal.SIG_IGN:
+        usual = signal.default_int_handler if ending is signal.SIGINT else signal.SIG_DFL
+        signal.signal(ending, usual)
+
 # A property holds however busy the machine is; pytest-timeout ends what hangs.
 settings.register_profile("rave", deadline=None)
 settings.load_profile("rave")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Put back what a test did to the signals that end a program: rave ignores them once it ends."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

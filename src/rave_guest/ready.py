@@ -10,14 +10,15 @@ the disk, ...), and keeps the status page, status.json and the metrics of the se
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import socket
 import time
 from itertools import count
 
+from rave_guest import clock, questions, registry, report, way
 from rave_guest import plan as plans
-from rave_guest import questions, registry, report
 from rave_guest.manager import Manager
 from rave_guest.questions import Round
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rave_guest.questions import Question
 
 SECRETS = "/run/secrets"
+BANNED = "/run/fail2ban/banned"  # written by fail2ban's action
 SECRETS_UNITS = {"debian": "rave-secrets.service", "nixos": "sops-install-secrets.service"}
 PAUSE = 0.1  # seconds between two looks at what is not healthy yet
 UNITS_EVERY = 3  # looks per question to PID 1, which is busy while the machine boots
@@ -203,10 +205,14 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     tell_services(watch)
     publish(plan, watch)
     notify("READY=1")
+    # A second thread costs less than a second program.
+    _thread.start_new_thread(way.serve, ())
     asked = time.monotonic()
-    mark = secrets_mark()
+    mark, banned = secrets_mark(), ""
     while True:
         time.sleep(WATCH)
+        banned = tell_ban(banned)
+        clock.follow()
         due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or not watch.all_active():
             mark, asked = secrets_mark(), time.monotonic()
@@ -220,6 +226,20 @@ def tell_services(watch: Watch) -> None:
     report.send("services", services=watch.documents(), secrets=watch.secrets())
 
 
+def tell_ban(before: str) -> str:
+    """Report whom fail2ban's action has banned, if that is not what was told before; return it."""
+    now = report.read(BANNED)
+    if now == before:
+        return before
+    words = now.split()
+    if len(words) == 4:
+        figures = dict(zip(("failures", "seconds", "until"), map(float, words[1:]), strict=True))
+        report.send("ban", address=words[0], **figures)
+    else:
+        report.send("unban")
+    return now
+
+
 def tell_sshd(service: Service) -> None:
     """Report the stage `sshd` as soon as it answers."""
     if service.name == "sshd" and service.state == "healthy":
@@ -227,13 +247,13 @@ def tell_sshd(service: Service) -> None:
 
 
 def publish(plan: dict[str, Any], watch: Watch) -> None:
-    """Write status.json, the status page and the metrics of the services."""
-    from rave_guest import status
+    """Write status.json, the status page, and the metrics of the services and of the machine."""
+    from rave_guest import status, vitals
 
     document = status.document(plan, watch.documents(), watch.secrets(), watch.failed_units())
     report.write(report.STATUS, json.dumps(document, indent=1) + "\n")
     report.write(status.PAGE, status.page(document))
-    report.write(status.METRICS, status.metrics(document, gauges(plan)))
+    report.write(status.METRICS, status.metrics(document, gauges(plan)) + vitals.metrics())
 
 
 def gauges(plan: dict[str, Any]) -> list[tuple[str, str, int]]:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest.stages import Lines, Tail, current, last_lines
+from rave_cli.machines.guest.stages import Lines, current
+from rave_cli.machines.logfiles import Tail, last_lines
 from rave_cli.machines.preflight import port_taken
-from rave_cli.machines.qemu import credentials, ports
+from rave_cli.machines.qemu import credentials, logs, ports
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import SSH_PORT
 
@@ -61,10 +62,18 @@ class Boot:
         return os.waitstatus_to_exitcode(status) if pid else None
 
 
-def launch(machine: Machine, argv: Sequence[str], readiness: Readiness) -> Boot:
+def launch(
+    machine: Machine, argv: Sequence[str], readiness: Readiness, beside: Sequence[str] = ()
+) -> Boot:
     """Start QEMU detached, so that it outlives this process, and wait for its monitor.
 
     By then it has read its command line, so the credential blobs are removed again.
+
+    Args:
+        machine: the machine.
+        argv: QEMU's command.
+        readiness: told of each stage.
+        beside: what goes before the command of whatever must live as long as QEMU.
 
     Raises:
         RaveError: as `watch`; HOST if QEMU is missing or a file cannot be written.
@@ -72,22 +81,20 @@ def launch(machine: Machine, argv: Sequence[str], readiness: Readiness) -> Boot:
     paths.private_dir(paths.runtime_dir())
     paths.private_dir(machine.runtime)
     with credentials.written(machine):
-        begun = spawn(machine, argv)
+        begun = spawn(machine, argv, beside)
         with _Watch.over(begun, readiness) as watching:
             return replace(begun, monitor=watching.await_monitor())
 
 
-def spawn(machine: Machine, argv: Sequence[str]) -> Boot:
-    """Start QEMU. Leftovers of its last run are removed first.
+def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> Boot:
+    """Start QEMU and the keeper of its logs. Leftovers of its last run are removed first.
 
     Raises:
         RaveError: HOST if QEMU is missing or a log cannot be written.
     """
-    for stale in (machine.qmp_socket, machine.event_socket, machine.stage_file):
+    for stale in (machine.qmp_socket, machine.event_socket, machine.way_socket):
         stale.unlink(missing_ok=True)
-    with paths.refusing(machine.qemu_log):
-        machine.console_log.unlink(missing_ok=True)
-        fd = os.open(machine.qemu_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = logs.start(machine, beside)
     try:
         return Boot(machine, pid=process.detach(argv, output=fd), began=time.monotonic())
     finally:
@@ -228,9 +235,7 @@ class _Watch:
         from rave_cli.machines.guest import ssh
 
         try:
-            connection = ssh.await_banner(
-                self.boot.machine.name, forwards[SSH_PORT], self._deadline()
-            )
+            connection = ssh.reach(self.boot.machine, forwards[SSH_PORT], self._deadline())
             self.readiness.reach("ssh-banner", self.boot.now())
             with ssh.login(self.boot.machine, connection, self._deadline()):
                 self.readiness.reach("ssh-auth", self.boot.now())
@@ -250,6 +255,7 @@ class _Watch:
 
     def exited(self) -> NoReturn:
         """Raise the end of QEMU; name a cause that only its log knows."""
+        logs.settle(self.boot.machine)
         self.look()
         text = "\n".join(last_lines(self.boot.machine.qemu_log))
         taken = _FORWARD_FAULT.search(text)

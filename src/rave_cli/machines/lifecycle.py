@@ -186,7 +186,7 @@ def _join(machine: Machine) -> boot.Boot | None:
 def _lost(machine: Machine, running: processes.Process) -> bool:
     """Return whether a running machine's sockets and reports were removed."""
     starting = time.monotonic() - running.started < QEMU_STARTS
-    return not (starting or machine.qmp_socket.exists() or machine.stage_file.exists())
+    return not (starting or machine.qmp_socket.exists())
 
 
 def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
@@ -194,7 +194,8 @@ def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Read
     process.require(QEMU)
     preflight.check(machine, found.kind)
     store.keep_image(machine)
-    return boot.launch(machine, (*cap.prefix, *qemu_argv(machine, found)), readiness)
+    argv = (*cap.prefix, *qemu_argv(machine, found))
+    return boot.launch(machine, argv, readiness, cap.beside)
 
 
 def stop(

@@ -28,7 +28,7 @@ def plan() -> Plan:
 def flake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what an image is made of, so that nobody's edits change it while tests run."""
     folder = tmp_path_factory.mktemp("flake")
-    shutil.copytree(ROOT / "infra", folder / "infra")
+    shutil.copytree(ROOT / "infra", folder / "infra", symlinks=True)
     shutil.copytree(ROOT / "src/rave_guest", folder / "src/rave_guest")
     for name in ("flake.nix", "flake.lock"):
         shutil.copyfile(ROOT / name, folder / name)

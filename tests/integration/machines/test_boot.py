@@ -20,10 +20,12 @@ import pytest
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import Boot
 from rave_cli.machines import lifecycle, status, store
-from rave_cli.machines.guest import ssh
+from rave_cli.machines import logs as reading
+from rave_cli.machines.guest import ssh, way
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.lifecycle import stop
-from rave_cli.machines.qemu import ports, processes
+from rave_cli.machines.logfiles import dropped, older
+from rave_cli.machines.qemu import logs, ports, processes, usernet
 from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.spec import Forward
 from rave_cli.smoke import onhost
@@ -55,7 +57,7 @@ def test_a_guest_boots_reports_is_seen_and_stops_in_order(make: MakeMachine) -> 
     assert (found.state, found.secrets) == ("running", "absent")
     assert found.ports is not None
     assert set(found.ports) == {22, 3002}
-    with ssh.await_banner("tiny", found.ports[22], time.monotonic() + 10) as connection:
+    with ssh.await_banner(machine, found.ports[22], time.monotonic() + 10) as connection:
         assert connection.recv(64).startswith(b"SSH-2.0-tiny")
 
     (report,) = [e for e in read_events(machine.stage_file) if e.stage == "services"]
@@ -232,6 +234,92 @@ def test_after_a_reboot_inside_the_new_boot_s_verdict_counts(make: MakeMachine, 
     assert onhost.judge_stages(events, machine.spec.instance_id).detail.endswith(
         "no report of sshd; tiny (tiny.service) was not healthy"
     )
+
+
+@pytest.mark.parametrize(("do", "seconds"), [("flood", 5.0), ("shout", 5.0)])
+def test_a_guest_that_writes_without_end_fills_neither_disk_nor_memory(
+    make: MakeMachine, do: str, seconds: float
+) -> None:
+    machine = make(f"tiny.do={do}")
+    log = machine.stage_file if do == "flood" else machine.console_log
+    most = logs.MOST_STAGES if do == "flood" else logs.MOST_CONSOLE
+    threading.Thread(target=boot, args=(machine,), daemon=True).start()
+    wait_for(lambda: status.of(machine).stage == "services" or dropped(log) > 0)
+    time.sleep(seconds)
+    held = sum(part.stat().st_size for part in (log, older(log)) if part.exists())
+    print(f"{do}: {dropped(log)} bytes dropped, {held} held")  # noqa: T201 - a figure
+    assert 0 < held <= 2 * most
+    if do == "flood":
+        assert dropped(log) > 0
+    assert status.of(machine).state in {"running", "starting"}
+    began = time.monotonic()
+    found = reading.lines(machine, log, last=None, follow=False)
+    assert max(len(line) for line in found) <= reading.LONGEST_LINE
+    assert time.monotonic() - began < 30
+    assert stop(machine, patience=0.0).rung == "quit"
+
+
+def test_the_way_that_no_ban_closes_serves_one_after_the_other(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    assert (
+        machine.way_socket.stat().st_mode & 0o077 == 0 or machine.runtime.stat().st_mode == 0o40700
+    )
+    for number in range(1, 6):
+        place, instance = str(machine.way_socket), machine.spec.instance_id
+        connection = way.reach(place, instance, time.monotonic() + 10)
+        assert connection is not None
+        with connection:
+            banner = f"SSH-2.0-way{number}\r\n".encode()
+            assert connection.recv(len(banner), socket.MSG_WAITALL) == banner
+    # Who does not know the word gets nothing.
+    assert way.reach(str(machine.way_socket), "0" * 32, time.monotonic() + 1) is None
+    # Two at once: the second waits until the first is gone.
+    first = way.reach(str(machine.way_socket), instance, time.monotonic() + 10)
+    assert first is not None
+    assert way.reach(str(machine.way_socket), instance, time.monotonic() + 0.5) is None
+    first.close()
+    again = way.reach(str(machine.way_socket), instance, time.monotonic() + 10)
+    assert again is not None
+    again.close()
+
+
+def host_forwards(machine: Machine) -> list[usernet.HostForward]:
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        return usernet.parse(monitor.human("info usernet", timeout=5))
+
+
+def test_the_monitor_is_free_while_ports_are_tried(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    own = status.of(machine).ports
+    with usernet.temporary(machine, [22, 5432]) as extra:
+        assert set(extra) == {22, 5432}
+        with socket.create_connection(extra[22], 10) as connection:
+            assert connection.recv(7) == b"SSH-2.0"
+        found = status.of(machine)
+        assert (found.state, found.ports) == ("running", own)
+        assert len(host_forwards(machine)) == 4
+    assert len(host_forwards(machine)) == 2
+
+
+def test_forwards_that_a_killed_command_left_are_taken_back_by_the_next(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    own = status.of(machine).ports
+    child = os.fork()
+    if child == 0:
+        with usernet.temporary(machine, range(5000, 5037)):
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(host_forwards(machine)) == 2 + 37
+    assert status.of(machine).ports == own
+    assert len(host_forwards(machine)) == 2
+    # What rave 0.1.0 left looks like this.
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        monitor.human("hostfwd_add net0 tcp:127.0.0.1:31234-:5432", timeout=5)
+    assert ports.of(machine) == own
+    assert len(host_forwards(machine)) == 2
 
 
 @pytest.mark.parametrize("how", ["another", "none"])

@@ -128,7 +128,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     code = "import time; print(flush=True); time.sleep(60)"
     argv = [
         sys.executable, "-ISEc", code, "-uuid", UUID, "-accel", "kvm",
-        "-chardev", "file,id=console,path=/x/console.log",
+        "-blockdev", "driver=file,node-name=file0,filename=/x/disk.qcow2,discard=unmap",
         "-chardev", "socket,id=qmp,path=/run/its/own/qmp.sock,server=on",
     ]  # fmt: skip
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:

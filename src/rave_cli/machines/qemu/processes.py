@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli.machines.qemu.argv import accelerator_of, chardev
+from rave_cli.machines.qemu.argv import accelerator_of, chardev, disk_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,10 +63,10 @@ def find(uuid: str) -> Process | None:
 
 
 def find_by_directory(directory: Path) -> Process | None:
-    """Return our QEMU process that writes its console into `directory`: the way to a machine
-    whose record, and with it the uuid, is lost.
+    """Return our QEMU process that has its disk in `directory`: the way to a machine whose record,
+    and with it the uuid, is lost.
     """
-    return _first(lambda argv: chardev(argv, "console") == directory / "console.log")
+    return _first(lambda argv: disk_of(argv) == directory / "disk.qcow2")
 
 
 def _first(matches: Callable[[tuple[str, ...]], bool]) -> Process | None:

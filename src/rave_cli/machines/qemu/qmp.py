@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import time
 from contextlib import suppress
@@ -211,19 +210,3 @@ def check_socket_path(path: Path) -> None:
             hint="use a shorter machine name, or set XDG_RUNTIME_DIR to a shorter directory",
             exit_code=ExitCode.HOST,
         )
-
-
-# A row of `info usernet`: protocol[state] fd source-address port destination-address port …
-_USERNET_ROW = re.compile(
-    r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+(?P<address>\S+)\s+(?P<host>\d+)\s+\S+\s+(?P<guest>\d+)\s",
-    re.MULTILINE,
-)
-
-
-def parse_usernet(text: str) -> dict[int, int]:
-    """Return guest port -> host port of the TCP forwards on 127.0.0.1, from `info usernet`."""
-    return {
-        int(row["guest"]): int(row["host"])
-        for row in _USERNET_ROW.finditer(text)
-        if row["address"] == "127.0.0.1"
-    }
