@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.profiles.catalog import Catalog, parse
+from rave_cli.profiles.names import BAKED
 
-BAKED = Path(__file__).with_name("catalog.json")
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # What Nix says where this user has neither a store nor a daemon to ask.
 NO_STORE = (

@@ -20,7 +20,7 @@ from rave_cli.images.carried import CARRIED, Carried
 from rave_cli.images.closure import Supply
 from rave_cli.images.lock import Archive, File, Lock, Package, Request
 from rave_cli.profiles.catalog import Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 
 KEYS = Path(__file__).resolve().parents[3] / "infra/debian/keys"
 ARCHIVE = Archive(
