@@ -108,7 +108,11 @@ def test_ssh_becomes_openssh(
     rave: Callable[..., tuple[int, str, str]], sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     became: list[Any] = []
-    monkeypatch.setattr(process, "become", lambda argv, *, env: became.append(argv))
+
+    def become(argv: tuple[str, ...], *, env: dict[str, str]) -> None:
+        became.append(argv)
+
+    monkeypatch.setattr(process, "become", become)
     rave("vm", "start", "demo")
     assert rave("vm", "ssh", "demo", "--", "-L", "9:localhost:9")[0] == 0
     assert became[0][0] == "ssh"

@@ -49,8 +49,8 @@ class Process:
     @property
     def directory(self) -> Path | None:
         """The directory of the machine that it runs, as it was named when it was started."""
-        console = chardev(self.argv, "console")
-        return console.parent if console is not None else None
+        disk = disk_of(self.argv)
+        return disk.parent if disk is not None else None
 
 
 def placed(machine: Machine) -> Machine:
@@ -84,9 +84,9 @@ def _elsewhere(argv: tuple[str, ...], machine: Machine) -> bool:
 
     One that is not there any more has been moved, with the machine in it.
     """
-    console = chardev(argv, "console")
+    disk = disk_of(argv)
     try:
-        return console is not None and not console.parent.samefile(machine.directory)
+        return disk is not None and not disk.parent.samefile(machine.directory)
     except OSError:
         return False
 
