@@ -164,7 +164,7 @@ def patience(found: Accelerator, cpus: int) -> float:
 
 def _join(machine: Machine) -> boot.Boot | None:
     """Return the boot of a QEMU that another command started, if one runs; resume a paused one."""
-    running = processes.find(machine.spec.uuid)
+    running = processes.find(machine)
     if running is None:
         return None
     machine = processes.placed(machine)
@@ -214,7 +214,7 @@ def stop(
     Raises:
         RaveError: HOST if even SIGKILL does not end QEMU.
     """
-    running = processes.find(machine.spec.uuid)
+    running = processes.find(machine)
     machine = processes.placed(machine)
     credentials.forget(machine)
     if running is None:
@@ -287,4 +287,4 @@ def _find_to_delete(name: str, *, force: bool) -> tuple[processes.Process | None
             raise
         running = processes.find_by_directory(machines_dir() / name)
         return running, running.runtime if running is not None else None
-    return processes.find(machine.spec.uuid), machine.runtime
+    return processes.find(machine), machine.runtime

@@ -129,7 +129,7 @@ def make(
 
     yield make_machine
     for machine in made:
-        running = processes.find(machine.spec.uuid)
+        running = processes.find(machine)
         if running is not None:
             os.kill(running.pid, signal.SIGKILL)
     shutil.rmtree(runtime)

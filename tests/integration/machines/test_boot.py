@@ -119,7 +119,7 @@ def test_a_boot_that_ends_is_told_at_once(
     assert error.exit_code == ExitCode.NOT_READY
     assert any(line.startswith("console: ") for line in error.detail)
     assert status.of(machine).state == "stopped"
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
 
 
 def test_a_port_that_another_program_has_is_named(make: MakeMachine) -> None:
@@ -206,7 +206,7 @@ def test_an_interrupted_start_leaves_no_qemu(make: MakeMachine) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         lifecycle.start(machine, on_stage=interrupt)
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
 
 
 @pytest.mark.parametrize("age", ["", "tiny.old"])
@@ -340,7 +340,7 @@ def test_another_session_sees_joins_reaches_and_stops_the_same_machine(
     assert "stopped at stage ssh-auth " in error.message
     assert [stage.name for stage in seen][-1] == "ssh-banner"
     assert stop(same).rung == "acpi"
-    assert not processes.find(machine.spec.uuid)
+    assert not processes.find(machine)
 
 
 def test_a_machine_whose_runtime_directory_is_lost_is_reached_through_what_qemu_listens_on(
@@ -368,7 +368,7 @@ def test_a_damaged_record_of_a_running_machine_can_still_be_deleted(make: MakeMa
     boot(machine)
     (machine.directory / store.RECORD).write_text("{")
     lifecycle.delete("tiny", force=True)
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
     assert store.list_machines() == []
 
 
@@ -381,8 +381,8 @@ def wait_for(condition: object) -> None:
 
 
 def wait_for_process(machine: Machine) -> processes.Process:
-    wait_for(lambda: processes.find(machine.spec.uuid) is not None)
-    found = processes.find(machine.spec.uuid)
+    wait_for(lambda: processes.find(machine) is not None)
+    found = processes.find(machine)
     assert found is not None
     return found
 
@@ -442,5 +442,5 @@ def test_an_interrupted_rave_says_by_what_and_leaves_no_qemu(
     assert out == b""
     assert (b"interrupted" if number == signal.SIGINT else number.name.encode()) in err
     assert b"Traceback" not in err
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
     assert status.of(machine).state == "stopped"

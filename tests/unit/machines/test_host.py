@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,6 +124,12 @@ UUID = "11111111-2222-3333-4444-555555555555"
 
 
 @pytest.fixture
+def slept(machine: Machine) -> Machine:
+    """The machine that the sleeper seems to be."""
+    return replace(machine, spec=replace(machine.spec, uuid=UUID))
+
+
+@pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process whose argv looks like a machine's."""
     code = "import time; print(flush=True); time.sleep(60)"
@@ -138,8 +145,10 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
         child.kill()
 
 
-def test_a_machine_s_process_is_found_by_its_argv(sleeper: subprocess.Popen[bytes]) -> None:
-    found = processes.find(UUID)
+def test_a_machine_s_process_is_found_by_its_argv(
+    sleeper: subprocess.Popen[bytes], slept: Machine
+) -> None:
+    found = processes.find(slept)
     assert found is not None
     assert found.pid == sleeper.pid
     assert 0 <= time.monotonic() - found.started < 30
@@ -151,25 +160,29 @@ def test_a_machine_s_process_is_found_by_its_argv(sleeper: subprocess.Popen[byte
     assert same.pid == sleeper.pid
 
 
-def test_a_uuid_elsewhere_in_the_argv_is_no_machine(sleeper: subprocess.Popen[bytes]) -> None:
-    assert processes.find(UUID[:-1]) is None
-    assert processes.find("-uuid") is None
+def test_a_uuid_elsewhere_in_the_argv_is_no_machine(
+    sleeper: subprocess.Popen[bytes], slept: Machine
+) -> None:
+    for uuid in (UUID[:-1], "-uuid"):
+        assert processes.find(replace(slept, spec=replace(slept.spec, uuid=uuid))) is None
     assert processes.find_by_directory(Path("/")) is None
 
 
-def test_a_zombie_does_not_run(sleeper: subprocess.Popen[bytes]) -> None:
-    found = processes.find(UUID)
+def test_a_zombie_does_not_run(sleeper: subprocess.Popen[bytes], slept: Machine) -> None:
+    found = processes.find(slept)
     assert found is not None
     with processes.held(found) as pidfd:
         assert pidfd is not None
         assert not processes.ended(pidfd, 0)
         os.kill(sleeper.pid, 9)
         assert processes.ended(pidfd, 5)
-    assert processes.find(UUID) is None
+    assert processes.find(slept) is None
 
 
-def test_a_reused_pid_is_not_taken_for_the_machine(sleeper: subprocess.Popen[bytes]) -> None:
-    found = processes.find(UUID)
+def test_a_reused_pid_is_not_taken_for_the_machine(
+    sleeper: subprocess.Popen[bytes], slept: Machine
+) -> None:
+    found = processes.find(slept)
     assert found is not None
     other = processes.Process(found.pid, found.argv, found.ticks - 1, found.started, 1)
     with processes.held(other) as pidfd:

@@ -49,17 +49,31 @@ class Process:
 
 def placed(machine: Machine) -> Machine:
     """Return a machine with the runtime directory that its QEMU was given, if it runs."""
-    running = find(machine.spec.uuid)
+    running = find(machine)
     place = running.runtime if running is not None else None
     return replace(machine, runtime=place) if place is not None else machine
 
 
-def find(uuid: str) -> Process | None:
-    """Return our QEMU process that runs the machine with this uuid, or None.
+def find(machine: Machine) -> Process | None:
+    """Return our QEMU process that runs a machine, or None.
 
-    The argv is the evidence: a stored pid may since belong to another program.
+    The argv is the evidence: a stored pid may since belong to another program. A copy of the
+    machine's directory has its uuid, but another disk.
     """
-    return _first(lambda argv: ("-uuid", uuid) in pairwise(argv))
+    uuid = machine.spec.uuid
+    return _first(
+        lambda argv: (
+            ("-uuid", uuid) in pairwise(argv) and not _is_other(disk_of(argv), machine.disk)
+        )
+    )
+
+
+def _is_other(used: Path | None, disk: Path) -> bool:
+    """Return whether a process uses a disk that is not the one asked about, however spelled."""
+    try:
+        return used is not None and not used.samefile(disk)
+    except OSError:
+        return False
 
 
 def find_by_directory(directory: Path) -> Process | None:
