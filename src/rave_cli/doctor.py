@@ -89,7 +89,8 @@ def _packages() -> Finding:
 
 def _test_packages() -> Finding:
     """Ask for what `make test` needs besides; nobody but a contributor misses it."""
-    checkout = find_repository(Path.cwd())
+    here = paths.working_dir()
+    checkout = find_repository(here) if here else None
     if checkout is None:
         return Finding("test-packages", "skip", "not inside a checkout, so there are no tests")
     wanted = process.read_packages((checkout / "infra/host/test-packages").read_text())

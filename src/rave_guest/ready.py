@@ -17,8 +17,8 @@ import socket
 import time
 from itertools import count
 
+from rave_guest import clock, questions, registry, report, way
 from rave_guest import plan as plans
-from rave_guest import questions, registry, report, way
 from rave_guest.manager import Manager
 from rave_guest.questions import Round
 
@@ -212,6 +212,7 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     while True:
         time.sleep(WATCH)
         banned = tell_ban(banned)
+        clock.follow()
         due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or not watch.all_active():
             mark, asked = secrets_mark(), time.monotonic()
@@ -246,13 +247,20 @@ def tell_sshd(service: Service) -> None:
 
 
 def publish(plan: dict[str, Any], watch: Watch) -> None:
-    """Write status.json, the status page and the metrics of the services."""
-    from rave_guest import status
+    """Write status.json, the status page, and the metrics of the services and of the machine."""
+    from rave_guest import status, vitals
 
     document = status.document(plan, watch.documents(), watch.secrets(), watch.failed_units())
     report.write(report.STATUS, json.dumps(document, indent=1) + "\n")
     report.write(status.PAGE, status.page(document))
-    report.write(status.METRICS, status.metrics(document))
+    report.write(status.METRICS, status.metrics(document, gauges(plan)) + vitals.metrics())
+
+
+def gauges(plan: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """What the services' modules measure beyond health: name, help and value."""
+    modules = [registry.service(name) for name in plan["services"]]
+    found = [getattr(module, "gauges", None) for module in modules]
+    return [gauge for measure in found if measure for gauge in measure()]
 
 
 def notify(message: str) -> None:

@@ -17,7 +17,7 @@ from rave_cli.machines import store
 from rave_cli.machines.qemu.accelerator import ANSWER
 from rave_cli.machines.spec import machines_dir
 from rave_cli.profiles.catalog import parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from rave_cli.secrets import ledger
 
 RELEASED = Path(__file__).parents[1] / "fixtures" / "released-0.1.0"

@@ -125,7 +125,8 @@ def lock(
 def _telling(doing: Step) -> OnBuildEvent:
     def tell(event: BuildEvent) -> None:
         if event.notice:
-            doing.warning(event.text)
+            for line in event.text.splitlines():
+                doing.warning(line)
         else:
             doing.progress(event.text, event.done, event.total)
 

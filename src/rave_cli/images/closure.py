@@ -146,16 +146,11 @@ def resolve(request: Request, supply: Supply, on_event: OnEvent) -> Lock:
         resolved = datetime.now(UTC)
         on_event(Event("choosing packages"))
         chosen = choose_packages(request, apt)
-        departed = apt.download([(s.name, s.version) for s, _ in chosen], target, on_event)
-        if departed:
-            raise DepartedError(departed)
-        found = {downloaded.name: downloaded for downloaded in target.glob("*.deb")}
+        _gather([selected for selected, _ in chosen], apt, target, on_event)
         for selected, role in chosen:
-            path = found[apt_file_name(selected)]
-            package = _package(selected, role, path)
+            path = pool() / store_name(selected)
             epoch = max(epoch, build_time(path))
-            path.replace(pool() / package.file)
-            packages.append(package)
+            packages.append(_package(selected, role, path))
     return Lock(
         epoch=epoch,
         resolved=f"{resolved:%Y%m%dT%H%M%SZ}",
@@ -209,6 +204,29 @@ def build_time(deb: Path) -> int:
 def _has(package: Package) -> bool:
     path = pool() / package.file
     return path.is_file() and files.digest(path) == package.sha256
+
+
+def _gather(chosen: Sequence[Selected], apt: Apt, target: Path, on_event: OnEvent) -> None:
+    """Bring packages into the pool; what is there as the signed lists have it is not downloaded.
+
+    Raises:
+        DepartedError: a version left while we looked.
+        RaveError: HOST if apt or the network fails.
+    """
+    digests = apt.digests([(s.name, s.version) for s in chosen])
+    absent = [s for s in chosen if not _as_listed(s, digests.get(apt_file_name(s)))]
+    if not absent:
+        return
+    departed = apt.download([(s.name, s.version) for s in absent], target, on_event)
+    if departed:
+        raise DepartedError(departed)
+    for selected in absent:
+        (target / apt_file_name(selected)).replace(pool() / store_name(selected))
+
+
+def _as_listed(selected: Selected, sha256: str | None) -> bool:
+    path = pool() / store_name(selected)
+    return path.is_file() and files.digest(path) == sha256
 
 
 def _package(selected: Selected, role: Role, path: Path) -> Package:

@@ -192,6 +192,14 @@ def _lost(machine: Machine, running: processes.Process) -> bool:
 def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
     """Start QEMU if the host has what it needs."""
     process.require(QEMU)
+    original = processes.find_original(machine)
+    if original is not None and original.directory is not None:
+        raise RaveError(
+            f"machine {machine.name} is a copy of the one in {original.directory}, which runs; the"
+            " two would share its identity",
+            hint=f"XDG_DATA_HOME={original.directory.parents[2]} rave vm stop {machine.name}",
+            exit_code=ExitCode.HOST,
+        )
     preflight.check(machine, found.kind)
     store.keep_image(machine)
     argv = (*cap.prefix, *qemu_argv(machine, found))

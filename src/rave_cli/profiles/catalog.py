@@ -169,6 +169,24 @@ class Facts(OpenRecord):
     nats: NatsFacts = NatsFacts()
 
 
+class KnownException(Record):
+    """Where a check may find what it looks for, and why nothing better can be done.
+
+    Args:
+        service: whose it is.
+        check: id of the check.
+        secrets: the secrets that it may find there.
+        place: a part of the file's path, or of the control group of the process.
+        reason: for the operator.
+    """
+
+    service: str
+    check: str
+    secrets: tuple[str, ...]
+    place: str
+    reason: str
+
+
 class Plan(Record):
     """What one base makes of one profile."""
 
@@ -183,6 +201,7 @@ class Plan(Record):
     exposed: tuple[Port, ...]
     resources: ByMode[Resources]
     facts: Facts = Facts()
+    exceptions: tuple[KnownException, ...] = ()
 
     def in_mode(self, mode: Mode) -> Plan:
         """Return the plan whose `attr` is the flake's package for a mode.
@@ -217,11 +236,12 @@ class Profile(Record):
 
 
 class ServiceSummary(Record):
-    """A service of the catalog and the bases that carry it."""
+    """A service of the catalog, the bases that carry it, and what is excepted on each."""
 
     title: str
     description: str
     bases: tuple[str, ...]
+    exceptions: dict[str, tuple[KnownException, ...]] = {}
 
 
 class Catalog(Record):

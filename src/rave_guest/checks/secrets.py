@@ -8,6 +8,7 @@ import stat
 from collections import namedtuple
 
 from rave_guest import facts
+from rave_guest import plan as plans
 from rave_guest.check import Subject, check
 from rave_guest.secrets.places import HERE
 from rave_guest.system import read
@@ -84,7 +85,13 @@ def files(arguments: Mapping[str, Any], _system: System) -> Verdict:
         name: (known_owner(entry["owner"]), int(entry["mode"], 8))
         for name, entry in arguments["secrets"].items()
     }
-    return judge_files(tree(os.path.realpath(ROOT)), expected)
+    return judge_files(tree(os.path.realpath(ROOT)), expected | rendered(plans.own()))
+
+
+def rendered(own: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """What this guest's base renders beside the secrets: templates of sops-nix."""
+    entries = own.get("rendered", {})
+    return {n: (known_owner(e["owner"]), int(e["mode"], 8)) for n, e in entries.items()}
 
 
 def judge_files(found: Mapping[str, Entry], expected: Mapping[str, tuple[str, int]]) -> Verdict:

@@ -150,6 +150,17 @@ def test_a_changed_lock_tells_which_changes_are_security_updates(site: Site) -> 
     ]
 
 
+def test_only_what_has_changed_is_downloaded_for_a_new_lock(site: Site) -> None:
+    site.resolve()
+    site.renew()
+    told: list[Event] = []
+    closure.resolve(site.request, site.supply, told.append)
+    assert [event.total for event in told if event.text == "downloading packages"] == [2, 2]
+    told.clear()
+    closure.resolve(site.request, site.supply, told.append)
+    assert not [event for event in told if event.text == "downloading packages"]
+
+
 def test_a_stale_lock_names_what_has_left(site: Site) -> None:
     lock = site.resolve()
     site.renew()

@@ -90,7 +90,7 @@ def test_a_full_disk_is_named_and_nothing_is_left(
     scratch = Place(plan.attr).scratch.parent
     scratch.mkdir(parents=True)
     monkeypatch.setattr(closure, "pool", lambda: POOL)
-    flake = shutil.copytree(built[2].partition("#")[0], tmp_path / "flake")
+    flake = shutil.copytree(built[2].partition("#")[0], tmp_path / "flake", symlinks=True)
     with (flake / "src/rave_guest/__init__.py").open("a") as stream:
         stream.write("# makes it an image that nobody has built\n")
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=50m", "tmpfs", scratch], check=True)

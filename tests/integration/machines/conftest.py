@@ -18,7 +18,7 @@ from rave_cli.images.manifest import Boot, Image
 from rave_cli.machines import store
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.profiles.catalog import Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from tests.integration.machines import tiny_guest
 
 if TYPE_CHECKING:

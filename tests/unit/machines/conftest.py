@@ -19,7 +19,7 @@ from rave_cli.machines import store
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.profiles.catalog import Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from tests.unit.machines.fake_sshd import FakeSshd
 
 if TYPE_CHECKING:

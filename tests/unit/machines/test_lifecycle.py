@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -26,6 +27,8 @@ from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
 from tests.unit.machines.fake_sshd import FakeSshd
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.spec import Machine
 
@@ -534,3 +537,32 @@ def test_private_things_are_private(machine: Machine, sshd: FakeSshd) -> None:
                      machine.login_key, machine.age_key)
     }  # fmt: skip
     assert {path.name: mode & 0o077 for path, mode in modes.items() if mode & 0o077} == {}
+
+
+def test_a_copy_of_a_running_machine_does_not_look_as_if_it_ran(
+    machine: Machine, sshd: FakeSshd, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data directory that was copied, such as by a backup, holds the machine's very uuid."""
+    start(machine)
+    shutil.copytree(home / ".local/share", home / "copy")
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "copy"))
+    copy = store.load("demo")
+    assert status.of(copy).state == "stopped"
+    assert stop(copy).rung == "not-running"
+    with pytest.raises(RaveError, match="is a copy of the one in") as caught:
+        start(copy)
+    assert caught.value.exit_code == ExitCode.HOST
+    assert status.of(machine).state == "running"
+
+
+def test_a_running_machine_whose_data_directory_is_reached_by_another_name_runs(
+    machine: Machine, sshd: FakeSshd, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(machine)
+    (home / "link").symlink_to(home / ".local/share")
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "link"))
+    assert status.of(store.load("demo")).state == "running"
+    (home / "link").unlink()
+    (home / ".local/share").rename(home / "moved")
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "moved"))
+    assert status.of(store.load("demo")).state == "running"

@@ -131,7 +131,7 @@ class Session:
         words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
         deadline = time.monotonic() + timeout
         with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(shlex.join(words))
+            channel.exec_command(os.fsencode(shlex.join(words)))
             try:
                 _pass_on(channel, stdin, on_output, deadline)
                 return self._status(channel, deadline)
@@ -184,7 +184,7 @@ class Session:
         words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
         deadline = time.monotonic() + timeout
         with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(shlex.join(words))
+            channel.exec_command(os.fsencode(shlex.join(words)))
             stdout, stderr = self._talk(channel, stdin, deadline)
             return Completed(words, self._status(channel, deadline), stdout, stderr)
 

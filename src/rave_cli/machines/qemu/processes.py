@@ -46,6 +46,12 @@ class Process:
         monitor = chardev(self.argv, "qmp")
         return monitor.parent if monitor is not None else None
 
+    @property
+    def directory(self) -> Path | None:
+        """The directory of the machine that it runs, as it was named when it was started."""
+        console = chardev(self.argv, "console")
+        return console.parent if console is not None else None
+
 
 def placed(machine: Machine) -> Machine:
     """Return a machine with the runtime directory that its QEMU was given, if it runs."""
@@ -55,23 +61,33 @@ def placed(machine: Machine) -> Machine:
 
 
 def find(machine: Machine) -> Process | None:
-    """Return our QEMU process that runs a machine, or None.
+    """Return our QEMU process that runs this machine, or None.
 
     The argv is the evidence: a stored pid may since belong to another program. A copy of the
     machine's directory has its uuid, but another disk.
     """
-    uuid = machine.spec.uuid
-    return _first(
-        lambda argv: (
-            ("-uuid", uuid) in pairwise(argv) and not _is_other(disk_of(argv), machine.disk)
-        )
-    )
+    return _first(lambda argv: _runs(argv, machine) and not _elsewhere(argv, machine))
 
 
-def _is_other(used: Path | None, disk: Path) -> bool:
-    """Return whether a process uses a disk that is not the one asked about, however spelled."""
+def find_original(machine: Machine) -> Process | None:
+    """Return the QEMU process of the machine that this one is a copy of, made with its whole
+    directory: the two have one uuid.
+    """
+    return _first(lambda argv: _runs(argv, machine) and _elsewhere(argv, machine))
+
+
+def _runs(argv: tuple[str, ...], machine: Machine) -> bool:
+    return ("-uuid", machine.spec.uuid) in pairwise(argv)
+
+
+def _elsewhere(argv: tuple[str, ...], machine: Machine) -> bool:
+    """Return whether a QEMU works in another directory than the machine's.
+
+    One that is not there any more has been moved, with the machine in it.
+    """
+    disk = disk_of(argv)
     try:
-        return used is not None and not used.samefile(disk)
+        return disk is not None and not disk.parent.samefile(machine.directory)
     except OSError:
         return False
 

@@ -1,0 +1,131 @@
+"""The units of the guest: hardened by one rule for all, with few and named exceptions."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.debian import BASE, plan, rendered
+
+PROFILES = ("demo", "development", "production")
+SYSTEM = "etc/systemd/system"
+RULE = "10-hardening.conf"
+# What systemd-analyze may say at most; its scale goes to 10.
+EXPOSURE = 4.5
+# Sessions are children of sshd: what it may not do, the operator may not do (the file says more).
+OPERATOR = "ssh.service"
+# systemd's own; it comes hardened.
+UPSTREAM = "systemd-journald.service"
+
+
+def units(files: dict[str, str]) -> list[str]:
+    """Return the services among our files by name."""
+    names = (path.removeprefix(f"{SYSTEM}/") for path in files)
+    return sorted(name for name in names if name.endswith(".service") and "/" not in name)
+
+
+def in_force(files: dict[str, str], unit: str) -> dict[str, list[str]]:
+    """Return the settings of a unit by name, each with all its values in their order.
+
+    A drop-in of the unit's own takes the place of one for all units with the same name, and
+    drop-ins apply in the order of their names (systemd.unit(5)).
+    """
+    drop_ins = {}
+    for directory in (f"{SYSTEM}/service.d/", f"{SYSTEM}/{unit}.d/"):
+        drop_ins |= {
+            p.removeprefix(directory): t for p, t in files.items() if p.startswith(directory)
+        }
+    found: dict[str, list[str]] = {}
+    for text in (files[f"{SYSTEM}/{unit}"], *(text for _, text in sorted(drop_ins.items()))):
+        for line in text.splitlines():
+            name, equals, value = line.partition("=")
+            if equals and not name.startswith("#"):
+                found.setdefault(name, []).append(value)
+    return found
+
+
+@pytest.fixture(params=PROFILES)
+def files(request: pytest.FixtureRequest) -> dict[str, str]:
+    found = rendered(request.param)
+    assert len(units(found)) > len(plan(request.param)["services"]) - len(
+        plan(request.param)["absent"]
+    )
+    return found
+
+
+def test_the_rule_is_for_every_unit_and_the_exceptions_are_these_two(files: dict[str, str]) -> None:
+    assert f"{SYSTEM}/service.d/{RULE}" in files
+    assert [p for p in files if p.endswith(f".service.d/{RULE}")] == [
+        f"{SYSTEM}/{OPERATOR}.d/{RULE}"
+    ]
+    masked = [p for p in (BASE / "rootfs").rglob(RULE) if p.is_symlink()]
+    assert [(p.parent.name, p.readlink()) for p in masked] == [(f"{UPSTREAM}.d", Path("/dev/null"))]
+
+
+def test_every_exception_says_why(files: dict[str, str]) -> None:
+    own = {p: t for p, t in files.items() if re.search(r"\.service\.d/\d+-hardening\.conf$", p)}
+    assert own
+    assert not [path for path, text in own.items() if not text.startswith("# ")]
+
+
+def test_sshd_is_exempt_for_what_its_sessions_need(files: dict[str, str]) -> None:
+    reason = files[f"{SYSTEM}/{OPERATOR}.d/{RULE}"]
+    for word in ("session", "inherits", "sudo", "secrets install"):
+        assert word in reason
+    assert "SystemCallFilter" not in in_force(files, OPERATOR)
+
+
+def test_every_other_unit_is_bounded(files: dict[str, str]) -> None:
+    for unit in set(units(files)) - {OPERATOR}:
+        found = in_force(files, unit)
+        (capabilities,) = found["CapabilityBoundingSet"]
+        assert not capabilities.startswith("~"), unit
+        assert len(capabilities.split()) <= 4, unit
+        for name in ("NoNewPrivileges", "RestrictNamespaces", "RestrictSUIDSGID"):
+            assert found[name][-1] == "yes", (unit, name)
+        assert found["SystemCallArchitectures"] == ["native"], unit
+        assert found["SystemCallErrorNumber"] == ["EPERM"], unit
+
+
+def test_system_calls_come_back_to_three_units_alone(files: dict[str, str]) -> None:
+    returned = {}
+    for unit in set(units(files)) - {OPERATOR}:
+        first, *rest = in_force(files, unit)["SystemCallFilter"]
+        # A first line without the tilde would allow what it names and nothing else.
+        assert first.startswith("~@"), unit
+        if allowed := [value for value in rest if not value.startswith("~")]:
+            returned[unit] = allowed
+    assert returned == {
+        "nginx.service": ["@chown @setuid"],
+        "rave-ready.service": ["@clock"],
+        "rave-secrets.service": ["@chown @mount"],
+    }
+
+
+def test_a_unit_with_an_account_of_its_own_has_no_capability(files: dict[str, str]) -> None:
+    for unit in units(files):
+        found = in_force(files, unit)
+        assert "User" not in found or found["CapabilityBoundingSet"] == [""], unit
+
+
+def test_systemd_itself_finds_every_unit_little_exposed(
+    files: dict[str, str], tmp_path: Path
+) -> None:
+    for path, text in files.items():
+        if path.startswith(SYSTEM):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+    exposed = {unit: exposure(tmp_path, unit) for unit in units(files)}
+    assert {unit: e for unit, e in exposed.items() if e > EXPOSURE}.keys() == {OPERATOR}
+
+
+def exposure(root: Path, unit: str) -> float:
+    """Return what `systemd-analyze security` says of a unit below `root`."""
+    argv = ["systemd-analyze", "--no-pager", "security", "--offline=true", f"--root={root}", unit]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    found = re.search(r"exposure level for .*: ([\d.]+)", done.stdout)
+    assert found is not None, done.stderr
+    return float(found[1])
