@@ -198,4 +198,14 @@ class Lines:
 
 def read_events(path: Path) -> list[StageEvent]:
     """Return the events of the guest's last boot in a stage file; none if there is no file."""
-    return last_boot(Lines().feed(logfiles.end(path, MOST_READ)))
+    return last_boot(_read(path))
+
+
+def booted_again(path: Path) -> bool:
+    """Return whether a stage file tells of more than one boot."""
+    events = _read(path)
+    return len(last_boot(events)) < len(events)
+
+
+def _read(path: Path) -> list[StageEvent]:
+    return Lines().feed(logfiles.end(path, MOST_READ))
