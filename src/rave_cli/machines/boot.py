@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest.stages import Lines, current
+from rave_cli.machines.guest.stages import Lines, booted_again, current
 from rave_cli.machines.logfiles import Tail, last_lines
 from rave_cli.machines.preflight import port_taken
 from rave_cli.machines.qemu import credentials, logs, ports
@@ -137,6 +137,9 @@ class _Watch:
         self.reports = Tail(boot.machine.stage_file)
         self.lines = Lines()
         self.monitor = boot.monitor
+        if booted_again(boot.machine.stage_file):
+            # What an earlier boot printed says nothing of this one, and nothing parts them.
+            self.console.skip()
 
     @classmethod
     @contextmanager

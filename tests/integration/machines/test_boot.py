@@ -236,21 +236,19 @@ def test_after_a_reboot_inside_the_new_boot_s_verdict_counts(make: MakeMachine, 
     )
 
 
-@pytest.mark.parametrize(("do", "seconds"), [("flood", 5.0), ("shout", 5.0)])
+@pytest.mark.parametrize("do", ["flood", "shout"])
 def test_a_guest_that_writes_without_end_fills_neither_disk_nor_memory(
-    make: MakeMachine, do: str, seconds: float
+    make: MakeMachine, do: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # An emulated serial port is slow.
+    monkeypatch.setattr(logs, "MOST_CONSOLE", 1 << 17)
     machine = make(f"tiny.do={do}")
     log = machine.stage_file if do == "flood" else machine.console_log
     most = logs.MOST_STAGES if do == "flood" else logs.MOST_CONSOLE
     threading.Thread(target=boot, args=(machine,), daemon=True).start()
-    wait_for(lambda: status.of(machine).stage == "services" or dropped(log) > 0)
-    time.sleep(seconds)
+    wait_for(lambda: dropped(log) > most)
     held = sum(part.stat().st_size for part in (log, older(log)) if part.exists())
-    print(f"{do}: {dropped(log)} bytes dropped, {held} held")  # noqa: T201 - a figure
     assert 0 < held <= 2 * most
-    if do == "flood":
-        assert dropped(log) > 0
     assert status.of(machine).state in {"running", "starting"}
     began = time.monotonic()
     found = reading.lines(machine, log, last=None, follow=False)

@@ -307,6 +307,20 @@ def test_a_boot_that_another_command_began_is_not_ended_by_us(
     assert len(running_fakes(host.bin)) == 1
 
 
+def test_a_panic_of_an_earlier_boot_does_not_fail_this_one(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    panic = {"console": "Kernel panic - not syncing: that was then\r\n"}
+    first = [step | {"report": step["report"] | {"boot": "one"}} for step in HEALTHY[1:3]]
+    second = [step | {"report": step["report"] | {"boot": "two"}} for step in HEALTHY[1:]]
+    host.behave(steps=[HEALTHY[0], *first, panic, *second])
+    machine.runtime.mkdir(parents=True)
+    launch_unwatched(machine)
+    wait_for(lambda: status.of(machine).state == "running")
+    assert "that was then" in machine.console_log.read_text()
+    assert start(machine).joined
+
+
 def test_what_the_host_lacks_stops_a_start_before_qemu(
     machine: Machine, sshd: FakeSshd, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -482,7 +496,8 @@ def test_the_cap_is_put_around_qemu(
     ready = start(machine)
     assert set(ready.notes) <= {caps.LINGER_NOTE}
     asked = (host.bin / "scopes").read_text().splitlines()
-    assert "MemoryMax=2816M" in asked[-1]
+    assert [line for line in asked if "MemoryMax=2816M" in line and "qemu-system" in line]
+    assert [line for line in asked if "logs of rave machine demo" in line and "keeper" in line]
     assert running_fakes(host.bin) == [ready.pid]
     assert stop(machine).rung == "acpi"
 

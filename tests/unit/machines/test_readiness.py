@@ -52,7 +52,7 @@ def test_stages_are_reached_once_and_in_order_whatever_is_seen(
             case "tick":
                 readiness.tick(now)
             case _:
-                readiness.event(StageEvent(kind, "me", now), now)
+                readiness.event(StageEvent(kind, "me", now, {}, "one boot"), now)
     assert [step.name for step in seen] == list(NAMES[: len(seen)])
     assert seen == readiness.reached
     assert [step.seconds for step in seen] == sorted(step.seconds for step in seen)

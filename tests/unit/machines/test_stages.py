@@ -106,7 +106,7 @@ def test_two_reports_of_one_boot_may_cross() -> None:
     events = [report("systemd", 2.0), report("services", 9.0), report("sshd", 8.6)]
     assert last_boot(events) == events
     assert begins_boot(report("sshd", 3.0), report("services", 9.0))
-    assert begins_boot(report("systemd", 8.9), report("services", 9.0))
+    assert begins_boot(report("systemd", 9.1), report("services", 9.0))
     assert not begins_boot(report("sshd", 3.0, "b"), report("services", 9.0, "b"))
 
 

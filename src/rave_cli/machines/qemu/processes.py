@@ -63,7 +63,8 @@ def placed(machine: Machine) -> Machine:
 def find(machine: Machine) -> Process | None:
     """Return our QEMU process that runs this machine, or None.
 
-    The argv is the evidence: a stored pid may since belong to another program.
+    The argv is the evidence: a stored pid may since belong to another program. A copy of the
+    machine's directory has its uuid, but another disk.
     """
     return _first(lambda argv: _runs(argv, machine) and not _elsewhere(argv, machine))
 
