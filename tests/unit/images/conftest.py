@@ -18,7 +18,7 @@ from rave_cli.images import lock as locks
 from rave_cli.images.archives import Sources
 from rave_cli.images.carried import CARRIED, Carried
 from rave_cli.images.closure import Supply
-from rave_cli.images.lock import Archive, File, Lock, Package, Request
+from rave_cli.images.lock import Archive, File, Lock, Package, PackageRequest
 from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.names import BAKED
 
@@ -216,7 +216,7 @@ def plan() -> Plan:
 @pytest.fixture
 def locked() -> Lock:
     """The lock of what the fake apt offers."""
-    request = Request(
+    request = PackageRequest(
         archives=(ARCHIVE,), guest=("bash",), kernel="linux-image-cloud-amd64", tools=("tcc",)
     )
     sops = File(
