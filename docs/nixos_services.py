@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_cli.profiles.catalog import Catalog, Service, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from rave_cli.smoke.suite import suite
 
 if TYPE_CHECKING:

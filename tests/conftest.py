@@ -36,7 +36,7 @@ settings.load_profile("rave")
 
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
-    """Put back what a test did to the signals that end a program: rave ignores them once it ends."""
+    """Put back what a test did to the signals that end us: rave ignores them once it ends."""
     before = {number: signal.getsignal(number) for number in ENDING}
     yield
     for number, handler in before.items():

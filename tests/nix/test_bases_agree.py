@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from tests.nix.agreed import TOPICS, from_debian, from_facts, from_nixos
 from tests.nix.conftest import MODES, PROFILES, Evaluator, nix
 

@@ -42,7 +42,7 @@ def lines(machine: Machine, path: Path, *, last: int | None, follow: bool) -> It
         yield f"({lost} bytes before this were dropped)"
     rest = b""
     while True:
-        runs = follow and processes.find(machine.spec.uuid) is not None
+        runs = follow and processes.find(machine) is not None
         while data := tail.read(CHUNK):
             whole, rest = _cut(rest + data)
             yield from (_text(line) for line in whole)

@@ -74,7 +74,7 @@ class Status:
 
 def of(machine: Machine) -> Status:
     """Return what a machine is doing now."""
-    running = processes.find(machine.spec.uuid)
+    running = processes.find(machine)
     if running is None:
         return Status(machine, "stopped")
     reports = read_events(machine.stage_file)

@@ -82,7 +82,7 @@ def qemu(context: CheckContext) -> Verdict:
     """Read QEMU's command line and environment as any process of this user can."""
     if not context.hidden:
         return Verdict("skip", NOTHING.format(context.operator.why_none))
-    found = processes.find(context.machine.spec.uuid)
+    found = processes.find(context.machine)
     if found is None:
         return Verdict("error", "QEMU is gone")
     place = Path("/proc") / str(found.pid)

@@ -13,7 +13,7 @@ from rave_cli.images.build import build_image
 from rave_cli.images.manifest import Image  # noqa: TC001 - a fixture returns it
 from rave_cli.images.nix import Nix
 from rave_cli.profiles.catalog import Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -66,7 +66,7 @@ def test_errors_that_any_client_of_sshd_can_cause_do_not_count() -> None:
 
 
 def entry(mode: int = 0o400, owner: str = "root", kind: str = "file", size: int = 9) -> Any:
-    return secrets.Entry(kind, mode, owner, size)
+    return secrets.FileStatus(kind, mode, owner, size)
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from rave_cli.images import lock as locks
 from rave_cli.images.archives import Sources
 from rave_cli.images.carried import CARRIED, Carried
 from rave_cli.images.closure import Supply
-from rave_cli.images.lock import Archive, File, Lock, Package, Request
+from rave_cli.images.lock import Archive, File, Lock, Package, PackageRequest
 from rave_cli.profiles.catalog import Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 
 KEYS = Path(__file__).resolve().parents[3] / "infra/debian/keys"
 ARCHIVE = Archive(
@@ -220,7 +220,7 @@ def plan() -> Plan:
 @pytest.fixture
 def locked() -> Lock:
     """The lock of what the fake apt offers."""
-    request = Request(
+    request = PackageRequest(
         archives=(ARCHIVE,), guest=("bash",), kernel="linux-image-cloud-amd64", tools=("tcc",)
     )
     sops = File(

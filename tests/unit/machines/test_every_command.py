@@ -19,7 +19,7 @@ from rave_cli import app
 from rave_cli.errors import ExitCode
 from rave_cli.machines import store
 from rave_cli.profiles.catalog import parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from rave_cli.secrets import init as secrets_init
 from rave_cli.secrets.store import default_file
 from tests.forks import CLOSED, Forks

@@ -117,13 +117,13 @@ def _seconds(value: object) -> float | None:
 def begins_boot(event: StageEvent, before: StageEvent) -> bool:
     """Return whether an event is of another boot than the one reported before it.
 
-    A guest of rave 0.1.0 does not say. Its uptime falls then; two of its programs that report at
-    once may cross by less than a second.
+    A guest of rave 0.1.0 does not say. The report of systemd is the first of each of its boots;
+    should that be missing, its uptime has fallen. Two of its programs that report at once may cross
+    by less than a second.
     """
     if event.boot is not None and before.boot is not None:
         return event.boot != before.boot
-    fell = before.uptime - event.uptime
-    return fell > CROSSING or (fell > 0 and event.stage == "systemd")
+    return event.stage == "systemd" or before.uptime - event.uptime > CROSSING
 
 
 def last_boot(events: Sequence[StageEvent]) -> list[StageEvent]:
@@ -172,7 +172,7 @@ def ban(events: Sequence[StageEvent], now: float) -> Ban | None:
     return Ban(left, int(failures or 0)) if left > 0 else None
 
 
-class Lines:
+class StageReader:
     """Cuts received bytes into lines; one that is too long is dropped whole."""
 
     def __init__(self) -> None:
@@ -198,4 +198,14 @@ class Lines:
 
 def read_events(path: Path) -> list[StageEvent]:
     """Return the events of the guest's last boot in a stage file; none if there is no file."""
-    return last_boot(Lines().feed(logfiles.end(path, MOST_READ)))
+    return last_boot(_read(path))
+
+
+def booted_again(path: Path) -> bool:
+    """Return whether a stage file tells of more than one boot."""
+    events = _read(path)
+    return len(last_boot(events)) < len(events)
+
+
+def _read(path: Path) -> list[StageEvent]:
+    return StageReader().feed(logfiles.end(path, MOST_READ))

@@ -109,7 +109,7 @@ def _greeting(candidates: Sequence[int]) -> int | None:
 
 
 def _running(machine: Machine) -> processes.Process:
-    found = processes.find(machine.spec.uuid)
+    found = processes.find(machine)
     if found is None:
         raise RaveError(
             f"machine {machine.name} is not running",
