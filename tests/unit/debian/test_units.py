@@ -33,7 +33,7 @@ def in_force(files: dict[str, str], unit: str) -> dict[str, list[str]]:
     A drop-in of the unit's own takes the place of one for all units with the same name, and
     drop-ins apply in the order of their names (systemd.unit(5)).
     """
-    drop_ins = {}
+    drop_ins: dict[str, str] = {}
     for directory in (f"{SYSTEM}/service.d/", f"{SYSTEM}/{unit}.d/"):
         drop_ins |= {
             p.removeprefix(directory): t for p, t in files.items() if p.startswith(directory)
