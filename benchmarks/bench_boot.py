@@ -50,7 +50,7 @@ class Round:
 
 def cpu_seconds(machine: Machine) -> float:
     """Return the CPU time QEMU has used; proc_pid_stat(5), fields 14 and 15."""
-    running = processes.find(machine.spec.uuid)
+    running = processes.find(machine)
     if running is None:
         return 0.0
     fields = (processes.PROC / str(running.pid) / "stat").read_text().rpartition(")")[2].split()

@@ -14,7 +14,7 @@ import click
 
 from rave_cli import app
 from rave_cli.profiles.catalog import Catalog, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from rave_cli.smoke.phases import PHASES
 from rave_cli.smoke.suite import LOGIN, suite
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_cli.profiles.catalog import Catalog, Service, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
+from rave_cli.smoke.suite import suite
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from rave_cli.smoke.model import Check
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/reference/nixos-services.md"
@@ -71,6 +74,7 @@ def page(catalog: Catalog) -> str:
     """Return the page: one row per service that the production profile starts."""
     plan = catalog.plan("production", "nixos")
     roles = {owner(entry.secret, plan.services): entry.role for entry in plan.databases}
+    checks = suite(plan)
     rows = [
         "| service | module | secrets | database | health | scraped | VM test |",
         "|---" * 7 + "|",
@@ -81,12 +85,18 @@ def page(catalog: Catalog) -> str:
             f"`{module(name)}`",
             str(len(service.secrets)),
             f"`{roles[name]}`" if name in roles else "-",
-            "; ".join(check.title for check in service.checks) or "unit is active",
+            "; ".join(asked(name, service, checks)) or "unit is active",
             f"`:{service.scrape.port}{service.scrape.path}`" if service.scrape else "-",
             next((test for test, names in TESTS.items() if name in names), "none"),
         ]
         rows.append(f"| {' | '.join(cells)} |")
     return HEAD + "\n".join(rows) + "\n" + TAIL
+
+
+def asked(name: str, service: Service, checks: Sequence[Check]) -> list[str]:
+    """Return what the smoke suite asks about a service's health, besides its units."""
+    titles = [c.title for c in checks if c.phase == "health" and c.id.startswith(f"{name}.")]
+    return [title.removeprefix(service.title).rpartition(": ")[2].strip() for title in titles[1:]]
 
 
 def module(name: str) -> str:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 # Settings of the caller that would change what a test sees.
@@ -22,7 +23,8 @@ AMBIENT = (
 
 # Whoever runs the tests in the background has these ignored, which children inherit, and what is
 # ignored when rave starts it leaves ignored.
-for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+for ending in ENDING:
     if signal.getsignal(ending) is signal.SIG_IGN:
         usual = signal.default_int_handler if ending is signal.SIGINT else signal.SIG_DFL
         signal.signal(ending, usual)
@@ -30,6 +32,15 @@ for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
 # A property holds however busy the machine is; pytest-timeout ends what hangs.
 settings.register_profile("rave", deadline=None)
 settings.load_profile("rave")
+
+
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """Put back what a test did to the signals that end us: rave ignores them once it ends."""
+    before = {number: signal.getsignal(number) for number in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 
 __all__ = ["BASE", "generate", "part", "plan", "rendered"]
 

@@ -21,6 +21,8 @@ let
     annotations.summary = alert.summary;
   };
 
+  exceptionsOf = base: id: map (exception: exception // { service = id; }) (services.${id}.bases.${base}.exceptions or [ ]);
+
   refresher = role: "postgres-set-${role}-password.service";
 
   # What one base makes of a list of services: only what it carries, with unit names resolved.
@@ -60,6 +62,7 @@ let
       secrets = builtins.listToAttrs (map (name: { inherit name; value = resolveSecret name; }) secretNames);
       exposed = builtins.filter (p: p.exposed) (builtins.concatMap (id: services.${id}.ports) carried);
       inherit (profile) resources;
+      exceptions = builtins.concatMap (exceptionsOf base) carried;
       facts = facts // { alerts = map ruleOf (builtins.filter (alert: builtins.elem alert.needs carried) facts.alerts); };
     };
 
@@ -87,6 +90,12 @@ rec {
     schemaVersion = 1;
     inherit secrets;
     profiles = builtins.mapAttrs (name: profile: profile // { bases = plans.${name}; }) profiles;
-    services = builtins.mapAttrs (_: s: { inherit (s) title description; bases = builtins.attrNames s.bases; }) services;
+    services = builtins.mapAttrs
+      (id: service: {
+        inherit (service) title description;
+        bases = builtins.attrNames service.bases;
+        exceptions = builtins.mapAttrs (base: _: exceptionsOf base id) service.bases;
+      })
+      services;
   };
 }

@@ -2,6 +2,8 @@
 #
 #   bases.<base>.units   systemd units that must be active; a base that is absent does not carry the service
 #   bases.<base>.enabled false: the base carries it, but it stays off until its operator has configured it
+#   bases.<base>.exceptions  where a check may find a secret, because nothing better can be done, with the
+#                        reason: `place` is a part of a file's path, or of a process' control group
 #   bases.debian.packages  Debian packages that bring it
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
 #   checks               health questions that are data, asked inside the guest unless `from = "host"`; what it takes
@@ -50,6 +52,10 @@ let
   nixosOnly = units: { nixos = { inherit units; }; };
   # The same, off until its operator has configured it.
   nixosOptional = units: { nixos = { inherit units; enabled = false; }; };
+
+  excepting = exceptions: bases: bases // { nixos = bases.nixos // { inherit exceptions; }; };
+  inProcesses = place: secrets: reason: { check = "security.canary-processes"; inherit place secrets reason; };
+  inFiles = place: secrets: reason: { check = "security.canary-files"; inherit place secrets reason; };
 in
 {
   # --- foundation -------------------------------------------------------------------------------
@@ -313,7 +319,12 @@ in
   penpot = none // {
     title = "Penpot";
     description = "design, as OCI containers, once their images are given";
-    bases = nixosOptional [ "podman-penpot-frontend.service" "podman-penpot-backend.service" "podman-penpot-exporter.service" ];
+    bases = let keys = [ "penpot/secret-key" "database/penpot-password" ]; in excepting
+      [
+        (inProcesses "/system-penpot.slice/" keys "Penpot reads its keys from its environment alone")
+        (inFiles "/containers/" keys "podman keeps a container's environment where it keeps the container")
+      ]
+      (nixosOptional [ "podman-penpot-frontend.service" "podman-penpot-backend.service" "podman-penpot-exporter.service" ]);
     ports = [ (loopback "web" 9001) ];
     checks = [ (http "page" "serves its page" "http://127.0.0.1:9001/" { }) ];
     secrets = [ "penpot/secret-key" ];
@@ -325,7 +336,13 @@ in
   outline = none // {
     title = "Outline";
     description = "documents (unfree, so no cache has it: it is compiled where the image is built)";
-    bases = nixosOnly [ "outline.service" ];
+    bases = excepting
+      [
+        (inProcesses "/outline.service"
+          [ "outline/secret-key" "outline/utils-secret" "oidc/outline-client-secret" "database/outline-password" ]
+          "Outline reads them from its environment alone, and hands it to its workers")
+      ]
+      (nixosOnly [ "outline.service" ]);
     ports = [ (loopback "web" 3010) ];
     checks = [ (http "health" "is healthy" "http://127.0.0.1:3010/_health" { contains = "OK"; }) ];
     secrets = [ "outline/secret-key" "outline/utils-secret" "oidc/outline-client-secret" ];
@@ -337,7 +354,12 @@ in
   n8n = none // {
     title = "n8n";
     description = "workflow automation (unfree, so no cache has it: it is compiled where the image is built)";
-    bases = nixosOnly [ "n8n.service" ];
+    bases = excepting
+      [
+        (inFiles "/n8n/.n8n/config" [ "n8n/encryption-key" ]
+          "n8n writes its key into its own settings, and does not start if the two differ")
+      ]
+      (nixosOnly [ "n8n.service" ]);
     ports = [ (loopback "web" 5678) (loopback "broker" 5679) ];
     checks = [ (http "health" "is healthy" "http://127.0.0.1:5678/healthz" { contains = "ok"; }) ];
     secrets = [ "n8n/encryption-key" ];

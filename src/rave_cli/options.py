@@ -68,10 +68,12 @@ pass_app = click.make_pass_decorator(App)
 
 def completing(names: Callable[[], Iterable[str]]) -> Complete:
     """Return a completion of names; a fault only means no completion."""
+    from rave_cli.text import cell
 
     def complete(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
         try:
-            return [name for name in names() if name.startswith(start)]
+            # A name that would act on the terminal is none that one could type.
+            return [name for name in names() if name.startswith(start) and cell(name) == name]
         except Exception:  # noqa: BLE001 - a shell that is completing cannot show an error
             return []
 
@@ -90,14 +92,28 @@ def _phases() -> Iterable[str]:
     return PHASE_IDS
 
 
-def _secrets() -> Iterable[str]:
-    from rave_cli.profiles.source import load_catalog
+def _profiles() -> Iterable[str]:
+    from rave_cli.profiles.names import profiles
 
-    return load_catalog(None).secrets
+    return profiles()
+
+
+def _bases() -> Iterable[str]:
+    from rave_cli.profiles.names import bases
+
+    return bases()
+
+
+def _secrets() -> Iterable[str]:
+    from rave_cli.profiles.names import secrets
+
+    return secrets()
 
 
 complete_machine = completing(_machines)
 complete_phase = completing(_phases)
+complete_profile = completing(_profiles)
+complete_base = completing(_bases)
 complete_secret = completing(_secrets)
 
 
@@ -106,10 +122,16 @@ complete_secret = completing(_secrets)
 machine_argument = click.argument("name", metavar="NAME", shell_complete=complete_machine)
 
 profile_option = click.option(
-    "--profile", metavar="PROFILE", help="production, development or demo."
+    "--profile",
+    metavar="PROFILE",
+    shell_complete=complete_profile,
+    help="production, development or demo.",
 )
 base_option = click.option(
-    "--base", metavar="BASE", help="What the guest is assembled from: nixos or debian."
+    "--base",
+    metavar="BASE",
+    shell_complete=complete_base,
+    help="What the guest is assembled from: nixos or debian.",
 )
 mode_option = click.option(
     "--mode",

@@ -37,6 +37,14 @@ def _xdg(variable: str, fallback: str) -> Path:
     return Path(value) if value.startswith("/") else Path.home() / fallback
 
 
+def working_dir() -> Path | None:
+    """Return the working directory; None if it has been deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
 def config_dir() -> Path:
     """Return `$XDG_CONFIG_HOME/rave`."""
     return _xdg("XDG_CONFIG_HOME", ".config") / "rave"
@@ -350,6 +358,18 @@ def refusing(path: Path) -> Iterator[None]:
 def os_fault(error: OSError, path: Path | str | None = None) -> RaveError:
     """Describe an OSError as a RaveError (HOST)."""
     place = path or error.filename or "a file"
+    if error.errno == errno.ENOENT and not Path(str(place)).is_absolute() and not working_dir():
+        return RaveError(
+            "the working directory is gone",
+            hint="cd to one that exists",
+            exit_code=ExitCode.HOST,
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RaveError(
+            f"{place}: {error.strerror}",
+            hint=f"ls -ld {place}; findmnt -T {place}   (another place, or another user?)",
+            exit_code=ExitCode.HOST,
+        )
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return RaveError(
             f"no space left for {place}",

@@ -108,7 +108,7 @@ class Versions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format(Versions, Generic[T]):
+class RecordFormat(Versions, Generic[T]):
     """A kind of record that is JSON. `shape` is today's members, without the version."""
 
     shape: type[T]
@@ -119,14 +119,13 @@ class Format(Versions, Generic[T]):
         Raises:
             NewerRecordError: if a newer rave made it.
             DamagedRecordError: if it is damaged or missing.
-            RaveError: HOST if it cannot be read.
+            RaveError: `exit_code` if somebody else may have written it; HOST if it cannot be read.
         """
         with paths.refusing(place):
-            try:
-                data = place.read_bytes()
-            except FileNotFoundError:
-                raise self.damaged(place, ("it is missing",), hint) from None
-        return self.parse(data, place, hint=hint)
+            missing = not place.exists()
+        if missing:
+            raise self.damaged(place, ("it is missing",), hint)
+        return self.parse(paths.read_trusted(place, exit_code=self.exit_code), place, hint=hint)
 
     def parse(self, data: bytes, place: Path, *, hint: str) -> T:
         """Return the record that `data`, read from `place`, is.

@@ -146,8 +146,8 @@ def load(config: Path | None = None, *, start: Path | None = None) -> Settings:
         RaveError: USAGE if a file cannot be read as what it should be, or somebody else may have
             written it.
     """
-    here = start or Path.cwd()
-    repository = find_repository(here)
+    here = start or paths.working_dir()
+    repository = find_repository(here) if here else None
     layers = [(ENVIRONMENT, dict(os.environ))]
     layers += [(str(path), _read_dotenv(path)) for path in _dotenv_files(here, repository)]
     layers += list(_read_config(config))
@@ -168,11 +168,9 @@ def _first(name: str, layers: list[tuple[str, dict[str, str]]]) -> Setting:
     return Setting(name, values[name], origin)
 
 
-def _dotenv_files(here: Path, repository: Path | None) -> list[Path]:
-    candidates = [here / ".env", paths.config_dir() / ".env"]
-    if repository is not None and repository != here:
-        candidates.insert(1, repository / ".env")
-    return [path for path in candidates if path.is_file()]
+def _dotenv_files(*places: Path | None) -> list[Path]:
+    found = dict.fromkeys(place / ".env" for place in (*places, paths.config_dir()) if place)
+    return [path for path in found if path.is_file()]
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
@@ -216,8 +214,7 @@ def _read_config(config: Path | None) -> Iterator[tuple[str, dict[str, str]]]:
 def _require_own_flake(flake: Path) -> None:
     """Refuse a flake that somebody else may have written, as git and nix do with a repository."""
     try:
-        for place in (flake, flake / "flake.nix"):
-            paths.require_trusted(place, exit_code=ExitCode.USAGE)
+        paths.require_trusted(flake / "flake.nix", exit_code=ExitCode.USAGE)
     except RaveError as error:
         raise RaveError(
             f"{error.message}: building would run its code",

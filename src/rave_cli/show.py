@@ -8,6 +8,7 @@ result that cannot be written is a fault, unless its reader has left.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import streams, text
 from rave_cli.errors import RaveError
+from rave_cli.tables import layout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = 0.4
 
 # Columns of a terminal below which a bar would leave no room for words.
-BAR_NEEDS = 72
+WIDE = 72
 
 COLOURS = {"ok": "32", "pass": "32", "warn": "33", "skip": "36", "fail": "31", "error": "31"}
 
@@ -98,7 +100,9 @@ class Show:
         ]
         if not sys.stdout.isatty():
             return [Painted("\t".join(row)) for row in cells]
-        return _aligned(columns, cells)
+        head, lines = layout(columns, cells, shutil.get_terminal_size().columns)
+        shown = [*([_paint(head, "1", sys.stdout)] if head else []), *lines]
+        return [Painted(line) for line in shown]
 
     def note(self, line: Line) -> None:
         """Say something on stderr, unless quiet."""
@@ -237,7 +241,7 @@ class _Bar(Progress):
             progress.TimeElapsedColumn(),
             step,
         )
-        wide = console.width >= BAR_NEEDS
+        wide = console.width >= WIDE
         self.bar = progress.Progress(
             *(columns if wide else (columns[0], step)), console=console, transient=True, expand=True
         )
@@ -299,36 +303,6 @@ def _json(document: Any) -> str:  # noqa: ANN401 - anything JSON can carry
     """Return a document as JSON that standard output can encode."""
     encoding = sys.stdout.encoding or "utf-8"
     return text.dump(document, ascii_only=not encoding.lower().startswith("utf"))
-
-
-def _aligned(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[Line]:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(Text(column), overflow="fold")
-    for row in cells:
-        table.add_row(*map(Text.from_ansi, row))
-    console = _console(sys.stdout)
-    # Narrower than the longest words, columns would be shreds.
-    if console.measure(table).minimum > console.width:
-        return _stacked(columns, cells)
-    with console.capture() as captured:
-        console.print(table)
-    return [Painted(line.rstrip()) for line in captured.get().rstrip("\n").split("\n")]
-
-
-def _stacked(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> list[Line]:
-    """Return a table as one line per cell, with an empty line after each row."""
-    if not any(columns):
-        return [Painted(": ".join(row)) for row in cells]
-    lines: list[Line] = []
-    for row in cells:
-        named = zip(columns, row, strict=True)
-        lines += [Painted(f"{name}: {cell}" if name else cell) for name, cell in named if cell]
-        lines.append("")
-    return lines[:-1]
 
 
 def _console(stream: TextIO) -> Console:

@@ -6,6 +6,7 @@ to stdout is a fault, unless its reader has left.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import contextmanager, suppress
@@ -22,6 +23,19 @@ class ReaderLeftError(Exception):
     """Nobody reads our standard output any more."""
 
 
+class _Unfailing(io.TextIOWrapper):
+    """A stderr for everybody who writes to it: libraries, too, do not fail because of it."""
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
 def prepare() -> None:
     """Make sure that there are three standard streams and that each takes any text.
 
@@ -35,10 +49,14 @@ def prepare() -> None:
     sys.stdin = sys.stdin or _opened(0, "r")
     sys.stdout = sys.stdout or _opened(1, "w")
     sys.stderr = sys.stderr or _opened(2, "w")
-    for stream in (sys.stdout, sys.stderr):
-        # Whoever runs us within his own program may have put something else there.
-        with suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    # Whoever runs us within his own program may have put something else there.
+    with suppress(AttributeError):
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    if type(sys.stderr) is io.TextIOWrapper:
+        buffer = open(sys.stderr.fileno(), "wb", closefd=False)  # noqa: SIM115 - for good
+        sys.stderr = _Unfailing(
+            buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True
+        )
 
 
 def put(shown: str) -> None:

@@ -1,1 +1,1 @@
-"""Code that runs inside the guest: stdlib-only Python, never imported by the CLI."""
+"""Code that runs inside the guest: stdlib-only Python. The CLI reads its declarations of checks."""

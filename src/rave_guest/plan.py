@@ -10,6 +10,15 @@ if TYPE_CHECKING:
 PLACE = "/usr/lib/rave/plan.json"
 
 
+def own() -> dict[str, Any]:
+    """Return this guest's plan."""
+    import json
+
+    with open(PLACE, encoding="utf-8") as stream:
+        found: dict[str, Any] = json.load(stream)
+    return found
+
+
 def port(service: Mapping[str, Any], name: str) -> int:
     """Return the number of a port that a service's record names.
 

@@ -10,13 +10,14 @@ the disk, ...), and keeps the status page, status.json and the metrics of the se
 
 from __future__ import annotations
 
+import _thread
 import json
 import os
 import socket
 import time
 from itertools import count
 
-from rave_guest import clock, questions, registry, report
+from rave_guest import clock, questions, registry, report, way
 from rave_guest import plan as plans
 from rave_guest.manager import Manager
 from rave_guest.questions import Round
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rave_guest.questions import Question
 
 SECRETS = "/run/secrets"
+BANNED = "/run/fail2ban/banned"  # written by fail2ban's action
 SECRETS_UNITS = {"debian": "rave-secrets.service", "nixos": "sops-install-secrets.service"}
 PAUSE = 0.1  # seconds between two looks at what is not healthy yet
 UNITS_EVERY = 3  # looks per question to PID 1, which is busy while the machine boots
@@ -53,7 +55,7 @@ def alive(service: str, record: dict[str, Any]) -> list[Question]:
     return ask(record) if ask else found
 
 
-class Service:
+class WatchedService:
     """What is known of one service of the plan."""
 
     def __init__(self, name: str, record: dict[str, Any]) -> None:
@@ -95,13 +97,16 @@ class Watch:
 
     def __init__(self, plan: dict[str, Any], manager: Manager) -> None:
         """Services without units (served by another) are not watched."""
-        self.services = [Service(n, r) for n, r in plan["services"].items() if r["units"]]
+        self.services = [WatchedService(n, r) for n, r in plan["services"].items() if r["units"]]
         self._secrets_unit = SECRETS_UNITS[plan["base"]]
         self._manager = manager
         self._owner = {q: s for s in self.services for q in s.questions}
 
     def settle(
-        self, patience: float, pause: float = PAUSE, told: Callable[[Service], None] | None = None
+        self,
+        patience: float,
+        pause: float = PAUSE,
+        told: Callable[[WatchedService], None] | None = None,
     ) -> bool:
         """Ask until each service is healthy or failed; return whether any state is new.
 
@@ -132,7 +137,7 @@ class Watch:
         asking.close()
         return changed
 
-    def _units(self, pending: list[Service]) -> dict[Service, str]:
+    def _units(self, pending: list[WatchedService]) -> dict[WatchedService, str]:
         """Look at the units; return the verdicts that they alone give."""
         states = self._manager.states([unit for service in pending for unit in service.units])
         verdicts = {}
@@ -148,9 +153,9 @@ class Watch:
                 verdicts[service] = "healthy"
         return verdicts
 
-    def _answers(self, asking: Round, pause: float, wanted: int) -> dict[Service, str]:
+    def _answers(self, asking: Round, pause: float, wanted: int) -> dict[WatchedService, str]:
         """Listen for `pause` seconds, or until `wanted` services are healthy; return those."""
-        verdicts: dict[Service, str] = {}
+        verdicts: dict[WatchedService, str] = {}
         until = time.monotonic() + pause
         while len(verdicts) < wanted and (left := until - time.monotonic()) > 0:
             for question, answered in asking.step(left):
@@ -203,10 +208,13 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     tell_services(watch)
     publish(plan, watch)
     notify("READY=1")
+    # A second thread costs less than a second program.
+    _thread.start_new_thread(way.serve, ())
     asked = time.monotonic()
-    mark = secrets_mark()
+    mark, banned = secrets_mark(), ""
     while True:
         time.sleep(WATCH)
+        banned = tell_ban(banned)
         clock.follow()
         due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or not watch.all_active():
@@ -221,7 +229,21 @@ def tell_services(watch: Watch) -> None:
     report.send("services", services=watch.documents(), secrets=watch.secrets())
 
 
-def tell_sshd(service: Service) -> None:
+def tell_ban(before: str) -> str:
+    """Report whom fail2ban's action has banned, if that is not what was told before; return it."""
+    now = report.read(BANNED)
+    if now == before:
+        return before
+    words = now.split()
+    if len(words) == 4:
+        figures = dict(zip(("failures", "seconds", "until"), map(float, words[1:]), strict=True))
+        report.send("ban", address=words[0], **figures)
+    else:
+        report.send("unban")
+    return now
+
+
+def tell_sshd(service: WatchedService) -> None:
     """Report the stage `sshd` as soon as it answers."""
     if service.name == "sshd" and service.state == "healthy":
         report.send("sshd")
@@ -234,7 +256,14 @@ def publish(plan: dict[str, Any], watch: Watch) -> None:
     document = status.document(plan, watch.documents(), watch.secrets(), watch.failed_units())
     report.write(report.STATUS, json.dumps(document, indent=1) + "\n")
     report.write(status.PAGE, status.page(document))
-    report.write(status.METRICS, status.metrics(document) + vitals.metrics())
+    report.write(status.METRICS, status.metrics(document, gauges(plan)) + vitals.metrics())
+
+
+def gauges(plan: dict[str, Any]) -> list[tuple[str, str, int]]:
+    """What the services' modules measure beyond health: name, help and value."""
+    modules = [registry.service(name) for name in plan["services"]]
+    found = [getattr(module, "gauges", None) for module in modules]
+    return [gauge for measure in found if measure for gauge in measure()]
 
 
 def notify(message: str) -> None:

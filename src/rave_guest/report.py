@@ -18,7 +18,8 @@ def send(stage: str, **fields: object) -> None:
     """Report a stage, with the machine's instance id and uptime; silent where nobody listens.
 
     Args:
-        stage: `systemd`, `sshd`, `services`, `secrets`, `stopping` or `failed`.
+        stage: `systemd`, `sshd`, `services`, `secrets`, `ban`, `unban`, `stopping` or
+            `failed`.
         fields: further members of the line; must be JSON.
     """
     device = port(PORTS)
@@ -42,14 +43,14 @@ def line(stage: str, instance_id: str, seconds: float, fields: dict[str, object]
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
-def port(directory: str) -> str | None:
+def port(directory: str, wanted: str = PORT) -> str | None:
     """The device of the port by the name the host gave it; udev is not there to link it."""
     try:
         entries = os.listdir(directory)
     except FileNotFoundError:
         return None
     for entry in entries:
-        if read(f"{directory}/{entry}/name") == PORT:
+        if read(f"{directory}/{entry}/name") == wanted:
             return f"/dev/{entry}"
     return None
 

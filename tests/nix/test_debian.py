@@ -11,7 +11,7 @@ import pytest
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import locking
-from rave_cli.images.lock import Request
+from rave_cli.images.lock import PackageRequest
 from rave_cli.images.nix import Nix
 from rave_cli.profiles.source import installable, load_catalog
 from tests.nix.conftest import PROFILES, ROOT, EvaluationError, nix
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.integration
 def flake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the Debian base whose inputs cannot be fetched from anywhere."""
     folder = tmp_path_factory.mktemp("flake")
-    shutil.copytree(ROOT / "infra", folder / "infra")
+    shutil.copytree(ROOT / "infra", folder / "infra", symlinks=True)
     shutil.copytree(ROOT / "src/rave_guest", folder / "src/rave_guest")
     shutil.copyfile(ROOT / "flake.nix", folder / "flake.nix")
     lock = json.loads((ROOT / "flake.lock").read_text())
@@ -43,7 +43,7 @@ def evaluate(flake: Path, attribute: str) -> Any:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_lock_was_made_for_what_the_profile_asks(flake: Path, profile: str) -> None:
-    asked = Request.model_validate(evaluate(flake, f"debianRequests.{profile}"))
+    asked = PackageRequest.model_validate(evaluate(flake, f"debianRequests.{profile}"))
     assert locking.choose(ROOT, profile, locked=True).lock.requested == asked
 
 
@@ -57,7 +57,7 @@ def test_a_checkout_whose_path_has_blanks_is_the_same_flake(
     flake: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    place = shutil.copytree(flake, tmp_path / "my work, ünd more")
+    place = shutil.copytree(flake, tmp_path / "my work, ünd more", symlinks=True)
     driver = Nix("debian", "safe")
     with pytest.raises(RaveError, match="more than letters") as caught:
         installable(place, "demo-debian")
@@ -72,7 +72,7 @@ def test_a_checkout_whose_path_has_blanks_is_the_same_flake(
 
 def test_a_lock_for_other_packages_is_refused_with_the_way_out(flake: Path, tmp_path: Path) -> None:
     folder = tmp_path / "flake"
-    shutil.copytree(flake, folder)
+    shutil.copytree(flake, folder, symlinks=True)
     packages = folder / "infra/debian/packages.nix"
     packages.write_text(packages.read_text().replace('"systemd"', '"systemd" "nano"', 1))
     with pytest.raises(EvaluationError, match="rave vm lock-closure --profile demo"):
@@ -81,7 +81,7 @@ def test_a_lock_for_other_packages_is_refused_with_the_way_out(flake: Path, tmp_
 
 def test_a_profile_without_a_lock_says_how_to_make_one(flake: Path, tmp_path: Path) -> None:
     folder = tmp_path / "flake"
-    shutil.copytree(flake, folder)
+    shutil.copytree(flake, folder, symlinks=True)
     (folder / "infra/debian/locks/demo.json").unlink()
     with pytest.raises(EvaluationError, match="rave vm lock-closure --profile demo"):
         evaluate(folder, "packages.x86_64-linux.demo-debian.outPath")

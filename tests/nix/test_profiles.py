@@ -94,11 +94,11 @@ def test_every_unit_has_the_cap_of_its_service(
     report = evaluator.report(profile, mode)
     for name, service in report["plan"]["services"].items():
         cap = f"{service['memory'][mode]}M"
-        if name == "gitlab":
-            assert report["slices"]["system-gitlab"] == cap
-        elif name != "element":
-            for unit in service["units"]:
-                assert report["limits"][unit.removesuffix(".service")]["max"] == cap, unit
+        for unit in service["units"]:
+            limits = report["limits"][unit.removesuffix(".service")]
+            assert (limits["max"], limits["oom"]) == (cap, service["oomScore"]), unit
+        if name in {"gitlab", "outline"}:
+            assert report["slices"][f"system-{name}"] == cap
 
 
 @every_machine

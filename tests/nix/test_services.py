@@ -13,7 +13,7 @@ NEEDED = {"sshd", "firewall", "nginx", "postgresql", "gitlab", "matrix", "redis"
 REMOVABLE = [
     "fail2ban", "prometheus", "alertmanager", "node-exporter", "postgres-exporter",
     "nginx-exporter", "redis-exporter", "nats-exporter", "grafana", "mattermost", "element",
-    "penpot", "outline", "n8n",
+    "outline", "n8n",
 ]  # fmt: skip
 
 # Services that others are about, or cannot do without: they go together.
@@ -46,7 +46,7 @@ def test_a_disabled_service_leaves_no_trace(with_lib: Evaluator, services: tuple
     assert set(report["secrets"]) == needed
 
 
-@pytest.mark.parametrize("service", ["grafana", "penpot", "n8n"])
+@pytest.mark.parametrize("service", ["grafana", "outline", "n8n"])
 def test_neither_does_it_in_a_real_nixos(with_nixpkgs: Evaluator, service: str) -> None:
     report = with_nixpkgs.report("production", modules=off(service))
     assert report["failed"] == []
@@ -137,6 +137,20 @@ REFUSED = [
     ),
     ("services.rave.matrix.enable = false;", "services.rave.element.enable"),
     ("services.rave.agents.enable = true;", "services.rave.agents.runner"),
+    (
+        "services.rave.grafana.memoryMiB = 1600;",
+        "rave.memoryMiB: the services' caps are 8208 MiB and the system needs 192; together",
+    ),
+    (
+        "services.rave.nginx.enable = false;",
+        "services.rave.nginx.enable: it serves what element, gitlab, grafana, matrix, mattermost,",
+    ),
+    ("services.rave.nginx.enable = false;", "services.rave.nginx-exporter.enable"),
+    (
+        "services.rave.penpot.enable = true;",
+        "services.rave.penpot.imageFiles: backend, exporter, frontend must be given, because an",
+    ),
+    ("services.rave.gitlab.ports.gitaly = 9237;", "services.rave.gitlab.ports.gitaly"),
     ("services.rave.vibe-kanban.enable = true;", "services.rave.vibe-kanban.package"),
     (
         "services.rave.claude-code-router.enable = true;",
@@ -200,12 +214,102 @@ def test_optional_services_come_up_when_configured(evaluator: Evaluator) -> None
         enable = true;
         settings.Providers = [ { name = "p"; api_key = "$KEY"; } ];
       };
+      rave.memoryMiB = 7168;
     })"""
     report = evaluator.report("development", modules=modules)
     assert report["failed"] == []
+    assert report["plan"]["resources"]["safe"]["memoryMiB"] == 7168
     assert {"agents", "vibe-kanban", "claude-code-router"} <= set(report["plan"]["services"])
     assert "rave-agent@" in report["texts"]
     assert "vibe-kanban.rave.localhost" in report["virtualHosts"]
+
+
+def test_penpot_reaches_what_it_needs_and_nothing_else(evaluator: Evaluator) -> None:
+    question = """{
+      containers = lib.mapAttrs
+        (_: container: {
+          inherit (container) networks image pull;
+          ports = container.ports or [ ];
+          extraOptions = toString container.extraOptions;
+        })
+        config.virtualisation.oci-containers.containers;
+      sockets = lib.mapAttrs
+        (_: socket: {
+          listen = socket.listenStreams;
+          inside = socket.socketConfig.NetworkNamespacePath or null;
+        })
+        (lib.filterAttrs (name: _: lib.hasPrefix "penpot-" name) config.systemd.sockets);
+      inside = config.systemd.services.penpot-web.serviceConfig.NetworkNamespacePath;
+      plan = config.rave.plan.services.penpot.units;
+      failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);
+    }"""
+    modules = "{ services.rave.penpot = { enable = true; fetchImages = true; }; }"
+    found = evaluator.ask(question, "production", modules=modules)
+    assert found["failed"] == []
+    namespace = "/run/netns/penpot"
+    for name, container in found["containers"].items():
+        assert container["networks"] == [f"ns:{namespace}"], name
+        assert container["ports"] == [], name
+        assert "@sha256:" in container["image"], name
+        assert "--cgroup-parent=system-penpot.slice" in container["extraOptions"]
+    # Only the way to the frontend is open on this machine's own loopback.
+    assert found["sockets"] == {
+        "penpot-web": {"listen": ["127.0.0.1:9001"], "inside": None},
+        "penpot-postgresql": {"listen": ["127.0.0.1:5432"], "inside": namespace},
+        "penpot-redis": {"listen": ["127.0.0.1:6379"], "inside": namespace},
+    }
+    assert found["inside"] == namespace
+
+
+def test_an_archive_of_an_image_is_never_fetched(evaluator: Evaluator) -> None:
+    files = "backend = pkgs.jq; exporter = pkgs.jq; frontend = pkgs.jq;"
+    given = f"{{ enable = true; imageFiles = {{ {files} }}; }}"
+    modules = f"({{ pkgs, ... }}: {{ services.rave.penpot = {given}; }})"
+    question = (
+        "{ failed = map (a: a.message) (lib.filter (a: !a.assertion) config.assertions);"
+        " containers = lib.mapAttrs (_: c: { inherit (c) image pull; })"
+        " config.virtualisation.oci-containers.containers; }"
+    )
+    found = evaluator.ask(question, "production", modules=modules)
+    assert found["failed"] == []
+    for container in found["containers"].values():
+        assert container["pull"] == "never"
+        assert container["image"].endswith(":2.17.0")
+
+
+def test_without_the_platforms_firewall_there_is_none(evaluator: Evaluator) -> None:
+    question = "config.networking.firewall.enable"
+    assert evaluator.ask(question, "demo") is True
+    assert (
+        evaluator.ask(question, "demo", modules="{ services.rave.firewall.enable = false; }")
+        is False
+    )
+
+
+OPTIONS_OF_FACTS = [
+    ("prometheus.retentionDays = 5;", "retentionDays.safe", 5),
+    ("postgresql.maxConnections = 90;", "postgresql.maxConnections.safe", 90),
+    ("postgresql.sharedBuffersMiB = 80;", "postgresql.sharedBuffersMiB.safe", 80),
+    ("nginx.requestsPerSecond = 50;", "nginx.requestsPerSecond", 50),
+    ("fail2ban.banSeconds = 90;", "banSeconds", 90),
+]
+
+
+@pytest.mark.parametrize(("setting", "fact", "value"), OPTIONS_OF_FACTS)
+def test_an_option_that_changes_a_fact_changes_it_in_the_plan(
+    evaluator: Evaluator, setting: str, fact: str, value: int
+) -> None:
+    modules = f"{{ services.rave.{setting} }}"
+    plan = evaluator.ask(f"config.rave.plan.facts.{fact}", "demo", modules=modules)
+    assert plan == value
+    assert evaluator.ask(f"config.rave.plan.facts.{fact}", "demo") != value
+
+
+def test_a_cap_that_is_changed_changes_in_the_plan(evaluator: Evaluator) -> None:
+    modules = "{ services.rave.redis.memoryMiB = 100; }"
+    report = evaluator.report("demo", modules=modules)
+    assert report["plan"]["services"]["redis"]["memory"] == {"safe": 100, "full": 512}
+    assert report["limits"]["redis-rave"]["max"] == "100M"
 
 
 def test_a_literal_key_of_a_provider_is_refused(evaluator: Evaluator) -> None:

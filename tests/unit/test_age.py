@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,3 +78,36 @@ def test_a_file_without_identity_is_refused() -> None:
 def test_the_secret_is_not_in_the_repr() -> None:
     identity = age.generate()
     assert identity.secret not in repr(identity)
+
+
+LINE = st.one_of(
+    st.just("# a comment"),
+    st.just(""),
+    st.builds(lambda: age.generate().secret),
+    st.just("AGE-PLUGIN-YUBIKEY-1QQQQ"),
+    st.text(max_size=20),
+    st.text("AGE-SECRET-KEY-1QPZRY", max_size=80),
+)
+
+
+@given(st.lists(LINE, max_size=6), st.booleans(), st.booleans())
+def test_any_key_file_is_read_or_refused_by_line_without_repeating_it(
+    lines: list[str], marked: bool, by_word: bool
+) -> None:
+    text = ("\ufeff" if marked else "") + "\n".join(lines)
+    found = read(text, by_word=by_word)
+    if isinstance(found, RaveError):
+        assert found.exit_code is ExitCode.SECRETS
+        assert re.match(r"line \d+: |this is ", found.message)
+        told = f"{found.message} {found.hint}"
+        assert not [line for line in lines if len(line) > 60 and line in told]
+    else:
+        assert len(found.identities) + len(found.unused) <= len(text.split())
+        assert all(identity.secret in text for identity in found.identities)
+
+
+def read(text: str, *, by_word: bool) -> age.KeyText | RaveError:
+    try:
+        return age.parse_keys(text, by_word=by_word)
+    except RaveError as error:
+        return error

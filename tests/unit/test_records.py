@@ -18,8 +18,8 @@ from rave_cli.machines.qemu.accelerator import ANSWER
 from rave_cli.machines.store import MACHINE
 from rave_cli.records import (
     DamagedRecordError,
-    Format,
     NewerRecordError,
+    RecordFormat,
     Versions,
     amend,
     faults,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RELEASED = Path(__file__).parents[1] / "fixtures" / "released-0.1.0"
 PLACE = Path("/somewhere/cup.json")
 
-FORMATS: list[Format[Any]] = [ANSWER, CARRIED, LEDGER, MACHINE, MANIFEST]
+FORMATS: list[RecordFormat[Any]] = [ANSWER, CARRIED, LEDGER, MACHINE, MANIFEST]
 VERSIONS: list[Versions] = [CONFIG, *FORMATS]
 
 
@@ -45,7 +45,7 @@ class Cup(BaseModel):
 
 
 # In version 1 a cup had no handles; in version 2 its colour was called paint.
-CUPS = Format(
+CUPS = RecordFormat(
     title="the record of a cup",
     shape=Cup,
     version=3,
@@ -116,7 +116,7 @@ def test_several_faults_of_one_record_are_all_told() -> None:
 
 
 def test_a_record_that_may_not_be_read_is_the_system_s_fault(tmp_path: Path) -> None:
-    with pytest.raises(RaveError, match="Is a directory"):
+    with pytest.raises(RaveError, match="is not a file"):
         CUPS.read(tmp_path, hint="")
 
 
@@ -216,3 +216,15 @@ def test_no_bytes_give_a_traceback(data: bytes) -> None:
 
 def test_json_that_is_nested_without_end_is_told() -> None:
     assert outcome(lambda: MACHINE.parse(b"[" * 100_000, PLACE, hint="h")) == "told"
+
+
+@pytest.mark.parametrize("spoil", ["file", "directory"])
+def test_one_that_somebody_else_may_have_written_is_refused(tmp_path: Path, spoil: str) -> None:
+    """It steers us: which disk a machine has, which version of the secrets was seen last."""
+    place = tmp_path / "cup.json"
+    CUPS.write(place, Cup(colour="blue", handles=1))
+    assert CUPS.read(place, hint="wash it").colour == "blue"
+    (place if spoil == "file" else tmp_path).chmod(0o777)
+    with pytest.raises(RaveError, match="can be changed by anybody") as caught:
+        CUPS.read(place, hint="wash it")
+    assert str(caught.value.hint).startswith("chmod go-w ")

@@ -11,13 +11,13 @@ import pytest
 
 from rave_cli import paths, settings
 from rave_cli.images import lock as locks
-from rave_cli.images.build import Place, existing_image
+from rave_cli.images.build import ImagePlace, existing_image
 from rave_cli.images.manifest import load_image
 from rave_cli.machines import store
 from rave_cli.machines.qemu.accelerator import ANSWER
 from rave_cli.machines.spec import machines_dir
 from rave_cli.profiles.catalog import parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from rave_cli.secrets import ledger
 
 RELEASED = Path(__file__).parents[1] / "fixtures" / "released-0.1.0"
@@ -51,7 +51,7 @@ def test_reading_a_machine_leaves_its_record_for_the_rave_of_before(home: Path) 
 @pytest.mark.parametrize(("base", "boots"), [("debian", "kernel"), ("nixos", "disk")])
 def test_an_image_is_known(home: Path, base: str, boots: str) -> None:
     plan = parse(BAKED.read_bytes()).plan("demo", base)
-    image = load_image(put(f"image-{base}.json", Place(plan.attr).manifest))
+    image = load_image(put(f"image-{base}.json", ImagePlace(plan.attr).manifest))
     assert (image.base, image.boot.kind, image.plan, image.door) == (base, boots, None, 1)
     # Its store path is not on this host.
     assert existing_image(plan) is None

@@ -21,6 +21,8 @@ operator: {
   MaxAuthTries = 3;
   MaxSessions = 4;
   MaxStartups = "10:30:30";
+  # Idle strangers of one address must not take all of them: the way that no ban closes is another one.
+  PerSourceMaxStartups = 8;
   ClientAliveInterval = 30;
   ClientAliveCountMax = 2;
   # The interval above notices a dead client; keepalives of TCP could be forged.

@@ -54,7 +54,7 @@ let
       requires = [ "penpot-network.service" ];
       after = [ "penpot-network.service" ];
       listenStreams = [ listen ];
-      socketConfig.NetworkNamespacePath = lib.mkIf socketInside namespace;
+      socketConfig = lib.optionalAttrs socketInside { NetworkNamespacePath = namespace; };
     };
     services."penpot-${name}" = {
       description = "Penpot's passage: ${name}";
@@ -63,16 +63,16 @@ let
       serviceConfig = {
         Type = "notify";
         ExecStart = "${config.systemd.package}/lib/systemd/systemd-socket-proxyd ${target}";
-        NetworkNamespacePath = lib.mkIf proxyInside namespace;
         Restart = "on-failure";
         RestartSec = 1;
         Slice = "${slice}.slice";
         DynamicUser = true;
-        SupplementaryGroups = lib.mkIf (group != null) [ group ];
         PrivateTmp = true;
         ProtectSystem = "strict";
         NoNewPrivileges = true;
-      };
+      }
+      // lib.optionalAttrs proxyInside { NetworkNamespacePath = namespace; }
+      // lib.optionalAttrs (group != null) { SupplementaryGroups = [ group ]; };
     };
   };
   passages = lib.mapAttrsToList passage {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images.events import Event
+from rave_cli.images.events import BuildEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,6 +71,7 @@ _ABSENT = re.compile(
     r"Unable to locate package (\S+)|Package '?([^' ]+)'? has no installation cand"
 )
 _DEPARTED = re.compile(r"Version '[^']*' for '([^']+)' was not found")
+_URI = re.compile(r"^'[^']*' (\S+) \d+ SHA256:([0-9a-f]{64})$", re.MULTILINE)
 _SPACE = re.compile(r"No space left on device|enough free space|Disk quota exceeded")
 _UNTRUSTED = re.compile(r"NO_PUBKEY|not signed|BADSIG|EXPKEYSIG|[Ss]ignature|Missing key")
 _EXPIRED = re.compile(r"Release file for \S+ is expired")
@@ -133,6 +134,14 @@ class Apt:
             raise fault(done.error_text, self.where)
         return read_selection(done.text)
 
+    def digests(self, wanted: Sequence[tuple[str, str]]) -> dict[str, str]:
+        """Return what the signed lists say of packages, each given as name and version.
+
+        Returns: file name -> sha256, for those of which they say it.
+        """
+        words = [f"{name}={version}" for name, version in wanted]
+        return dict(_URI.findall(self._run("download", "--print-uris", *words, timeout=60).text))
+
     def download(
         self, wanted: Sequence[tuple[str, str]], target: Path, on_event: OnEvent
     ) -> tuple[str, ...]:
@@ -156,7 +165,7 @@ class Apt:
                 tail = [*tail[-500:], line]
                 if line.startswith("Get:"):
                     done += 1
-                    on_event(Event("downloading packages", done, len(words)))
+                    on_event(BuildEvent("downloading packages", done, len(words)))
             status = child.wait()
         text = "\n".join(tail)
         departed = tuple(dict.fromkeys(_DEPARTED.findall(text)))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images.events import Event
+from rave_cli.images.events import BuildEvent
 from rave_cli.images.nixfaults import explain
 from rave_cli.images.nixlog import (
     ERROR,
@@ -219,9 +219,9 @@ class _Teller:
             case BuildsProgress(done, total):
                 self.done, self.total = done, total
             case BuildStarted(_, name):
-                self.on_event(Event(f"building {name}", self.done, self.total))
+                self.on_event(BuildEvent(f"building {name}", self.done, self.total))
             case BuildPhase(_, text):
-                self.on_event(Event(text, self.done, self.total))
+                self.on_event(BuildEvent(text, self.done, self.total))
             case _:
                 pass
 

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.profiles.source import NO_STORE, no_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,12 +59,7 @@ def _unprivileged(_match: re.Match[str], _base: str, _what: str, _e: tuple[str, 
 
 
 def _no_store(_match: re.Match[str], _base: str, _what: str, errors: tuple[str, ...]) -> RaveError:
-    return RaveError(
-        "the Nix store cannot be written by this user, and no Nix daemon runs",
-        hint="run it as root, or apt-get install nix-setup-systemd",
-        exit_code=ExitCode.HOST,
-        detail=errors,
-    )
+    return no_store(errors)
 
 
 def _lacking(match: re.Match[str], _base: str, _what: str, _errors: tuple[str, ...]) -> RaveError:
@@ -117,11 +113,6 @@ _NO_NETWORK = (
     r"unable to download|couldn't resolve host|could not resolve host|Connection refused"
     r"|Network is unreachable|Failed to connect|cannot connect to .*:443"
 )
-_NO_STORE = (
-    r"could not set permissions on '/nix|"
-    r"creating directory '/nix|opening lock file '/nix.*Permission denied|big-lock"
-    r"|cannot connect to (?:socket|daemon)|'/nix/store'.*not (?:exist|allowed)"
-)
 
 # Tried in order; the first pattern that Nix's words match names the fault.
 _FAULTS = (
@@ -131,5 +122,5 @@ _FAULTS = (
     (_NOT_OURS, _owner),
     (_NO_ATTRIBUTE, _unknown),
     (_NO_NETWORK, _offline),
-    (_NO_STORE, _no_store),
+    (NO_STORE, _no_store),
 )

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest.stages import Lines, Tail, current, last_lines
+from rave_cli.machines.guest.stages import StageReader, booted_again, current
+from rave_cli.machines.logfiles import Tail, last_lines
 from rave_cli.machines.preflight import port_taken
-from rave_cli.machines.qemu import credentials, ports
+from rave_cli.machines.qemu import credentials, logs, ports
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import SSH_PORT
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.guest.readiness import Readiness
     from rave_cli.machines.guest.stages import StageEvent
-    from rave_cli.machines.qemu.qmp import Event
+    from rave_cli.machines.qemu.qmp import QmpEvent
     from rave_cli.machines.spec import Machine
 
 # How often the guest's reports are read, in seconds. A read of nothing costs some 20 µs.
@@ -61,10 +62,18 @@ class Boot:
         return os.waitstatus_to_exitcode(status) if pid else None
 
 
-def launch(machine: Machine, argv: Sequence[str], readiness: Readiness) -> Boot:
+def launch(
+    machine: Machine, argv: Sequence[str], readiness: Readiness, beside: Sequence[str] = ()
+) -> Boot:
     """Start QEMU detached, so that it outlives this process, and wait for its monitor.
 
     By then it has read its command line, so the credential blobs are removed again.
+
+    Args:
+        machine: the machine.
+        argv: QEMU's command.
+        readiness: told of each stage.
+        beside: what goes before the command of whatever must live as long as QEMU.
 
     Raises:
         RaveError: as `watch`; HOST if QEMU is missing or a file cannot be written.
@@ -72,22 +81,20 @@ def launch(machine: Machine, argv: Sequence[str], readiness: Readiness) -> Boot:
     paths.private_dir(paths.runtime_dir())
     paths.private_dir(machine.runtime)
     with credentials.written(machine):
-        begun = spawn(machine, argv)
+        begun = spawn(machine, argv, beside)
         with _Watch.over(begun, readiness) as watching:
             return replace(begun, monitor=watching.await_monitor())
 
 
-def spawn(machine: Machine, argv: Sequence[str]) -> Boot:
-    """Start QEMU. Leftovers of its last run are removed first.
+def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> Boot:
+    """Start QEMU and the keeper of its logs. Leftovers of its last run are removed first.
 
     Raises:
         RaveError: HOST if QEMU is missing or a log cannot be written.
     """
-    for stale in (machine.qmp_socket, machine.event_socket, machine.stage_file):
+    for stale in (machine.qmp_socket, machine.event_socket, machine.way_socket):
         stale.unlink(missing_ok=True)
-    with paths.refusing(machine.qemu_log):
-        machine.console_log.unlink(missing_ok=True)
-        fd = os.open(machine.qemu_log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    fd = logs.start(machine, beside)
     try:
         return Boot(machine, pid=process.detach(argv, output=fd), began=time.monotonic())
     finally:
@@ -128,8 +135,11 @@ class _Watch:
         self.pidfd = pidfd
         self.console = Tail(boot.machine.console_log)
         self.reports = Tail(boot.machine.stage_file)
-        self.lines = Lines()
+        self.lines = StageReader()
         self.monitor = boot.monitor
+        if booted_again(boot.machine.stage_file):
+            # What an earlier boot printed says nothing of this one, and nothing parts them.
+            self.console.skip()
 
     @classmethod
     @contextmanager
@@ -203,7 +213,7 @@ class _Watch:
             found += self.lines.feed(data)
         return found
 
-    def _events(self) -> list[Event]:
+    def _events(self) -> list[QmpEvent]:
         """Return what QEMU told since the last look; once it has hung up there is no monitor."""
         if self.monitor is None:
             return []
@@ -228,9 +238,7 @@ class _Watch:
         from rave_cli.machines.guest import ssh
 
         try:
-            connection = ssh.await_banner(
-                self.boot.machine.name, forwards[SSH_PORT], self._deadline()
-            )
+            connection = ssh.reach(self.boot.machine, forwards[SSH_PORT], self._deadline())
             self.readiness.reach("ssh-banner", self.boot.now())
             with ssh.login(self.boot.machine, connection, self._deadline()):
                 self.readiness.reach("ssh-auth", self.boot.now())
@@ -250,6 +258,7 @@ class _Watch:
 
     def exited(self) -> NoReturn:
         """Raise the end of QEMU; name a cause that only its log knows."""
+        logs.settle(self.boot.machine)
         self.look()
         text = "\n".join(last_lines(self.boot.machine.qemu_log))
         taken = _FORWARD_FAULT.search(text)

@@ -164,7 +164,7 @@ def patience(found: Accelerator, cpus: int) -> float:
 
 def _join(machine: Machine) -> boot.Boot | None:
     """Return the boot of a QEMU that another command started, if one runs; resume a paused one."""
-    running = processes.find(machine.spec.uuid)
+    running = processes.find(machine)
     if running is None:
         return None
     machine = processes.placed(machine)
@@ -186,15 +186,24 @@ def _join(machine: Machine) -> boot.Boot | None:
 def _lost(machine: Machine, running: processes.Process) -> bool:
     """Return whether a running machine's sockets and reports were removed."""
     starting = time.monotonic() - running.started < QEMU_STARTS
-    return not (starting or machine.qmp_socket.exists() or machine.stage_file.exists())
+    return not (starting or machine.qmp_socket.exists())
 
 
 def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
     """Start QEMU if the host has what it needs."""
     process.require(QEMU)
+    original = processes.find_original(machine)
+    if original is not None and original.directory is not None:
+        raise RaveError(
+            f"machine {machine.name} is a copy of the one in {original.directory}, which runs; the"
+            " two would share its identity",
+            hint=f"XDG_DATA_HOME={original.directory.parents[2]} rave vm stop {machine.name}",
+            exit_code=ExitCode.HOST,
+        )
     preflight.check(machine, found.kind)
     store.keep_image(machine)
-    return boot.launch(machine, (*cap.prefix, *qemu_argv(machine, found)), readiness)
+    argv = (*cap.prefix, *qemu_argv(machine, found))
+    return boot.launch(machine, argv, readiness, cap.beside)
 
 
 def stop(
@@ -213,7 +222,7 @@ def stop(
     Raises:
         RaveError: HOST if even SIGKILL does not end QEMU.
     """
-    running = processes.find(machine.spec.uuid)
+    running = processes.find(machine)
     machine = processes.placed(machine)
     credentials.forget(machine)
     if running is None:
@@ -286,4 +295,4 @@ def _find_to_delete(name: str, *, force: bool) -> tuple[processes.Process | None
             raise
         running = processes.find_by_directory(machines_dir() / name)
         return running, running.runtime if running is not None else None
-    return processes.find(machine.spec.uuid), machine.runtime
+    return processes.find(machine), machine.runtime

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rave_cli.machines.guest.stages import Tail, last_lines
+from rave_cli.machines.logfiles import CHUNK, Tail, dropped, last_lines
 from rave_cli.machines.qemu import processes
 from rave_cli.text import clean
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 # How often a followed log is read, in seconds.
 GLANCE = 0.1
 
-# How much of a log is read at once, in bytes.
-CHUNK = 1 << 20
+# Bytes to which a line without end is cut.
+LONGEST_LINE = 64 << 10
 
 
 def lines(machine: Machine, path: Path, *, last: int | None, follow: bool) -> Iterator[str]:
@@ -38,17 +38,28 @@ def lines(machine: Machine, path: Path, *, last: int | None, follow: bool) -> It
     if last is not None:
         yield from last_lines(path, last)
         tail.skip()
+    elif (lost := dropped(path)) > 0:
+        yield f"({lost} bytes before this were dropped)"
     rest = b""
     while True:
-        runs = follow and processes.find(machine.spec.uuid) is not None
+        runs = follow and processes.find(machine) is not None
         while data := tail.read(CHUNK):
-            *whole, rest = (rest + data).split(b"\n")
+            whole, rest = _cut(rest + data)
             yield from (_text(line) for line in whole)
         if not runs:
             break
         time.sleep(GLANCE)
     if rest:
         yield _text(rest)
+
+
+def _cut(data: bytes) -> tuple[list[bytes], bytes]:
+    """Return the lines that are whole, and what is left of the last."""
+    *whole, rest = data.split(b"\n")
+    while len(rest) > LONGEST_LINE:
+        whole.append(rest[:LONGEST_LINE])
+        rest = rest[LONGEST_LINE:]
+    return whole, rest
 
 
 def _text(line: bytes) -> str:

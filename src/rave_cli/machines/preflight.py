@@ -34,7 +34,8 @@ def check(machine: Machine, kind: Kind) -> None:
     if not machine.disk.is_file():
         raise RaveError(
             f"the disk of machine {machine.name} is gone ({machine.disk})",
-            hint=f"rave vm delete {machine.name}, then launch it anew",
+            hint=f"put {machine.disk} back from a copy; without it the machine is lost, and"
+            f" rave vm delete {machine.name} removes the rest",
             exit_code=ExitCode.HOST,
         )
     check_memory(machine, kind, available_mib())

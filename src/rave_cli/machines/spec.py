@@ -137,9 +137,31 @@ class Machine:
         return self.runtime / "events.sock"
 
     @property
+    def way_socket(self) -> Path:
+        """The host's end of the way in that no ban closes."""
+        return self.runtime / "way.sock"
+
+    @property
     def stage_file(self) -> Path:
         """What the guest reported on `org.rave.ready` since the last start."""
-        return self.runtime / "stages.jsonl"
+        # There rave 0.1.0 put it; such a machine may still run.
+        before = self.runtime / "stages.jsonl"
+        return before if before.exists() else self.directory / "stages.jsonl"
+
+    @property
+    def console_pipe(self) -> Path:
+        """What QEMU writes the guest's console into."""
+        return self.runtime / "console.pipe"
+
+    @property
+    def stage_pipe(self) -> Path:
+        """What QEMU writes the guest's reports into."""
+        return self.runtime / "stages.pipe"
+
+    @property
+    def qemu_pipe(self) -> Path:
+        """What QEMU writes its own words into."""
+        return self.runtime / "qemu.pipe"
 
     @property
     def credentials(self) -> Path:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rave_cli.machines.guest.stages import read_events
-from rave_cli.machines.qemu import processes
-from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError, parse_usernet
+from rave_cli.machines.qemu import processes, usernet
+from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,7 +74,7 @@ class Status:
 
 def of(machine: Machine) -> Status:
     """Return what a machine is doing now."""
-    running = processes.find(machine.spec.uuid)
+    running = processes.find(machine)
     if running is None:
         return Status(machine, "stopped")
     reports = read_events(machine.stage_file)
@@ -105,7 +105,7 @@ def _asked(
     try:
         with Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
             answer = monitor.execute("query-status", timeout=MONITOR_ANSWERS)
-            forwards = parse_usernet(monitor.human("info usernet", timeout=MONITOR_ANSWERS))
+            forwards = usernet.forwards(monitor, machine, timeout=MONITOR_ANSWERS)
     except MonitorGoneError as error:
         return "unresponsive", f"{error.message}; {LOST.format(name=machine.name)}", None
     except QmpError as error:

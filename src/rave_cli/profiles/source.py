@@ -5,13 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.profiles.catalog import Catalog, parse
+from rave_cli.profiles.names import BAKED
 
-BAKED = Path(__file__).with_name("catalog.json")
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# What Nix says where this user has neither a store nor a daemon to ask.
+NO_STORE = (
+    r"could not set permissions on '/nix|"
+    r"creating directory '/nix|opening lock file '/nix.*Permission denied|big-lock"
+    r"|cannot connect to (?:socket|daemon)|'/nix/store'.*not (?:exist|allowed)"
+)
 
 # Of which characters every Nix takes a path for a flake's.
 _PLAIN = re.compile(r"[A-Za-z0-9/._+-]+")
@@ -63,7 +72,7 @@ def evaluate(flake: Path) -> bytes:
     """Return `profileMetadata` of a flake as JSON text, evaluated by Nix without a network.
 
     Raises:
-        RaveError: BUILD if the evaluation fails.
+        RaveError: BUILD if the evaluation fails; HOST if this user has no Nix store.
     """
     asked = installable(flake, "profileMetadata")
     done = process.run(
@@ -72,6 +81,8 @@ def evaluate(flake: Path) -> bytes:
         timeout=60,
     )
     if not done.ok:
+        if re.search(NO_STORE, done.error_text):
+            raise no_store(done.tail(4))
         raise RaveError(
             f"the flake in {flake} cannot be evaluated",
             hint=f"nix eval --json '{asked}'",
@@ -79,3 +90,13 @@ def evaluate(flake: Path) -> bytes:
             detail=done.tail(),
         )
     return done.stdout
+
+
+def no_store(said: tuple[str, ...]) -> RaveError:
+    """Return the error of a user who may not write the Nix store; `said` are Nix's words."""
+    return RaveError(
+        "the Nix store cannot be written by this user, and no Nix daemon runs",
+        hint="sudo -i   (the Debian base is built as root, from a checkout of root's own)",
+        exit_code=ExitCode.HOST,
+        detail=said,
+    )

@@ -15,8 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import paramiko
-
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke import inside
 from rave_cli.smoke.declarations import FORGIVE, RELEASE, check
@@ -97,6 +95,8 @@ class BanCheck:
         return judge_ban(shut=shut, inner=inner, reopened=self._reopened())
 
     def _provoke(self) -> None:
+        import paramiko
+
         # Refused keys, one after another over one connection; earlier refusals count as well, so
         # the door may have shut before, or shut in between.
         user = self.context.plan.facts.operator

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_cli import process
+from rave_cli.machines.logfiles import end
 from rave_cli.machines.qemu import processes
 from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
@@ -25,6 +26,8 @@ NOTHING = "there are no secrets to search for: {}"
 # Shorter forms would be found by chance in hundreds of megabytes.
 SHORTEST = 12
 SEARCH_SECONDS = 120.0
+# Bytes. What a log may have is far less; those of rave 0.1.0 have no bound.
+MOST_OF_A_LOG = 1 << 28
 
 
 def patterns(values: Mapping[str, str]) -> dict[bytes, str]:
@@ -79,7 +82,7 @@ def qemu(context: CheckContext) -> Verdict:
     """Read QEMU's command line and environment as any process of this user can."""
     if not context.hidden:
         return Verdict("skip", NOTHING.format(context.operator.why_none))
-    found = processes.find(context.machine.spec.uuid)
+    found = processes.find(context.machine)
     if found is None:
         return Verdict("error", "QEMU is gone")
     place = Path("/proc") / str(found.pid)
@@ -95,7 +98,7 @@ def logs(context: CheckContext) -> Verdict:
         return Verdict("skip", NOTHING.format(context.operator.why_none))
     machine = context.machine
     places = (machine.console_log, machine.qemu_log, machine.stage_file)
-    texts = {path.name: path.read_bytes() for path in places if path.exists()}
+    texts = {path.name: end(path, MOST_OF_A_LOG) for path in places}
     return find(texts, patterns(context.hidden))
 
 

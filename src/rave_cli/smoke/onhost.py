@@ -215,7 +215,7 @@ def judge_boot(event: StageEvent, kind: Kind) -> Verdict:
        figures={"resident_mib": "qemu_resident_mib"})  # fmt: skip
 def qemu_memory(context: CheckContext) -> Verdict:
     """What QEMU holds of the host's memory."""
-    found = processes.find(context.machine.spec.uuid)
+    found = processes.find(context.machine)
     if found is None:
         return Verdict("error", "QEMU is gone")
     ceiling = memory_ceiling(context.machine.spec, found.accelerator)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rave_cli.machines.guest import ssh
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
@@ -62,6 +61,8 @@ def transport(context: CheckContext, timeout: float) -> Iterator[paramiko.Transp
        title="the login works, with the host key that was pinned before boot")  # fmt: skip
 def log_in(context: CheckContext) -> Verdict:
     """Open the one connection that everything inside is asked over."""
+    from rave_cli.machines.guest import ssh
+
     connection = ssh.connect(
         context.machine, port=context.ports[SSH_PORT], timeout=context.within(60.0)
     )

@@ -1,28 +1,29 @@
 """The port scan: what of the guest can be reached from outside, really tried.
 
 QEMU forwards only the exposed ports, so a scan of the forwards alone would prove QEMU's argv, not
-the guest's firewall. Therefore temporary forwards to other ports are added through QMP, a
-connection is made through each, and QEMU's own table says what became of it: `ESTABLISHED` means
-that the guest answered, `SYN_SENT` that it kept silent, no entry that it refused.
+the guest's firewall. Therefore forwards to other ports are added for a while, a connection is made
+through each, and QEMU's own table says what became of it: `ESTABLISHED` means that the guest
+answered, `SYN_SENT` that it kept silent, no entry that it refused.
 Ports on which nothing listens inside cannot be reached, so listeners are what the scan is about.
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 import socket
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
-from rave_cli.machines.qemu.qmp import Qmp, QmpError
+from rave_cli.machines.qemu import usernet
+from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
+    from rave_cli.machines.spec import Machine
     from rave_cli.smoke.context import CheckContext
 
 # Asked besides the catalog's: what attackers try first, and ports where nothing should ever be.
@@ -51,8 +52,7 @@ def ports(context: CheckContext, timeout: float = 10.0) -> Verdict:
     """Scan from outside; the exposed ports must answer, and no other."""
     exposed = sorted(port.port for port in context.plan.exposed)
     tried = targets(context)
-    with Qmp.connect(context.machine.qmp_socket, timeout=ANSWERS) as monitor:
-        answered = _answered(monitor, tried)
+    answered = _answered(context.machine, tried)
     silent = [port for port in exposed if not _speaks(context.ports.get(port), timeout)]
     return judge_scan(answered, silent, tried, exposed)
 
@@ -67,41 +67,21 @@ def judge_scan(
     return judge(problems, good, tried=list(tried))
 
 
-def _answered(monitor: Qmp, tried: Sequence[int]) -> list[int]:
+def _answered(machine: Machine, tried: Sequence[int]) -> list[int]:
     """Return the guest ports of `tried` that accepted a connection."""
     with ExitStack() as stack:
-        doors = {port: stack.enter_context(_forward(monitor, port)) for port in tried}
-        for host in doors.values():
+        for address in stack.enter_context(usernet.temporary(machine, tried)).values():
             with suppress(OSError):
-                stack.enter_context(socket.create_connection(("127.0.0.1", host), 5))
+                stack.enter_context(socket.create_connection(address, 5))
         time.sleep(SETTLE)
-        return sorted(established(monitor.human("info usernet", timeout=ANSWERS)) & set(tried))
+        with Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor:
+            table = monitor.human("info usernet", timeout=ANSWERS)
+        return sorted(established(table) & set(tried))
 
 
 def established(table: str) -> set[int]:
     """Return the guest ports of forwarded connections that the guest answered (`info usernet`)."""
     return {int(row["port"]) for row in _ROW.finditer(table) if row["state"] == "ESTABLISHED"}
-
-
-@contextmanager
-def _forward(monitor: Qmp, port: int) -> Iterator[int]:
-    """Add a forward to a guest port for as long as the context lasts; yields the host's port.
-
-    QEMU's `hostfwd_add` cannot choose a port and tell it in one step without listing all, so a
-    free one is drawn here until it accepts.
-    """
-    host = 0
-    for _ in range(20):
-        host = 20000 + secrets.randbelow(40000)
-        answer = monitor.human(f"hostfwd_add net0 tcp:127.0.0.1:{host}-:{port}", timeout=ANSWERS)
-        if not answer.strip():
-            break
-    else:
-        raise QmpError(f"no forward to port {port}: {answer.strip()}")
-    try:
-        yield host
-    finally:
-        monitor.human(f"hostfwd_remove net0 tcp:127.0.0.1:{host}", timeout=ANSWERS)
 
 
 def _speaks(host: int | None, timeout: float) -> bool:

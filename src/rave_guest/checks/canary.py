@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import glob
 import os
+from collections import namedtuple
 
 from rave_guest.check import Subject, check
 from rave_guest.plan import PLACE, secret
@@ -17,7 +18,7 @@ from rave_guest.verdict import ABSENT, Verdict, errored, judge, skipped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from rave_guest.system import System
@@ -62,13 +63,16 @@ def _sought(arguments: Mapping[str, Any], system: System) -> dict[bytes, str]:
 
 
 def _secrets(about: Subject) -> dict[str, Any]:
-    """All but certificates, which are public."""
+    """All but certificates, which are public; and where the plan knows of one, with its reason."""
     sought = [
         name
         for name, entry in about.plan["secrets"].items()
         if entry["generate"]["kind"] != "tls-certificate"
     ]
-    return {"secrets": {name: secret(about.plan, name) for name in sought}}
+    return {
+        "secrets": {name: secret(about.plan, name) for name in sought},
+        "exceptions": about.plan.get("exceptions", []),
+    }
 
 
 @check("security.canary-files", phase="security",
@@ -90,10 +94,23 @@ def files(arguments: Mapping[str, Any], system: System) -> Verdict:
     done = run(argv, arguments["timeout"], stdin=words, env={"LC_ALL": "C"})
     if done.returncode > 1 and not done.stdout:
         return errored(f"grep: {done.stderr.strip()[-200:]}")
-    found = [f"found in {path}" for path in done.stdout.splitlines()]
-    return judge(
-        found, f"{_searched(sought)} in {len(changed)} files changed since the image was made"
-    )
+    exceptions = _exceptions(arguments, "security.canary-files")
+    hits = [hit for path in done.stdout.splitlines() for hit in _in_file(path, sought, exceptions)]
+    return judge_hits(
+        hits, exceptions,
+        f"{_searched(sought)} in {len(changed)} files changed since the image was made",
+    )  # fmt: skip
+
+
+def _in_file(path: str, sought: Mapping[bytes, str], exceptions: list[Any]) -> list[Hit]:
+    """Say which secrets a file holds; looked up only where it may matter."""
+    if not any(exception["place"] in path for exception in exceptions):
+        return [Hit("a secret", path)]
+    try:
+        with open(path, "rb") as stream:
+            return find({path: stream.read()}, sought)
+    except OSError:
+        return [Hit("a secret", path)]
 
 
 @check("security.canary-processes", phase="security",
@@ -109,10 +126,16 @@ def processes(arguments: Mapping[str, Any], system: System) -> Verdict:
         for part in ("cmdline", "environ"):
             try:
                 with open(f"/proc/{pid}/{part}", "rb") as stream:
-                    texts[f"{part} of process {pid}"] = stream.read()
+                    text = stream.read()
+                with open(f"/proc/{pid}/cgroup", encoding="utf-8") as stream:
+                    group = stream.read().strip().rpartition(":")[2]
             except OSError:
                 continue
-    return judge(find(texts, sought), f"{_searched(sought)} in {len(texts)} places")
+            texts[f"{part} of process {pid} in {group}"] = text
+    exceptions = _exceptions(arguments, "security.canary-processes")
+    return judge_hits(
+        find(texts, sought), exceptions, f"{_searched(sought)} in {len(texts)} places"
+    )
 
 
 @check("security.canary-journal", phase="security", title="the guest's journal holds no secret",
@@ -127,18 +150,48 @@ def journal(arguments: Mapping[str, Any], system: System) -> Verdict:
     if done.returncode != 0:
         return errored(f"journalctl: {done.stderr.strip()[-200:]}")
     size = len(done.stdout) // 1024
-    return judge(
-        find({"the journal": done.stdout.encode()}, sought), f"{_searched(sought)} in {size} KiB"
-    )
+    hits = find({"the journal": done.stdout.encode()}, sought)
+    return judge_hits(hits, [], f"{_searched(sought)} in {size} KiB")
 
 
-def find(texts: Mapping[str, bytes], sought: Mapping[bytes, str]) -> list[str]:
+class Hit(namedtuple("Hit", ("secret", "place"))):
+    """A secret's name, and where it was found: a file, or a process with its control group."""
+
+    __slots__ = ()
+    secret: str
+    place: str
+
+    def __str__(self) -> str:
+        """Return it as a sentence."""
+        return f"{self.secret} is in {self.place}"
+
+
+def find(texts: Mapping[str, bytes], sought: Mapping[bytes, str]) -> list[Hit]:
     """Return where which secret was found, by name."""
-    hits: Iterable[tuple[str, str]] = (
-        (name, place) for place, text in texts.items() for form, name in sought.items()
+    hits = {
+        Hit(name, place) for place, text in texts.items() for form, name in sought.items()
         if form in text
-    )  # fmt: skip
-    return [f"{name} is in {place}" for name, place in sorted(set(hits))]
+    }  # fmt: skip
+    return sorted(hits)
+
+
+def _exceptions(arguments: Mapping[str, Any], check_id: str) -> list[Any]:
+    return [e for e in arguments.get("exceptions", ()) if e["check"] == check_id]
+
+
+def judge_hits(hits: list[Hit], exceptions: list[Any], searched: str) -> Verdict:
+    """Read where secrets were found.
+
+    An exception of the plan names the secrets and a part of the place (of a file's path, of a
+    process' control group) where nothing better can be done; it is named in the verdict.
+    """
+
+    def excepted(hit: Hit) -> bool:
+        return any(hit.secret in e["secrets"] and e["place"] in hit.place for e in exceptions)
+
+    known = sorted({f"{hit.secret} in {hit.place}" for hit in hits if excepted(hit)})
+    good = f"{searched}; excepted in the plan: {', '.join(known)}" if known else searched
+    return judge([str(hit) for hit in hits if not excepted(hit)], good, excepted=known)
 
 
 def _searched(sought: Mapping[bytes, str]) -> str:

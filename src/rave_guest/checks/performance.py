@@ -69,7 +69,10 @@ def service_memory(arguments: Mapping[str, Any], system: System) -> Verdict:
 def judge_shares(
     units: Mapping[str, Mapping[str, str]], services: list[Mapping[str, Any]]
 ) -> Verdict:
-    """Compare MemoryCurrent and MemoryMax of units with the shares (MiB) of their services."""
+    """Compare MemoryCurrent and MemoryMax of units with the shares (MiB) of their services.
+
+    A target has no processes, and so no cap.
+    """
     over, uncapped, used = [], [], {}
     for service in services:
         mib = [int(u["MemoryCurrent"]) / 2**20 for n in service["units"]
@@ -80,7 +83,8 @@ def judge_shares(
         uncapped += [
             name
             for name in service["units"]
-            if not units.get(name, {}).get("MemoryMax", "").isdigit()
+            if not name.endswith(".target")
+            and not units.get(name, {}).get("MemoryMax", "").isdigit()
         ]
     if over:
         return failed("; ".join(over), used_mib=used)

@@ -8,6 +8,7 @@ import stat
 from collections import namedtuple
 
 from rave_guest import facts
+from rave_guest import plan as plans
 from rave_guest.check import Subject, check
 from rave_guest.secrets.places import HERE
 from rave_guest.system import read
@@ -24,7 +25,7 @@ ROOT = "/run/secrets"
 STORE = "/var/lib/rave/secrets"
 
 
-class Entry(namedtuple("Entry", ("kind", "mode", "owner", "size"))):
+class FileStatus(namedtuple("FileStatus", ("kind", "mode", "owner", "size"))):
     """What lies at a path; `kind` is "file", "dir" or "other"."""
 
     __slots__ = ()
@@ -34,7 +35,7 @@ class Entry(namedtuple("Entry", ("kind", "mode", "owner", "size"))):
     size: int
 
 
-def look(path: str) -> Entry | None:
+def look(path: str) -> FileStatus | None:
     """Return what lies at `path` itself, or None."""
     try:
         found = os.lstat(path)
@@ -45,7 +46,7 @@ def look(path: str) -> Entry | None:
         owner = pwd.getpwuid(found.st_uid).pw_name
     except KeyError:
         owner = str(found.st_uid)
-    return Entry(kind or "other", stat.S_IMODE(found.st_mode), owner, found.st_size)
+    return FileStatus(kind or "other", stat.S_IMODE(found.st_mode), owner, found.st_size)
 
 
 def known_owner(name: str) -> str:
@@ -56,7 +57,7 @@ def known_owner(name: str) -> str:
         return "root"
 
 
-def tree(root: str) -> dict[str, Entry]:
+def tree(root: str) -> dict[str, FileStatus]:
     """Return everything below `root`, by path relative to it."""
     found = {}
     for place, directories, files in os.walk(root):
@@ -84,10 +85,18 @@ def files(arguments: Mapping[str, Any], _system: System) -> Verdict:
         name: (known_owner(entry["owner"]), int(entry["mode"], 8))
         for name, entry in arguments["secrets"].items()
     }
-    return judge_files(tree(os.path.realpath(ROOT)), expected)
+    return judge_files(tree(os.path.realpath(ROOT)), expected | rendered(plans.own()))
 
 
-def judge_files(found: Mapping[str, Entry], expected: Mapping[str, tuple[str, int]]) -> Verdict:
+def rendered(own: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
+    """What this guest's base renders beside the secrets: templates of sops-nix."""
+    entries = own.get("rendered", {})
+    return {n: (known_owner(e["owner"]), int(e["mode"], 8)) for n, e in entries.items()}
+
+
+def judge_files(
+    found: Mapping[str, FileStatus], expected: Mapping[str, tuple[str, int]]
+) -> Verdict:
     """Compare the files below /run/secrets with name -> (owner, mode)."""
     problems = []
     for name, (owner, mode) in sorted(expected.items()):
@@ -144,7 +153,11 @@ def store(_arguments: Mapping[str, Any], _system: System) -> Verdict:
 
 
 def judge_store(
-    directory: Entry | None, found: Mapping[str, Entry | None], document: str, *, handed: bool
+    directory: FileStatus | None,
+    found: Mapping[str, FileStatus | None],
+    document: str,
+    *,
+    handed: bool,
 ) -> Verdict:
     """Read modes and the encrypted document: every value outside sops' own part is ENC[…].
 

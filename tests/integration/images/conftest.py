@@ -13,7 +13,7 @@ from rave_cli.images.build import build_image
 from rave_cli.images.manifest import Image  # noqa: TC001 - a fixture returns it
 from rave_cli.images.nix import Nix
 from rave_cli.profiles.catalog import Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -28,7 +28,7 @@ def plan() -> Plan:
 def flake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what an image is made of, so that nobody's edits change it while tests run."""
     folder = tmp_path_factory.mktemp("flake")
-    shutil.copytree(ROOT / "infra", folder / "infra")
+    shutil.copytree(ROOT / "infra", folder / "infra", symlinks=True)
     shutil.copytree(ROOT / "src/rave_guest", folder / "src/rave_guest")
     for name in ("flake.nix", "flake.lock"):
         shutil.copyfile(ROOT / name, folder / name)

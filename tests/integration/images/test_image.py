@@ -78,7 +78,7 @@ def test_the_store_path_does_not_depend_on_where_the_checkout_lies(
     built: Built, tmp_path: Path
 ) -> None:
     elsewhere = tmp_path / "a/longer/way/to-the-checkout"
-    shutil.copytree(built[2].partition("#")[0], elsewhere)
+    shutil.copytree(built[2].partition("#")[0], elsewhere, symlinks=True)
     (elsewhere / "infra/debian/rootfs/__pycache__").mkdir()
     (elsewhere / "notes.txt").write_text("not of the image")
     assert built[1].output(f"path:{elsewhere}#demo-debian").path == built[0].store_path
@@ -92,7 +92,7 @@ def test_an_unchanged_image_is_evaluated_in_no_time(built: Built) -> None:
 
 
 def test_a_change_of_the_guests_code_keeps_the_base(built: Built, tmp_path: Path) -> None:
-    shutil.copytree(built[2].partition("#")[0], tmp_path / "flake")
+    shutil.copytree(built[2].partition("#")[0], tmp_path / "flake", symlinks=True)
     with (tmp_path / "flake/src/rave_guest/__init__.py").open("a") as stream:
         stream.write("# changed\n")
     changed = (built[0], built[1], f"{tmp_path / 'flake'}#demo-debian")

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from rave_cli import paths
-from rave_cli.images.manifest import Boot, Image
+from rave_cli.images.manifest import BootMethod, Image
 from rave_cli.machines import store
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.profiles.catalog import Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from tests.integration.machines import tiny_guest
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def base_image(tmp_path: Path, guest: tuple[Path, Path]) -> Image:
         size=qcow2.stat().st_size,
         store_path="",
         nar_hash="",
-        boot=Boot("kernel", kernel, initrd, ""),
+        boot=BootMethod("kernel", kernel, initrd, ""),
     )
 
 
@@ -129,7 +129,7 @@ def make(
 
     yield make_machine
     for machine in made:
-        running = processes.find(machine.spec.uuid)
+        running = processes.find(machine)
         if running is not None:
             os.kill(running.pid, signal.SIGKILL)
     shutil.rmtree(runtime)

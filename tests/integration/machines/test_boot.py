@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images.manifest import Boot
+from rave_cli.images.manifest import BootMethod
 from rave_cli.machines import lifecycle, status, store
-from rave_cli.machines.guest import ssh
+from rave_cli.machines import logs as reading
+from rave_cli.machines.guest import ssh, way
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.lifecycle import stop
-from rave_cli.machines.qemu import ports, processes
+from rave_cli.machines.logfiles import dropped, older
+from rave_cli.machines.qemu import logs, ports, processes, usernet
 from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.spec import Forward
 from rave_cli.smoke import onhost
@@ -55,7 +57,7 @@ def test_a_guest_boots_reports_is_seen_and_stops_in_order(make: MakeMachine) -> 
     assert (found.state, found.secrets) == ("running", "absent")
     assert found.ports is not None
     assert set(found.ports) == {22, 3002}
-    with ssh.await_banner("tiny", found.ports[22], time.monotonic() + 10) as connection:
+    with ssh.await_banner(machine, found.ports[22], time.monotonic() + 10) as connection:
         assert connection.recv(64).startswith(b"SSH-2.0-tiny")
 
     (report,) = [e for e in read_events(machine.stage_file) if e.stage == "services"]
@@ -117,7 +119,7 @@ def test_a_boot_that_ends_is_told_at_once(
     assert error.exit_code == ExitCode.NOT_READY
     assert any(line.startswith("console: ") for line in error.detail)
     assert status.of(machine).state == "stopped"
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
 
 
 def test_a_port_that_another_program_has_is_named(make: MakeMachine) -> None:
@@ -204,7 +206,7 @@ def test_an_interrupted_start_leaves_no_qemu(make: MakeMachine) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         lifecycle.start(machine, on_stage=interrupt)
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
 
 
 @pytest.mark.parametrize("age", ["", "tiny.old"])
@@ -234,6 +236,90 @@ def test_after_a_reboot_inside_the_new_boot_s_verdict_counts(make: MakeMachine, 
     )
 
 
+@pytest.mark.parametrize("do", ["flood", "shout"])
+def test_a_guest_that_writes_without_end_fills_neither_disk_nor_memory(
+    make: MakeMachine, do: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An emulated serial port is slow.
+    monkeypatch.setattr(logs, "MOST_CONSOLE", 1 << 17)
+    machine = make(f"tiny.do={do}")
+    log = machine.stage_file if do == "flood" else machine.console_log
+    most = logs.MOST_STAGES if do == "flood" else logs.MOST_CONSOLE
+    threading.Thread(target=boot, args=(machine,), daemon=True).start()
+    wait_for(lambda: dropped(log) > most)
+    held = sum(part.stat().st_size for part in (log, older(log)) if part.exists())
+    assert 0 < held <= 2 * most
+    assert status.of(machine).state in {"running", "starting"}
+    began = time.monotonic()
+    found = reading.lines(machine, log, last=None, follow=False)
+    assert max(len(line) for line in found) <= reading.LONGEST_LINE
+    assert time.monotonic() - began < 30
+    assert stop(machine, patience=0.0).rung == "quit"
+
+
+def test_the_way_that_no_ban_closes_serves_one_after_the_other(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    assert (
+        machine.way_socket.stat().st_mode & 0o077 == 0 or machine.runtime.stat().st_mode == 0o40700
+    )
+    for number in range(1, 6):
+        place, instance = str(machine.way_socket), machine.spec.instance_id
+        connection = way.reach(place, instance, time.monotonic() + 10)
+        assert connection is not None
+        with connection:
+            banner = f"SSH-2.0-way{number}\r\n".encode()
+            assert connection.recv(len(banner), socket.MSG_WAITALL) == banner
+    # Who does not know the word gets nothing.
+    assert way.reach(str(machine.way_socket), "0" * 32, time.monotonic() + 1) is None
+    # Two at once: the second waits until the first is gone.
+    first = way.reach(str(machine.way_socket), instance, time.monotonic() + 10)
+    assert first is not None
+    assert way.reach(str(machine.way_socket), instance, time.monotonic() + 0.5) is None
+    first.close()
+    again = way.reach(str(machine.way_socket), instance, time.monotonic() + 10)
+    assert again is not None
+    again.close()
+
+
+def host_forwards(machine: Machine) -> list[usernet.HostForward]:
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        return usernet.parse(monitor.human("info usernet", timeout=5))
+
+
+def test_the_monitor_is_free_while_ports_are_tried(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    own = status.of(machine).ports
+    with usernet.temporary(machine, [22, 5432]) as extra:
+        assert set(extra) == {22, 5432}
+        with socket.create_connection(extra[22], 10) as connection:
+            assert connection.recv(7) == b"SSH-2.0"
+        found = status.of(machine)
+        assert (found.state, found.ports) == ("running", own)
+        assert len(host_forwards(machine)) == 4
+    assert len(host_forwards(machine)) == 2
+
+
+def test_forwards_that_a_killed_command_left_are_taken_back_by_the_next(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    own = status.of(machine).ports
+    child = os.fork()
+    if child == 0:
+        with usernet.temporary(machine, range(5000, 5037)):
+            os.kill(os.getpid(), signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert len(host_forwards(machine)) == 2 + 37
+    assert status.of(machine).ports == own
+    assert len(host_forwards(machine)) == 2
+    # What rave 0.1.0 left looks like this.
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        monitor.human("hostfwd_add net0 tcp:127.0.0.1:31234-:5432", timeout=5)
+    assert ports.of(machine) == own
+    assert len(host_forwards(machine)) == 2
+
+
 @pytest.mark.parametrize("how", ["another", "none"])
 def test_another_session_sees_joins_reaches_and_stops_the_same_machine(
     make: MakeMachine, how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -254,7 +340,7 @@ def test_another_session_sees_joins_reaches_and_stops_the_same_machine(
     assert "stopped at stage ssh-auth " in error.message
     assert [stage.name for stage in seen][-1] == "ssh-banner"
     assert stop(same).rung == "acpi"
-    assert not processes.find(machine.spec.uuid)
+    assert not processes.find(machine)
 
 
 def test_a_machine_whose_runtime_directory_is_lost_is_reached_through_what_qemu_listens_on(
@@ -282,7 +368,7 @@ def test_a_damaged_record_of_a_running_machine_can_still_be_deleted(make: MakeMa
     boot(machine)
     (machine.directory / store.RECORD).write_text("{")
     lifecycle.delete("tiny", force=True)
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
     assert store.list_machines() == []
 
 
@@ -295,8 +381,8 @@ def wait_for(condition: object) -> None:
 
 
 def wait_for_process(machine: Machine) -> processes.Process:
-    wait_for(lambda: processes.find(machine.spec.uuid) is not None)
-    found = processes.find(machine.spec.uuid)
+    wait_for(lambda: processes.find(machine) is not None)
+    found = processes.find(machine)
     assert found is not None
     return found
 
@@ -329,7 +415,7 @@ def test_an_image_with_its_own_boot_loader_boots_from_its_disk(
     argv = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(base_image.qcow2)]
     subprocess.run(argv, check=True)
     image = replace(
-        base_image, size=base_image.qcow2.stat().st_size, boot=Boot("disk", None, None, "")
+        base_image, size=base_image.qcow2.stat().st_size, boot=BootMethod("disk", None, None, "")
     )
     machine = make("", image=image)
 
@@ -356,5 +442,5 @@ def test_an_interrupted_rave_says_by_what_and_leaves_no_qemu(
     assert out == b""
     assert (b"interrupted" if number == signal.SIGINT else number.name.encode()) in err
     assert b"Traceback" not in err
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
     assert status.of(machine).state == "stopped"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.profiles.catalog import parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 from rave_cli.secrets import store
 from rave_cli.secrets.init import init
 from tests.terminal import RAVE, Terminal

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli import process
-from rave_cli.images.manifest import Boot, Image
-from rave_cli.machines.qemu.qmp import Qmp, QmpError, parse_usernet
+from rave_cli.images.manifest import BootMethod, Image
+from rave_cli.machines.qemu import usernet
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import Forward, Machine, MachineSpec
 from rave_cli.profiles.source import load_catalog
 from rave_cli.smoke import canaries, onhost, scan
@@ -43,7 +44,7 @@ def context(tmp_path: Path) -> CheckContext:
     data = qcow2.read_bytes()
     image = Image(
         "demo", "debian", qcow2, hashlib.sha256(data).hexdigest(), len(data), str(store),
-        "sha256-" + "A" * 43 + "=", Boot("disk", None, None, ""),
+        "sha256-" + "A" * 43 + "=", BootMethod("disk", None, None, ""),
     )  # fmt: skip
     spec = MachineSpec(
         name="m", uuid="8bdb40a3-661f-4f49-abb7-90a5a50d031d", instance_id="i", profile="demo",
@@ -117,11 +118,11 @@ def connected(machine: Machine) -> Qmp:
 def test_a_guest_that_answers_nobody_is_reached_on_no_port(context: CheckContext) -> None:
     with qemu(context.machine):
         with connected(context.machine) as monitor:
-            before = parse_usernet(monitor.human("info usernet", timeout=5))
-        here = replace(context, ports=before)
+            before = usernet.parse(monitor.human("info usernet", timeout=5))
+        here = replace(context, ports={forward.guest: forward.host for forward in before})
         verdict = scan.ports(here, 0.5)
         with Qmp.connect(context.machine.qmp_socket, timeout=5) as monitor:
-            after = parse_usernet(monitor.human("info usernet", timeout=5))
+            after = usernet.parse(monitor.human("info usernet", timeout=5))
     assert "can be reached" not in verdict.detail
     assert "the exposed port 22 does not answer" in verdict.detail
     assert len(verdict.data["tried"]) > 20

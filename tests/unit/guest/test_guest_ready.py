@@ -172,3 +172,23 @@ def test_notify_reaches_pid_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert pid1.recv(64) == b"READY=1"
     monkeypatch.delenv("NOTIFY_SOCKET")
     ready.notify("READY=1")
+
+
+def test_a_ban_is_told_once_and_its_end_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, dict[str, Any]]] = []
+    place = tmp_path / "banned"
+    monkeypatch.setattr(ready, "BANNED", str(place))
+    monkeypatch.setattr(report, "send", lambda stage, **fields: told.append((stage, fields)))
+    before = ready.tell_ban("")
+    assert told == []
+    # What the shell of infra/guest/fail2ban/rave.conf writes.
+    place.write_text("10.0.2.2 3 60 1764077924\n")
+    before = ready.tell_ban(before)
+    before = ready.tell_ban(before)
+    figures = {"failures": 3.0, "seconds": 60.0, "until": 1764077924.0}
+    assert told == [("ban", {"address": "10.0.2.2", **figures})]
+    place.unlink()
+    assert ready.tell_ban(before) == ""
+    assert told[1:] == [("unban", {})]

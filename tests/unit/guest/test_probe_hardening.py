@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,9 @@ from rave_guest.check import Subject, declared
 from rave_guest.checks import boot, canary, performance, secrets, security
 from rave_guest.services import fail2ban
 from rave_guest.services import sshd as openssh
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # --- boot -----------------------------------------------------------------------------------------
 
@@ -63,7 +66,7 @@ def test_errors_that_any_client_of_sshd_can_cause_do_not_count() -> None:
 
 
 def entry(mode: int = 0o400, owner: str = "root", kind: str = "file", size: int = 9) -> Any:
-    return secrets.Entry(kind, mode, owner, size)
+    return secrets.FileStatus(kind, mode, owner, size)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,12 @@ def test_secret_files(found: dict[str, Any], problem: str | None) -> None:
     verdict = secrets.judge_files(found, {"a/b": ("root", 0o400)})
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "1 secrets") in verdict.detail
+
+
+def test_what_the_base_renders_beside_the_secrets_is_known() -> None:
+    own = {"rendered": {"rendered/x.conf": {"owner": "nosuch-account", "mode": "0400"}}}
+    assert secrets.rendered(own) == {"rendered/x.conf": ("root", 0o400)}
+    assert secrets.rendered({}) == {}
 
 
 SAFE = frozenset({"nosuid", "nodev", "noexec"})
@@ -256,7 +265,7 @@ VALUE = "s3cret/value+with=signs"
 def test_a_secret_is_found_in_every_form() -> None:
     sought = canary.patterns({"a/b": VALUE})
     for text in (VALUE, "s3cret%2Fvalue%2Bwith%3Dsigns", base64.b64encode(VALUE.encode()).decode()):
-        assert canary.find({"here": f"x{text}y".encode()}, sought) == ["a/b is in here"]
+        assert canary.find({"here": f"x{text}y".encode()}, sought) == [("a/b", "here")]
     assert canary.find({"here": b"s3cret/value"}, sought) == []
 
 
@@ -269,7 +278,55 @@ def test_of_a_key_every_line_counts_but_its_frame() -> None:
 
 def test_what_is_found_never_says_the_value() -> None:
     sought = canary.patterns({"a/b": VALUE})
-    assert VALUE not in "".join(canary.find({"x": VALUE.encode()}, sought))
+    verdict = canary.judge_hits(canary.find({"x": VALUE.encode()}, sought), [], "")
+    assert (verdict.status, verdict.detail) == ("fail", "a/b is in x")
+    assert VALUE not in str(verdict)
+
+
+EXCEPTION = {"check": "security.canary-processes", "secrets": ["a/b"], "place": "/x.service"}
+ENVIRONMENT = "environ of process 7 in /system.slice/x.service"
+
+
+@pytest.mark.parametrize(
+    ("hit", "status"),
+    [
+        (("a/b", ENVIRONMENT), "pass"),
+        (("a/c", ENVIRONMENT), "fail"),
+        (("a/b", "environ of process 7 in /system.slice/y.service"), "fail"),
+        (("a/b", "cmdline of process 7 in /system.slice/max.service"), "fail"),
+    ],
+)
+def test_an_exception_is_for_its_secrets_at_its_place_alone(
+    hit: tuple[str, str], status: str
+) -> None:
+    verdict = canary.judge_hits([canary.Hit(*hit)], [EXCEPTION], "searched")
+    assert verdict.status == status
+    assert verdict.data["excepted"] == ([f"a/b in {ENVIRONMENT}"] if status == "pass" else [])
+
+
+def test_an_exception_of_the_plan_counts_for_its_own_check() -> None:
+    plan = {"secrets": {"a/b": {"path": "/p", "generate": {"kind": "hex"}}}}
+    about = Subject(plan | {"exceptions": [EXCEPTION]}, "safe", "", "isolated", 0, ())
+    asked = {
+        found.id: found.arguments(about)
+        for found in declared(canary)
+        if found.id.startswith("security.canary-")
+    }
+    assert asked["security.canary-processes"]["exceptions"] == [EXCEPTION]
+    assert canary._exceptions(asked["security.canary-files"], "security.canary-files") == []
+    # A plan of before there were exceptions has none.
+    older = Subject(plan, "safe", "", "isolated", 0, ())
+    assert all(found.arguments(older)["exceptions"] == [] for found in declared(canary))
+
+
+def test_a_file_of_an_exception_is_looked_into(tmp_path: Path) -> None:
+    sought = canary.patterns({"a/b": VALUE, "a/c": "another secret value"})
+    config = tmp_path / "config"
+    config.write_text(f"{VALUE} and another secret value")
+    exception = EXCEPTION | {"check": "security.canary-files", "place": "/config"}
+    hits = canary._in_file(str(config), sought, [exception])
+    assert canary.judge_hits(hits, [exception], "").detail == f"a/c is in {config}"
+    assert canary._in_file(str(config), sought, []) == [("a secret", str(config))]
 
 
 # --- performance ----------------------------------------------------------------------------------
@@ -293,6 +350,12 @@ def test_shares(current: int, cap: str, status: str) -> None:
     found = {"a.service": {"MemoryCurrent": str(current << 20), "MemoryMax": cap}}
     services: list[Any] = [{"id": "a", "units": ["a.service"], "share_mib": 64}]
     assert performance.judge_shares(found, services).status == status
+
+
+def test_a_target_needs_no_cap() -> None:
+    services: list[Any] = [{"id": "a", "units": ["a.target"], "share_mib": 64}]
+    found = {"a.target": {"MemoryMax": ""}}
+    assert performance.judge_shares(found, services).status == "pass"
 
 
 def test_disk_and_pressure() -> None:

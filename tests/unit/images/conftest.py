@@ -18,9 +18,9 @@ from rave_cli.images import lock as locks
 from rave_cli.images.archives import Sources
 from rave_cli.images.carried import CARRIED, Carried
 from rave_cli.images.closure import Supply
-from rave_cli.images.lock import Archive, File, Lock, Package, Request
+from rave_cli.images.lock import Archive, File, Lock, Package, PackageRequest
 from rave_cli.profiles.catalog import Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 
 KEYS = Path(__file__).resolve().parents[3] / "infra/debian/keys"
 ARCHIVE = Archive(
@@ -29,7 +29,7 @@ ARCHIVE = Archive(
 
 # Each logs its call as a JSON line; `behaviour.json` beside it says what it does.
 FAKE = """#!{python}
-import json, os, pathlib, sys, time
+import hashlib, json, os, pathlib, sys, time
 here = pathlib.Path(__file__).parent
 name, words = pathlib.Path(__file__).name, sys.argv[1:]
 behaviour = json.loads((here / "behaviour.json").read_text())
@@ -100,6 +100,11 @@ elif verb == "download" and behaviour["stale-lists"] and not (here / "once").exi
     (here / "once").touch()
     sys.stderr.write("E: Failed to fetch http://m/bash.deb  404  Not Found\\n")
     sys.exit(100)
+elif verb == "download" and "--print-uris" in words:
+    for name, version in (word.split("=", 1) for word in rest):
+        file = f"{name}_{version.replace(':', '%3a')}_amd64.deb"
+        digest = hashlib.sha256(behaviour["debs"][name].encode()).hexdigest()
+        print(f"'http://m/{name}.deb' {file} 7 SHA256:{digest}")
 elif verb == "download":
     wanted = [word.split("=", 1) for word in rest]
     missing = [(name, version) for name, version in wanted if offered.get(name) != version]
@@ -211,7 +216,7 @@ def plan() -> Plan:
 @pytest.fixture
 def locked() -> Lock:
     """The lock of what the fake apt offers."""
-    request = Request(
+    request = PackageRequest(
         archives=(ARCHIVE,), guest=("bash",), kernel="linux-image-cloud-amd64", tools=("tcc",)
     )
     sops = File(

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import locking
-from rave_cli.images.build import Place
+from rave_cli.images.build import ImagePlace
 from tests.unit.images.conftest import ARCHIVE, deb
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_the_path_is_all_that_stdout_carries(host: Host, flake: Path) -> None:
 
 def test_json_is_the_manifest(host: Host, flake: Path) -> None:
     done = rave(flake, *BUILD, "--json")
-    assert json.loads(done.stdout) == json.loads(Place("demo-debian").manifest.read_text())
+    assert json.loads(done.stdout) == json.loads(ImagePlace("demo-debian").manifest.read_text())
 
 
 def test_an_updated_lock_is_told_even_when_quiet(host: Host, flake: Path) -> None:
@@ -49,7 +49,7 @@ def test_an_updated_lock_is_told_even_when_quiet(host: Host, flake: Path) -> Non
     done = rave(flake, "--quiet", *BUILD)
     assert done.exit_code == 0, done.stderr
     assert "lock updated: 1 package of the repository's lock" in done.stderr
-    assert "bash 1:5.2-1 -> 1:5.3-1" in done.stderr
+    assert "warning:     bash 1:5.2-1 -> 1:5.3-1\n" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_lock_closure_shows_every_change_and_which_is_urgent(updated: Host, flak
     )  # fmt: skip
     done = rave(flake, "vm", "lock-closure", "--profile", "demo")
     head, *changes = done.stdout.splitlines()
-    assert head.endswith("demo.json: 32 packages changed, 1 of them security updates")
+    assert head.endswith("demo.json: packages that changed: 32, security updates among them: 1")
     assert changes[0].strip() == "bash 1:5.2-1 -> 1:5.3-1  (security update)"
     assert len(changes) == 32
 
@@ -131,6 +131,6 @@ def test_a_lock_that_says_the_same_keeps_its_date(updated: Host, flake: Path) ->
     place = locking.repository_lock(flake, "demo")
     before = place.read_bytes()
     done = rave(flake, "vm", "lock-closure", "--profile", "demo")
-    assert "0 packages changed" in done.stdout
+    assert "packages that changed: 0" in done.stdout
     assert place.read_bytes() == before
     assert check(flake).return_value == ExitCode.OK

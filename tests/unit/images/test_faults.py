@@ -34,7 +34,7 @@ NIX = {
         "nixos", ExitCode.BUILD, "--profile demo --base debian",
     ),
     "no store": (
-        "error: creating directory '/nix': Permission denied", "debian", ExitCode.HOST, "as root"
+        "error: creating directory '/nix': Permission denied", "debian", ExitCode.HOST, "sudo -i"
     ),
 }  # fmt: skip
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_cli.images.manifest import Boot, Image
+from rave_cli.images.manifest import BootMethod, Image
 from rave_cli.machines.qemu.accelerator import Accelerator
-from rave_cli.machines.qemu.argv import accelerator_of, chardev, esc, pretty, qemu_argv
+from rave_cli.machines.qemu.argv import accelerator_of, chardev, disk_of, esc, pretty, qemu_argv
 from rave_cli.machines.qemu.program import cpu_model
 from rave_cli.machines.spec import Forward, Machine, MachineSpec
 
@@ -32,9 +32,9 @@ KERNEL_IMAGE = Image(
     size=1,
     store_path=str(STORE),
     nar_hash="sha256-x",
-    boot=Boot("kernel", STORE / "vmlinuz", STORE / "initrd", "root=/dev/vda rw quiet"),
+    boot=BootMethod("kernel", STORE / "vmlinuz", STORE / "initrd", "root=/dev/vda rw quiet"),
 )
-DISK_IMAGE = replace(KERNEL_IMAGE, base="nixos", boot=Boot("disk", None, None, ""))
+DISK_IMAGE = replace(KERNEL_IMAGE, base="nixos", boot=BootMethod("disk", None, None, ""))
 
 SPEC = MachineSpec(
     name="demo",
@@ -81,8 +81,9 @@ def test_what_a_command_says_is_read_back_whatever_its_paths_hold(runtime: str, 
     argv = ("systemd-run", "--scope", "--", *qemu_argv(made, KVM if kvm else TCG))
     assert chardev(argv, "qmp") == made.qmp_socket
     assert chardev(argv, "events") == made.event_socket
-    assert chardev(argv, "ready") == made.stage_file
-    assert chardev(argv, "console") == made.console_log
+    assert chardev(argv, "ready") == made.stage_pipe
+    assert chardev(argv, "console") == made.console_pipe
+    assert disk_of(argv) == made.disk
     assert chardev(argv, "none") is None
     assert accelerator_of(argv) == ("kvm" if kvm else "tcg")
 
@@ -105,9 +106,9 @@ def test_isolation_is_the_network_option() -> None:
 
 
 def test_a_comma_in_a_path_does_not_end_the_option() -> None:
-    odd = machine(home="/home/u,v/vms")
+    odd = replace(machine(home="/home/u,v/vms"), runtime=Path("/run/u,v"))
     text = " ".join(qemu_argv(odd, TCG))
-    assert "path=/home/u,,v/vms/demo/console.log" in text
+    assert "path=/run/u,,v/console.pipe" in text
     assert "filename=/home/u,,v/vms/demo/disk.qcow2" in text
 
 

@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,12 +17,10 @@ from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import preflight
 from rave_cli.machines.qemu import caps, processes
-from rave_cli.machines.spec import Forward
+from rave_cli.machines.spec import Forward, Machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from rave_cli.machines.spec import Machine
 
 
 class TestMemory:
@@ -122,13 +121,19 @@ def test_without_a_manager_the_note_says_so(machine: Machine) -> None:
 UUID = "11111111-2222-3333-4444-555555555555"
 
 
+def named(uuid: str) -> Machine:
+    """Return a machine of which only the uuid and the directory matter."""
+    spec: Any = SimpleNamespace(uuid=uuid)
+    return Machine(spec, Path("/x"), Path("/run/its/own"))
+
+
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A process whose argv looks like a machine's."""
     code = "import time; print(flush=True); time.sleep(60)"
     argv = [
         sys.executable, "-ISEc", code, "-uuid", UUID, "-accel", "kvm",
-        "-chardev", "file,id=console,path=/x/console.log",
+        "-blockdev", "driver=file,node-name=file0,filename=/x/disk.qcow2,discard=unmap",
         "-chardev", "socket,id=qmp,path=/run/its/own/qmp.sock,server=on",
     ]  # fmt: skip
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as child:
@@ -139,7 +144,7 @@ def sleeper() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def test_a_machine_s_process_is_found_by_its_argv(sleeper: subprocess.Popen[bytes]) -> None:
-    found = processes.find(UUID)
+    found = processes.find(named(UUID))
     assert found is not None
     assert found.pid == sleeper.pid
     assert 0 <= time.monotonic() - found.started < 30
@@ -152,24 +157,24 @@ def test_a_machine_s_process_is_found_by_its_argv(sleeper: subprocess.Popen[byte
 
 
 def test_a_uuid_elsewhere_in_the_argv_is_no_machine(sleeper: subprocess.Popen[bytes]) -> None:
-    assert processes.find(UUID[:-1]) is None
-    assert processes.find("-uuid") is None
+    assert processes.find(named(UUID[:-1])) is None
+    assert processes.find(named("-uuid")) is None
     assert processes.find_by_directory(Path("/")) is None
 
 
 def test_a_zombie_does_not_run(sleeper: subprocess.Popen[bytes]) -> None:
-    found = processes.find(UUID)
+    found = processes.find(named(UUID))
     assert found is not None
     with processes.held(found) as pidfd:
         assert pidfd is not None
         assert not processes.ended(pidfd, 0)
         os.kill(sleeper.pid, 9)
         assert processes.ended(pidfd, 5)
-    assert processes.find(UUID) is None
+    assert processes.find(named(UUID)) is None
 
 
 def test_a_reused_pid_is_not_taken_for_the_machine(sleeper: subprocess.Popen[bytes]) -> None:
-    found = processes.find(UUID)
+    found = processes.find(named(UUID))
     assert found is not None
     other = processes.Process(found.pid, found.argv, found.ticks - 1, found.started, 1)
     with processes.held(other) as pidfd:

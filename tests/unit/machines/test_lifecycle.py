@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import threading
@@ -26,6 +27,8 @@ from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
 from tests.unit.machines.fake_sshd import FakeSshd
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.spec import Machine
 
@@ -304,6 +307,20 @@ def test_a_boot_that_another_command_began_is_not_ended_by_us(
     assert len(running_fakes(host.bin)) == 1
 
 
+def test_a_panic_of_an_earlier_boot_does_not_fail_this_one(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    panic = {"console": "Kernel panic - not syncing: that was then\r\n"}
+    first = [step | {"report": step["report"] | {"boot": "one"}} for step in HEALTHY[1:3]]
+    second = [step | {"report": step["report"] | {"boot": "two"}} for step in HEALTHY[1:]]
+    host.behave(steps=[HEALTHY[0], *first, panic, *second])
+    machine.runtime.mkdir(parents=True)
+    launch_unwatched(machine)
+    wait_for(lambda: status.of(machine).state == "running")
+    assert "that was then" in machine.console_log.read_text()
+    assert start(machine).joined
+
+
 def test_what_the_host_lacks_stops_a_start_before_qemu(
     machine: Machine, sshd: FakeSshd, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,7 +450,7 @@ def test_a_qemu_killed_behind_our_back_is_seen_and_startable(
 ) -> None:
     ready = start(machine)
     os.kill(ready.pid, signal.SIGKILL)
-    wait_for(lambda: processes.find(machine.spec.uuid) is None)
+    wait_for(lambda: processes.find(machine) is None)
     assert status.of(machine).state == "stopped"
     assert stop(machine).rung == "not-running"
     assert start(machine).pid != ready.pid
@@ -479,7 +496,8 @@ def test_the_cap_is_put_around_qemu(
     ready = start(machine)
     assert set(ready.notes) <= {caps.LINGER_NOTE}
     asked = (host.bin / "scopes").read_text().splitlines()
-    assert "MemoryMax=2816M" in asked[-1]
+    assert [line for line in asked if "MemoryMax=2816M" in line and "qemu-system" in line]
+    assert [line for line in asked if "logs of rave machine demo" in line and "keeper" in line]
     assert running_fakes(host.bin) == [ready.pid]
     assert stop(machine).rung == "acpi"
 
@@ -491,7 +509,7 @@ def test_deleting_a_running_machine_needs_force(machine: Machine, sshd: FakeSshd
     assert caught.value.exit_code == ExitCode.USAGE
     lifecycle.delete("demo", force=True)
     assert store.list_machines() == []
-    assert processes.find(machine.spec.uuid) is None
+    assert processes.find(machine) is None
     assert not machine.runtime.exists()
 
 
@@ -519,3 +537,32 @@ def test_private_things_are_private(machine: Machine, sshd: FakeSshd) -> None:
                      machine.login_key, machine.age_key)
     }  # fmt: skip
     assert {path.name: mode & 0o077 for path, mode in modes.items() if mode & 0o077} == {}
+
+
+def test_a_copy_of_a_running_machine_does_not_look_as_if_it_ran(
+    machine: Machine, sshd: FakeSshd, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A data directory that was copied, such as by a backup, holds the machine's very uuid."""
+    start(machine)
+    shutil.copytree(home / ".local/share", home / "copy")
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "copy"))
+    copy = store.load("demo")
+    assert status.of(copy).state == "stopped"
+    assert stop(copy).rung == "not-running"
+    with pytest.raises(RaveError, match="is a copy of the one in") as caught:
+        start(copy)
+    assert caught.value.exit_code == ExitCode.HOST
+    assert status.of(machine).state == "running"
+
+
+def test_a_running_machine_whose_data_directory_is_reached_by_another_name_runs(
+    machine: Machine, sshd: FakeSshd, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(machine)
+    (home / "link").symlink_to(home / ".local/share")
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "link"))
+    assert status.of(store.load("demo")).state == "running"
+    (home / "link").unlink()
+    (home / ".local/share").rename(home / "moved")
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "moved"))
+    assert status.of(store.load("demo")).state == "running"

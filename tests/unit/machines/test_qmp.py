@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from rave_cli.errors import RaveError
 from rave_cli.machines.qemu.qmp import (
     LONGEST_LINE,
-    Event,
     Qmp,
     QmpError,
+    QmpEvent,
     Stream,
     check_socket_path,
-    parse_usernet,
 )
 
 if TYPE_CHECKING:
@@ -106,8 +105,8 @@ def test_events_between_question_and_answer_are_kept_in_order(monitor: Any) -> N
     with Qmp.connect(monitor(script), timeout=2) as qmp:
         assert qmp.execute("query-status", timeout=2) == {"status": "running"}
         assert qmp.events() == [
-            Event("STOP", {}),
-            Event("SHUTDOWN", {"reason": "guest-shutdown"}),
+            QmpEvent("STOP", {}),
+            QmpEvent("SHUTDOWN", {"reason": "guest-shutdown"}),
         ]
         assert qmp.events() == []
 
@@ -154,32 +153,3 @@ def test_a_path_too_long_for_a_socket_is_refused_with_the_way_out(tmp_path: Path
     with pytest.raises(RaveError, match="a socket's path may have 107") as caught:
         check_socket_path(tmp_path / ("x" * 120))
     assert "XDG_RUNTIME_DIR" in str(caught.value.hint)
-
-
-REAL = """\
-Hub -1 (net0):\r
-  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r
-  TCP[ESTABLISHED]   38       127.0.0.1 41363       10.0.2.15    22     0     0\r
-  TCP[HOST_FORWARD]  14       127.0.0.1 42095       10.0.2.15  3002     0     0\r
-  TCP[HOST_FORWARD]  13       127.0.0.1 40269       10.0.2.15    22     0     0\r
-  UDP[236 sec]       15       10.0.2.15 55555     192.0.2.1    53     0     0\r
-"""
-
-
-def test_the_table_of_a_real_qemu_is_read() -> None:
-    assert parse_usernet(REAL) == {22: 40269, 3002: 42095}
-
-
-@given(st.dictionaries(st.integers(1, 65535), st.integers(1, 65535), max_size=6))
-def test_every_forward_on_loopback_is_found_and_no_other(forwards: dict[int, int]) -> None:
-    rows = "".join(
-        f"  TCP[HOST_FORWARD]  {fd}  127.0.0.1 {host:5}       10.0.2.15 {guest:5}     0     0\r\n"
-        for fd, (guest, host) in enumerate(forwards.items(), 10)
-    )
-    other = "  TCP[HOST_FORWARD]  99               *    80       10.0.2.15    80     0     0\r\n"
-    assert parse_usernet("Hub -1 (net0):\r\n" + rows + other) == forwards
-
-
-@given(st.text(max_size=300))
-def test_any_text_is_a_table_or_none(text: str) -> None:
-    assert isinstance(parse_usernet(text), dict)

@@ -111,7 +111,8 @@ def test_sizes_no_machine_can_run_with_are_refused(plan: Plan, change: dict[str,
 def test_every_file_of_a_machine_is_in_one_of_its_two_directories(machine: Machine) -> None:
     assert locate(machine.spec) == machine
     own = (machine.disk, machine.host_key, machine.login_key, machine.age_key, machine.known_hosts,
-           machine.console_log, machine.qemu_log)  # fmt: skip
+           machine.console_log, machine.qemu_log, machine.stage_file)  # fmt: skip
     assert all(path.is_relative_to(machine.directory) for path in own)
-    passing = (machine.qmp_socket, machine.event_socket, machine.stage_file, machine.credentials)
+    passing = (machine.qmp_socket, machine.event_socket, machine.console_pipe, machine.stage_pipe,
+               machine.qemu_pipe, machine.credentials)  # fmt: skip
     assert all(path.is_relative_to(machine.runtime) for path in passing)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,7 @@ import pytest
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.guest.ssh import (
+    BannedError,
     HostKeyChangedError,
     LoginRefusedError,
     connect,
@@ -122,6 +126,45 @@ def test_nothing_is_trusted_that_is_not_pinned(machine: Machine, content: str) -
         assert server.logins == []
 
 
+def test_a_lost_pin_is_put_back_by_the_command_that_the_error_names(machine: Machine) -> None:
+    machine.known_hosts.write_text("")
+    with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
+        with pytest.raises(HostKeyChangedError) as caught, connect(machine, port=server.port):
+            pass
+        subprocess.run(["/bin/sh", "-c", str(caught.value.hint)], check=True, env=os.environ)
+        with connect(machine, port=server.port) as session:
+            assert session.run(["true"], timeout=5).ok
+
+
+def told_of_a_ban(machine: Machine, seconds: float, *, lifted: bool = False) -> None:
+    """Let the guest have told of a ban that lasts so much longer."""
+    line = {"v": 1, "instance": "i", "boot": "b", "uptime": 9.0}
+    figures = {"until": time.time() + seconds, "seconds": 60, "failures": 3}
+    reports = [line | {"stage": "ban"} | figures, *([line | {"stage": "unban"}] if lifted else [])]
+    machine.stage_file.write_text("".join(json.dumps(report) + "\n" for report in reports))
+
+
+def test_a_banned_operator_is_told_at_once_for_how_long_and_why(machine: Machine) -> None:
+    told_of_a_ban(machine, 47)
+    with FakeSshd(machine.host_key.read_bytes(), authorized(machine), banner=False) as server:
+        began = time.monotonic()
+        refused(machine, server, BannedError, r"bans this host for another 4\d s, because of 3")
+        assert time.monotonic() - began < 2
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(("seconds", "lifted"), [(47, True), (-1, False)])
+def test_a_ban_that_is_over_keeps_nobody_out(
+    machine: Machine, seconds: float, lifted: bool
+) -> None:
+    told_of_a_ban(machine, seconds, lifted=lifted)
+    with (
+        FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server,
+        connect(machine, port=server.port) as session,
+    ):
+        assert session.run(["true"], timeout=5).ok
+
+
 def test_the_agent_and_the_user_s_own_keys_are_never_offered(
     machine: Machine, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,15 +181,15 @@ def test_a_port_that_is_closed_silent_or_not_ssh_is_told_apart(machine: Machine)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(RaveError, match="no banner came"):
-            ssh.await_banner("demo", port, time.monotonic() + 0.3)
+            ssh.await_banner(machine, port, time.monotonic() + 0.3)
     with pytest.raises(RaveError, match="refused"):
-        ssh.await_banner("demo", port, time.monotonic() + 0.2)
+        ssh.await_banner(machine, port, time.monotonic() + 0.2)
 
 
 def test_the_banner_is_waited_for_and_left_for_the_handshake(machine: Machine) -> None:
     with (
         FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server,
-        ssh.await_banner("demo", server.port, time.monotonic() + 5) as connection,
+        ssh.await_banner(machine, server.port, time.monotonic() + 5) as connection,
     ):
         assert connection.recv(4) == b"SSH-"
 

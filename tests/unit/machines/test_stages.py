@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli.machines.guest.stages import (
     LONGEST_LINE,
-    Lines,
+    Ban,
     StageEvent,
-    Tail,
+    StageReader,
+    ban,
     begins_boot,
     current,
     last_boot,
-    last_lines,
     parse_line,
-    read_events,
 )
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EVENTS = st.builds(
     lambda stage, instance, uptime: {
@@ -47,7 +43,7 @@ def test_events_come_out_whole_wherever_the_stream_is_cut(
     messages: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     raw = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
-    lines, found, at = Lines(), [], 0
+    lines, found, at = StageReader(), [], 0
     while at < len(raw):
         size = data.draw(st.integers(1, len(raw) - at))
         found += lines.feed(raw[at : at + size])
@@ -58,7 +54,7 @@ def test_events_come_out_whole_wherever_the_stream_is_cut(
 
 @given(st.binary(max_size=200))
 def test_no_line_crashes_the_reader(raw: bytes) -> None:
-    assert isinstance(Lines().feed(raw + b"\n"), list)
+    assert isinstance(StageReader().feed(raw + b"\n"), list)
 
 
 @given(st.fixed_dictionaries({"v": st.just(1), "stage": ANY_JSON, "instance": ANY_JSON},
@@ -110,7 +106,7 @@ def test_two_reports_of_one_boot_may_cross() -> None:
     events = [report("systemd", 2.0), report("services", 9.0), report("sshd", 8.6)]
     assert last_boot(events) == events
     assert begins_boot(report("sshd", 3.0), report("services", 9.0))
-    assert begins_boot(report("systemd", 8.9), report("services", 9.0))
+    assert begins_boot(report("systemd", 9.1), report("services", 9.0))
     assert not begins_boot(report("sshd", 3.0, "b"), report("services", 9.0, "b"))
 
 
@@ -123,9 +119,31 @@ def test_of_several_verdicts_on_the_services_the_last_holds() -> None:
     ]
 
 
+def banned(**data: Any) -> StageEvent:
+    return report("ban", 50.0, **({"until": 1060.0, "seconds": 60, "failures": 3} | data))
+
+
+def test_a_ban_is_known_until_it_is_lifted_or_over() -> None:
+    assert ban([], 1000) is None
+    assert ban([banned()], 1000) == Ban(60.0, 3)
+    assert ban([banned(), report("services", 60.0)], 1050) == Ban(10.0, 3)
+    assert ban([banned()], 1060) is None
+    assert ban([banned(), report("unban", 70.0)], 1010) is None
+    assert ban([report("unban", 70.0), banned()], 1010) == Ban(50.0, 3)
+    # The clock of the guest is days ahead.
+    assert ban([banned(until=1e6)], 1000) == Ban(60, 3)
+
+
+@given(st.fixed_dictionaries({}, optional={"until": ANY_JSON, "seconds": ANY_JSON,
+                                           "failures": ANY_JSON}))  # fmt: skip
+def test_no_report_of_a_ban_crashes_its_reader(data: dict[str, Any]) -> None:
+    found = ban([report("ban", 50.0, **data)], 1000.0)
+    assert found is None or found.seconds > 0
+
+
 def test_a_line_that_is_too_long_is_dropped_whole() -> None:
     good = b'{"v":1,"stage":"sshd","instance":"i","uptime":1}\n'
-    lines = Lines()
+    lines = StageReader()
     assert lines.feed(b'{"x":"' + b"y" * LONGEST_LINE) == []
     assert lines.feed(b"y" * 100 + b'"}\n' + good) == [StageEvent("sshd", "i", 1.0)]
 
@@ -156,25 +174,3 @@ def test_a_service_that_waits_for_secrets_has_not_failed() -> None:
     event = StageEvent("services", "i", 5.0, {"services": services})
     assert event.failed_services == ("nginx (nginx.service)",)
     assert event.service_uptimes == {}
-
-
-def test_a_tail_reads_only_what_is_new(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    tail = Tail(path)
-    assert tail.read() == b""
-    path.write_bytes(b"one")
-    assert tail.read() == b"one"
-    assert tail.read() == b""
-    with path.open("ab") as stream:
-        stream.write(b"two")
-    assert tail.read(2) == b"tw"
-    tail.skip()
-    assert tail.read() == b""
-
-
-def test_the_last_lines_of_a_long_log_are_found(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_bytes(b"".join(b"line %d\r\n" % number for number in range(100_000)))
-    assert last_lines(path, 2) == ("line 99998", "line 99999")
-    assert last_lines(tmp_path / "none") == ()
-    assert read_events(tmp_path / "none") == []

@@ -15,6 +15,7 @@ import pytest
 
 from rave_cli import process
 from rave_cli.app import main
+from rave_cli.errors import ExitCode
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.qemu import processes
@@ -108,12 +109,24 @@ def test_ssh_becomes_openssh(
     rave: Callable[..., tuple[int, str, str]], sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     became: list[Any] = []
-    monkeypatch.setattr(process, "become", became.append)
+    monkeypatch.setattr(process, "become", lambda argv, env: became.extend([argv, env]))
     rave("vm", "start", "demo")
     assert rave("vm", "ssh", "demo", "--", "-L", "9:localhost:9")[0] == 0
     assert became[0][0] == "ssh"
     assert str(sshd.port) in became[0]
     assert became[0][-3:] == ("rave@127.0.0.1", "-L", "9:localhost:9")
+    assert became[1] == {}
+    report = {"v": 1, "instance": "i", "uptime": 9.0, "stage": "ban", "failures": 3}
+    machine = store.load("demo")
+    with machine.stage_file.open("a") as stages:
+        stages.write(json.dumps(report | {"until": time.time() + 40, "seconds": 60}) + "\n")
+    code, _, err = rave("vm", "ssh", "demo")
+    assert code == ExitCode.NOT_READY
+    assert "bans this host" in err
+    machine.way_socket.touch()
+    rave("vm", "ssh", "demo")
+    assert any(word.startswith("ProxyCommand=") for word in became[2])
+    assert became[3] == {"INSTANCE": machine.spec.instance_id}
 
 
 def test_logs_show_each_source_without_control_characters(
@@ -290,8 +303,26 @@ def test_completion_is_quick_and_never_fails(
     assert complete_machine(None, None, "de") == []  # type: ignore[arg-type]
 
 
-def test_completing_a_name_imports_nothing_heavy(machine: Machine) -> None:
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("vm stop de", ["demo"]),
+        ("down ", ["demo"]),
+        ("secrets install d", ["demo"]),
+        ("smoke run --vm d", ["demo"]),
+        ("up --profile d", ["demo", "development"]),
+        ("vm create --profile p", ["production"]),
+        ("smoke list --base ", ["debian", "nixos"]),
+        ("secrets rotate redis/", ["redis/password"]),
+        ("smoke run --phase se", ["secrets", "security"]),
+        ("vm st", ["start", "stop", "status"]),
+    ],
+)
+def test_completion_knows_the_names_and_imports_nothing_heavy(
+    machine: Machine, words: str, completed: list[str]
+) -> None:
     """Time is measured in benchmarks/; what makes it is the imports, and those are exact."""
+    (machine.directory.parent / "de\x1b[2J").mkdir()
     script = (
         "import sys; from rave_cli.app import main; sys.argv[0] = 'rave'\n"
         "try: main()\n"
@@ -299,13 +330,13 @@ def test_completing_a_name_imports_nothing_heavy(machine: Machine) -> None:
     )
     environment = os.environ | {
         "_RAVE_COMPLETE": "bash_complete",
-        "COMP_WORDS": "rave vm stop de",
-        "COMP_CWORD": "3",
+        "COMP_WORDS": f"rave {words}",
+        "COMP_CWORD": str(len(words.split(" "))),
     }
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
     )
-    assert done.stdout == "plain,demo\n"
+    assert sorted(done.stdout.splitlines()) == sorted(f"plain,{name}" for name in completed)
     heavy = {"pydantic", "paramiko", "rich", "cryptography", "yaml", "httpx"}
     assert heavy & set(done.stderr.split()) == set()
 

@@ -104,6 +104,20 @@ def test_machines_of_one_name_in_two_data_directories_do_not_meet(
     assert (found.state, found.pid) == ("running", first.pid)
 
 
+def test_a_copy_of_a_running_machine_s_directory_does_not_seem_to_run(
+    machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    start(machine)
+    shutil.copytree(os.environ["XDG_DATA_HOME"], tmp_path / "copy")
+    (tmp_path / "link").symlink_to(os.environ["XDG_DATA_HOME"])
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "copy"))
+    copy = store.load("demo")
+    assert status.of(copy).state == "stopped"
+    assert lifecycle.stop(copy).rung == "not-running"
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "link"))
+    assert status.of(store.load("demo")).state == "running"
+
+
 @pytest.fixture
 def lost(
     machine: Machine, host: Host, monkeypatch: pytest.MonkeyPatch

@@ -8,7 +8,7 @@ import pytest
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.profiles.catalog import Catalog, Plan, parse
-from rave_cli.profiles.source import BAKED
+from rave_cli.profiles.names import BAKED
 
 
 @pytest.fixture(scope="module")

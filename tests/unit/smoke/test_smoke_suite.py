@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 import pytest
 
 from rave_cli.machines.guest import door_v1
-from rave_cli.profiles.catalog import Check as Record
+from rave_cli.profiles.catalog import HealthCheck
 from rave_cli.profiles.source import load_catalog
 from rave_cli.smoke import declarations, inside
 from rave_cli.smoke.onhost import secret_names
@@ -108,7 +108,9 @@ def test_every_check_of_the_catalog_is_asked(profile: str, base: str) -> None:
 
 def test_what_an_older_plan_asks_as_a_program_is_asked_once() -> None:
     plan = CATALOG.plan("demo", "debian")
-    ping = Record(id="redis.ping", title="answers PING", kind="command", timeout=5, argv=("x",))
+    ping = HealthCheck(
+        id="redis.ping", title="answers PING", kind="command", timeout=5, argv=("x",)
+    )
     redis = plan.services["redis"].model_copy(update={"checks": (ping,)})
     older = plan.model_copy(update={"services": {**plan.services, "redis": redis}})
     found = [check for check in suite(older) if check.id == "redis.ping"]

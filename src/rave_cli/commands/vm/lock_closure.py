@@ -38,6 +38,6 @@ def lock_closure(app: App, *, profile: str | None, check: bool) -> int:
     document = {"lock": str(place), "changes": [asdict(change) for change in changes]}
     urgent = sum(change.security for change in changes)
     verb = "would change" if check else "changed"
-    head = f"{place}: {len(changes)} packages {verb}, {urgent} of them security updates"
+    head = f"{place}: packages that {verb}: {len(changes)}, security updates among them: {urgent}"
     app.show.result(document, head, *(f"    {change}" for change in changes))
     return int(ExitCode.CHECK_FAILED if check and changes else ExitCode.OK)

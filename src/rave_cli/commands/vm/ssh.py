@@ -23,9 +23,13 @@ def ssh(name: str, arguments: tuple[str, ...]) -> None:
     """
     from rave_cli import process
     from rave_cli.machines import store
-    from rave_cli.machines.guest.ssh import openssh_argv
+    from rave_cli.machines.guest import way
+    from rave_cli.machines.guest.ssh import is_banned, openssh_argv
     from rave_cli.machines.qemu import ports
 
     machine = store.load(name)
     port = ports.ssh(machine)
-    process.become(openssh_argv(machine, port, arguments, terminal=sys.stdin.isatty()))
+    proxy, env = way.proxy(machine) if is_banned(machine) else ((), {})
+    terminal = sys.stdin.isatty()
+    argv = openssh_argv(machine, port, arguments, terminal=terminal, proxy=proxy)
+    process.become(argv, env=env)

@@ -8,6 +8,7 @@ second.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import shlex
@@ -20,6 +21,8 @@ import paramiko
 
 from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.guest import way
+from rave_cli.machines.guest.stages import ban, read_events
 from rave_cli.machines.qemu import ports
 from rave_cli.process import Completed
 
@@ -41,6 +44,12 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 MOST_OUTPUT = 64 << 20
 
 _CHUNK = 1 << 15
+
+# Seconds of silence after which the other way is tried. A busy TCG guest needs some for a banner.
+SILENT = 10.0
+
+# QEMU accepts every connection; whether the guest hears of it is another question.
+SILENCE = "connected, but no banner came; failed logins close it to this host for a while"
 
 # Seconds for a guest to end what a connection has started: a TCG guest needs one for sudo alone,
 # and programs get two to end by themselves.
@@ -81,6 +90,12 @@ class LoginRefusedError(RaveError):
     """The machine does not accept the key it was given."""
 
 
+class BannedError(RaveError):
+    """The machine's firewall drops what comes from this host, after failed logins."""
+
+    reason = "banned"
+
+
 class Session:
     """An open connection. `run` may be called any number of times."""
 
@@ -116,7 +131,7 @@ class Session:
         words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
         deadline = time.monotonic() + timeout
         with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(shlex.join(words))
+            channel.exec_command(os.fsencode(shlex.join(words)))
             try:
                 _pass_on(channel, stdin, on_output, deadline)
                 return self._status(channel, deadline)
@@ -169,7 +184,7 @@ class Session:
         words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
         deadline = time.monotonic() + timeout
         with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(shlex.join(words))
+            channel.exec_command(os.fsencode(shlex.join(words)))
             stdout, stderr = self._talk(channel, stdin, deadline)
             return Completed(words, self._status(channel, deadline), stdout, stderr)
 
@@ -329,27 +344,71 @@ def connect(
         timeout: seconds for banner, key exchange and login together.
 
     Raises:
+        BannedError: NOT_READY if the machine's firewall drops what comes from this host.
         RaveError: NOT_READY if the machine does not run, its host key is not the pinned one, it
             refuses the login key, or time runs out.
     """
     if port is None:
         port = ports.ssh(machine)
     deadline = time.monotonic() + timeout
-    connection = await_banner(machine.name, port, deadline)
+    connection = reach(machine, port, deadline)
     with login(machine, connection, deadline) as session:
         yield session
 
 
-def await_banner(name: str, port: int, deadline: float) -> socket.socket:
+def reach(machine: Machine, port: int, deadline: float) -> socket.socket:
+    """Return a connection to a machine's sshd: through its port, or where that is closed to us
+    through the way that no ban closes.
+
+    Raises:
+        BannedError: NOT_READY if the guest bans this host and there is no such way.
+        RaveError: NOT_READY if sshd cannot be reached before `deadline` (time.monotonic()).
+    """
+    patience = min(deadline, time.monotonic() + SILENT) if machine.way_socket.exists() else deadline
+    try:
+        return await_banner(machine, port, patience)
+    except RaveError as error:
+        place = os.fspath(machine.way_socket)
+        connection = way.reach(place, machine.spec.instance_id, deadline)
+        if connection is not None:
+            return connection
+        if isinstance(error, BannedError) or patience == deadline:
+            raise
+    return await_banner(machine, port, deadline)
+
+
+def refuse_banned(machine: Machine) -> None:
+    """Say so if a machine's firewall drops what comes from this host, instead of waiting in vain.
+
+    Raises:
+        BannedError: NOT_READY, with the time that is left.
+    """
+    found = ban(read_events(machine.stage_file), time.time())
+    if found is None:
+        return
+    tries = f"{found.failures} failed logins" if found.failures else "failed logins"
+    seconds = math.ceil(found.seconds)
+    raise BannedError(
+        f"machine {machine.name} bans this host for another {seconds} s, because of {tries}; to its"
+        " guest all users of this host are one address",
+        hint=f"try again in {seconds} s; `rave vm ssh {machine.name}` offers its own key alone,"
+        " a plain ssh each key of an agent, and each of those is a failed login",
+        exit_code=ExitCode.NOT_READY,
+    )
+
+
+def await_banner(machine: Machine, port: int, deadline: float) -> socket.socket:
     """Return a connection whose other end has sent an SSH banner, which is left unread.
 
     QEMU's user network accepts TCP even if no guest runs, so only the banner is a sign of life.
 
     Raises:
+        BannedError: NOT_READY as soon as the guest tells that it bans this host.
         RaveError: NOT_READY if no banner comes before `deadline` (time.monotonic()).
     """
     cause = "no answer"
     while (left := deadline - time.monotonic()) > 0:
+        refuse_banned(machine)
         try:
             connection = socket.create_connection(("127.0.0.1", port), timeout=left)
         except OSError as error:
@@ -359,7 +418,7 @@ def await_banner(name: str, port: int, deadline: float) -> socket.socket:
             try:
                 start = connection.recv(4, socket.MSG_PEEK)
             except OSError as error:
-                cause = "connected, but no banner came" if _timed_out(error) else str(error)
+                cause = SILENCE if _timed_out(error) else str(error)
             else:
                 if start.startswith(b"SSH-"[: len(start)]) and start:
                     return connection
@@ -367,8 +426,8 @@ def await_banner(name: str, port: int, deadline: float) -> socket.socket:
             connection.close()
         time.sleep(min(0.05, max(0.0, left)))
     raise RaveError(
-        f"machine {name} shows no SSH banner on 127.0.0.1:{port}: {cause}",
-        hint=f"rave vm status {name}; rave vm logs {name}",
+        f"machine {machine.name} shows no SSH banner on 127.0.0.1:{port}: {cause}",
+        hint=f"rave vm status {machine.name}; rave vm logs {machine.name}",
         exit_code=ExitCode.NOT_READY,
     )
 
@@ -419,8 +478,8 @@ def _open(
         raise HostKeyChangedError(
             f"machine {machine.name} shows another host key than the one it was given; what answers"
             " may not be this machine",
-            hint=f"rave vm stop {machine.name}; if the disk was restored or the guest changed its"
-            f" key, delete and launch it anew ({machine.known_hosts})",
+            hint=f"rave vm stop {machine.name}; rave vm start {machine.name} hands it the key again"
+            f" that {machine.known_hosts} pins",
             exit_code=ExitCode.NOT_READY,
         ) from error
     except paramiko.AuthenticationException as error:
@@ -433,7 +492,8 @@ def _open(
         if "not found in known_hosts" in str(error):
             raise HostKeyChangedError(
                 f"{machine.known_hosts} does not pin a key for machine {machine.name}",
-                hint=f"rave vm delete {machine.name} --force, then launch it anew",
+                hint=f"printf '%s ' {machine.alias} | cat - {machine.host_key}.pub"
+                f" >{machine.known_hosts}",
                 exit_code=ExitCode.NOT_READY,
             ) from error
         raise RaveError(
@@ -455,7 +515,12 @@ def _transport(sock: Any, /, **_options: Any) -> paramiko.Transport:  # noqa: AN
 
 
 def openssh_argv(
-    machine: Machine, port: int, extra: Sequence[str] = (), *, terminal: bool
+    machine: Machine,
+    port: int,
+    extra: Sequence[str] = (),
+    *,
+    terminal: bool,
+    proxy: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """Return the OpenSSH command that logs in to a machine, trusting nothing but its pinned key.
 
@@ -468,6 +533,7 @@ def openssh_argv(
         port: the host port that leads to its sshd.
         extra: what goes behind the host: options such as `-L`, then a command.
         terminal: whether a person can answer questions.
+        proxy: a command that leads to the machine's sshd, instead of the port.
     """
     options = (
         "StrictHostKeyChecking=yes",
@@ -484,6 +550,7 @@ def openssh_argv(
         "PasswordAuthentication=no",
         f"BatchMode={'no' if terminal else 'yes'}",
         "LogLevel=ERROR",
+        *([f"ProxyCommand={shlex.join(proxy).replace('%', '%%')}"] if proxy else []),
     )
     return (
         "ssh",
@@ -493,6 +560,21 @@ def openssh_argv(
         f"{USER}@127.0.0.1",
         *extra,
     )  # fmt: skip
+
+
+def is_banned(machine: Machine) -> bool:
+    """Return whether a machine's port is closed to us by a ban, and there is another way.
+
+    Raises:
+        BannedError: NOT_READY if there is no other way.
+    """
+    try:
+        refuse_banned(machine)
+    except BannedError:
+        if not machine.way_socket.exists():
+            raise
+        return True
+    return False
 
 
 def _quoted(path: Path) -> str:

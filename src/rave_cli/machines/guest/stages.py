@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from rave_cli.paths import refusing
+from rave_cli.machines import logfiles
 from rave_cli.text import clean
 
 if TYPE_CHECKING:
@@ -23,8 +23,11 @@ log = logging.getLogger("rave.machines")
 PROTOCOL = 1
 LONGEST_LINE = 64 << 10
 
-# Seconds in a thousand years.
-LONGEST_UPTIME = 1000 * 366 * 86400
+# Bytes of the reports that are read at most: as many as are kept.
+MOST_READ = 1 << 20
+
+# Seconds in a thousand years: no clock of a guest shows more, up or since the epoch.
+LONGEST = 1000 * 366 * 86400
 
 # Seconds by which two reports of one boot may be out of order.
 CROSSING = 1.0
@@ -108,19 +111,19 @@ def _seconds(value: object) -> float | None:
     """Return a number of seconds of a guest; None if it is none that a clock could show."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 <= value < LONGEST_UPTIME else None
+    return float(value) if 0 <= value < LONGEST else None
 
 
 def begins_boot(event: StageEvent, before: StageEvent) -> bool:
     """Return whether an event is of another boot than the one reported before it.
 
-    A guest of rave 0.1.0 does not say. Its uptime falls then; two of its programs that report at
-    once may cross by less than a second.
+    A guest of rave 0.1.0 does not say. The report of systemd is the first of each of its boots;
+    should that be missing, its uptime has fallen. Two of its programs that report at once may cross
+    by less than a second.
     """
     if event.boot is not None and before.boot is not None:
         return event.boot != before.boot
-    fell = before.uptime - event.uptime
-    return fell > CROSSING or (fell > 0 and event.stage == "systemd")
+    return event.stage == "systemd" or before.uptime - event.uptime > CROSSING
 
 
 def last_boot(events: Sequence[StageEvent]) -> list[StageEvent]:
@@ -141,7 +144,35 @@ def current(events: Sequence[StageEvent]) -> list[StageEvent]:
     return [event for event in found if event not in verdicts]
 
 
-class Lines:
+@dataclass(frozen=True)
+class Ban:
+    """A ban of this host's address: `seconds` are left of it."""
+
+    seconds: float
+    failures: int
+
+
+def ban(events: Sequence[StageEvent], now: float) -> Ban | None:
+    """Return the ban that the guest's firewall has on this host, if the guest tells of one.
+
+    Args:
+        events: of the guest's last boot.
+        now: seconds since the epoch.
+    """
+    told = [event for event in events if event.stage in ("ban", "unban")]
+    if not told or told[-1].stage == "unban":
+        return None
+    data = told[-1].data
+    until, whole = _seconds(data.get("until")), _seconds(data.get("seconds"))
+    failures = _seconds(data.get("failures"))
+    if until is None or whole is None:
+        return None
+    # The guest's clock may be wrong; a ban does not last longer than it lasts.
+    left = min(until - now, whole)
+    return Ban(left, int(failures or 0)) if left > 0 else None
+
+
+class StageReader:
     """Cuts received bytes into lines; one that is too long is dropped whole."""
 
     def __init__(self) -> None:
@@ -165,48 +196,16 @@ class Lines:
         return events
 
 
-class Tail:
-    """Reads what was added to a file since the last call; a file that is not there yet is empty."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offset = 0
-
-    def read(self, most: int = 1 << 20) -> bytes:
-        """Return at most `most` new bytes.
-
-        Raises:
-            RaveError: HOST if the file cannot be read.
-        """
-        with refusing(self._path):
-            try:
-                stream = self._path.open("rb")
-            except FileNotFoundError:
-                return b""
-            with stream:
-                stream.seek(self._offset)
-                data = stream.read(most)
-        self._offset += len(data)
-        return data
-
-    def skip(self) -> None:
-        """Count what is there now as read."""
-        with refusing(self._path):
-            self._offset = self._path.stat().st_size if self._path.exists() else 0
-
-
 def read_events(path: Path) -> list[StageEvent]:
     """Return the events of the guest's last boot in a stage file; none if there is no file."""
-    return last_boot(Lines().feed(Tail(path).read()))
+    return last_boot(_read(path))
 
 
-def last_lines(path: Path, count: int = 12) -> tuple[str, ...]:
-    """Return the last lines of a log, cleaned, empty ones left out; none if there is no log."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - max(16384, 256 * count)))
-            text = stream.read().decode(errors="replace")
-    except OSError:
-        return ()
-    lines = [clean(line).rstrip() for line in text.replace("\r", "\n").split("\n")]
-    return tuple([line for line in lines if line][-count:])
+def booted_again(path: Path) -> bool:
+    """Return whether a stage file tells of more than one boot."""
+    events = _read(path)
+    return len(last_boot(events)) < len(events)
+
+
+def _read(path: Path) -> list[StageEvent]:
+    return StageReader().feed(logfiles.end(path, MOST_READ))

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 # The virtio-serial port on which the guest reports its stages.
 READY_PORT = "org.rave.ready"
 
+# The one behind which its sshd is, too; see guest/way.py.
+WAY_PORT = "org.rave.way"
+
 # What QEMU may no longer do once it has started. `elevateprivileges=deny` forbids QEMU's own
 # -daemonize, which is why the CLI starts it in a session of its own instead.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -91,6 +94,15 @@ def chardev(argv: Sequence[str], name: str) -> Path | None:
     return None
 
 
+def disk_of(argv: Sequence[str]) -> Path | None:
+    """Return the disk that a command gives its guest; None if it gives none."""
+    for option, value in pairwise(argv):
+        found = re.search(r",node-name=file0,filename=((?:[^,]|,,)+)", value)
+        if option == "-blockdev" and found:
+            return Path(found[1].replace(",,", ","))
+    return None
+
+
 def accelerator_of(argv: Sequence[str]) -> Kind:
     """Return the accelerator that a command asks for."""
     return "kvm" if ("-accel", "kvm") in pairwise(argv) else "tcg"
@@ -141,13 +153,15 @@ def _network(machine: Machine) -> tuple[str, ...]:
 def _channels(machine: Machine) -> tuple[str, ...]:
     """Console, monitors and the port of the stages; nothing of it is on TCP."""
     return (
-        "-chardev", f"file,id=console,path={esc(machine.console_log)}",
+        "-chardev", f"file,id=console,path={esc(machine.console_pipe)}",
         "-serial", "chardev:console",
         "-chardev", f"socket,id=qmp,path={esc(machine.qmp_socket)},server=on,wait=off",
         "-mon", "chardev=qmp,mode=control",
         "-chardev", f"socket,id=events,path={esc(machine.event_socket)},server=on,wait=off",
         "-mon", "chardev=events,mode=control",
-        "-chardev", f"file,id=ready,path={esc(machine.stage_file)}",
+        "-chardev", f"file,id=ready,path={esc(machine.stage_pipe)}",
         "-device", "virtio-serial-pci",
         "-device", f"virtserialport,chardev=ready,name={READY_PORT}",
+        "-chardev", f"socket,id=way,path={esc(machine.way_socket)},server=on,wait=off",
+        "-device", f"virtserialport,chardev=way,name={WAY_PORT}",
     )  # fmt: skip

@@ -24,6 +24,9 @@ OVERHEAD: dict[Kind, int] = {"kvm": 256, "tcg": 768}
 # QEMU's main, vCPU and I/O threads; its I/O pool alone may grow to 64.
 TASKS = 256
 
+# MiB that a program beside QEMU may need: Python with hardly a module has 9.
+BESIDE = 64
+
 
 LINGER = Path("/var/lib/systemd/linger")
 LINGER_NOTE = "the machine ends with your last login session; to keep it: loginctl enable-linger"
@@ -31,10 +34,13 @@ LINGER_NOTE = "the machine ends with your last login session; to keep it: loginc
 
 @dataclass(frozen=True)
 class Cap:
-    """What goes before QEMU's argv, and what to tell the user if that is nothing."""
+    """What goes before QEMU's argv, what to tell the user if that is nothing, and what goes before
+    the argv of a small program that must live as long as QEMU.
+    """
 
     prefix: tuple[str, ...]
     note: str
+    beside: tuple[str, ...] = ()
 
 
 def memory_ceiling(spec: MachineSpec, kind: Kind) -> int:
@@ -62,6 +68,22 @@ def scope_argv(spec: MachineSpec, kind: Kind, *, user: bool) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+def beside_argv(spec: MachineSpec, *, user: bool) -> tuple[str, ...]:
+    """Return the command that runs a small program in a scope of its own: one that the end of the
+    session does not end before QEMU.
+    """
+    return (
+        "systemd-run",
+        *(("--user",) if user else ()),
+        "--scope",
+        "--quiet",
+        "--collect",
+        "--description", f"logs of rave machine {spec.name}",
+        "-p", f"MemoryMax={BESIDE}M",
+        "--",
+    )  # fmt: skip
+
+
 def choose(spec: MachineSpec, kind: Kind) -> Cap:
     """Return the cap this host can give, found out by giving it to `true`."""
     user = os.getuid() != 0
@@ -70,7 +92,8 @@ def choose(spec: MachineSpec, kind: Kind) -> Cap:
         prefix = scope_argv(spec, kind, user=user)
         done = process.run((*prefix, "true"), timeout=10)
         if done.ok:
-            return Cap(prefix, LINGER_NOTE if user and not _lingers() else "")
+            note = LINGER_NOTE if user and not _lingers() else ""
+            return Cap(prefix, note, beside_argv(spec, user=user))
         why = f"systemd-run refused: {' '.join(done.tail(1))}"
     return Cap((), f"no cap around QEMU ({why}); the guest's {spec.memory_mib} MiB still hold")
 

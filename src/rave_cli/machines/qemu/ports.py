@@ -10,16 +10,15 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.qemu import processes
-from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError, parse_usernet
+from rave_cli.machines.qemu import processes, usernet
+from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
+from rave_cli.machines.qemu.usernet import LOOPBACK
 from rave_cli.machines.spec import SSH_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rave_cli.machines.spec import Machine
-
-LOOPBACK = "127.0.0.1"
 
 # Seconds in which an sshd greets that is there at all.
 GREETS = 5.0
@@ -71,7 +70,7 @@ def asked(machine: Machine, *, timeout: float = 5.0) -> dict[int, int]:
         QmpError: NOT_READY if its monitor does not answer.
     """
     with Qmp.connect(machine.qmp_socket, timeout=timeout) as monitor:
-        return parse_usernet(monitor.human("info usernet", timeout=timeout))
+        return usernet.forwards(monitor, machine, timeout=timeout)
 
 
 def listening(pid: int) -> tuple[int, ...]:
@@ -110,7 +109,7 @@ def _greeting(candidates: Sequence[int]) -> int | None:
 
 
 def _running(machine: Machine) -> processes.Process:
-    found = processes.find(machine.spec.uuid)
+    found = processes.find(machine)
     if found is None:
         raise RaveError(
             f"machine {machine.name} is not running",

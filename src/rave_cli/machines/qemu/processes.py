@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli.machines.qemu.argv import accelerator_of, chardev
+from rave_cli.machines.qemu.argv import accelerator_of, chardev, disk_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,27 +46,57 @@ class Process:
         monitor = chardev(self.argv, "qmp")
         return monitor.parent if monitor is not None else None
 
+    @property
+    def directory(self) -> Path | None:
+        """The directory of the machine that it runs, as it was named when it was started."""
+        disk = disk_of(self.argv)
+        return disk.parent if disk is not None else None
+
 
 def placed(machine: Machine) -> Machine:
     """Return a machine with the runtime directory that its QEMU was given, if it runs."""
-    running = find(machine.spec.uuid)
+    running = find(machine)
     place = running.runtime if running is not None else None
     return replace(machine, runtime=place) if place is not None else machine
 
 
-def find(uuid: str) -> Process | None:
-    """Return our QEMU process that runs the machine with this uuid, or None.
+def find(machine: Machine) -> Process | None:
+    """Return our QEMU process that runs this machine, or None.
 
-    The argv is the evidence: a stored pid may since belong to another program.
+    The argv is the evidence: a stored pid may since belong to another program. A copy of the
+    machine's directory has its uuid, but another disk.
     """
-    return _first(lambda argv: ("-uuid", uuid) in pairwise(argv))
+    return _first(lambda argv: _runs(argv, machine) and not _elsewhere(argv, machine))
+
+
+def find_original(machine: Machine) -> Process | None:
+    """Return the QEMU process of the machine that this one is a copy of, made with its whole
+    directory: the two have one uuid.
+    """
+    return _first(lambda argv: _runs(argv, machine) and _elsewhere(argv, machine))
+
+
+def _runs(argv: tuple[str, ...], machine: Machine) -> bool:
+    return ("-uuid", machine.spec.uuid) in pairwise(argv)
+
+
+def _elsewhere(argv: tuple[str, ...], machine: Machine) -> bool:
+    """Return whether a QEMU works in another directory than the machine's.
+
+    One that is not there any more has been moved, with the machine in it.
+    """
+    disk = disk_of(argv)
+    try:
+        return disk is not None and not disk.parent.samefile(machine.directory)
+    except OSError:
+        return False
 
 
 def find_by_directory(directory: Path) -> Process | None:
-    """Return our QEMU process that writes its console into `directory`: the way to a machine
-    whose record, and with it the uuid, is lost.
+    """Return our QEMU process that has its disk in `directory`: the way to a machine whose record,
+    and with it the uuid, is lost.
     """
-    return _first(lambda argv: chardev(argv, "console") == directory / "console.log")
+    return _first(lambda argv: disk_of(argv) == directory / "disk.qcow2")
 
 
 def _first(matches: Callable[[tuple[str, ...]], bool]) -> Process | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import time
 from contextlib import suppress
@@ -40,7 +39,7 @@ class MonitorGoneError(QmpError):
 
 
 @dataclass(frozen=True)
-class Event:
+class QmpEvent:
     """Something QEMU reported on its own."""
 
     name: str
@@ -85,7 +84,7 @@ class Qmp:
         self._socket = connection
         self._stream = Stream()
         self._answers: list[dict[str, Any]] = []
-        self._events: list[Event] = []
+        self._events: list[QmpEvent] = []
         self.closed = False
 
     @classmethod
@@ -154,7 +153,7 @@ class Qmp:
         text = self.execute("human-monitor-command", timeout=timeout, **{"command-line": command})
         return str(text)
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[QmpEvent]:
         """Return the events since the last call, without waiting. `closed` tells of a hang-up.
 
         Raises:
@@ -193,7 +192,7 @@ class Qmp:
             self.close()
         for message in self._stream.feed(data):
             if "event" in message:
-                self._events.append(Event(str(message["event"]), message.get("data") or {}))
+                self._events.append(QmpEvent(str(message["event"]), message.get("data") or {}))
             else:
                 self._answers.append(message)
 
@@ -211,19 +210,3 @@ def check_socket_path(path: Path) -> None:
             hint="use a shorter machine name, or set XDG_RUNTIME_DIR to a shorter directory",
             exit_code=ExitCode.HOST,
         )
-
-
-# A row of `info usernet`: protocol[state] fd source-address port destination-address port …
-_USERNET_ROW = re.compile(
-    r"^\s*TCP\[HOST_FORWARD\]\s+\d+\s+(?P<address>\S+)\s+(?P<host>\d+)\s+\S+\s+(?P<guest>\d+)\s",
-    re.MULTILINE,
-)
-
-
-def parse_usernet(text: str) -> dict[int, int]:
-    """Return guest port -> host port of the TCP forwards on 127.0.0.1, from `info usernet`."""
-    return {
-        int(row["guest"]): int(row["host"])
-        for row in _USERNET_ROW.finditer(text)
-        if row["address"] == "127.0.0.1"
-    }

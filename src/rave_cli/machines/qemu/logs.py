@@ -1,0 +1,73 @@
+"""Where QEMU writes what it and its guest have to say: into named pipes that a keeper empties.
+
+QEMU's own `file` backend has no bound: a guest wrote 153 MB in 20 s through its stage port. Why a
+program of ours: docs/adr/0016-bounded-logs.md.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rave_cli import paths, process
+from rave_cli.machines.logfiles import dropped_file, older
+from rave_cli.machines.qemu import logkeeper
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rave_cli.machines.spec import Machine
+
+# Bytes that a log may have; as much again is kept of what came before.
+MOST_CONSOLE = 8 << 20
+MOST_STAGES = 1 << 19
+MOST_QEMU = 1 << 20
+
+# Seconds that a keeper gets to write down the last words of a QEMU that has ended.
+SETTLES = 2.0
+
+
+def start(machine: Machine, prefix: Sequence[str]) -> int:
+    """Start the keeper of a machine's logs and return the descriptor for QEMU's own output. The
+    logs of the last run are removed.
+
+    Args:
+        machine: the machine.
+        prefix: what goes before the keeper's argv, so that it outlives us as QEMU does.
+
+    Raises:
+        RaveError: HOST if a pipe or a log cannot be made.
+    """
+    kept = (
+        (machine.console_pipe, machine.console_log, MOST_CONSOLE),
+        (machine.stage_pipe, machine.stage_file, MOST_STAGES),
+        (machine.qemu_pipe, machine.qemu_log, MOST_QEMU),
+    )
+    for pipe, log, _ in kept:
+        for old in (pipe, log, older(log), dropped_file(log)):
+            with paths.refusing(old):
+                old.unlink(missing_ok=True)
+        with paths.refusing(pipe):
+            os.mkfifo(pipe, 0o600)
+    words = [str(word) for triple in kept for word in triple]
+    argv = (*prefix, sys.executable, "-ISE", logkeeper.__file__, *words)
+    with Path(os.devnull).open("wb") as nowhere:
+        process.detach(argv, output=nowhere.fileno())
+    with paths.refusing(machine.qemu_pipe):
+        # Opened for reading as well, so that nobody has to wait for the keeper.
+        return os.open(machine.qemu_pipe, os.O_RDWR | os.O_CLOEXEC)
+
+
+def settle(machine: Machine) -> None:
+    """Wait until the logs of a QEMU that has ended are whole."""
+    deadline = time.monotonic() + SETTLES
+    while time.monotonic() < deadline:
+        try:
+            # Nobody reads it: ENXIO, fifo(7).
+            os.close(os.open(machine.qemu_pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+        except OSError:
+            return
+        time.sleep(0.01)

@@ -1,0 +1,316 @@
+"""Every command of the tree, at every odd place and with every odd stream it may be given."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import termios
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from rave_cli import app
+from rave_cli.errors import ExitCode
+from rave_cli.machines import store
+from rave_cli.profiles.catalog import parse
+from rave_cli.profiles.names import BAKED
+from rave_cli.secrets import init as secrets_init
+from rave_cli.secrets.store import default_file
+from tests.forks import CLOSED, Forks
+from tests.transcripts import make_run
+from tests.unit.machines.test_terminal import built, outside, start
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from rave_cli.images.manifest import Image
+    from rave_cli.machines.spec import Machine
+    from rave_cli.profiles.catalog import Plan
+    from tests.forks import Done
+    from tests.unit.machines.fake_sshd import FakeSshd
+
+__all__ = ["built", "outside"]
+
+# How each command is called here. There is a machine `demo`, which runs, and a stopped `victim`.
+CALLS: dict[str, list[str]] = {
+    "up": ["--profile", "demo", "--base", "debian", "--skip-smoke"],
+    "down": ["victim"],
+    "vm list-profiles": [],
+    "vm build-image": ["--profile", "demo", "--base", "debian"],
+    "vm lock-closure": ["--profile", "demo"],
+    "vm launch-local": ["--profile", "demo", "--base", "debian", "--name", "new", "--dry-run"],
+    "vm create": ["--profile", "demo", "--base", "debian", "--name", "victim"],
+    "vm start": ["demo"],
+    "vm stop": ["victim"],
+    "vm status": ["demo"],
+    "vm list": [],
+    "vm ssh": ["demo"],
+    "vm exec": ["demo", "--", "ls", "-l"],
+    "vm logs": ["demo"],
+    "vm delete": ["victim"],
+    "secrets init": [],
+    "secrets edit": [],
+    "secrets rotate": ["redis/password"],
+    "secrets validate": [],
+    "secrets list": [],
+    "secrets install": ["demo"],
+    "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "20"],
+    "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
+    "smoke list": ["--profile", "demo", "--base", "debian"],
+    "doctor": ["memory", "runtime", "identity"],
+    "config": [],
+    "completion": ["bash"],
+}
+NAMES = sorted(CALLS)
+WITHOUT_JSON = {"vm ssh", "completion"}
+
+# What goes wrong here even if nothing is odd, and how.
+WRONG = {
+    "up": ExitCode.SECRETS,  # the guest does not answer what it should
+    "secrets install": ExitCode.SECRETS,
+    "smoke run": ExitCode.CHECK_FAILED,
+    "vm build-image": ExitCode.USAGE,  # there is no checkout
+    "vm lock-closure": ExitCode.USAGE,
+    "vm ssh": ExitCode.HOST,  # there is no OpenSSH
+}
+
+
+def leaves(group: click.Group, path: str = "") -> Iterator[str]:
+    """Yield every command of a group that has none below."""
+    ctx = click.Context(group)
+    for name in group.list_commands(ctx):
+        command = group.get_command(ctx, name)
+        if isinstance(command, click.Group):
+            yield from leaves(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}"
+
+
+def test_no_command_is_left_out() -> None:
+    assert sorted(leaves(app.cli)) == NAMES
+
+
+@pytest.fixture(scope="session")
+def configured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home's configuration with a secrets file: making the keys takes a while."""
+    place = tmp_path_factory.mktemp("secrets")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(place))
+        patch.setenv("XDG_CONFIG_HOME", str(place / ".config"))
+        secrets_init.init(default_file(), parse(BAKED.read_bytes()).secrets)
+    return place / ".config"
+
+
+class Walk:
+    """Calls commands in a home with an image, secrets and machines."""
+
+    def __init__(self, forks: Forks, home: Path, plan: Plan, image: Image) -> None:
+        self.forks, self.home, self.plan, self.image = forks, home, plan, image
+        run = make_run(home / "run")
+        self.known = {"TRANSCRIPT": str(run.files.document), "KEY": str(run.key.public_file)}
+
+    def __call__(
+        self,
+        name: str,
+        words: list[str] | None = None,
+        *,
+        cwd: Path | None = None,
+        streams: dict[int, str] | None = None,
+    ) -> Done:
+        """Call a command; however it ends, it ends with an exit code of ours and no traceback."""
+        self._prepare(name)
+        words = CALLS[name] if words is None else words
+        call = [self.known.get(word, word) for word in words]
+        done = self.forks(*name.split(), *call, cwd=cwd or self.home, streams=streams)
+        assert b"Traceback" not in done.err, (name, done.err.decode())
+        assert b"Exception ignored" not in done.err, (name, done.err.decode())
+        assert done.code in {int(code) for code in ExitCode}, (name, done)
+        return done
+
+    def _prepare(self, name: str) -> None:
+        """Let the victim be there, unless the command is to make it."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.home / ".local/share/rave/vms/victim")
+        if name != "vm create":
+            store.create(store.new_spec(self.plan, self.image, name="victim", mode="safe"))
+
+
+@pytest.fixture
+def home_of_all(
+    outside: Path, configured: Path, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A home with secrets; the guest answers with what it is asked."""
+    sshd.handler = lambda command, _data: (0, os.fsencode(f"{command}\n"), b"warned\n")
+    shutil.copytree(configured, outside / ".config", dirs_exist_ok=True)
+    editor = outside / "editor"
+    editor.write_text("#!/bin/sh\nexit 0\n")
+    editor.chmod(0o755)
+    monkeypatch.setenv("EDITOR", str(editor))
+    return outside
+
+
+@pytest.fixture
+def walk(home_of_all: Path, machine: Machine, plan: Plan, built: Image) -> Iterator[Walk]:
+    start(machine)
+    with Forks() as forks:
+        yield Walk(forks, home_of_all, plan, built)
+
+
+def test_each_ends_as_it_should_and_with_json_it_prints_one_document(walk: Walk) -> None:
+    for name in NAMES:
+        assert walk(name).code == WRONG.get(name, 0), name
+        if name not in WITHOUT_JSON:
+            done = walk(name, ["--json", *CALLS[name]])
+            document = json.loads(done.out)
+            code = document.get("exitCode", 0) if isinstance(document, dict) else 0
+            assert done.code == WRONG.get(name, 0), name
+            assert code in (0, done.code), (name, document)
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (0, 1, 2)], ids=str)
+def test_a_closed_stream_changes_nothing_else(walk: Walk, closed: tuple[int, ...]) -> None:
+    for name in NAMES:
+        done = walk(name, streams=dict.fromkeys(closed, CLOSED))
+        assert done.code == WRONG.get(name, 0), (name, done)
+    # Nothing of the output went to a file that got the number of the stream.
+    locks = list(walk.home.rglob("*.lock"))
+    assert locks
+    assert [path for path in locks if path.read_bytes()] == []
+
+
+def test_a_result_that_cannot_be_written_is_a_fault(walk: Walk) -> None:
+    for name in NAMES:
+        normal, done = walk(name), walk(name, streams={1: "/dev/full"})
+        if normal.out:
+            assert done.code == ExitCode.HOST, (name, done)
+            assert b"standard output: No space left on device" in done.err, (name, done)
+        else:
+            assert done.code == normal.code, (name, done)
+
+
+def test_a_stderr_that_cannot_be_written_changes_nothing_else(walk: Walk) -> None:
+    for name in NAMES:
+        done = walk(name, streams={2: "/dev/full"})
+        assert done.code == WRONG.get(name, 0), (name, done)
+        assert bool(done.out) == bool(walk(name).out), (name, done)
+
+
+def test_without_a_working_directory_each_does_what_needs_none(walk: Walk) -> None:
+    for name in NAMES:
+        done = walk(name, cwd=walk.home / "gone")
+        if name == "smoke run":
+            assert done.code == ExitCode.HOST
+            assert b"the working directory is gone" in done.err, (name, done)
+        else:
+            assert done.code == WRONG.get(name, 0), (name, done)
+
+
+def test_words_that_are_not_utf_8_are_answered(walk: Walk) -> None:
+    bad = os.fsdecode(b"\xff\xfe-\x9b")
+    for name in NAMES:
+        words = CALLS[name]
+        calls = [
+            [*words[:number], bad, *words[number + 1 :]]
+            for number, word in enumerate(words)
+            if not word.startswith("-")
+        ]
+        for call in [*calls, [*words, f"--{bad}"], [*words, "--json", f"--{bad}"]]:
+            done = walk(name, call)
+            # What a guest prints is passed on byte for byte.
+            assert done.err.decode() + (done.out.decode() if name != "vm exec" else ""), (
+                name,
+                call,
+            )
+
+
+def test_in_a_checkout_that_cannot_be_written_each_does_what_needs_no_writing(
+    home_of_all: Path, machine: Machine, plan: Plan, built: Image
+) -> None:
+    start(machine)
+    checkout = home_of_all / "checkout"
+    (checkout / "infra/catalog").mkdir(parents=True)
+    (checkout / "flake.nix").touch()
+    checkout.chmod(0o555)
+    wrong = WRONG | {
+        "smoke run": ExitCode.HOST,  # it writes into the working directory
+        "vm build-image": ExitCode.BUILD,  # it has no lock
+        "vm lock-closure": ExitCode.HOST,  # there is no Nix
+        "up": ExitCode.BUILD,
+    }
+    with Forks(prefix=unprivileged()) as forks:
+        walk = Walk(forks, home_of_all, plan, built)
+        for name in NAMES:
+            done = walk(name, cwd=checkout)
+            assert done.code == wrong.get(name, 0), (name, done)
+            if name == "smoke run":
+                assert b"artifacts: Permission denied" in done.err
+                assert b"hint: ls -ld" in done.err
+
+
+def unprivileged() -> list[str]:
+    """Return what starts a program for which modes of files count, whoever starts it."""
+    if os.getuid() != 0:
+        return []
+    setpriv = shutil.which("setpriv", path="/usr/bin:/bin")
+    assert setpriv is not None
+    return [setpriv, "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-all"]
+
+
+def test_an_encoding_that_lacks_letters_stops_nothing(
+    home_of_all: Path, machine: Machine, plan: Plan, built: Image
+) -> None:
+    start(machine)
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    with Forks(env=ascii_only) as forks:
+        walk = Walk(forks, home_of_all, plan, built)
+        for name in NAMES:
+            assert walk(name).code == WRONG.get(name, 0), name
+            if name not in WITHOUT_JSON:
+                document = walk(name, ["--json", *CALLS[name]]).out
+                assert document.isascii()
+                json.loads(document)
+
+
+@pytest.mark.parametrize("columns", [20, 80])
+def test_no_terminal_is_too_narrow_for_what_is_told(walk: Walk, columns: int) -> None:
+    """Whatever a pipe gets is there in full, wherever it is wrapped."""
+    for name in NAMES:
+        piped = walk(name)
+        shown = on_terminal(walk, name, columns)
+        if name in ("vm ssh", "vm exec", "up"):
+            continue
+        assert "…" not in shown, (name, shown)
+        words = re.findall(r"\S+", piped.out.decode())
+        assert [w for w in words if w not in shown and not changes(w)] == [], (name, shown)
+
+
+def changes(word: str) -> bool:
+    """Return whether a word differs from one call to the next: what was measured, and when."""
+    return bool(re.search(r"\d", word))
+
+
+def on_terminal(walk: Walk, name: str, columns: int) -> str:
+    """Return the results that a command shows on a terminal of that width."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, columns))
+    shown = bytearray()
+
+    def read() -> None:
+        with suppress(OSError):
+            while data := os.read(master, 1 << 16):
+                shown.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    walk(name, streams={1: os.ttyname(slave)})
+    os.close(slave)
+    reader.join()
+    os.close(master)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
