@@ -22,7 +22,7 @@ from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets.store import default_file
 from rave_cli.smoke import inside, runner
 from rave_cli.smoke.operator import open_operator
-from rave_cli.smoke.request import Request
+from rave_cli.smoke.request import SmokeRequest
 from rave_cli.smoke.suite import suite
 from rave_cli.transcript import signing_key
 
@@ -38,7 +38,7 @@ TIMED = ("bash", "-c", 'TIMEFORMAT="%R %U %S"; time /usr/lib/rave/rave-guest doo
 def smoke(machine: Machine, plan: Plan) -> dict[str, float]:
     """Carry out one run and return its seconds: in total, and of each phase."""
     with tempfile.TemporaryDirectory() as output:
-        request = Request(
+        request = SmokeRequest(
             machine=machine,
             plan=plan,
             operator=open_operator(plan, default_file()),

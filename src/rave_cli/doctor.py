@@ -28,7 +28,7 @@ SOCKET_ROOM = 107 - 64 - len("/events.sock")
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """What one examination found. `fix` is a command that mends it, where there is one."""
 
     id: str
@@ -42,7 +42,7 @@ class Finding:
         return {"id": self.id, "status": self.status, "detail": self.detail, "fix": list(self.fix)}
 
 
-def examine(names: Iterable[str] = ()) -> list[Finding]:
+def examine(names: Iterable[str] = ()) -> list[Diagnosis]:
     """Run the named examinations, or all, in the order of EXAMINATIONS.
 
     Raises:
@@ -59,7 +59,7 @@ def examine(names: Iterable[str] = ()) -> list[Finding]:
     return [_guarded(name) for name in EXAMINATIONS if name in wanted]
 
 
-def mend(findings: Iterable[Finding], on_fix: Callable[[Finding], None]) -> list[Finding]:
+def mend(findings: Iterable[Diagnosis], on_fix: Callable[[Diagnosis], None]) -> list[Diagnosis]:
     """Run the fix of everything that is not ok, then examine those again."""
     again = []
     for finding in findings:
@@ -71,36 +71,38 @@ def mend(findings: Iterable[Finding], on_fix: Callable[[Finding], None]) -> list
     return examine(again) if again else []
 
 
-def _guarded(name: str) -> Finding:
+def _guarded(name: str) -> Diagnosis:
     """Run one examination; a RaveError is its finding."""
     try:
         return EXAMINATIONS[name]()
     except RaveError as error:
         hint = f" ({error.hint})" if error.hint else ""
-        return Finding(name, "fail", f"{error.message}{hint}")
+        return Diagnosis(name, "fail", f"{error.message}{hint}")
 
 
-def _packages() -> Finding:
+def _packages() -> Diagnosis:
     missing = _missing(process.APT_PACKAGE)
     if not missing:
-        return Finding("packages", "ok", f"all {len(process.APT_PACKAGE)} host programs are there")
-    return Finding("packages", "fail", f"missing: {', '.join(missing)}", _install(missing))
+        return Diagnosis(
+            "packages", "ok", f"all {len(process.APT_PACKAGE)} host programs are there"
+        )
+    return Diagnosis("packages", "fail", f"missing: {', '.join(missing)}", _install(missing))
 
 
-def _test_packages() -> Finding:
+def _test_packages() -> Diagnosis:
     """Ask for what `make test` needs besides; nobody but a contributor misses it."""
     here = paths.working_dir()
     checkout = find_repository(here) if here else None
     if checkout is None:
-        return Finding("test-packages", "skip", "not inside a checkout, so there are no tests")
+        return Diagnosis("test-packages", "skip", "not inside a checkout, so there are no tests")
     wanted = process.read_packages((checkout / "infra/host/test-packages").read_text())
     missing = _missing(wanted)
     if not missing:
-        return Finding(
+        return Diagnosis(
             "test-packages", "ok", f"all {len(wanted)} programs of `make test` are there"
         )
     detail = f"`make test` needs besides: {', '.join(missing)}"
-    return Finding("test-packages", "warn", detail, _install(missing))
+    return Diagnosis("test-packages", "warn", detail, _install(missing))
 
 
 def _missing(wanted: Mapping[str, str]) -> dict[str, str]:
@@ -118,68 +120,68 @@ def _install(missing: Mapping[str, str]) -> tuple[str, ...]:
     return install if os.getuid() == 0 else ("sudo", "-n", *install)
 
 
-def _nix() -> Finding:
+def _nix() -> Diagnosis:
     from rave_cli.images import nix
 
-    return Finding("nix", "ok", nix.describe())
+    return Diagnosis("nix", "ok", nix.describe())
 
 
-def _accelerator() -> Finding:
+def _accelerator() -> Diagnosis:
     from rave_cli.machines.qemu import accelerator
 
     found = accelerator.detect(fresh=True)
     status: Status = "ok" if found.kind == "kvm" else "warn"
-    return Finding("accelerator", status, f"{found.kind}: {found.reason}")
+    return Diagnosis("accelerator", status, f"{found.kind}: {found.reason}")
 
 
-def _caps() -> Finding:
+def _caps() -> Diagnosis:
     from rave_cli.machines.qemu import caps
 
     why = caps.no_manager()
     if why is None:
-        return Finding("caps", "ok", "systemd caps memory, CPU and tasks of each QEMU")
-    return Finding("caps", "warn", f"{why}: only the guest's own memory size limits QEMU")
+        return Diagnosis("caps", "ok", "systemd caps memory, CPU and tasks of each QEMU")
+    return Diagnosis("caps", "warn", f"{why}: only the guest's own memory size limits QEMU")
 
 
-def _memory() -> Finding:
+def _memory() -> Diagnosis:
     lines = Path("/proc/meminfo").read_text().splitlines()
     available = next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     free = available // 1024
     status: Status = "ok" if free >= MEMORY_NEEDED else "fail"
-    return Finding("memory", status, f"{free} MiB available, demo needs {MEMORY_NEEDED} MiB")
+    return Diagnosis("memory", status, f"{free} MiB available, demo needs {MEMORY_NEEDED} MiB")
 
 
-def _disk() -> Finding:
+def _disk() -> Diagnosis:
     places = {_existing(place) for place in (paths.data_dir(), paths.cache_dir(), Path("/nix"))}
     free = {place: shutil.disk_usage(place).free // 2**20 for place in sorted(places)}
     worst = min(free, key=lambda place: free[place])
     status: Status = "ok" if free[worst] >= DISK_NEEDED else "fail"
     detail = f"{free[worst]} MiB free at {worst}, demo needs up to {DISK_NEEDED} MiB"
-    return Finding("disk", status, detail)
+    return Diagnosis("disk", status, detail)
 
 
 def _existing(place: Path) -> Path:
     return next(path for path in (place, *place.parents) if path.exists())
 
 
-def _runtime() -> Finding:
+def _runtime() -> Diagnosis:
     place = paths.private_dir(paths.runtime_dir())
     if len(os.fsencode(place)) > SOCKET_ROOM:
-        return Finding("runtime", "fail", f"{place} is too long for the sockets of machines")
-    return Finding("runtime", "ok", f"{place} is private")
+        return Diagnosis("runtime", "fail", f"{place} is too long for the sockets of machines")
+    return Diagnosis("runtime", "ok", f"{place} is private")
 
 
-def _sops() -> Finding:
+def _sops() -> Diagnosis:
     from rave_cli.secrets import sops
 
     report = sops.report()
     detail = f"sops {report.version} from {report.tool.origin} ({report.tool.path})"
     if report.warnings:
-        return Finding("sops", "warn", "; ".join((detail, *report.warnings)))
-    return Finding("sops", "ok", detail)
+        return Diagnosis("sops", "warn", "; ".join((detail, *report.warnings)))
+    return Diagnosis("sops", "ok", detail)
 
 
-def _identity() -> Finding:
+def _identity() -> Diagnosis:
     from rave_cli.secrets import identity
 
     try:
@@ -187,24 +189,26 @@ def _identity() -> Finding:
     except RaveError as error:
         hint = error.hint or ""
         fix = tuple(shlex.split(hint)) if hint.startswith("chmod ") else ()
-        return Finding("identity", "fail", error.message, fix)
+        return Diagnosis("identity", "fail", error.message, fix)
     if keys is None:
         place = identity.key_file()
-        return Finding("identity", "skip", f"no age identity at {place} yet: rave secrets init")
-    return Finding("identity", "ok", f"age identity: {keys.tried}")
+        return Diagnosis("identity", "skip", f"no age identity at {place} yet: rave secrets init")
+    return Diagnosis("identity", "ok", f"age identity: {keys.tried}")
 
 
-def _signing() -> Finding:
+def _signing() -> Diagnosis:
     from rave_cli.transcript import signing
 
     place = signing.default_path()
     if not place.exists():
-        return Finding("signing", "skip", f"no signing key at {place} yet: rave smoke run makes it")
+        return Diagnosis(
+            "signing", "skip", f"no signing key at {place} yet: rave smoke run makes it"
+        )
     signing.load(place)
-    return Finding("signing", "ok", f"signing key at {place}")
+    return Diagnosis("signing", "ok", f"signing key at {place}")
 
 
-EXAMINATIONS: Mapping[str, Callable[[], Finding]] = {
+EXAMINATIONS: Mapping[str, Callable[[], Diagnosis]] = {
     "packages": _packages,
     "test-packages": _test_packages,
     "nix": _nix,

@@ -108,7 +108,7 @@ class Versions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Format(Versions, Generic[T]):
+class RecordFormat(Versions, Generic[T]):
     """A kind of record that is JSON. `shape` is today's members, without the version."""
 
     shape: type[T]

@@ -55,7 +55,7 @@ def alive(service: str, record: dict[str, Any]) -> list[Question]:
     return ask(record) if ask else found
 
 
-class Service:
+class WatchedService:
     """What is known of one service of the plan."""
 
     def __init__(self, name: str, record: dict[str, Any]) -> None:
@@ -97,13 +97,16 @@ class Watch:
 
     def __init__(self, plan: dict[str, Any], manager: Manager) -> None:
         """Services without units (served by another) are not watched."""
-        self.services = [Service(n, r) for n, r in plan["services"].items() if r["units"]]
+        self.services = [WatchedService(n, r) for n, r in plan["services"].items() if r["units"]]
         self._secrets_unit = SECRETS_UNITS[plan["base"]]
         self._manager = manager
         self._owner = {q: s for s in self.services for q in s.questions}
 
     def settle(
-        self, patience: float, pause: float = PAUSE, told: Callable[[Service], None] | None = None
+        self,
+        patience: float,
+        pause: float = PAUSE,
+        told: Callable[[WatchedService], None] | None = None,
     ) -> bool:
         """Ask until each service is healthy or failed; return whether any state is new.
 
@@ -134,7 +137,7 @@ class Watch:
         asking.close()
         return changed
 
-    def _units(self, pending: list[Service]) -> dict[Service, str]:
+    def _units(self, pending: list[WatchedService]) -> dict[WatchedService, str]:
         """Look at the units; return the verdicts that they alone give."""
         states = self._manager.states([unit for service in pending for unit in service.units])
         verdicts = {}
@@ -150,9 +153,9 @@ class Watch:
                 verdicts[service] = "healthy"
         return verdicts
 
-    def _answers(self, asking: Round, pause: float, wanted: int) -> dict[Service, str]:
+    def _answers(self, asking: Round, pause: float, wanted: int) -> dict[WatchedService, str]:
         """Listen for `pause` seconds, or until `wanted` services are healthy; return those."""
-        verdicts: dict[Service, str] = {}
+        verdicts: dict[WatchedService, str] = {}
         until = time.monotonic() + pause
         while len(verdicts) < wanted and (left := until - time.monotonic()) > 0:
             for question, answered in asking.step(left):
@@ -240,7 +243,7 @@ def tell_ban(before: str) -> str:
     return now
 
 
-def tell_sshd(service: Service) -> None:
+def tell_sshd(service: WatchedService) -> None:
     """Report the stage `sshd` as soon as it answers."""
     if service.name == "sshd" and service.state == "healthy":
         report.send("sshd")

@@ -11,7 +11,7 @@ import pytest
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import locking
-from rave_cli.images.lock import Request
+from rave_cli.images.lock import PackageRequest
 from rave_cli.images.nix import Nix
 from rave_cli.profiles.source import installable, load_catalog
 from tests.nix.conftest import PROFILES, ROOT, EvaluationError, nix
@@ -43,7 +43,7 @@ def evaluate(flake: Path, attribute: str) -> Any:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_lock_was_made_for_what_the_profile_asks(flake: Path, profile: str) -> None:
-    asked = Request.model_validate(evaluate(flake, f"debianRequests.{profile}"))
+    asked = PackageRequest.model_validate(evaluate(flake, f"debianRequests.{profile}"))
     assert locking.choose(ROOT, profile, locked=True).lock.requested == asked
 
 

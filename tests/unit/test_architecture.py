@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tomllib
 from pathlib import Path
 
@@ -61,3 +62,32 @@ def test_the_contracts_leave_nothing_out() -> None:
 def test_no_circle_is_allowed_in_either_program() -> None:
     (acyclic,) = [c for c in SETTINGS["contracts"] if c["type"] == "acyclic_siblings"]
     assert set(acyclic["ancestors"]) == {"rave_cli", "rave_guest"}
+
+
+# What the guest says and what the host reads of it: one meaning on both sides of the door.
+SHARED = {"InstallRequest", "Proof", "Verdict"}
+
+
+def public_classes() -> list[tuple[str, str]]:
+    return [
+        (node.name, str(path.relative_to(SOURCE)))
+        for path in sorted(SOURCE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+
+
+def test_a_word_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for name, place in public_classes():
+        places.setdefault(name, []).append(place)
+    assert {n: p for n, p in places.items() if len(p) > 1 and n not in SHARED} == {}
+
+
+def test_the_glossary_says_what_the_words_of_several_packages_mean() -> None:
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    glossary = page.partition("## Words")[2]
+    names = {name for name, _ in public_classes()}
+    for line in (line for line in glossary.splitlines() if line.startswith("| `")):
+        for word in re.findall(r"`(\w+)`", line.split("|")[1]):
+            assert word in names, f"{word} is in the glossary and nowhere in the code"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def only(monkeypatch: pytest.MonkeyPatch, **examinations: Callable[[], doctor.Finding]) -> None:
+def only(monkeypatch: pytest.MonkeyPatch, **examinations: Callable[[], doctor.Diagnosis]) -> None:
     monkeypatch.setattr(doctor, "EXAMINATIONS", examinations)
 
 
@@ -31,11 +31,11 @@ def test_an_unknown_examination_names_the_known() -> None:
 
 
 def test_a_fault_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken() -> doctor.Finding:
+    def broken() -> doctor.Diagnosis:
         raise RaveError("nix does not run", hint="reinstall it", exit_code=ExitCode.HOST)
 
     only(monkeypatch, nix=broken)
-    assert doctor.examine() == [doctor.Finding("nix", "fail", "nix does not run (reinstall it)")]
+    assert doctor.examine() == [doctor.Diagnosis("nix", "fail", "nix does not run (reinstall it)")]
 
 
 def test_missing_programs_come_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +86,8 @@ def test_a_key_that_others_can_read_is_mended(home: Path) -> None:
 def test_the_command_fails_if_anything_fails(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only(
         monkeypatch,
-        good=lambda: doctor.Finding("good", "ok", "fine"),
-        bad=lambda: doctor.Finding("bad", "fail", "broken", ("true",)),
+        good=lambda: doctor.Diagnosis("good", "ok", "fine"),
+        bad=lambda: doctor.Diagnosis("bad", "fail", "broken", ("true",)),
     )
     shown = CliRunner().invoke(app.cli, ["doctor", "--json"], standalone_mode=False)
     assert shown.return_value == ExitCode.CHECK_FAILED

@@ -18,8 +18,8 @@ from rave_cli.machines.qemu.accelerator import ANSWER
 from rave_cli.machines.store import MACHINE
 from rave_cli.records import (
     DamagedRecordError,
-    Format,
     NewerRecordError,
+    RecordFormat,
     Versions,
     amend,
     faults,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 RELEASED = Path(__file__).parents[1] / "fixtures" / "released-0.1.0"
 PLACE = Path("/somewhere/cup.json")
 
-FORMATS: list[Format[Any]] = [ANSWER, CARRIED, LEDGER, MACHINE, MANIFEST]
+FORMATS: list[RecordFormat[Any]] = [ANSWER, CARRIED, LEDGER, MACHINE, MANIFEST]
 VERSIONS: list[Versions] = [CONFIG, *FORMATS]
 
 
@@ -45,7 +45,7 @@ class Cup(BaseModel):
 
 
 # In version 1 a cup had no handles; in version 2 its colour was called paint.
-CUPS = Format(
+CUPS = RecordFormat(
     title="the record of a cup",
     shape=Cup,
     version=3,

@@ -11,7 +11,7 @@ import pytest
 
 from rave_cli import paths, settings
 from rave_cli.images import lock as locks
-from rave_cli.images.build import Place, existing_image
+from rave_cli.images.build import ImagePlace, existing_image
 from rave_cli.images.manifest import load_image
 from rave_cli.machines import store
 from rave_cli.machines.qemu.accelerator import ANSWER
@@ -51,7 +51,7 @@ def test_reading_a_machine_leaves_its_record_for_the_rave_of_before(home: Path) 
 @pytest.mark.parametrize(("base", "boots"), [("debian", "kernel"), ("nixos", "disk")])
 def test_an_image_is_known(home: Path, base: str, boots: str) -> None:
     plan = parse(BAKED.read_bytes()).plan("demo", base)
-    image = load_image(put(f"image-{base}.json", Place(plan.attr).manifest))
+    image = load_image(put(f"image-{base}.json", ImagePlace(plan.attr).manifest))
     assert (image.base, image.boot.kind, image.plan, image.door) == (base, boots, None, 1)
     # Its store path is not on this host.
     assert existing_image(plan) is None

@@ -13,7 +13,7 @@ from rave_cli.options import completing, json_option, pass_app
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from rave_cli.doctor import Finding
+    from rave_cli.doctor import Diagnosis
     from rave_cli.options import App
     from rave_cli.show import Line
 
@@ -54,7 +54,7 @@ def doctor(app: App, checks: tuple[str, ...], fix: bool) -> int:
     return int(ExitCode.CHECK_FAILED if failed else ExitCode.OK)
 
 
-def _lines(app: App, findings: list[Finding]) -> list[Line]:
+def _lines(app: App, findings: list[Diagnosis]) -> list[Line]:
     rows = [(app.show.mark(f.status), f.id, f.detail) for f in findings]
     fixes = [f"fix {f.id}: {shlex.join(f.fix)}" for f in findings if f.fix and f.status != "ok"]
     return [*app.show.table(("", "check", "finding"), rows), *fixes]

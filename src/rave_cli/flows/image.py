@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.flows.events import OnEvent, Step
-    from rave_cli.images.events import Event as BuildEvent
+    from rave_cli.images.events import BuildEvent
     from rave_cli.images.events import OnEvent as OnBuildEvent
-    from rave_cli.images.lock import Change
+    from rave_cli.images.lock import PackageChange
     from rave_cli.images.manifest import Image
     from rave_cli.profiles.catalog import Mode, Plan
     from rave_cli.settings import Settings
@@ -99,7 +99,7 @@ def build(
 
 def lock(
     plan: Plan, settings: Settings, *, on_event: OnEvent, dry_run: bool = False
-) -> tuple[Path, tuple[Change, ...]]:
+) -> tuple[Path, tuple[PackageChange, ...]]:
     """Lock the current packages of a plan; return the lock's place and what has changed.
 
     Args:

@@ -13,7 +13,7 @@ from rave_cli.flows import secure
 from rave_cli.flows.events import step
 from rave_cli.smoke import runner
 from rave_cli.smoke.operator import open_operator
-from rave_cli.smoke.request import Request
+from rave_cli.smoke.request import SmokeRequest
 from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def prove(
     named = settings.text("RAVE_SIGNING_KEY")
     key = signing_key(Path(named).expanduser() if named else None)
     flake = settings.flake
-    request = Request(
+    request = SmokeRequest(
         machine=machine,
         plan=plan,
         operator=open_operator(plan, secure.place(asked.file)),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images.events import Event
+from rave_cli.images.events import BuildEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -165,7 +165,7 @@ class Apt:
                 tail = [*tail[-500:], line]
                 if line.startswith("Get:"):
                     done += 1
-                    on_event(Event("downloading packages", done, len(words)))
+                    on_event(BuildEvent("downloading packages", done, len(words)))
             status = child.wait()
         text = "\n".join(tail)
         departed = tuple(dict.fromkeys(_DEPARTED.findall(text)))

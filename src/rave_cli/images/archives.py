@@ -59,7 +59,7 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Address:
+class MirrorAddress:
     """Where an archive is read from, and who says so."""
 
     uri: str
@@ -67,7 +67,7 @@ class Address:
 
 
 @dataclass(frozen=True)
-class Entry:
+class HostSource:
     """A suite of one of the host's package sources. `keyring` is empty if it names none."""
 
     uri: str
@@ -78,7 +78,7 @@ class Entry:
 
 def addresses(
     archives: Iterable[Archive], sources: Sources, host: Path | None = None
-) -> dict[str, Address]:
+) -> dict[str, MirrorAddress]:
     """Return where each archive is read from: as the operator says, as the host does, or Debian's.
 
     Args:
@@ -93,18 +93,18 @@ def addresses(
     return {archive.name: _address(archive.name, sources, entries) for archive in archives}
 
 
-def dated(archives: Iterable[Archive], snapshot: str, stamp: str) -> dict[str, Address]:
+def dated(archives: Iterable[Archive], snapshot: str, stamp: str) -> dict[str, MirrorAddress]:
     """Return where each archive lies as it was at a time, in the dated archive at `snapshot`."""
     base = _checked("RAVE_DEBIAN_SNAPSHOT", snapshot)
     return {
-        archive.name: Address(f"{base}/{archive.name}/{stamp}", "RAVE_DEBIAN_SNAPSHOT")
+        archive.name: MirrorAddress(f"{base}/{archive.name}/{stamp}", "RAVE_DEBIAN_SNAPSHOT")
         for archive in archives
     }
 
 
 def stanzas(
     archives: Iterable[Archive],
-    places: Mapping[str, Address],
+    places: Mapping[str, MirrorAddress],
     keys: Mapping[str, bytes],
     trusted: Sequence[str] = (),
 ) -> str:
@@ -139,9 +139,9 @@ def load_keys(folder: Path, extra: str = "") -> tuple[dict[str, bytes], tuple[st
     return keys | trusted, tuple(sorted(trusted.keys() - keys.keys()))
 
 
-def host_entries(host: Path) -> list[Entry]:
+def host_entries(host: Path) -> list[HostSource]:
     """Return the enabled binary sources of the host; what is not understood is left out."""
-    found: list[Entry] = []
+    found: list[HostSource] = []
     for path in (host / "sources.list", *sorted(host.glob("sources.list.d/*"))):
         if path.suffix not in {".list", ".sources"}:
             continue
@@ -153,20 +153,20 @@ def host_entries(host: Path) -> list[Entry]:
     return found
 
 
-def _address(name: str, sources: Sources, entries: Iterable[Entry]) -> Address:
+def _address(name: str, sources: Sources, entries: Iterable[HostSource]) -> MirrorAddress:
     if sources.mirror:
         words = sources.mirror.split()
         main = _checked("RAVE_DEBIAN_MIRROR", words[0])
         beside = words[1] if len(words) > 1 else re.sub(r"debian$", "", main) + SECURITY
         security = _checked("RAVE_DEBIAN_MIRROR", beside)
-        return Address(security if name == SECURITY else main, "RAVE_DEBIAN_MIRROR")
+        return MirrorAddress(security if name == SECURITY else main, "RAVE_DEBIAN_MIRROR")
     for entry in entries:
         if _is_debian(entry, name):
-            return Address(entry.uri.rstrip("/"), "this host's apt sources")
-    return Address(DEFAULTS[name], "Debian's default")
+            return MirrorAddress(entry.uri.rstrip("/"), "this host's apt sources")
+    return MirrorAddress(DEFAULTS[name], "Debian's default")
 
 
-def _is_debian(entry: Entry, name: str) -> bool:
+def _is_debian(entry: HostSource, name: str) -> bool:
     """Return whether a source looks like Debian's own archive.
 
     Others use Debian's words for their suites, but come with a keyring of their own. Being wrong
@@ -180,17 +180,19 @@ def _is_debian(entry: Entry, name: str) -> bool:
     )
 
 
-def _one_line(text: str) -> Iterator[Entry]:
+def _one_line(text: str) -> Iterator[HostSource]:
     """Yield the entries of a file in the one-line style (sources.list(5))."""
     for line in text.splitlines():
         match = _ONE_LINE.match(line.partition("#")[0].strip())
         if match:
             options = dict(word.partition("=")[::2] for word in (match["options"] or "").split())
             keyring = options.get("signed-by", "")
-            yield Entry(match["uri"], match["suite"], tuple(match["components"].split()), keyring)
+            yield HostSource(
+                match["uri"], match["suite"], tuple(match["components"].split()), keyring
+            )
 
 
-def _deb822(text: str) -> Iterator[Entry]:
+def _deb822(text: str) -> Iterator[HostSource]:
     """Yield the entries of a file in the deb822 style (sources.list(5))."""
     for stanza in re.split(r"\n\s*\n", text):
         fields: dict[str, str] = {}
@@ -209,7 +211,7 @@ def _deb822(text: str) -> Iterator[Entry]:
         for uri in fields.get("uris", "").split():
             for suite in fields.get("suites", "").split():
                 components = tuple(fields.get("components", "").split())
-                yield Entry(uri, suite, components, fields.get("signed-by", ""))
+                yield HostSource(uri, suite, components, fields.get("signed-by", ""))
 
 
 def _block(keys: Mapping[str, bytes], names: Iterable[str]) -> str:

@@ -13,9 +13,9 @@ from rave_cli.images import carried, closure, locking
 from rave_cli.images import lock as locks
 from rave_cli.images.archives import Sources
 from rave_cli.images.closure import Supply
-from rave_cli.images.events import Event, ignore
+from rave_cli.images.events import BuildEvent, ignore
 from rave_cli.images.manifest import (
-    Boot,
+    BootMethod,
     Image,
     check_image,
     load_image,
@@ -23,7 +23,8 @@ from rave_cli.images.manifest import (
     save_image,
     sha256,
 )
-from rave_cli.images.nix import Nix
+from rave_cli.images.nix import Nix, builds_in_vms
+from rave_cli.images.nixfaults import no_kvm
 from rave_cli.profiles.source import installable
 from rave_cli.records import DamagedRecordError
 
@@ -36,7 +37,7 @@ NO_SOURCES = Sources()
 
 
 @dataclass(frozen=True)
-class Place:
+class ImagePlace:
     """Where rave keeps what it knows of one image."""
 
     attr: str
@@ -99,7 +100,7 @@ def build_image(
         RaveError: BUILD if the build fails or an input cannot be fetched; HOST if this host is at
             fault or the image that is there was truncated; USAGE for an unknown `attr`.
     """
-    place = Place(attr or plan.attr)
+    place = ImagePlace(attr or plan.attr)
     with paths.lock(place.lock, busy=f"another rave builds {place.attr} just now"):
         supply = Supply.of(flake, sources)
         build = _Build(plan, flake, place, supply, locked=locked, on_event=on_event)
@@ -117,7 +118,7 @@ def update_lock(
     sources: Sources = NO_SOURCES,
     dry_run: bool = False,
     on_event: OnEvent = ignore,
-) -> tuple[Path, tuple[locks.Change, ...]]:
+) -> tuple[Path, tuple[locks.PackageChange, ...]]:
     """Lock the current packages of a profile in the repository; return where, and what changed.
 
     Args:
@@ -131,7 +132,7 @@ def update_lock(
         RaveError: HOST if apt or the network fails; BUILD if the flake cannot be evaluated.
     """
     asked = Nix("debian", "safe").evaluate(installable(flake, f"debianRequests.{plan.profile}"))
-    request = locks.Request.model_validate(asked)
+    request = locks.PackageRequest.model_validate(asked)
     fresh = closure.resolve(request, Supply.of(flake, sources), on_event)
     place = locking.repository_lock(flake, plan.profile)
     try:
@@ -151,7 +152,7 @@ def existing_image(plan: Plan, attr: str | None = None) -> Image | None:
     Raises:
         RaveError: HOST if its manifest is damaged or of a newer rave.
     """
-    place = Place(attr or plan.attr)
+    place = ImagePlace(attr or plan.attr)
     if not place.manifest.is_file():
         return None
     image = load_image(place.manifest)
@@ -166,7 +167,7 @@ class _Build:
 
     plan: Plan
     flake: Path
-    place: Place
+    place: ImagePlace
     supply: Supply
     locked: bool
     on_event: OnEvent
@@ -190,11 +191,11 @@ class _Build:
 
     def repair(self, image: Image, mode: Mode) -> Image:
         """Return the image as it was built: built again if its content is not that any more."""
-        self.on_event(Event("checking the image's content"))
+        self.on_event(BuildEvent("checking the image's content"))
         try:
             check_image(image)
         except RaveError as error:
-            self.on_event(Event(f"{error.message}; building it again", notice=True))
+            self.on_event(BuildEvent(f"{error.message}; building it again", notice=True))
             nix = self.provide(self.nix(mode))
             nix.repair(image.store_path, scratch=self.place.scratch)
             check_image(image)
@@ -208,12 +209,14 @@ class _Build:
         if not chosen.own:
             return Nix(self.plan.base, mode)
         text = f"using {chosen.path} in place of the repository's lock"
-        self.on_event(Event(text, notice=True))
+        self.on_event(BuildEvent(text, notice=True))
         return Nix(self.plan.base, mode, chosen.path)
 
     def provide(self, nix: Nix) -> Nix:
         """Put every file of the lock into the store; return the driver for the lock then used."""
         if self.plan.base != "debian":
+            if not builds_in_vms():
+                raise no_kvm(self.plan.profile)
             return nix
         profile = self.plan.profile
         chosen = locking.choose(self.flake, profile, locked=self.locked)
@@ -225,7 +228,7 @@ class _Build:
             original = locking.repository_lock(self.flake, profile)
             chosen = locking.replace_lock(chosen, original, self.supply, error.names, self.on_event)
             files = closure.fetch(chosen.lock, self.supply, self.on_event)
-        self.on_event(Event(f"adding {len(files)} files to the Nix store"))
+        self.on_event(BuildEvent(f"adding {len(files)} files to the Nix store"))
         nix.add_files(files)
         return Nix(nix.base, nix.mode, chosen.path if chosen.own else None)
 
@@ -234,12 +237,12 @@ def _links_to(link: Path, path: str) -> bool:
     return link.is_symlink() and str(link.readlink()) == path and link.exists()
 
 
-def _record(plan: Plan, place: Place, output: Output, on_event: OnEvent) -> Image:
+def _record(plan: Plan, place: ImagePlace, output: Output, on_event: OnEvent) -> Image:
     """Return the image in a store path. Its digest is computed once for each store path."""
     path, nar_hash = output.path, output.nar_hash or ""
     image = _known(place)
     if image is None or (image.store_path, image.nar_hash) != (path, nar_hash):
-        on_event(Event("computing the image's sha256"))
+        on_event(BuildEvent("computing the image's sha256"))
         qcow2 = find_qcow2(Path(path), plan.qcow)
         image = Image(
             profile=plan.profile,
@@ -257,7 +260,7 @@ def _record(plan: Plan, place: Place, output: Output, on_event: OnEvent) -> Imag
     return image
 
 
-def _with_plan(image: Image, plan: Plan, place: Place) -> Image:
+def _with_plan(image: Image, plan: Plan, place: ImagePlace) -> Image:
     """Return an image with the plan that its output carries. One of an older flake carries none,
     but it is what that flake makes of `plan`.
     """
@@ -268,7 +271,7 @@ def _with_plan(image: Image, plan: Plan, place: Place) -> Image:
     return replace(image, plan=own, door=carried.read(own).door)
 
 
-def _known(place: Place) -> Image | None:
+def _known(place: ImagePlace) -> Image | None:
     """Return what the manifest says; a damaged one is written anew.
 
     Raises:
@@ -300,7 +303,7 @@ def find_qcow2(output: Path, name: str) -> Path:
     )
 
 
-def read_boot(output: Path) -> Boot:
+def read_boot(output: Path) -> BootMethod:
     """Return how the image in a build's output boots: `boot.json` tells, else it boots by itself.
 
     Raises:
@@ -308,7 +311,7 @@ def read_boot(output: Path) -> Boot:
     """
     place = output / "boot.json"
     if not place.exists():
-        return Boot("disk", None, None, "")
+        return BootMethod("disk", None, None, "")
     try:
         document = json.loads(place.read_text())
         cmdline = str(document["cmdline"])
@@ -320,4 +323,4 @@ def read_boot(output: Path) -> Boot:
             f"{place} does not say how to boot the image", hint=f"cat {place}",
             exit_code=ExitCode.BUILD,
         )  # fmt: skip
-    return Boot("kernel", output / "vmlinuz", output / "initrd", cmdline)
+    return BootMethod("kernel", output / "vmlinuz", output / "initrd", cmdline)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from rave_cli.profiles.catalog import Plan  # noqa: TC001 - pydantic reads it
-from rave_cli.records import Format
+from rave_cli.records import RecordFormat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ class Carried(BaseModel):
 
 
 # infra/catalog/carried.nix writes it, too.
-CARRIED = Format(title="the plan", shape=Carried, version=1)
+CARRIED = RecordFormat(title="the plan", shape=Carried, version=1)
 
 
 def read(place: Path) -> Carried:

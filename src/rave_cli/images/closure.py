@@ -19,14 +19,14 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import archives, files
 from rave_cli.images.apt import Apt
 from rave_cli.images.archives import Sources
-from rave_cli.images.events import Event
-from rave_cli.images.lock import Lock, Package, Request, Role
+from rave_cli.images.events import BuildEvent
+from rave_cli.images.lock import Lock, Package, PackageRequest, Role
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rave_cli.images.apt import Selected
-    from rave_cli.images.archives import Address
+    from rave_cli.images.archives import MirrorAddress
     from rave_cli.images.events import OnEvent
 
 # What apt calls Debian's minimum. usr-is-merged keeps the script that merges /usr later out.
@@ -58,7 +58,7 @@ class Supply:
         """Return the supply for images of a checkout."""
         return cls(flake / "infra/debian/keys", sources)
 
-    def apt(self, request: Request) -> Apt:
+    def apt(self, request: PackageRequest) -> Apt:
         """Return apt for the archives of a request, as they are today.
 
         Raises:
@@ -85,7 +85,12 @@ class Supply:
         return archives.load_keys(self.keys, self.sources.keyring)[1]
 
     def _apt(
-        self, request: Request, places: Mapping[str, Address], name: str, *, aged: bool = False
+        self,
+        request: PackageRequest,
+        places: Mapping[str, MirrorAddress],
+        name: str,
+        *,
+        aged: bool = False,
     ) -> Apt:
         if not request.archives:
             raise RaveError(
@@ -115,7 +120,7 @@ def fetch(lock: Lock, supply: Supply, on_event: OnEvent) -> tuple[Path, ...]:
         DepartedError: no archive has a version any more, the dated one included if there is one.
         RaveError: HOST if apt or the network fails; BUILD if an archive has other content.
     """
-    on_event(Event("checking the package cache"))
+    on_event(BuildEvent("checking the package cache"))
     missing = [package for package in lock.packages if not _has(package)]
     if missing:
         try:
@@ -124,7 +129,9 @@ def fetch(lock: Lock, supply: Supply, on_event: OnEvent) -> tuple[Path, ...]:
             dated = supply.snapshot(lock)
             if dated is None:
                 raise
-            on_event(Event(f"packages have left the mirror: asking {dated.where}", notice=True))
+            on_event(
+                BuildEvent(f"packages have left the mirror: asking {dated.where}", notice=True)
+            )
             _download(missing, dated, on_event)
     return (
         *(pool() / package.file for package in lock.packages),
@@ -132,7 +139,7 @@ def fetch(lock: Lock, supply: Supply, on_event: OnEvent) -> tuple[Path, ...]:
     )
 
 
-def resolve(request: Request, supply: Supply, on_event: OnEvent) -> Lock:
+def resolve(request: PackageRequest, supply: Supply, on_event: OnEvent) -> Lock:
     """Let apt choose and download the current packages for a request, and return their lock.
 
     Raises:
@@ -141,10 +148,10 @@ def resolve(request: Request, supply: Supply, on_event: OnEvent) -> Lock:
     apt = supply.apt(request)
     packages, epoch = [], 0
     with _download_folder() as target:
-        on_event(Event("fetching package lists"))
+        on_event(BuildEvent("fetching package lists"))
         apt.update()
         resolved = datetime.now(UTC)
-        on_event(Event("choosing packages"))
+        on_event(BuildEvent("choosing packages"))
         chosen = choose_packages(request, apt)
         _gather([selected for selected, _ in chosen], apt, target, on_event)
         for selected, role in chosen:
@@ -161,7 +168,7 @@ def resolve(request: Request, supply: Supply, on_event: OnEvent) -> Lock:
     )
 
 
-def choose_packages(request: Request, apt: Apt) -> list[tuple[Selected, Role]]:
+def choose_packages(request: PackageRequest, apt: Apt) -> list[tuple[Selected, Role]]:
     """Return what a request comes to, with roles, in apt's order of installation."""
     essential = {s.name for s in apt.select(ESSENTIAL)}
     guest = apt.select([*ESSENTIAL, *request.guest])
@@ -250,7 +257,7 @@ def _download(missing: Sequence[Package], apt: Apt, on_event: OnEvent) -> None:
     wanted = [(package.name, package.version) for package in missing]
     with _download_folder() as target:
         if not (apt.updated and _try_download(wanted, apt, target, on_event)):
-            on_event(Event("fetching package lists"))
+            on_event(BuildEvent("fetching package lists"))
             apt.update()
             departed = apt.download(wanted, target, on_event)
             if departed:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Event:
+class BuildEvent:
     """One thing to tell.
 
     Attributes:
@@ -27,8 +27,8 @@ class Event:
         return self.text
 
 
-OnEvent = Callable[[Event], None]
+OnEvent = Callable[[BuildEvent], None]
 
 
-def ignore(_event: Event) -> None:
+def ignore(_event: BuildEvent) -> None:
     """Tell nobody."""

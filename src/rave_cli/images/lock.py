@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from rave_cli.errors import ExitCode
-from rave_cli.records import Document, Format
+from rave_cli.records import Document, RecordFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,7 +39,7 @@ class Archive(_Record):
     keys: tuple[str, ...] = Field(min_length=1)
 
 
-class Request(_Record):
+class PackageRequest(_Record):
     """What was asked of apt: the flake's `debianRequests.<profile>`.
 
     `archives` is empty in locks of version 1 alone, which were made of whatever the host offered.
@@ -90,14 +90,14 @@ class Lock(_Record):
     epoch: int = Field(gt=0)
     resolved: str = Field(default="", pattern=r"^(\d{8}T\d{6}Z)?$")
     trusted: tuple[str, ...] = ()
-    requested: Request
+    requested: PackageRequest
     packages: tuple[Package, ...] = Field(min_length=1)
     files: tuple[File, ...] = ()
     replaces: str | None = None
 
 
 @dataclass(frozen=True)
-class Change:
+class PackageChange:
     """One package or file that differs between two locks; a version is None where it has none."""
 
     name: str
@@ -121,7 +121,7 @@ def give_kinds(document: Document) -> Document:
     return known | {"files": [{"kind": "program", "name": "sops", **document["sops"]}]}
 
 
-FORMAT = Format(
+FORMAT = RecordFormat(
     title="the lock",
     shape=Lock,
     version=2,
@@ -152,12 +152,12 @@ def render(lock: Lock) -> bytes:
     return f"{text}\n}}\n".encode()
 
 
-def difference(old: Lock, new: Lock) -> tuple[Change, ...]:
+def difference(old: Lock, new: Lock) -> tuple[PackageChange, ...]:
     """Return everything in which `new` differs from `old`, security updates first."""
     before, after = (_versions(lock) for lock in (old, new))
     security = {package.name for package in new.packages if package.security}
     changes = [
-        Change(name, before.get(name), after.get(name), name in security)
+        PackageChange(name, before.get(name), after.get(name), name in security)
         for name in before.keys() | after.keys()
         if before.get(name) != after.get(name)
     ]

@@ -12,7 +12,7 @@ from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import lock as locks
 from rave_cli.images.closure import resolve
-from rave_cli.images.events import Event
+from rave_cli.images.events import BuildEvent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,12 +107,12 @@ def replace_lock(
     place = own_lock(profile)
     paths.atomic_write(place, locks.render(lock))
     changes = locks.difference(locks.parse(data, original), lock)
-    on_event(Event(announcement(profile, departed, changes, place), notice=True))
+    on_event(BuildEvent(announcement(profile, departed, changes, place), notice=True))
     return replace(chosen, lock=lock, path=place, own=True)
 
 
 def announcement(
-    profile: str, departed: Sequence[str], changes: Sequence[locks.Change], place: Path
+    profile: str, departed: Sequence[str], changes: Sequence[locks.PackageChange], place: Path
 ) -> str:
     """Return what the user must know about a lock of our own: every change."""
     head = (

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.records import Document, Format, amend
+from rave_cli.records import Document, RecordFormat, amend
 
 
 @dataclass(frozen=True)
-class Boot:
+class BootMethod:
     """How an image boots: by its own boot loader (`disk`) or with the kernel beside it."""
 
     kind: Literal["kernel", "disk"]
@@ -49,7 +49,7 @@ class Image:
     size: int
     store_path: str
     nar_hash: str
-    boot: Boot
+    boot: BootMethod
     plan: Path | None = None
     door: int = 2
 
@@ -89,7 +89,7 @@ def give_plan(document: Document, place: str = "") -> Document:
     return amend(amend(document, f"{place}plan", None), f"{place}door", 1)
 
 
-MANIFEST = Format(
+MANIFEST = RecordFormat(
     title="the manifest",
     shape=_Manifest,
     version=2,
@@ -108,7 +108,7 @@ def load_image(manifest: Path) -> Image:
     """
     hint = f"rave vm build-image   (writes {manifest.name} anew; the image is not built again)"
     found = MANIFEST.read(manifest, hint=hint)
-    return Image(**(dict(found) | {"boot": Boot(**dict(found.boot))}))
+    return Image(**(dict(found) | {"boot": BootMethod(**dict(found.boot))}))
 
 
 def save_image(image: Image, manifest: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest.stages import Lines, booted_again, current
+from rave_cli.machines.guest.stages import StageReader, booted_again, current
 from rave_cli.machines.logfiles import Tail, last_lines
 from rave_cli.machines.preflight import port_taken
 from rave_cli.machines.qemu import credentials, logs, ports
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.guest.readiness import Readiness
     from rave_cli.machines.guest.stages import StageEvent
-    from rave_cli.machines.qemu.qmp import Event
+    from rave_cli.machines.qemu.qmp import QmpEvent
     from rave_cli.machines.spec import Machine
 
 # How often the guest's reports are read, in seconds. A read of nothing costs some 20 µs.
@@ -135,7 +135,7 @@ class _Watch:
         self.pidfd = pidfd
         self.console = Tail(boot.machine.console_log)
         self.reports = Tail(boot.machine.stage_file)
-        self.lines = Lines()
+        self.lines = StageReader()
         self.monitor = boot.monitor
         if booted_again(boot.machine.stage_file):
             # What an earlier boot printed says nothing of this one, and nothing parts them.
@@ -213,7 +213,7 @@ class _Watch:
             found += self.lines.feed(data)
         return found
 
-    def _events(self) -> list[Event]:
+    def _events(self) -> list[QmpEvent]:
         """Return what QEMU told since the last look; once it has hung up there is no monitor."""
         if self.monitor is None:
             return []

@@ -31,7 +31,7 @@ from rave_cli.machines.spec import (
     locate,
     machines_dir,
 )
-from rave_cli.records import DamagedRecordError, Format, NewerRecordError
+from rave_cli.records import DamagedRecordError, NewerRecordError, RecordFormat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 RECORD = "machine.json"
 
 
-class Record(BaseModel):
+class StoredMachine(BaseModel):
     """The content of machine.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,9 +51,9 @@ class Record(BaseModel):
     machine: MachineSpec
 
 
-MACHINE = Format(
+MACHINE = RecordFormat(
     title="the record of a machine",
-    shape=Record,
+    shape=StoredMachine,
     version=2,
     upgrades={1: lambda document: give_plan(document, "machine.image.")},
 )
@@ -163,7 +163,7 @@ def _fill(machine: Machine) -> None:
     if machine.spec.image.plan is not None:
         carried.write(machine.plan, carried.read(machine.spec.image.plan))
     _overlay(machine)
-    MACHINE.write(machine.directory / RECORD, Record(machine=machine.spec))
+    MACHINE.write(machine.directory / RECORD, StoredMachine(machine=machine.spec))
 
 
 def virtual_size(image: Path) -> int:

@@ -21,7 +21,7 @@ def _alias(name: str) -> str:
     return to_camel(name).replace("Mib", "MiB").replace("Gib", "GiB")
 
 
-class Record(BaseModel):
+class CatalogRecord(BaseModel):
     """A frozen record of the catalog; unknown fields are refused."""
 
     model_config = ConfigDict(
@@ -29,7 +29,7 @@ class Record(BaseModel):
     )
 
 
-class Resources(Record):
+class Resources(CatalogRecord):
     """What a machine of a profile gets: memory in MiB, disk in GiB."""
 
     memory_mib: Annotated[int, Field(ge=128)]
@@ -37,7 +37,7 @@ class Resources(Record):
     disk_gib: Annotated[int, Field(ge=1)]
 
 
-class ByMode(Record, Generic[T]):
+class ByMode(CatalogRecord, Generic[T]):
     """One value for each mode."""
 
     safe: T
@@ -48,7 +48,7 @@ class ByMode(Record, Generic[T]):
         return self.safe if mode == "safe" else self.full
 
 
-class Port(Record):
+class Port(CatalogRecord):
     """A port a service listens on; the firewall admits only the exposed ones."""
 
     name: str
@@ -57,7 +57,7 @@ class Port(Record):
     exposed: bool
 
 
-class Check(Record):
+class HealthCheck(CatalogRecord):
     """A health question as data. `timeout` in seconds; `matches` is a regular expression."""
 
     id: str
@@ -76,7 +76,7 @@ class Check(Record):
     bases: tuple[str, ...] | None = None
 
 
-class Scrape(Record):
+class Scrape(CatalogRecord):
     """Where Prometheus finds a service's metrics, and whether their own labels win."""
 
     port: int
@@ -84,21 +84,21 @@ class Scrape(Record):
     honor_labels: bool = False
 
 
-class Service(Record):
+class Service(CatalogRecord):
     """A service as one base carries it."""
 
     title: str
     description: str
     units: tuple[str, ...]
     ports: tuple[Port, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[HealthCheck, ...]
     secrets: tuple[str, ...]
     scrape: Scrape | None
     memory: ByMode[int]
     oom_score: int = 0
 
 
-class Secret(Record):
+class Secret(CatalogRecord):
     """A secret of the catalog; in a plan `refresh` names the units to restart after a change.
 
     `proof` is the service that proves that it took it; plans of the first release do not tell.
@@ -113,7 +113,7 @@ class Secret(Record):
     path: str | None = None
 
 
-class Database(Record):
+class Database(CatalogRecord):
     """A PostgreSQL role, its database if it owns one, and the unit that sets its password."""
 
     role: str
@@ -122,7 +122,7 @@ class Database(Record):
     unit: str
 
 
-class Network(Record):
+class Network(CatalogRecord):
     """The guest's network, which QEMU gives it (-netdev user)."""
 
     network: str = "10.0.2.0"
@@ -132,7 +132,7 @@ class Network(Record):
     name_server: str = "10.0.2.3"
 
 
-class OpenRecord(Record):
+class OpenRecord(CatalogRecord):
     """A record of which this code reads a part; the bases render the rest."""
 
     model_config = ConfigDict(extra="allow")
@@ -169,7 +169,7 @@ class Facts(OpenRecord):
     nats: NatsFacts = NatsFacts()
 
 
-class KnownException(Record):
+class KnownException(CatalogRecord):
     """Where a check may find what it looks for, and why nothing better can be done.
 
     Args:
@@ -187,7 +187,7 @@ class KnownException(Record):
     reason: str
 
 
-class Plan(Record):
+class Plan(CatalogRecord):
     """What one base makes of one profile."""
 
     profile: str
@@ -220,12 +220,12 @@ class Plan(Record):
         return found[0] if found else None
 
     @property
-    def checks(self) -> tuple[Check, ...]:
+    def checks(self) -> tuple[HealthCheck, ...]:
         """Every health question of the services this base carries."""
         return tuple(check for service in self.services.values() for check in service.checks)
 
 
-class Profile(Record):
+class Profile(CatalogRecord):
     """A profile: what it is for, its services, and one plan per base."""
 
     description: str
@@ -235,7 +235,7 @@ class Profile(Record):
     bases: dict[str, Plan]
 
 
-class ServiceSummary(Record):
+class ServiceSummary(CatalogRecord):
     """A service of the catalog, the bases that carry it, and what is excepted on each."""
 
     title: str
@@ -244,7 +244,7 @@ class ServiceSummary(Record):
     exceptions: dict[str, tuple[KnownException, ...]] = {}
 
 
-class Catalog(Record):
+class Catalog(CatalogRecord):
     """`profileMetadata`: the one table of profiles, services and secrets."""
 
     schema_version: Literal[1]

@@ -33,7 +33,7 @@ _IN_MEMORY = {"tmpfs", "ramfs"}
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptDraft:
     """A text that an earlier edit left. `outdated`: the secrets file has changed since."""
 
     directory: Path
@@ -43,7 +43,7 @@ class Kept:
 
 @contextmanager
 def held(
-    file: Path, sealed: bytes, before: bytes, resume: Callable[[Kept], bool]
+    file: Path, sealed: bytes, before: bytes, resume: Callable[[KeptDraft], bool]
 ) -> Iterator[Path]:
     """Hold the text to edit in memory; yields its path.
 
@@ -87,7 +87,7 @@ def held(
             os.close(lock)
 
 
-def find(file: Path, sealed: bytes | None = None) -> list[Kept]:
+def find(file: Path, sealed: bytes | None = None) -> list[KeptDraft]:
     """Return the texts that edits of a secrets file left; empty or unchanged ones are removed.
 
     Args:
@@ -104,7 +104,7 @@ def find(file: Path, sealed: bytes | None = None) -> list[Kept]:
             text = _newest(place)
             text.rename(place / TEXT)
             saved = datetime.fromtimestamp((place / TEXT).stat().st_mtime, UTC)
-            found.append(Kept(place, saved, digest not in {None, note["sealed"]}))
+            found.append(KeptDraft(place, saved, digest not in {None, note["sealed"]}))
     return sorted(found, key=lambda kept: kept.saved, reverse=True)
 
 
@@ -116,7 +116,7 @@ def discard(file: Path) -> int:
     return len(kept)
 
 
-def _wanted(kept: Kept, resume: Callable[[Kept], bool]) -> bool:
+def _wanted(kept: KeptDraft, resume: Callable[[KeptDraft], bool]) -> bool:
     if resume(kept):
         return True
     shutil.rmtree(kept.directory, ignore_errors=True)

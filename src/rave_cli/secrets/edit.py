@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.profiles.catalog import Secret
-    from rave_cli.secrets.draft import Kept
+    from rave_cli.secrets.draft import KeptDraft
     from rave_cli.secrets.identity import Keys
-    from rave_cli.secrets.policy import Policy
+    from rave_cli.secrets.policy import SopsPolicy
 
 
 def edit(
@@ -25,7 +25,7 @@ def edit(
     *,
     editor: Callable[[Path], None],
     again: Callable[[str], bool],
-    resume: Callable[[Kept], bool],
+    resume: Callable[[KeptDraft], bool],
 ) -> bool:
     """Let `editor` change the plaintext, then replace the file; return whether it changed.
 
@@ -87,7 +87,7 @@ def reencrypt(file: Path, keys: Keys) -> None:
 
 
 def _sealed(
-    after: bytes, before: bytes, allowed: Policy, catalog: Mapping[str, Secret], keys: Keys
+    after: bytes, before: bytes, allowed: SopsPolicy, catalog: Mapping[str, Secret], keys: Keys
 ) -> bytes:
     """Return the new version of the file.
 

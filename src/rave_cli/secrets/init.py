@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rave_cli.profiles.catalog import Secret
     from rave_cli.secrets.identity import Keys
-    from rave_cli.secrets.policy import Policy
+    from rave_cli.secrets.policy import SopsPolicy
 
 
 RECIPIENTS = "SOPS_AGE_RECIPIENTS"
@@ -161,7 +161,7 @@ def _refuse_other_holders() -> None:
         )
 
 
-def _require_recipients(allowed: Policy, recipients: Sequence[str]) -> None:
+def _require_recipients(allowed: SopsPolicy, recipients: Sequence[str]) -> None:
     for recipient in recipients:
         if recipient not in allowed.recipients:
             raise RaveError(

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rave_cli import age, paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import ssh
-from rave_cli.machines.guest.door import Door, RefusedError, UnusableAnswerError
+from rave_cli.machines.guest.door import Door, UnusableAnswerError, VerbRefusedError
 from rave_cli.secrets import identity, sops, store, validate
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def ask(door: Door, request: InstallRequest) -> GuestReport:
     try:
         answer = door.call("secrets-install", request.arguments, timeout=TIMEOUT)
         return GuestReport.model_validate(answer)
-    except RefusedError as error:
+    except VerbRefusedError as error:
         raise RaveError(
             f"machine {door.machine} did not take the secrets ({error.stage}): {error.why}",
             hint=hint,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from rave_cli import paths
-from rave_cli.records import Format
+from rave_cli.records import RecordFormat
 from rave_cli.secrets.findings import Finding, warning
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def _moment(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Entry:
+class LedgerEntry:
     """One version of a secrets file: its digest, its time (RFC 3339) and who could read it."""
 
     sha256: str
@@ -43,11 +43,11 @@ class Ledger(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    files: dict[str, Entry] = {}
+    files: dict[str, LedgerEntry] = {}
 
 
 # The ledger of 0.1.0 had no version: it was the files themselves.
-LEDGER = Format(
+LEDGER = RecordFormat(
     title="the ledger of secrets files",
     shape=Ledger,
     version=1,
@@ -61,7 +61,7 @@ def place() -> Path:
     return paths.state_dir() / "secrets" / "ledger.json"
 
 
-def recall(file: Path) -> Entry | None:
+def recall(file: Path) -> LedgerEntry | None:
     """Return what is known of a secrets file.
 
     Raises:
@@ -70,7 +70,7 @@ def recall(file: Path) -> Entry | None:
     return _load().files.get(str(file.absolute()))
 
 
-def record(file: Path, entry: Entry) -> None:
+def record(file: Path, entry: LedgerEntry) -> None:
     """Remember a version of a secrets file.
 
     Raises:
@@ -80,7 +80,7 @@ def record(file: Path, entry: Entry) -> None:
     LEDGER.write(place(), Ledger(files=dict(sorted(files.items()))), mode=0o600)
 
 
-def compare(known: Entry, sha256: str, structure: Structure) -> Iterator[Finding]:
+def compare(known: LedgerEntry, sha256: str, structure: Structure) -> Iterator[Finding]:
     """Yield what is suspicious about a file, given the version known last."""
     then, found = datetime.fromisoformat(known.lastmodified), structure.lastmodified
     if found is not None and found < then:

@@ -39,7 +39,7 @@ _DIFFERS = re.compile(r"\(\?|\\[^\W\d_dDsSwWbB]|\\[0-9]|[*+?}]\+|\[\[:")
 
 
 @dataclass(frozen=True)
-class Policy:
+class SopsPolicy:
     """Who may read a secrets file, and which of its values are encrypted."""
 
     source: Path
@@ -77,7 +77,7 @@ def find(file: Path) -> Path | None:
     return found
 
 
-def load(file: Path) -> Policy:
+def load(file: Path) -> SopsPolicy:
     """Return the policy for a secrets file.
 
     Raises:
@@ -95,7 +95,7 @@ def load(file: Path) -> Policy:
     return parse(text, source=source, file=file)
 
 
-def parse(text: bytes, *, source: Path, file: Path) -> Policy:
+def parse(text: bytes, *, source: Path, file: Path) -> SopsPolicy:
     """Read the first rule of a `.sops.yaml` that matches `file`.
 
     Raises:
@@ -152,7 +152,7 @@ def _matches(rule: tree.Map, relative: str, source: Path) -> bool:
         raise _refused(source, f"line {rule.line}: path_regex: {error.msg}") from error
 
 
-def _policy(rule: tree.Map, source: Path) -> Policy:
+def _policy(rule: tree.Map, source: Path) -> SopsPolicy:
     known = {"path_regex", "age", "mac_only_encrypted", *RULE_KEYS}
     unknown = sorted(set(rule.entries) - known)
     if unknown:
@@ -160,7 +160,7 @@ def _policy(rule: tree.Map, source: Path) -> Policy:
     chosen = [(key, rule.text(key) or "") for key in RULE_KEYS if key in rule.entries]
     if len(chosen) > 1 or any(not value for _, value in chosen):
         raise _refused(source, f"line {rule.line}: it needs one of {', '.join(RULE_KEYS)} at most")
-    return Policy(
+    return SopsPolicy(
         source=source,
         recipients=_recipients(rule, source),
         rule=chosen[0] if chosen else DEFAULT_RULE,

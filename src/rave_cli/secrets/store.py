@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.secrets.identity import Keys
-    from rave_cli.secrets.policy import Policy
+    from rave_cli.secrets.policy import SopsPolicy
 
 FILE_NAME = "secrets.sops.yaml"
 
@@ -139,7 +139,7 @@ def nest(values: Mapping[str, str]) -> dict[str, Any]:
     return document
 
 
-def seal(values: Mapping[str, str], allowed: Policy, keys: Keys) -> bytes:
+def seal(values: Mapping[str, str], allowed: SopsPolicy, keys: Keys) -> bytes:
     """Encrypt values for the policy's recipients and prove that they can be read back.
 
     Raises:
@@ -149,7 +149,11 @@ def seal(values: Mapping[str, str], allowed: Policy, keys: Keys) -> bytes:
 
 
 def seal_text(
-    plaintext: bytes, source: sops.Format, values: Mapping[str, str], allowed: Policy, keys: Keys
+    plaintext: bytes,
+    source: sops.Format,
+    values: Mapping[str, str],
+    allowed: SopsPolicy,
+    keys: Keys,
 ) -> bytes:
     """Encrypt a document whose values are `values`; otherwise as `seal`.
 
@@ -176,7 +180,7 @@ def seal_text(
     return sealed
 
 
-def replace(file: Path, sealed: bytes, allowed: Policy) -> None:
+def replace(file: Path, sealed: bytes, allowed: SopsPolicy) -> None:
     """Put a sealed version in place and remember it.
 
     Raises:
@@ -194,7 +198,7 @@ def remember(file: Path, data: bytes, found: structure.Structure) -> None:
     """
     if found.lastmodified is not None:
         digest = hashlib.sha256(data).hexdigest()
-        entry = ledger.Entry(digest, found.lastmodified.isoformat(), found.recipients)
+        entry = ledger.LedgerEntry(digest, found.lastmodified.isoformat(), found.recipients)
         ledger.record(file, entry)
 
 

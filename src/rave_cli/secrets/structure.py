@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from rave_cli import age
 from rave_cli.secrets import sops, tree
 from rave_cli.secrets.findings import Finding, error, warning
-from rave_cli.secrets.policy import DEFAULT_RULE, RULE_KEYS, Policy
+from rave_cli.secrets.policy import DEFAULT_RULE, RULE_KEYS, SopsPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ class Structure:
     findings: tuple[Finding, ...]
 
 
-def inspect(data: bytes, policy: Policy) -> Structure:
+def inspect(data: bytes, policy: SopsPolicy) -> Structure:
     """Check a SOPS file without a key against the policy."""
     found = _read(data)
     if isinstance(found, Finding):
@@ -198,7 +198,7 @@ def _check_version(version: str | None) -> Iterator[Finding]:
         )
 
 
-def _check_rule(metadata: tree.Map, policy: Policy) -> Iterator[Finding]:
+def _check_rule(metadata: tree.Map, policy: SopsPolicy) -> Iterator[Finding]:
     rules = [(key, metadata.text(key) or "") for key in RULE_KEYS if key in metadata.entries]
     if (rules or [DEFAULT_RULE]) != [policy.rule]:
         found = ", ".join(f"{key}={value!r}" for key, value in rules) or "none"
@@ -217,7 +217,7 @@ def _check_rule(metadata: tree.Map, policy: Policy) -> Iterator[Finding]:
         )
 
 
-def _check_recipients(recipients: tuple[str, ...], policy: Policy) -> Iterator[Finding]:
+def _check_recipients(recipients: tuple[str, ...], policy: SopsPolicy) -> Iterator[Finding]:
     for recipient in dict.fromkeys(recipients):
         if recipients.count(recipient) > 1:
             yield error("recipient-twice", f"the recipient {recipient} is there twice")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from rave_cli.profiles.catalog import Secret
     from rave_cli.secrets.identity import Keys
-    from rave_cli.secrets.policy import Policy
+    from rave_cli.secrets.policy import SopsPolicy
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def describe(finding: Finding) -> str:
 def examine(
     file: Path,
     data: bytes,
-    allowed: Policy,
+    allowed: SopsPolicy,
     catalog: Mapping[str, Secret],
     keys: Keys | None,
     *,

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.model import Check, SmokeRun
-    from rave_cli.smoke.request import Request
+    from rave_cli.smoke.request import SmokeRequest
 
 
-def run_subject(request: Request, checks: Sequence[Check]) -> RunSubject:
+def run_subject(request: SmokeRequest, checks: Sequence[Check]) -> RunSubject:
     """Return what a run is about, before its first check."""
     spec, image = request.machine.spec, request.image
     return RunSubject(
@@ -80,7 +80,7 @@ def system_info(facts: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def configuration(request: Request, checks: Sequence[Check]) -> dict[str, str]:
+def configuration(request: SmokeRequest, checks: Sequence[Check]) -> dict[str, str]:
     """Return the sha256 of what configured the run: the plan, the suite, the flake's lock."""
     asked = [[c.id, c.title, c.kind, c.viewpoint, c.severity, list(c.needs)] for c in checks]
     found = {

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rave_cli.smoke.model import Check
-    from rave_cli.smoke.request import Request
+    from rave_cli.smoke.request import SmokeRequest
     from rave_cli.transcript import RunSubject
     from rave_cli.transcript.check import CheckResult
     from rave_cli.transcript.events import Moment
@@ -32,7 +32,7 @@ class RunRecorder:
     """The record of a run under way. Threads may add results at the same time."""
 
     def __init__(
-        self, request: Request, log: EventLog, subject: RunSubject, checks: Sequence[Check]
+        self, request: SmokeRequest, log: EventLog, subject: RunSubject, checks: Sequence[Check]
     ) -> None:
         self.request = request
         self.known: dict[str, CheckResult] = {}
@@ -46,7 +46,9 @@ class RunRecorder:
         self._spans: dict[str, list[tuple[float, float]]] = {}
 
     @classmethod
-    def begin(cls, request: Request, hidden: Mapping[str, str], checks: Sequence[Check]) -> Self:
+    def begin(
+        cls, request: SmokeRequest, hidden: Mapping[str, str], checks: Sequence[Check]
+    ) -> Self:
         """Create the event log.
 
         Raises:

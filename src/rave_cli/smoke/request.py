@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class SmokeRequest:
     """A smoke run to carry out.
 
     Args:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rave_cli.smoke.context import Decoy
     from rave_cli.smoke.model import Check, Look, SmokeRun
     from rave_cli.smoke.phases import Step
-    from rave_cli.smoke.request import Request
+    from rave_cli.smoke.request import SmokeRequest
     from rave_cli.transcript.check import CheckResult
     from rave_cli.transcript.events import Moment
 
@@ -38,7 +38,7 @@ NOT_ASKED = "not asked for (--phase)"
 
 
 @dataclass(frozen=True)
-class Progress:
+class Settled:
     """Told after each result: how many of how many are settled, and the result."""
 
     result: CheckResult
@@ -50,7 +50,7 @@ class OutOfTimeError(Exception):
     """The run's time is over."""
 
 
-def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
+def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeRun:
     """Ask every question, write reports and transcript, and return what was found.
 
     A run that is interrupted or out of time writes what it has, marked ABORTED and unsigned.
@@ -89,7 +89,7 @@ def run(request: Request, *, on_event: Callable[[Progress], None]) -> SmokeRun:
         return recorder.complete()
 
 
-def checks_of(request: Request, listeners: Sequence[Decoy] = ()) -> tuple[Check, ...]:
+def checks_of(request: SmokeRequest, listeners: Sequence[Decoy] = ()) -> tuple[Check, ...]:
     """Return the suite of a run."""
     spec = request.machine.spec
     return suite(
@@ -106,11 +106,11 @@ def checks_of(request: Request, listeners: Sequence[Decoy] = ()) -> tuple[Check,
 class SmokeSession:
     """One run under way: the checks, and the threads that carry them out."""
 
-    request: Request
+    request: SmokeRequest
     context: CheckContext
     checks: Sequence[Check]
     recorder: RunRecorder
-    on_event: Callable[[Progress], None]
+    on_event: Callable[[Settled], None]
     asked: list[Check] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -209,7 +209,7 @@ class SmokeSession:
     def _record(self, result: CheckResult) -> None:
         self.recorder.add(result)
         done = len(self.recorder.known)
-        self.on_event(Progress(self.recorder.known[result.id], done, len(self.checks)))
+        self.on_event(Settled(self.recorder.known[result.id], done, len(self.checks)))
 
     # --- time ------------------------------------------------------------------------------------
 

@@ -16,8 +16,7 @@ from rave_cli.smoke.phases import PHASE_IDS, PHASES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rave_cli.profiles.catalog import Check as Record
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import HealthCheck, Mode, Plan
     from rave_cli.smoke.declarations import Declaration
     from rave_cli.smoke.phases import Step
 
@@ -140,11 +139,11 @@ def _of_records(plan: Plan, name: str, own: Sequence[Check]) -> Iterator[Check]:
                         needs=(LOGIN, units))  # fmt: skip
 
 
-def _page(record: Record) -> dict[str, Any]:
+def _page(record: HealthCheck) -> dict[str, Any]:
     return {"url": record.url, "status": record.status, "contains": record.contains}
 
 
-def _arguments(plan: Plan, record: Record) -> dict[str, Any]:
+def _arguments(plan: Plan, record: HealthCheck) -> dict[str, Any]:
     """Return what a health question of the catalog is asked with."""
     if record.kind == "tcp":
         return {"port": record.port}

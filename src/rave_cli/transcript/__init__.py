@@ -23,7 +23,7 @@ raises `RefusedError` (a RaveError with exit code 7 and a `reason`) unless all o
 
 from rave_cli.transcript.check import CheckResult
 from rave_cli.transcript.events import EventLog
-from rave_cli.transcript.policy import Policy, load_policy, parse_age
+from rave_cli.transcript.policy import VerificationPolicy, load_policy, parse_age
 from rave_cli.transcript.record import (
     ImageDigests,
     ImageRecord,
@@ -44,7 +44,6 @@ __all__ = [
     "ImageDigests",
     "ImageRecord",
     "MachineRecord",
-    "Policy",
     "Reason",
     "Redactor",
     "RefusedError",
@@ -52,6 +51,7 @@ __all__ = [
     "RunSubject",
     "SigningKey",
     "TranscriptFiles",
+    "VerificationPolicy",
     "Verified",
     "load_policy",
     "parse_age",

@@ -11,7 +11,7 @@ from rave_cli.transcript.formats import BY_EVENTS
 from rave_cli.transcript.refusal import Reason, RefusedError
 
 if TYPE_CHECKING:
-    from rave_cli.transcript.formats import Format
+    from rave_cli.transcript.formats import TranscriptFormat
 
 LARGEST = 64 << 20
 GENESIS = "0" * 64
@@ -29,7 +29,7 @@ KINDS = (BEGIN, SUBJECT, CHECK, FACTS, DIGEST, ABORT, END)
 
 
 @dataclass(frozen=True)
-class Event:
+class ChainEvent:
     """One line of an event log.
 
     Args:
@@ -67,11 +67,11 @@ class ChainEnds:
 class Chain:
     """A complete event log."""
 
-    format: Format
+    format: TranscriptFormat
     ends: ChainEnds
-    events: tuple[Event, ...]
+    events: tuple[ChainEvent, ...]
 
-    def of(self, kind: str) -> tuple[Event, ...]:
+    def of(self, kind: str) -> tuple[ChainEvent, ...]:
         """Return the events of a kind, in the order in which they happened."""
         return tuple(event for event in self.events if event.kind == kind)
 
@@ -87,7 +87,7 @@ def read_chain(raw: bytes) -> Chain:
         raise _truncated("the event log does not end with a whole line")
     lines = [line + b"\n" for line in raw[:-1].split(b"\n")]
     head = GENESIS
-    events: list[Event] = []
+    events: list[ChainEvent] = []
     for number, line in enumerate(lines, start=1):
         events.append(_link(number, line, head))
         head = hashlib.sha256(line).hexdigest()
@@ -118,7 +118,7 @@ def read_chain(raw: bytes) -> Chain:
     return Chain(found, ends, tuple(events))
 
 
-def _link(number: int, line: bytes, head: str) -> Event:
+def _link(number: int, line: bytes, head: str) -> ChainEvent:
     """Return the event on a line, which must be number `number` and follow `head`."""
     try:
         event = parse_line(line)
@@ -135,7 +135,7 @@ def _link(number: int, line: bytes, head: str) -> Event:
             "time": str(time), "mono": int(mono) | float(mono), "phase": str(phase),
             "kind": str(kind), "data": dict(data),
         } if not isinstance(mono, bool):  # fmt: skip
-            return Event(number, time, mono, phase, kind, data)
+            return ChainEvent(number, time, mono, phase, kind, data)
         case _:
             raise _broken(f"line {number} of the event log is not an event")
 

@@ -22,7 +22,7 @@ from rave_cli.transcript.canonical import (
     to_json,
 )
 from rave_cli.transcript.check import CheckResult, Status
-from rave_cli.transcript.formats import BY_DOCUMENT, CURRENT, FIRST, Format
+from rave_cli.transcript.formats import BY_DOCUMENT, CURRENT, FIRST, TranscriptFormat
 from rave_cli.transcript.record import (
     ImageDigests,
     ImageRecord,
@@ -53,7 +53,7 @@ class Document:
     machine and not the digest that the build recorded, so it has no `subject` either.
     """
 
-    format: Format
+    format: TranscriptFormat
     members: dict[str, Json]
     session: str
     nonce: str
@@ -221,7 +221,7 @@ def _image_json(image: ImageRecord, digests: ImageDigests) -> dict[str, str]:
     return {name: members[name] for name in CURRENT.image}
 
 
-def _check_types(members: dict[str, Json], known: Format) -> None:
+def _check_types(members: dict[str, Json], known: TranscriptFormat) -> None:
     if list(members) != list(known.members):
         odd = sorted(set(members) ^ set(known.members))
         names = ", ".join(map(repr, odd)) or "order"
@@ -242,7 +242,7 @@ def _checks(results: list[Json]) -> dict[str, CheckResult]:
     return checks
 
 
-def _digests(image: dict[str, str], named: Json, known: Format) -> ImageDigests:
+def _digests(image: dict[str, str], named: Json, known: TranscriptFormat) -> ImageDigests:
     if tuple(image) != known.image:
         raise DamagedError("image is not described as it must be")
     if named != f"sha256:{image['sha256']}":

@@ -20,7 +20,7 @@ Types = type | tuple[type, ...]
 
 
 @dataclass(frozen=True)
-class Format:
+class TranscriptFormat:
     """A format of the document and of the event log that goes with it.
 
     Args:
@@ -38,7 +38,7 @@ class Format:
     image: tuple[str, ...]
 
 
-FIRST = Format(
+FIRST = TranscriptFormat(
     version=1,
     document="rave-transcript@v1",
     events="rave-events@v1",
@@ -88,7 +88,7 @@ def _with_machine(members: Mapping[str, Types]) -> dict[str, Types]:
     return found
 
 
-CURRENT = Format(
+CURRENT = TranscriptFormat(
     version=2,
     document="rave-transcript@v2",
     events="rave-events@v2",

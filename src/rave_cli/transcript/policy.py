@@ -37,7 +37,7 @@ MEMBERS = {
 
 
 @dataclass(frozen=True)
-class Policy:
+class VerificationPolicy:
     """Demands on a run.
 
     Args:
@@ -94,7 +94,7 @@ def parse_age(text: str) -> timedelta:
     return timedelta(**{AGE_UNITS[found[2]]: int(found[1])})
 
 
-def load_policy(path: Path) -> Policy:
+def load_policy(path: Path) -> VerificationPolicy:
     """Read a policy file: YAML, or JSON if its name ends so.
 
     Raises:
@@ -113,7 +113,7 @@ def load_policy(path: Path) -> Policy:
         ) from error
 
 
-def _policy(found: dict[str, Any]) -> Policy:
+def _policy(found: dict[str, Any]) -> VerificationPolicy:
     unknown = sorted(set(found) - MEMBERS)
     if unknown:
         raise DamagedError(f"unknown member {unknown[0]!r}")
@@ -123,7 +123,7 @@ def _policy(found: dict[str, Any]) -> Policy:
     if not isinstance(allow_warn, bool):
         raise DamagedError("allow_warn is neither true nor false")
     max_age = _optional_text(found, "max_age")
-    return Policy(
+    return VerificationPolicy(
         required=_required(found.get("required")),
         allow_warn=allow_warn,
         profile=_optional_text(found, "profile"),

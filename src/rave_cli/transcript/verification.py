@@ -11,7 +11,7 @@ from rave_cli.paths import refusing
 from rave_cli.transcript.agreement import CLOCK_SKEW
 from rave_cli.transcript.events import utc_now
 from rave_cli.transcript.evidence import completion, read_evidence
-from rave_cli.transcript.policy import Policy, load_policy
+from rave_cli.transcript.policy import VerificationPolicy, load_policy
 from rave_cli.transcript.refusal import Reason, RefusedError
 from rave_cli.transcript.trust import TrustedKey, load_allowed_signers, load_key
 
@@ -106,7 +106,7 @@ def verify(
             read.
     """
     trusted = _trusted(key, allowed_signers, principal)
-    demands = load_policy(policy) if policy else Policy(required=())
+    demands = load_policy(policy) if policy else VerificationPolicy(required=())
     now = now or utc_now()
     document, signer = read_evidence(file, trusted)
     completed = completion(document)
@@ -202,7 +202,7 @@ def _check_identity(
             )
 
 
-def _check_policy(document: Document, demands: Policy) -> None:
+def _check_policy(document: Document, demands: VerificationPolicy) -> None:
     shortfalls = demands.shortfalls(document)
     if shortfalls:
         raise RefusedError(

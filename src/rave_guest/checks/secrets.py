@@ -25,7 +25,7 @@ ROOT = "/run/secrets"
 STORE = "/var/lib/rave/secrets"
 
 
-class Entry(namedtuple("Entry", ("kind", "mode", "owner", "size"))):
+class FileStatus(namedtuple("FileStatus", ("kind", "mode", "owner", "size"))):
     """What lies at a path; `kind` is "file", "dir" or "other"."""
 
     __slots__ = ()
@@ -35,7 +35,7 @@ class Entry(namedtuple("Entry", ("kind", "mode", "owner", "size"))):
     size: int
 
 
-def look(path: str) -> Entry | None:
+def look(path: str) -> FileStatus | None:
     """Return what lies at `path` itself, or None."""
     try:
         found = os.lstat(path)
@@ -46,7 +46,7 @@ def look(path: str) -> Entry | None:
         owner = pwd.getpwuid(found.st_uid).pw_name
     except KeyError:
         owner = str(found.st_uid)
-    return Entry(kind or "other", stat.S_IMODE(found.st_mode), owner, found.st_size)
+    return FileStatus(kind or "other", stat.S_IMODE(found.st_mode), owner, found.st_size)
 
 
 def known_owner(name: str) -> str:
@@ -57,7 +57,7 @@ def known_owner(name: str) -> str:
         return "root"
 
 
-def tree(root: str) -> dict[str, Entry]:
+def tree(root: str) -> dict[str, FileStatus]:
     """Return everything below `root`, by path relative to it."""
     found = {}
     for place, directories, files in os.walk(root):
@@ -94,7 +94,9 @@ def rendered(own: Mapping[str, Any]) -> dict[str, tuple[str, int]]:
     return {n: (known_owner(e["owner"]), int(e["mode"], 8)) for n, e in entries.items()}
 
 
-def judge_files(found: Mapping[str, Entry], expected: Mapping[str, tuple[str, int]]) -> Verdict:
+def judge_files(
+    found: Mapping[str, FileStatus], expected: Mapping[str, tuple[str, int]]
+) -> Verdict:
     """Compare the files below /run/secrets with name -> (owner, mode)."""
     problems = []
     for name, (owner, mode) in sorted(expected.items()):
@@ -151,7 +153,11 @@ def store(_arguments: Mapping[str, Any], _system: System) -> Verdict:
 
 
 def judge_store(
-    directory: Entry | None, found: Mapping[str, Entry | None], document: str, *, handed: bool
+    directory: FileStatus | None,
+    found: Mapping[str, FileStatus | None],
+    document: str,
+    *,
+    handed: bool,
 ) -> Verdict:
     """Read modes and the encrypted document: every value outside sops' own part is ENC[…].
 

@@ -27,7 +27,7 @@ def boot(places: Places) -> int:
     return 0
 
 
-def _put_in_force(places: Places, kept: store.Kept, handed: bytes | None) -> None:
+def _put_in_force(places: Places, kept: store.KeptSecrets, handed: bytes | None) -> None:
     identity = handed or kept.key
     if kept.file is None:
         raise Refused("decrypt", f"{places.store} lacks the file")

@@ -8,7 +8,7 @@ import subprocess
 from contextlib import contextmanager
 
 from rave_guest.refusal import Refused
-from rave_guest.secrets.generations import Entry
+from rave_guest.secrets.generations import SecretFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def decrypting(sops: str, identity: bytes, file: bytes) -> Iterator[Callable[[],
                 child.kill()
 
 
-def entries(plan: Mapping[str, Any], values: Mapping[str, bytes]) -> dict[str, Entry]:
+def entries(plan: Mapping[str, Any], values: Mapping[str, bytes]) -> dict[str, SecretFile]:
     """Return the generation that a plan wants, from decrypted values.
 
     Raises:
@@ -57,7 +57,7 @@ def entries(plan: Mapping[str, Any], values: Mapping[str, bytes]) -> dict[str, E
     if missing:
         raise Refused("decrypt", f"the file lacks {', '.join(missing)}")
     return {
-        name: Entry(values[name], secret["owner"], int(secret["mode"], 8))
+        name: SecretFile(values[name], secret["owner"], int(secret["mode"], 8))
         for name, secret in plan["secrets"].items()
     }
 

@@ -29,7 +29,7 @@ class Place(namedtuple("Place", ("root", "link"))):
     link: str
 
 
-class Entry(namedtuple("Entry", ("value", "owner", "mode"))):
+class SecretFile(namedtuple("SecretFile", ("value", "owner", "mode"))):
     """A file of a generation: its content, the account that owns it, its mode."""
 
     __slots__ = ()
@@ -60,7 +60,7 @@ def read(directory: str | None) -> dict[str, bytes]:
     return found
 
 
-def write(place: Place, entries: Mapping[str, Entry]) -> str:
+def write(place: Place, entries: Mapping[str, SecretFile]) -> str:
     """Write a new generation, not yet in force, and return its directory.
 
     Raises:
@@ -112,7 +112,7 @@ def _numbers(place: Place) -> list[int]:
     return [int(name) for name in os.listdir(place.root) if name.isdigit()]
 
 
-def _write_file(directory: str, name: str, entry: Entry) -> None:
+def _write_file(directory: str, name: str, entry: SecretFile) -> None:
     parts = name.split("/")
     if not all(parts) or set(parts) & {".", ".."}:
         raise ValueError(f"{name!r} cannot be the name of a secret")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 TIMEOUT = 60.0  # seconds for systemctl
 
 
-class Request(namedtuple("Request", ("identity", "file"))):
+class InstallRequest(namedtuple("InstallRequest", ("identity", "file"))):
     """The machine's age identity, and the SOPS file that it opens."""
 
     __slots__ = ()
@@ -68,7 +68,7 @@ def install(places: Places, arguments: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def parse(arguments: Mapping[str, Any]) -> Request:
+def parse(arguments: Mapping[str, Any]) -> InstallRequest:
     """Read the arguments.
 
     Raises:
@@ -81,7 +81,7 @@ def parse(arguments: Mapping[str, Any]) -> Request:
         raise Refused("request", "identity and file must be text")
     if not re.fullmatch(r"AGE-SECRET-KEY-1[0-9A-Z]{58}", identity.strip()):
         raise Refused("request", "the identity is not an age secret key")
-    return Request(identity.strip().encode() + b"\n", file.encode())
+    return InstallRequest(identity.strip().encode() + b"\n", file.encode())
 
 
 class _Installation(
@@ -92,7 +92,7 @@ class _Installation(
     __slots__ = ()
     places: Places
     plan: Mapping[str, Any]
-    entries: Mapping[str, generations.Entry]
+    entries: Mapping[str, generations.SecretFile]
     before: Mapping[str, bytes]
     changed: list[str]
 
@@ -138,10 +138,10 @@ class _Installation(
         from rave_guest.secrets import proofs
 
         values = {name: entry.value for name, entry in self.entries.items()}
-        return proofs.prove(self.plan, proofs.Change(values, self.before), patience)
+        return proofs.prove(self.plan, proofs.SecretChange(values, self.before), patience)
 
 
-def _install(places: Places, request: Request, clock: _Clock) -> dict[str, Any]:
+def _install(places: Places, request: InstallRequest, clock: _Clock) -> dict[str, Any]:
     kept_key = _key_to_keep(places, request)
     with decrypting(places.sops, *request) as decrypted:
         # Importing takes a while under emulation, and sops works on another processor.
@@ -191,13 +191,13 @@ class _Keeping(namedtuple("_Keeping", ("directory", "key", "file"))):
         """Keep it; `unchanged`: the file kept already decrypts to the same values."""
         store.keep(self.directory, self.key, self.file, unchanged=unchanged)
 
-    def before(self) -> store.Kept:
+    def before(self) -> store.KeptSecrets:
         """Return what is kept now. An identity that need not be there does not come back."""
         kept = store.kept(self.directory)
-        return kept if self.key is not None else store.Kept(None, kept.file)
+        return kept if self.key is not None else store.KeptSecrets(None, kept.file)
 
 
-def _key_to_keep(places: Places, request: Request) -> bytes | None:
+def _key_to_keep(places: Places, request: InstallRequest) -> bytes | None:
     """Return the identity if the host did not hand it over at this boot.
 
     Raises:
@@ -219,7 +219,7 @@ def _placement(
     places: Places,
     keeping: _Keeping,
     base: str,
-    wanted: Mapping[str, generations.Entry],
+    wanted: Mapping[str, generations.SecretFile],
     *,
     stale: bool,
 ) -> Placement:

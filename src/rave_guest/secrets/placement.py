@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Protocol
 
-    from rave_guest.secrets.store import Kept
+    from rave_guest.secrets.store import KeptSecrets
 
     class Placement(Protocol):
         """Secrets on their way into force."""
@@ -36,7 +36,11 @@ class Direct:
     """We write a generation. Nothing is written if `entries` is what is in force already."""
 
     def __init__(
-        self, place: generations.Place, entries: Mapping[str, generations.Entry], *, stale: bool
+        self,
+        place: generations.Place,
+        entries: Mapping[str, generations.SecretFile],
+        *,
+        stale: bool,
     ) -> None:
         """`stale` says whether what is in force differs from `entries`."""
         self._place, self._entries, self._stale = place, entries, stale
@@ -64,10 +68,10 @@ class SopsNix:
     def __init__(
         self,
         place: generations.Place,
-        before: Kept,
+        before: KeptSecrets,
         *,
         keep: Callable[[], None],
-        restore: Callable[[Kept], None],
+        restore: Callable[[KeptSecrets], None],
         restart: Callable[[str], None],
     ) -> None:
         """`keep` stores the new files, `restore` those of before, `restart` restarts a unit."""

@@ -23,7 +23,7 @@ PATIENCE = 15.0  # seconds that a service gets after its restart
 AT_REST = 2.0  # seconds that a service gets that was not restarted
 
 
-class Change(namedtuple("Change", ("values", "before"))):
+class SecretChange(namedtuple("SecretChange", ("values", "before"))):
     """The secrets now in force, and those that were before; a changed one must be refused now."""
 
     __slots__ = ()
@@ -36,7 +36,7 @@ class Change(namedtuple("Change", ("values", "before"))):
         return value, old if old and old != value else None
 
 
-def prove(plan: Mapping[str, Any], change: Change, patience: float) -> list[dict[str, Any]]:
+def prove(plan: Mapping[str, Any], change: SecretChange, patience: float) -> list[dict[str, Any]]:
     """Ask every service of the plan that can be asked; return one record for each.
 
     Args:
@@ -71,7 +71,7 @@ def proofs(plan: Mapping[str, Any], names: Iterable[str]) -> Iterator[Proof]:
 class _Asking(threading.Thread):
     """Asks one service while others are asked: each spends its time in its own process."""
 
-    def __init__(self, proof: Proof, change: Change, patience: float) -> None:
+    def __init__(self, proof: Proof, change: SecretChange, patience: float) -> None:
         super().__init__(daemon=True)
         self._ask = (proof, change, patience)
         self._record: dict[str, Any] = {}
@@ -92,7 +92,7 @@ class _Asking(threading.Thread):
         return self._record
 
 
-def _record(proof: Proof, change: Change, patience: float) -> dict[str, Any]:
+def _record(proof: Proof, change: SecretChange, patience: float) -> dict[str, Any]:
     began = time.monotonic()
     refused = _patiently(proof, *change.of(proof.secret), patience)
     return {

@@ -13,7 +13,7 @@ from contextlib import suppress
 KEY, FILE = "age.key", "secrets.sops.yaml"
 
 
-class Kept(namedtuple("Kept", ("key", "file"))):
+class KeptSecrets(namedtuple("KeptSecrets", ("key", "file"))):
     """Age key and encrypted file as they are kept for the next boot; None where there is none."""
 
     __slots__ = ()
@@ -26,9 +26,9 @@ def handed(path: str) -> bytes | None:
     return _content(path)
 
 
-def kept(store: str) -> Kept:
+def kept(store: str) -> KeptSecrets:
     """Return what is kept in a directory."""
-    return Kept(_content(f"{store}/{KEY}"), _content(f"{store}/{FILE}"))
+    return KeptSecrets(_content(f"{store}/{KEY}"), _content(f"{store}/{FILE}"))
 
 
 def keep(store: str, key: bytes | None, file: bytes, *, unchanged: bool) -> None:
@@ -62,7 +62,7 @@ def forget_key(store: str) -> None:
         os.unlink(f"{store}/{KEY}")
 
 
-def restore(store: str, before: Kept) -> None:
+def restore(store: str, before: KeptSecrets) -> None:
     """Let the directory hold what it held before, or nothing."""
     for name, data in ((KEY, before.key), (FILE, before.file)):
         path = f"{store}/{name}"

@@ -104,7 +104,7 @@ def superuser(question: str, arguments: Mapping[str, Any], system: System) -> st
     """
     try:
         return postgres.ask(question, arguments["timeout"], port=arguments["port"])
-    except postgres.Refused as error:
+    except postgres.ServerError as error:
         if not error.code.startswith("28"):
             raise RuntimeError(str(error)) from error
     argv = ["psql", "-XAtq", "-p", str(arguments["port"]), "-d", "postgres"]
@@ -271,12 +271,12 @@ def _login_problems(
     problems = []
     try:
         scram.log_in(role, database, password, timeout, port)
-    except postgres.Refused as error:
+    except postgres.ServerError as error:
         problems.append(f"refuses the installed password: {error.code} {error}")
     try:
         scram.log_in(role, database, wrong, timeout, port)
         problems.append("admits another password")
-    except postgres.Refused as error:
+    except postgres.ServerError as error:
         if error.code not in postgres.LOGIN_REFUSED:
             problems.append(f"answers another password with {error.code} {error}")
     return problems

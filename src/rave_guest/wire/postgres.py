@@ -18,7 +18,7 @@ AUTH_OK = 0
 LOGIN_REFUSED = {"28P01", "28000"}
 
 
-class Refused(Exception):  # noqa: N818 - it reads as what happened
+class ServerError(Exception):
     """The server's error: `code` is the SQLSTATE (28P01: the password is wrong)."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -44,7 +44,7 @@ def read(stream: BinaryIO) -> tuple[bytes, bytes]:
     """Read one frame.
 
     Raises:
-        Refused: if it is an ErrorResponse.
+        ServerError: if it is an ErrorResponse.
         ValueError: if the connection ends within it.
     """
     head = stream.read(5)
@@ -56,7 +56,7 @@ def read(stream: BinaryIO) -> tuple[bytes, bytes]:
         raise ValueError("the connection broke off")
     if head[:1] == b"E":
         fields = {part[:1]: part[1:].decode(errors="replace") for part in body.split(b"\0") if part}
-        raise Refused(fields.get(b"C", ""), fields.get(b"M", "refused"))
+        raise ServerError(fields.get(b"C", ""), fields.get(b"M", "refused"))
     return head[:1], body
 
 
@@ -69,7 +69,7 @@ def ask(query: str, timeout: float, *, user: str = "postgres", port: int = 5432)
     """Return the first column of a query's first row as text, asked over the local socket.
 
     Raises:
-        Refused: the server does not take this account of the machine for `user`, or the query.
+        ServerError: the server does not take this account of the machine for `user`, or the query.
         OSError: no connection, or no answer in time.
         ValueError: the server breaks off, asks for a password, or returns no row.
     """

@@ -16,8 +16,8 @@ from rave_cli.images import archives, closure, locking
 from rave_cli.images import lock as locks
 from rave_cli.images.archives import Sources
 from rave_cli.images.closure import DepartedError, Supply
-from rave_cli.images.events import Event, ignore
-from rave_cli.images.lock import Archive, Lock, Request
+from rave_cli.images.events import BuildEvent, ignore
+from rave_cli.images.lock import Archive, Lock, PackageRequest
 from tests.integration.images.repository import KERNEL, WORLD, Repository, Signer, signer
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Site:
     main: Repository
     security: Repository
     supply: Supply
-    request: Request
+    request: PackageRequest
 
     def resolve(self) -> Lock:
         return closure.resolve(self.request, self.supply, ignore)
@@ -73,7 +73,7 @@ def site(home: Path, tmp_path: Path, trusted: Signer) -> Site:
         Archive(name=name, suites=(suite,), keys=(trusted.fingerprint,))
         for name, suite in (("debian", "bookworm"), ("debian-security", "bookworm-security"))
     )
-    request = Request(
+    request = PackageRequest(
         archives=named, guest=("nginx-light",), kernel="linux-image-cloud-amd64", tools=("tcc",)
     )
     return Site(main, security, Supply(keys, Sources(mirror=main.uri)), request)
@@ -153,7 +153,7 @@ def test_a_changed_lock_tells_which_changes_are_security_updates(site: Site) -> 
 def test_only_what_has_changed_is_downloaded_for_a_new_lock(site: Site) -> None:
     site.resolve()
     site.renew()
-    told: list[Event] = []
+    told: list[BuildEvent] = []
     closure.resolve(site.request, site.supply, told.append)
     assert [event.total for event in told if event.text == "downloading packages"] == [2, 2]
     told.clear()
@@ -181,7 +181,7 @@ def test_a_stale_lock_is_replaced_with_every_change_told(site: Site, tmp_path: P
     place = tmp_path / "demo.json"
     place.write_bytes(locks.render(lock))
     site.renew()
-    told: list[Event] = []
+    told: list[BuildEvent] = []
     chosen = locking.Chosen(lock, place, own=False)
     new = locking.replace_lock(chosen, place, site.supply, list(URGENT), told.append)
     assert new.lock.replaces == locks.digest(place.read_bytes())
@@ -201,7 +201,7 @@ def test_a_dated_archive_still_has_what_has_left_the_mirror(site: Site, tmp_path
     site.renew()
     shutil.rmtree(closure.pool())
     sources = replace(site.supply.sources, snapshot=f"file:{tmp_path}/snapshot")
-    told: list[Event] = []
+    told: list[BuildEvent] = []
     assert closure.fetch(lock, replace(site.supply, sources=sources), told.append)
     assert any("packages have left the mirror" in event.text for event in told if event.notice)
 

@@ -14,7 +14,7 @@ import pytest
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import closure, locking
-from rave_cli.images.build import Place, build_image
+from rave_cli.images.build import ImagePlace, build_image
 from tests.integration.images.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _host_state() -> list[tuple[str, float]]:
 def test_a_full_disk_is_named_and_nothing_is_left(
     built: Built, plan: Plan, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scratch = Place(plan.attr).scratch.parent
+    scratch = ImagePlace(plan.attr).scratch.parent
     scratch.mkdir(parents=True)
     monkeypatch.setattr(closure, "pool", lambda: POOL)
     flake = shutil.copytree(built[2].partition("#")[0], tmp_path / "flake", symlinks=True)
@@ -101,8 +101,8 @@ def test_a_full_disk_is_named_and_nothing_is_left(
     finally:
         subprocess.run(["umount", scratch], check=True)
     assert caught.value.exit_code == ExitCode.HOST
-    assert not Place(plan.attr).out_link.exists()
-    assert not Place(plan.attr).manifest.exists()
+    assert not ImagePlace(plan.attr).out_link.exists()
+    assert not ImagePlace(plan.attr).manifest.exists()
 
 
 def test_the_lock_of_each_profile_is_read_and_names_no_source() -> None:

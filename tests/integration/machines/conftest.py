@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from rave_cli import paths
-from rave_cli.images.manifest import Boot, Image
+from rave_cli.images.manifest import BootMethod, Image
 from rave_cli.machines import store
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.profiles.catalog import Plan, parse
@@ -77,7 +77,7 @@ def base_image(tmp_path: Path, guest: tuple[Path, Path]) -> Image:
         size=qcow2.stat().st_size,
         store_path="",
         nar_hash="",
-        boot=Boot("kernel", kernel, initrd, ""),
+        boot=BootMethod("kernel", kernel, initrd, ""),
     )
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images.manifest import Boot
+from rave_cli.images.manifest import BootMethod
 from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines import logs as reading
 from rave_cli.machines.guest import ssh, way
@@ -415,7 +415,7 @@ def test_an_image_with_its_own_boot_loader_boots_from_its_disk(
     argv = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(base_image.qcow2)]
     subprocess.run(argv, check=True)
     image = replace(
-        base_image, size=base_image.qcow2.stat().st_size, boot=Boot("disk", None, None, "")
+        base_image, size=base_image.qcow2.stat().st_size, boot=BootMethod("disk", None, None, "")
     )
     machine = make("", image=image)
 

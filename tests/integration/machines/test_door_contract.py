@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.machines.guest import door
-from rave_cli.machines.guest.door import Door, RefusedError
+from rave_cli.machines.guest.door import Door, VerbRefusedError
 from rave_cli.process import Completed
 from rave_guest.door import MAX_REQUEST, VERBS
 
@@ -70,12 +70,12 @@ def test_a_batch_is_answered(into: Door) -> None:
 
 
 def test_a_batch_that_makes_no_sense_is_refused_not_broken_off(into: Door) -> None:
-    with pytest.raises(RefusedError, match=r"refuses probe \(request\): not a batch of checks"):
+    with pytest.raises(VerbRefusedError, match=r"refuses probe \(request\): not a batch of checks"):
         into.call("probe", {"checks": [{}]}, timeout=30)
 
 
 def test_an_installation_that_makes_no_sense_is_refused(into: Door) -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(VerbRefusedError) as caught:
         into.call("secrets-install", {"identity": "x", "file": "y"}, timeout=30)
     assert caught.value.stage == "request"
     assert "is not an age secret key" in caught.value.why
@@ -83,7 +83,7 @@ def test_an_installation_that_makes_no_sense_is_refused(into: Door) -> None:
 
 
 def test_an_unknown_verb_is_refused_with_the_ones_there_are(into: Door) -> None:
-    with pytest.raises(RefusedError, match=f"no verb 'dance', only {', '.join(VERBS)}"):
+    with pytest.raises(VerbRefusedError, match=f"no verb 'dance', only {', '.join(VERBS)}"):
         into.call("dance", {}, timeout=30)
 
 

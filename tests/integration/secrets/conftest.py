@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rave_cli.secrets.draft import Kept
+    from rave_cli.secrets.draft import KeptDraft
     from rave_cli.secrets.identity import Keys
 
 
@@ -44,7 +44,7 @@ class Operator:
         editor: Callable[[Path], None],
         *,
         again: Callable[[str], bool] = never,
-        resume: Callable[[Kept], bool] = never,
+        resume: Callable[[KeptDraft], bool] = never,
     ) -> bool:
         """Edit the file; unless told otherwise, nothing may be asked."""
         return edit.edit(self.file, CATALOG, self.keys, editor=editor, again=again, resume=resume)

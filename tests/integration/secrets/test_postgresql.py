@@ -119,7 +119,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def prove(cluster: Cluster, values: dict[str, str], before: dict[str, str]) -> list[dict[str, Any]]:
-    change = proofs.Change(
+    change = proofs.SecretChange(
         {f"database/{role}": value.encode() for role, value in values.items()},
         {f"database/{role}": value.encode() for role, value in before.items()},
     )
@@ -179,6 +179,6 @@ def test_no_password_reaches_the_log(cluster: Cluster) -> None:
 
 
 def test_a_server_that_is_away_is_not_proven() -> None:
-    change = proofs.Change({"database/alpha": b"x"}, {})
+    change = proofs.SecretChange({"database/alpha": b"x"}, {})
     with pytest.raises(Unproven, match="postgresql:alpha: "):
         proofs.prove(plan(free_port()), change, 0.1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli import process
-from rave_cli.images.manifest import Boot, Image
+from rave_cli.images.manifest import BootMethod, Image
 from rave_cli.machines.qemu import usernet
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import Forward, Machine, MachineSpec
@@ -44,7 +44,7 @@ def context(tmp_path: Path) -> CheckContext:
     data = qcow2.read_bytes()
     image = Image(
         "demo", "debian", qcow2, hashlib.sha256(data).hexdigest(), len(data), str(store),
-        "sha256-" + "A" * 43 + "=", Boot("disk", None, None, ""),
+        "sha256-" + "A" * 43 + "=", BootMethod("disk", None, None, ""),
     )  # fmt: skip
     spec = MachineSpec(
         name="m", uuid="8bdb40a3-661f-4f49-abb7-90a5a50d031d", instance_id="i", profile="demo",

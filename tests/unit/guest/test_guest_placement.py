@@ -8,12 +8,12 @@ import pytest
 
 from rave_guest.secrets import generations
 from rave_guest.secrets.placement import SOPS_NIX, Direct, SopsNix
-from rave_guest.secrets.store import Kept, kept
+from rave_guest.secrets.store import KeptSecrets, kept
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-ENTRIES = {"a/b": generations.Entry(b"value", "nobody-of-that-name", 0o400)}
+ENTRIES = {"a/b": generations.SecretFile(b"value", "nobody-of-that-name", 0o400)}
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_direct_writes_nothing_that_is_in_force_already(place: generations.Place
 class Store:
     """What sops-nix reads, and the order of what happened."""
 
-    def __init__(self, before: Kept) -> None:
+    def __init__(self, before: KeptSecrets) -> None:
         self.now = before
         self.calls: list[str] = []
 
@@ -59,21 +59,21 @@ class Store:
 
     def keep(self) -> None:
         self.calls.append("keep")
-        self.now = Kept(b"new key", b"new file")
+        self.now = KeptSecrets(b"new key", b"new file")
 
-    def restore(self, before: Kept) -> None:
+    def restore(self, before: KeptSecrets) -> None:
         self.calls.append("restore")
         self.now = before
 
 
 def test_sops_nix_runs_on_the_new_files(place: generations.Place) -> None:
-    store = Store(Kept(None, None))
+    store = Store(KeptSecrets(None, None))
     store.placement(place).put()
     assert store.calls == ["keep", SOPS_NIX]
 
 
 def test_sops_nix_gets_its_old_files_back(place: generations.Place) -> None:
-    old = Kept(b"old key", b"old file")
+    old = KeptSecrets(b"old key", b"old file")
     store = Store(old)
     placement = store.placement(place)
     placement.put()
@@ -83,7 +83,7 @@ def test_sops_nix_gets_its_old_files_back(place: generations.Place) -> None:
 
 
 def test_without_old_files_no_secrets_stay(place: generations.Place) -> None:
-    store = Store(Kept(None, None))
+    store = Store(KeptSecrets(None, None))
     placement = store.placement(place)
     placement.put()
     generations.enforce(place, generations.write(place, ENTRIES))
@@ -93,4 +93,4 @@ def test_without_old_files_no_secrets_stay(place: generations.Place) -> None:
 
 def test_what_is_kept_is_read_as_it_lies(tmp_path: Path) -> None:
     (tmp_path / "age.key").write_bytes(b"k")
-    assert kept(str(tmp_path)) == Kept(b"k", None)
+    assert kept(str(tmp_path)) == KeptSecrets(b"k", None)

@@ -88,7 +88,7 @@ def prove(service: str, port: int, value: str, old: str | None) -> list[dict[str
     name = SECRETS[service]
     plan = plan_of(service, port)
     before = {name: old.encode()} if old else {}
-    return proofs.prove(plan, proofs.Change({name: value.encode()}, before), 0.1)
+    return proofs.prove(plan, proofs.SecretChange({name: value.encode()}, before), 0.1)
 
 
 @pytest.mark.parametrize("service", HANDLERS)
@@ -130,7 +130,9 @@ def test_a_service_that_takes_a_moment() -> None:
         timer = threading.Timer(0.05, accepts.symmetric_difference_update, [{OLD, NEW}])
         timer.start()
         plan = plan_of("redis", port)
-        change = proofs.Change({"redis/password": NEW.encode()}, {"redis/password": OLD.encode()})
+        change = proofs.SecretChange(
+            {"redis/password": NEW.encode()}, {"redis/password": OLD.encode()}
+        )
         (proof,) = proofs.prove(plan, change, 5.0)
         timer.join()
     assert proof["accepted"]
@@ -174,15 +176,15 @@ def test_nginx_serves_another_certificate(tmp_path: Path) -> None:
 
 
 def test_a_service_the_plan_lacks_is_not_asked() -> None:
-    change = proofs.Change({"redis/password": b"x"}, {})
+    change = proofs.SecretChange({"redis/password": b"x"}, {})
     assert proofs.prove(plan_of("redis", 1) | {"services": {}}, change, 0.1) == []
 
 
 def test_a_secret_the_plan_lacks_is_not_asked() -> None:
-    assert proofs.prove(plan_of("redis", 1), proofs.Change({}, {}), 0.1) == []
+    assert proofs.prove(plan_of("redis", 1), proofs.SecretChange({}, {}), 0.1) == []
 
 
 def test_a_service_that_cannot_be_asked_proves_nothing() -> None:
     plan = plan_of("redis", 1) | {"secrets": {"a": {"proof": "sshd"}}, "services": {"sshd": {}}}
     with pytest.raises(Unproven, match="sshd cannot be asked about a"):
-        proofs.prove(plan, proofs.Change({"a": b"x"}, {}), 0.1)
+        proofs.prove(plan, proofs.SecretChange({"a": b"x"}, {}), 0.1)

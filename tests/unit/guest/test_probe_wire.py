@@ -244,7 +244,7 @@ def test_the_right_password_is_admitted() -> None:
 
 
 def test_a_wrong_password_is_refused_with_the_server_s_code() -> None:
-    with server(Scram("secret")) as port, pytest.raises(postgres.Refused) as caught:
+    with server(Scram("secret")) as port, pytest.raises(postgres.ServerError) as caught:
         scram.log_in("role", "db", "wrong", 5, port)
     assert caught.value.code == "28P01"
 

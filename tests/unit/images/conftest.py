@@ -18,7 +18,7 @@ from rave_cli.images import lock as locks
 from rave_cli.images.archives import Sources
 from rave_cli.images.carried import CARRIED, Carried
 from rave_cli.images.closure import Supply
-from rave_cli.images.lock import Archive, File, Lock, Package, Request
+from rave_cli.images.lock import Archive, File, Lock, Package, PackageRequest
 from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.names import BAKED
 
@@ -45,6 +45,9 @@ if verb == "--offline" or words[-1].endswith("#profileMetadata"):
     print(pathlib.Path(behaviour["catalog"]).read_text())
 elif verb == "eval":
     print(json.dumps(behaviour["eval"]))
+elif verb == "show-config":
+    features = {"value": behaviour["features"]}
+    print(json.dumps({"system-features": features, "builders": {"value": behaviour["builders"]}}))
 elif verb == "path-info":
     what = words[-1]
     path = behaviour["output"] if "#" in what else what
@@ -181,6 +184,7 @@ def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
             "output": str(output), "catalog": str(BAKED),
             "log": [], "seconds": 0, "fails": False, "store-fault": "", "apt-fault": {},
             "stale-lists": False, "hiccup": False, "security": [],
+            "features": ["benchmark", "kvm"], "builders": "",
             "files": {
                 "rave-demo-debian.qcow2": "an image", "vmlinuz": "kernel", "initrd": "initrd",
                 "boot.json": json.dumps({"kind": "kernel", "cmdline": "root=/dev/vda"}),
@@ -216,7 +220,7 @@ def plan() -> Plan:
 @pytest.fixture
 def locked() -> Lock:
     """The lock of what the fake apt offers."""
-    request = Request(
+    request = PackageRequest(
         archives=(ARCHIVE,), guest=("bash",), kernel="linux-image-cloud-amd64", tools=("tcc",)
     )
     sops = File(

@@ -14,12 +14,12 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import carried, locking
 from rave_cli.images import lock as locks
 from rave_cli.images import manifest as manifests
-from rave_cli.images.build import Place, build_image, existing_image, update_lock
+from rave_cli.images.build import ImagePlace, build_image, existing_image, update_lock
 from rave_cli.records import NewerRecordError
 from tests.unit.images.conftest import deb
 
 if TYPE_CHECKING:
-    from rave_cli.images.events import Event
+    from rave_cli.images.events import BuildEvent
     from rave_cli.images.lock import Lock
     from rave_cli.profiles.catalog import Plan
     from tests.unit.images.conftest import Host
@@ -35,7 +35,7 @@ def test_a_first_build_fetches_adds_builds_and_records(host: Host, plan: Plan, f
     assert added[:2] == ["--add-fixed", "sha256"]
     assert len(added) == 4
     assert existing_image(plan) == image
-    assert Place(plan.attr).out_link.readlink() == image.qcow2.parent
+    assert ImagePlace(plan.attr).out_link.readlink() == image.qcow2.parent
 
 
 def test_what_is_built_is_not_built_fetched_or_hashed_again(
@@ -71,7 +71,7 @@ def test_an_image_of_an_older_flake_gets_the_plan_that_it_was_built_from(
 ) -> None:
     older_flake(host)
     image = build_image(plan, flake=flake, mode="safe")
-    assert image.plan == Place(plan.attr).plan
+    assert image.plan == ImagePlace(plan.attr).plan
     assert image.plan.stat().st_mode & 0o777 == 0o600
     assert carried.read(image.plan) == carried.Carried(door=1, plan=plan)
     assert image.door == 1
@@ -82,7 +82,7 @@ def test_an_image_that_0_1_0_recorded_gets_its_plan_and_is_not_hashed_again(
 ) -> None:
     older_flake(host)
     first = build_image(plan, flake=flake, mode="safe")
-    manifest = Place(plan.attr).manifest
+    manifest = ImagePlace(plan.attr).manifest
     document = json.loads(manifest.read_text())
     released = {k: v for k, v in document.items() if k not in {"plan", "door"}}
     manifest.write_text(json.dumps(released | {"schema_version": 1}))
@@ -98,7 +98,7 @@ def test_the_manifest_of_a_newer_rave_is_neither_used_nor_overwritten(
     host: Host, plan: Plan, flake: Path
 ) -> None:
     build_image(plan, flake=flake, mode="safe")
-    manifest = Place(plan.attr).manifest
+    manifest = ImagePlace(plan.attr).manifest
     text = manifest.read_text().replace('"schema_version": 2', '"schema_version": 3')
     manifest.write_text(text)
     with pytest.raises(NewerRecordError, match="newer rave"):
@@ -110,7 +110,7 @@ def test_the_manifest_of_a_newer_rave_is_neither_used_nor_overwritten(
 
 def test_a_lost_root_is_made_again_without_fetching(host: Host, plan: Plan, flake: Path) -> None:
     build_image(plan, flake=flake, mode="safe")
-    Place(plan.attr).out_link.unlink()
+    ImagePlace(plan.attr).out_link.unlink()
     assert existing_image(plan) is None
     host.remove("apt-get")
     build_image(plan, flake=flake, mode="safe")
@@ -121,7 +121,7 @@ def test_a_manifest_that_is_not_understood_is_written_anew(
     host: Host, plan: Plan, flake: Path
 ) -> None:
     image = build_image(plan, flake=flake, mode="safe")
-    Place(plan.attr).manifest.write_text("half")
+    ImagePlace(plan.attr).manifest.write_text("half")
     assert build_image(plan, flake=flake, mode="safe") == image
 
 
@@ -141,7 +141,7 @@ def test_a_package_that_left_is_replaced_and_announced(host: Host, plan: Plan, f
         offered={"bash": "1:5.3-1", "usr-is-merged": "37"},
         debs={"bash": deb("bash", "1:5.3-1"), "usr-is-merged": deb("usr-is-merged", "37")},
     )
-    told: list[Event] = []
+    told: list[BuildEvent] = []
     build_image(plan, flake=flake, mode="safe", on_event=told.append)
     notices = [event.text for event in told if event.notice]
     assert "bash 1:5.2-1 -> 1:5.3-1" in notices[0]
@@ -163,7 +163,7 @@ def test_locked_refuses_what_would_change_the_lock(host: Host, plan: Plan, flake
 
 def test_two_builds_of_one_image_do_not_meet(host: Host, plan: Plan, flake: Path) -> None:
     with (
-        paths.lock(Place(plan.attr).lock, busy=""),
+        paths.lock(ImagePlace(plan.attr).lock, busy=""),
         pytest.raises(RaveError, match="another rave builds demo-debian") as caught,
     ):
         build_image(plan, flake=flake, mode="safe")
@@ -173,7 +173,7 @@ def test_two_builds_of_one_image_do_not_meet(host: Host, plan: Plan, flake: Path
 def test_repair_builds_an_altered_image_again(host: Host, plan: Plan, flake: Path) -> None:
     image = build_image(plan, flake=flake, mode="safe")
     image.qcow2.write_text("an imagE")
-    told: list[Event] = []
+    told: list[BuildEvent] = []
     again = build_image(plan, flake=flake, mode="safe", repair=True, on_event=told.append)
     assert again == image
     assert again.qcow2.read_text() == "an image"
@@ -198,6 +198,21 @@ def test_the_nixos_base_asks_neither_apt_nor_a_lock(host: Host, plan: Plan, tmp_
     assert image.boot.kind == "disk"
     assert not host.calls("apt-get")
     assert not host.calls("nix-store")
+
+
+def test_the_nixos_base_without_a_builder_that_has_kvm_is_refused_before_the_build(
+    host: Host, plan: Plan, tmp_path: Path
+) -> None:
+    nixos = plan.model_copy(update={"base": "nixos", "attr": "demo", "qcow": "rave-demo.qcow2"})
+    host.set(features=["benchmark"])
+    with pytest.raises(RaveError, match="no Nix builder here has the feature kvm") as caught:
+        build_image(nixos, flake=tmp_path, mode="safe")
+    assert caught.value.exit_code == ExitCode.HOST
+    assert "rave vm build-image --profile demo --base debian" in caught.value.hint
+    assert "build" not in host.verbs("nix")
+    # A remote builder may have it; Nix itself says so if it has not.
+    host.set(files={"rave-demo.qcow2": "a nixos image"}, builders="ssh://builder x86_64-linux")
+    assert build_image(nixos, flake=tmp_path, mode="safe").qcow2.is_file()
 
 
 def test_an_output_without_an_image_is_a_build_fault(host: Host, plan: Plan, flake: Path) -> None:

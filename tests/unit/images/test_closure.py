@@ -11,7 +11,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import closure, files, locking
 from rave_cli.images import lock as locks
 from rave_cli.images.apt import Selected
-from rave_cli.images.events import Event, ignore
+from rave_cli.images.events import BuildEvent, ignore
 from tests.unit.images.conftest import deb, sha256
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def test_a_lock_of_our_own_counts_until_the_repositorys_changes(
     host: Host, locked: Lock, supply: Supply, flake: Path
 ) -> None:
     host.set(offered={"usr-is-merged": "37"}, debs={"usr-is-merged": deb("usr-is-merged", "37")})
-    told: list[Event] = []
+    told: list[BuildEvent] = []
     chosen = locking.choose(flake, "demo")
     assert not chosen.own
     ours = locking.replace_lock(

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import locking
-from rave_cli.images.build import Place
+from rave_cli.images.build import ImagePlace
 from tests.unit.images.conftest import ARCHIVE, deb
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def test_the_path_is_all_that_stdout_carries(host: Host, flake: Path) -> None:
 
 def test_json_is_the_manifest(host: Host, flake: Path) -> None:
     done = rave(flake, *BUILD, "--json")
-    assert json.loads(done.stdout) == json.loads(Place("demo-debian").manifest.read_text())
+    assert json.loads(done.stdout) == json.loads(ImagePlace("demo-debian").manifest.read_text())
 
 
 def test_an_updated_lock_is_told_even_when_quiet(host: Host, flake: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import lock as locks
-from rave_cli.images.lock import Archive, File, Lock, Package, Request
+from rave_cli.images.lock import Archive, File, Lock, Package, PackageRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ lock_values = st.builds(
     Lock,
     epoch=st.integers(1, 2**33),
     requested=st.builds(
-        Request,
+        PackageRequest,
         archives=st.tuples(archives),
         guest=st.tuples(names),
         kernel=names,

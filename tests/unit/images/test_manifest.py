@@ -9,7 +9,7 @@ import pytest
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import (
-    Boot,
+    BootMethod,
     Image,
     check_image,
     load_image,
@@ -27,12 +27,12 @@ def image(tmp_path: Path) -> Image:
     qcow2, kernel = tmp_path / "i.qcow2", tmp_path / "vmlinuz"
     qcow2.write_bytes(b"an image")
     kernel.touch()
-    boot = Boot("kernel", kernel, kernel, "root=/dev/vda")
+    boot = BootMethod("kernel", kernel, kernel, "root=/dev/vda")
     return Image("demo", "debian", qcow2, sha256(qcow2), 8, str(tmp_path), "sha256-x", boot)
 
 
 def test_an_image_survives_writing_and_reading(image: Image, tmp_path: Path) -> None:
-    for boot in (image.boot, Boot("disk", None, None, "")):
+    for boot in (image.boot, BootMethod("disk", None, None, "")):
         whole = replace(image, boot=boot, plan=tmp_path / "plan.json", door=2)
         save_image(whole, tmp_path / "m.json")
         assert load_image(tmp_path / "m.json") == whole

@@ -18,7 +18,7 @@ from rave_cli.images import nix
 from rave_cli.images.nix import Nix, Output, parse_path_info, settings
 
 if TYPE_CHECKING:
-    from rave_cli.images.events import Event
+    from rave_cli.images.events import BuildEvent
     from tests.unit.images.conftest import Host
 
 
@@ -97,7 +97,7 @@ def test_a_build_tells_its_phases_and_leaves_no_scratch(host: Host, tmp_path: Pa
             '@nix {"action":"result","id":2,"type":104,"fields":["installing"]}',
         ]
     )
-    told: list[Event] = []
+    told: list[BuildEvent] = []
     scratch = tmp_path / "scratch"
     (scratch / "left/by/a/killed/build").mkdir(parents=True)
     Nix("debian", "safe").build("/f#demo", tmp_path / "link", told.append, scratch=scratch)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli import paths
-from rave_cli.images.build import Place
+from rave_cli.images.build import ImagePlace
 from tests.terminal import RAVE, Terminal
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def test_a_build_that_is_ended_leaves_no_nix_and_no_lock(
     (flake / "infra/catalog").mkdir(parents=True)
     monkeypatch.setenv("RAVE_FLAKE", str(flake))
     host.set(seconds=64.5, log=[])
-    place = Place("demo")
+    place = ImagePlace("demo")
     argv = [*RAVE, "vm", "build-image", "--profile", "demo", "--base", "nixos"]
     with Terminal(argv) as terminal:
         while "build" not in host.verbs("nix"):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_cli.images.manifest import Boot, Image
+from rave_cli.images.manifest import BootMethod, Image
 from rave_cli.machines import store
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.qemu.accelerator import Accelerator
@@ -154,7 +154,7 @@ def image(tmp_path: Path) -> Image:
         size=qcow2.stat().st_size,
         store_path="/nix/store/none",
         nar_hash=f"sha256-{'A' * 43}=",
-        boot=Boot("kernel", tmp_path / "vmlinuz", tmp_path / "initrd", "quiet"),
+        boot=BootMethod("kernel", tmp_path / "vmlinuz", tmp_path / "initrd", "quiet"),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_cli.images.manifest import Boot, Image
+from rave_cli.images.manifest import BootMethod, Image
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.machines.qemu.argv import accelerator_of, chardev, disk_of, esc, pretty, qemu_argv
 from rave_cli.machines.qemu.program import cpu_model
@@ -32,9 +32,9 @@ KERNEL_IMAGE = Image(
     size=1,
     store_path=str(STORE),
     nar_hash="sha256-x",
-    boot=Boot("kernel", STORE / "vmlinuz", STORE / "initrd", "root=/dev/vda rw quiet"),
+    boot=BootMethod("kernel", STORE / "vmlinuz", STORE / "initrd", "root=/dev/vda rw quiet"),
 )
-DISK_IMAGE = replace(KERNEL_IMAGE, base="nixos", boot=Boot("disk", None, None, ""))
+DISK_IMAGE = replace(KERNEL_IMAGE, base="nixos", boot=BootMethod("disk", None, None, ""))
 
 SPEC = MachineSpec(
     name="demo",

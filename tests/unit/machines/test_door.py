@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import door, door_v1
-from rave_cli.machines.guest.door import Door, RefusedError, UnusableAnswerError
+from rave_cli.machines.guest.door import Door, UnusableAnswerError, VerbRefusedError
 from rave_cli.process import Completed
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_arguments_are_on_standard_input_alone_and_shown_nowhere() -> None:
 
 def test_a_refusal_says_at_which_step_and_why() -> None:
     guest = Guest('{"v": 2, "ok": false, "stage": "prove", "error": "redis: deaf"}', 1)
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(VerbRefusedError) as caught:
         ask(guest)
     assert (caught.value.stage, caught.value.why) == ("prove", "redis: deaf")
     assert caught.value.exit_code == ExitCode.NOT_READY
@@ -108,7 +108,7 @@ def test_any_json_is_an_answer_a_refusal_or_none(document: Any) -> None:
     for version in (1, 2):
         try:
             found = ask(Guest(json.dumps(document)), version, checks=[])
-        except (RefusedError, UnusableAnswerError):
+        except (VerbRefusedError, UnusableAnswerError):
             continue
         assert isinstance(found, dict)
 
@@ -179,13 +179,13 @@ def test_its_installation_of_secrets_is_read_as_one_of_today() -> None:
 
 
 def test_its_refusal_is_read_as_one_of_today() -> None:
-    with pytest.raises(RefusedError) as caught:
+    with pytest.raises(VerbRefusedError) as caught:
         ask(Guest(recorded("refused.json"), 1), version=1, verb="secrets-install")
     assert caught.value.stage == "request"
 
 
 def test_a_verb_it_does_not_have_is_refused_here() -> None:
-    with pytest.raises(RefusedError, match="made by an older rave"):
+    with pytest.raises(VerbRefusedError, match="made by an older rave"):
         ask(Guest("{}"), version=1, verb="backup")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from rave_cli.flows import plan as plans
 from rave_cli.images import carried
-from rave_cli.images.build import Place
+from rave_cli.images.build import ImagePlace
 from rave_cli.images.manifest import save_image
 from rave_cli.machines import lifecycle, store
 from rave_cli.views.machine import ready_lines
@@ -57,7 +57,7 @@ def test_a_machine_goes_by_its_own_plan_without_a_look_at_today_s(
 def test_a_machine_of_0_1_0_goes_by_the_plan_of_its_image_if_that_has_one(
     machine: Machine, plan: Plan, yesterday: Plan, image: Image
 ) -> None:
-    place = Place(plan.attr)
+    place = ImagePlace(plan.attr)
     carried.write(place.plan, carried.Carried(door=1, plan=yesterday))
     known = replace(image, plan=place.plan, store_path=str(image.qcow2.parent))
     save_image(known, place.manifest)

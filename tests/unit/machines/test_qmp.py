@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from rave_cli.errors import RaveError
 from rave_cli.machines.qemu.qmp import (
     LONGEST_LINE,
-    Event,
     Qmp,
     QmpError,
+    QmpEvent,
     Stream,
     check_socket_path,
 )
@@ -105,8 +105,8 @@ def test_events_between_question_and_answer_are_kept_in_order(monitor: Any) -> N
     with Qmp.connect(monitor(script), timeout=2) as qmp:
         assert qmp.execute("query-status", timeout=2) == {"status": "running"}
         assert qmp.events() == [
-            Event("STOP", {}),
-            Event("SHUTDOWN", {"reason": "guest-shutdown"}),
+            QmpEvent("STOP", {}),
+            QmpEvent("SHUTDOWN", {"reason": "guest-shutdown"}),
         ]
         assert qmp.events() == []
 

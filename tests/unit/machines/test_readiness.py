@@ -18,7 +18,7 @@ from rave_cli.machines.guest.readiness import (
     describe_exit,
 )
 from rave_cli.machines.guest.stages import StageEvent
-from rave_cli.machines.qemu.qmp import Event
+from rave_cli.machines.qemu.qmp import QmpEvent
 
 
 def boot(scale: float = 1.0) -> tuple[Readiness, list[Reached]]:
@@ -129,8 +129,8 @@ def test_an_answer_of_another_instance_is_refused() -> None:
 
 def test_a_healthy_disk_error_report_goes_on() -> None:
     readiness, _ = boot()
-    readiness.qmp(Event("BLOCK_IO_ERROR", {"action": "report"}), 1)
-    readiness.qmp(Event("NIC_RX_FILTER_CHANGED", {}), 1)
+    readiness.qmp(QmpEvent("BLOCK_IO_ERROR", {"action": "report"}), 1)
+    readiness.qmp(QmpEvent("NIC_RX_FILTER_CHANGED", {}), 1)
 
 
 @pytest.mark.parametrize(

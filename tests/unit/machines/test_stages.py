@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from rave_cli.machines.guest.stages import (
     LONGEST_LINE,
     Ban,
-    Lines,
     StageEvent,
+    StageReader,
     ban,
     begins_boot,
     current,
@@ -43,7 +43,7 @@ def test_events_come_out_whole_wherever_the_stream_is_cut(
     messages: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     raw = b"".join(json.dumps(message).encode() + b"\n" for message in messages)
-    lines, found, at = Lines(), [], 0
+    lines, found, at = StageReader(), [], 0
     while at < len(raw):
         size = data.draw(st.integers(1, len(raw) - at))
         found += lines.feed(raw[at : at + size])
@@ -54,7 +54,7 @@ def test_events_come_out_whole_wherever_the_stream_is_cut(
 
 @given(st.binary(max_size=200))
 def test_no_line_crashes_the_reader(raw: bytes) -> None:
-    assert isinstance(Lines().feed(raw + b"\n"), list)
+    assert isinstance(StageReader().feed(raw + b"\n"), list)
 
 
 @given(st.fixed_dictionaries({"v": st.just(1), "stage": ANY_JSON, "instance": ANY_JSON},
@@ -143,7 +143,7 @@ def test_no_report_of_a_ban_crashes_its_reader(data: dict[str, Any]) -> None:
 
 def test_a_line_that_is_too_long_is_dropped_whole() -> None:
     good = b'{"v":1,"stage":"sshd","instance":"i","uptime":1}\n'
-    lines = Lines()
+    lines = StageReader()
     assert lines.feed(b'{"x":"' + b"y" * LONGEST_LINE) == []
     assert lines.feed(b"y" * 100 + b'"}\n' + good) == [StageEvent("sshd", "i", 1.0)]
 

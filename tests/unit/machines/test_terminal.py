@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli import paths
-from rave_cli.images.build import Place
+from rave_cli.images.build import ImagePlace
 from rave_cli.images.manifest import save_image
 from rave_cli.machines import store
 from rave_cli.machines.qemu import accelerator
@@ -53,7 +53,7 @@ def outside(host: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def built(outside: Path, image: Image, plan: Plan) -> Image:
     """An image that rave knows to have built."""
-    place = Place(plan.attr)
+    place = ImagePlace(plan.attr)
     there = replace(image, store_path=str(image.qcow2.parent))
     save_image(there, place.manifest)
     place.out_link.symlink_to(there.store_path)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rave_cli.secrets.draft import Kept
+    from rave_cli.secrets.draft import KeptDraft
 
 FILE, SEALED, BEFORE = "secrets.sops.yaml", b"sealed", b"before"
 
@@ -27,7 +27,7 @@ def left(base: Path) -> list[Path]:
     return list(base.glob("rave-edit-*"))
 
 
-def never(kept: Kept) -> bool:
+def never(kept: KeptDraft) -> bool:
     raise AssertionError("there was no earlier text")
 
 
@@ -118,9 +118,9 @@ def test_what_was_typed_is_kept_however_the_edit_ends(
     if isinstance(caught.value, RaveError):
         assert any("what you typed is kept" in line for line in caught.value.detail)
         assert "typed is kept" not in caught.value.message
-    found: list[Kept] = []
+    found: list[KeptDraft] = []
 
-    def resume(kept: Kept) -> bool:
+    def resume(kept: KeptDraft) -> bool:
         found.append(kept)
         return True
 
@@ -150,7 +150,7 @@ def test_who_does_not_want_it_begins_anew(memory: Path) -> None:
 
 
 def test_an_answer_that_does_not_come_leaves_it(memory: Path) -> None:
-    def interrupted(kept: Kept) -> bool:
+    def interrupted(kept: KeptDraft) -> bool:
         raise KeyboardInterrupt
 
     orphan = leave_behind(memory, b"typed")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 THEN = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
-KNOWN = ledger.Entry("a" * 64, THEN.isoformat(), ("age1me",))
+KNOWN = ledger.LedgerEntry("a" * 64, THEN.isoformat(), ("age1me",))
 SAME = Structure({}, ("age1me",), THEN, ())
 
 

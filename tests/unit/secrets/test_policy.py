@@ -18,7 +18,7 @@ SOURCE = Path("/place/.sops.yaml")
 FILE = Path("/place/secrets.sops.yaml")
 
 
-def parse(text: str, file: Path = FILE) -> policy.Policy:
+def parse(text: str, file: Path = FILE) -> policy.SopsPolicy:
     return policy.parse(text.encode(), source=SOURCE, file=file)
 
 

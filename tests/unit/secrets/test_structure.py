@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from rave_cli import age
 from rave_cli.secrets import sops, structure
-from rave_cli.secrets.policy import Policy
+from rave_cli.secrets.policy import SopsPolicy
 from tests.sops import CATALOG, RECIPIENT, ciphertext, sops_file, stanza
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-POLICY = Policy(Path(".sops.yaml"), (RECIPIENT,))
+POLICY = SopsPolicy(Path(".sops.yaml"), (RECIPIENT,))
 GOOD = sops_file()
 FOREIGN = age.generate().recipient
 
 
-def codes(text: str, policy: Policy = POLICY) -> set[str]:
+def codes(text: str, policy: SopsPolicy = POLICY) -> set[str]:
     return {finding.code for finding in structure.inspect(text.encode(), policy).findings}
 
 
@@ -210,7 +210,7 @@ def test_any_bytes_get_a_verdict(data: bytes) -> None:
 
 
 def test_the_policys_own_rule_is_expected() -> None:
-    policy = Policy(Path(".sops.yaml"), (RECIPIENT,), ("encrypted_regex", "^data$"))
+    policy = SopsPolicy(Path(".sops.yaml"), (RECIPIENT,), ("encrypted_regex", "^data$"))
     text = GOOD.replace("unencrypted_suffix: _unencrypted", "encrypted_regex: ^data$")
     assert codes(text, policy) == set()
     assert codes(GOOD, policy) == {"rule"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_cli.images.manifest import Boot, Image
+from rave_cli.images.manifest import BootMethod, Image
 from rave_cli.machines.spec import Forward, Machine, MachineSpec
 from rave_cli.profiles.source import load_catalog
 
@@ -39,7 +39,7 @@ def image(tmp_path: Path) -> Image:
         size=len(DISK),
         store_path=str(store),
         nar_hash="sha256-" + "A" * 43 + "=",
-        boot=Boot("disk", None, None, ""),
+        boot=BootMethod("disk", None, None, ""),
         door=2,
     )
 

@@ -20,7 +20,7 @@ from rave_cli.smoke import onhost, runner
 from rave_cli.smoke.model import Verdict
 from rave_cli.smoke.operator import Operator
 from rave_cli.smoke.recorder import RunRecorder
-from rave_cli.smoke.request import Request
+from rave_cli.smoke.request import SmokeRequest
 from rave_cli.smoke.runs import find_runs
 from rave_cli.smoke.suite import suite
 from rave_cli.transcript import RefusedError, SigningKey, verify
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.model import Check, Look
-    from rave_cli.smoke.runner import Progress
+    from rave_cli.smoke.runner import Settled
     from rave_cli.transcript.check import CheckResult
 
 SECRET = "correct-horse-battery-staple"
@@ -43,7 +43,7 @@ GOOD = Verdict("pass", "good")
 
 # Looks that reach for a machine, which there is none of here.
 REACHING = (
-    "image.overlay", "boot.stages", "nginx.status-page-outside", "networking.outward",
+    "image.overlay", "boot.stages", "boot.clock", "nginx.status-page-outside", "networking.outward",
     "security.ssh-password", "security.ssh-stranger", "security.ssh-root", "security.ports",
     "security.tls-1.3", "security.tls-1.2", "security.certificate", "security.ban",
     "security.canary-image", "security.canary-qemu", "security.canary-logs", "performance.boot",
@@ -72,7 +72,7 @@ def request_(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     looks: dict[str, Look],
-) -> Request:
+) -> SmokeRequest:
     """A request whose machine answers everything well."""
     # A hundred events, each synced: what a test would wait for is the disk.
     monkeypatch.setattr("os.fsync", lambda _: None)
@@ -82,7 +82,7 @@ def request_(
     identity.write(machine)
     key = SigningKey(Ed25519PrivateKey.generate(), tmp_path / "key")
     publish(key)
-    return Request(
+    return SmokeRequest(
         machine=machine, plan=plan, output=tmp_path / "artifacts", key=key, timeout=60,
         operator=Operator({"redis/password": SECRET, "tls/certificate": "public"}),
     )  # fmt: skip
@@ -96,12 +96,12 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, guest: Any) -> None:
     monkeypatch.setattr(ssh, "connect", connect)
 
 
-def carry_out(request: Request) -> tuple[Any, list[Progress]]:
-    told: list[Progress] = []
+def carry_out(request: SmokeRequest) -> tuple[Any, list[Settled]]:
+    told: list[Settled] = []
     return runner.run(request, on_event=told.append), told
 
 
-def test_a_good_run_is_signed_and_verifies(request_: Request) -> None:
+def test_a_good_run_is_signed_and_verifies(request_: SmokeRequest) -> None:
     found, told = carry_out(request_)
     assert found.status == "SUCCESS", [r for r in found.results if r.status in ("fail", "error")]
     assert found.count()["skip"] == 4
@@ -119,7 +119,7 @@ def test_a_good_run_is_signed_and_verifies(request_: Request) -> None:
     }  # fmt: skip
 
 
-def test_the_transcript_has_the_parts_that_operators_know(request_: Request) -> None:
+def test_the_transcript_has_the_parts_that_operators_know(request_: SmokeRequest) -> None:
     found, _ = carry_out(request_)
     document = json.loads((request_.output / found.files["transcript"]).read_text())
     assert document["authentication_tests"] == {
@@ -142,7 +142,7 @@ def with_figures(checks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_the_document_says_of_every_check_what_the_event_chain_says(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It once said `guest`, one attempt and no data of each."""
     answer_with(monkeypatch, Guest(with_figures))
@@ -175,7 +175,7 @@ def odd(checks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_whatever_a_guest_says_the_transcript_agrees_with_itself(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, Guest(odd))
     found, _ = carry_out(request_)
@@ -192,7 +192,7 @@ def failing(checks: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def test_a_failure_fails_the_run_and_never_shows_a_secret(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, Guest(failing))
     found, _ = carry_out(request_)
@@ -208,7 +208,7 @@ def test_a_failure_fails_the_run_and_never_shows_a_secret(
 
 
 def test_a_probe_that_answers_rubbish_makes_errors_not_passes(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, Guest(lambda _: b"rubbish"))
     found, _ = carry_out(request_)
@@ -218,7 +218,7 @@ def test_a_probe_that_answers_rubbish_makes_errors_not_passes(
 
 
 def test_a_refused_login_skips_what_is_asked_inside(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def connect(*_: Any, **__: Any) -> Any:
         raise RaveError("the host key changed", exit_code=ExitCode.NOT_READY)
@@ -233,7 +233,7 @@ def test_a_refused_login_skips_what_is_asked_inside(
 
 
 def test_a_look_that_breaks_is_an_error_of_its_own_checks(
-    request_: Request, looks: dict[str, Look]
+    request_: SmokeRequest, looks: dict[str, Look]
 ) -> None:
     def broken(*_: Any) -> Any:
         raise ConnectionResetError("gone")
@@ -246,7 +246,7 @@ def test_a_look_that_breaks_is_an_error_of_its_own_checks(
 
 
 def test_one_look_answers_all_checks_that_it_is_declared_for(
-    request_: Request, looks: dict[str, Look]
+    request_: SmokeRequest, looks: dict[str, Look]
 ) -> None:
     times: list[int] = []
 
@@ -264,7 +264,7 @@ def test_one_look_answers_all_checks_that_it_is_declared_for(
 
 
 def test_steps_come_in_their_order_whatever_goes_on_beside_them(
-    request_: Request, monkeypatch: pytest.MonkeyPatch, looks: dict[str, Look]
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch, looks: dict[str, Look]
 ) -> None:
     guest = Guest(all_pass)
     answer_with(monkeypatch, guest)
@@ -286,7 +286,7 @@ def test_steps_come_in_their_order_whatever_goes_on_beside_them(
     assert settled.index(late[-1]) < settled.index("security.canary-logs")
 
 
-def test_phases_that_were_not_asked_for_are_recorded_as_skipped(request_: Request) -> None:
+def test_phases_that_were_not_asked_for_are_recorded_as_skipped(request_: SmokeRequest) -> None:
     found, _ = carry_out(replace(request_, phases=frozenset({"performance"})))
     for result in found.results:
         if result.phase == "performance" or result.id == "boot.ssh":
@@ -296,7 +296,7 @@ def test_phases_that_were_not_asked_for_are_recorded_as_skipped(request_: Reques
 
 
 def test_an_image_that_changes_during_the_run_fails(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digests = iter([request_.image.sha256, "b" * 64])
     monkeypatch.setattr(onhost, "digest", lambda _: next(digests))
@@ -311,7 +311,7 @@ class Interrupted(Guest):
 
 
 def test_ctrl_c_leaves_an_aborted_run_that_never_verifies(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_with(monkeypatch, Interrupted(all_pass))
     with pytest.raises(KeyboardInterrupt):
@@ -327,7 +327,7 @@ def test_ctrl_c_leaves_an_aborted_run_that_never_verifies(
 
 
 def test_a_run_out_of_time_is_aborted_and_says_how_to_get_more(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(checks: list[dict[str, Any]]) -> dict[str, Any]:
         time.sleep(0.4)
@@ -343,7 +343,7 @@ def test_a_run_out_of_time_is_aborted_and_says_how_to_get_more(
 
 
 def test_a_record_that_cannot_be_written_any_further_stops_the_run(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = RaveError("no space left", exit_code=ExitCode.HOST)
     real = RunRecorder.add
@@ -360,7 +360,7 @@ def test_a_record_that_cannot_be_written_any_further_stops_the_run(
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_run(
-    request_: Request, monkeypatch: pytest.MonkeyPatch
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = request_.output.parent / "file"
     output.write_text("in the way")
@@ -369,7 +369,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_run(
     assert caught.value.exit_code == ExitCode.HOST
 
 
-def test_a_nonce_is_carried(request_: Request) -> None:
+def test_a_nonce_is_carried(request_: SmokeRequest) -> None:
     found, _ = carry_out(replace(request_, nonce="for-you-only"))
     verified = verify(
         request_.output / found.files["transcript"],

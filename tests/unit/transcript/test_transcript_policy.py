@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.transcript import Policy, load_policy, parse_age
+from rave_cli.transcript import VerificationPolicy, load_policy, parse_age
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,7 +37,7 @@ def written(directory: Path, text: str, name: str = "policy.yaml") -> Path:
 
 
 def test_a_full_policy(tmp_path: Path) -> None:
-    assert load_policy(written(tmp_path, FULL)) == Policy(
+    assert load_policy(written(tmp_path, FULL)) == VerificationPolicy(
         required=("image.digest", "redis.ping"),
         allow_warn=True,
         profile="demo",
@@ -51,7 +51,7 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
     members = {"version": 1, "required": ["a"], "configuration": {"suite": "ab" * 32}}
     as_json = load_policy(written(tmp_path, json.dumps(members), "policy.json"))
     as_yaml = load_policy(written(tmp_path, json.dumps(members), "policy.yml"))
-    assert as_json == as_yaml == Policy(("a",), configuration={"suite": "ab" * 32})
+    assert as_json == as_yaml == VerificationPolicy(("a",), configuration={"suite": "ab" * 32})
 
 
 @pytest.mark.parametrize(

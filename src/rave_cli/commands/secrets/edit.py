@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.options import App
-    from rave_cli.secrets.draft import Kept
+    from rave_cli.secrets.draft import KeptDraft
 
 
 @click.command()
@@ -69,7 +69,7 @@ def _again(app: App, why: str) -> bool:
         return False
 
 
-def _resume(app: App, kept: Kept) -> bool:
+def _resume(app: App, kept: KeptDraft) -> bool:
     """Ask what to do with the text of an earlier edit; without anybody to ask, it stays."""
     when = f"{kept.saved.astimezone():%Y-%m-%d %H:%M}"
     app.show.warning(

@@ -38,7 +38,7 @@ class Runs(Protocol):
         ...
 
 
-class RefusedError(RaveError):
+class VerbRefusedError(RaveError):
     """The guest did not do what it was asked; `stage` says at which step, `why` for what reason."""
 
     def __init__(self, machine: str, verb: str, refusal: Refusal) -> None:
@@ -82,7 +82,7 @@ class Door:
             timeout: seconds for all of it.
 
         Raises:
-            RefusedError: the guest says why it did not do it.
+            VerbRefusedError: the guest says why it did not do it.
             UnusableAnswerError: NOT_READY if what comes back is no answer.
             RaveError: NOT_READY if the connection breaks or time runs out; HOST if the guest was
                 made by a newer rave.
@@ -94,7 +94,7 @@ class Door:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise self._unusable(verb, done, error) from error
         if isinstance(found, Refusal):
-            raise RefusedError(self.machine, verb, found)
+            raise VerbRefusedError(self.machine, verb, found)
         if not done.ok:
             raise self._unusable(verb, done, None)
         return found
@@ -105,7 +105,7 @@ class Door:
             return Call(ARGV, json.dumps(request).encode(), read)
         if self.version == door_v1.VERSION:
             if verb not in door_v1.VERBS:
-                raise RefusedError(self.machine, verb, Refusal("request", door_v1.OLDER))
+                raise VerbRefusedError(self.machine, verb, Refusal("request", door_v1.OLDER))
             return door_v1.VERBS[verb](arguments)
         raise RaveError(
             f"machine {self.machine} was made by a newer rave: its guest understands requests of"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rave_cli.machines.guest.stages import StageEvent
-    from rave_cli.machines.qemu.qmp import Event
+    from rave_cli.machines.qemu.qmp import QmpEvent
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Readiness:
             self.services = None
             self.reach("kernel", now, "the guest starts anew")
 
-    def qmp(self, event: Event, now: float) -> None:
+    def qmp(self, event: QmpEvent, now: float) -> None:
         """Take an event of QEMU (names and members: QEMU's QMP reference).
 
         Raises:

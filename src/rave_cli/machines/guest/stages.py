@@ -172,7 +172,7 @@ def ban(events: Sequence[StageEvent], now: float) -> Ban | None:
     return Ban(left, int(failures or 0)) if left > 0 else None
 
 
-class Lines:
+class StageReader:
     """Cuts received bytes into lines; one that is too long is dropped whole."""
 
     def __init__(self) -> None:
@@ -208,4 +208,4 @@ def booted_again(path: Path) -> bool:
 
 
 def _read(path: Path) -> list[StageEvent]:
-    return Lines().feed(logfiles.end(path, MOST_READ))
+    return StageReader().feed(logfiles.end(path, MOST_READ))

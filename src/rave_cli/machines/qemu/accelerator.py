@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu.program import QEMU, Kind, cpu_model
-from rave_cli.records import Format
+from rave_cli.records import RecordFormat
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ class _Answer(BaseModel):
 
 
 # That of 0.1.0 had no version.
-ANSWER = Format(
+ANSWER = RecordFormat(
     title="the answer of the accelerator probe",
     shape=_Answer,
     version=1,

@@ -39,7 +39,7 @@ class MonitorGoneError(QmpError):
 
 
 @dataclass(frozen=True)
-class Event:
+class QmpEvent:
     """Something QEMU reported on its own."""
 
     name: str
@@ -84,7 +84,7 @@ class Qmp:
         self._socket = connection
         self._stream = Stream()
         self._answers: list[dict[str, Any]] = []
-        self._events: list[Event] = []
+        self._events: list[QmpEvent] = []
         self.closed = False
 
     @classmethod
@@ -153,7 +153,7 @@ class Qmp:
         text = self.execute("human-monitor-command", timeout=timeout, **{"command-line": command})
         return str(text)
 
-    def events(self) -> list[Event]:
+    def events(self) -> list[QmpEvent]:
         """Return the events since the last call, without waiting. `closed` tells of a hang-up.
 
         Raises:
@@ -192,7 +192,7 @@ class Qmp:
             self.close()
         for message in self._stream.feed(data):
             if "event" in message:
-                self._events.append(Event(str(message["event"]), message.get("data") or {}))
+                self._events.append(QmpEvent(str(message["event"]), message.get("data") or {}))
             else:
                 self._answers.append(message)
 
