@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows.events import Event
-from rave_cli.images.build import Place
+from rave_cli.images.build import ImagePlace
 from rave_cli.images.manifest import save_image
 from rave_cli.profiles.names import BAKED
 from rave_cli.show import Show
@@ -116,8 +116,8 @@ def hostile(checkout: Path, machine: Machine, sshd: FakeSshd, host: Host, image:
     answer = json.dumps({"ok": False, "stage": HOSTILE, "error": HOSTILE}).encode()
     sshd.handler = lambda _command, _data: (3, answer, HOSTILE.encode())
     there = replace(image, store_path=str(image.qcow2.parent), nar_hash=f"sha256-{HOSTILE}")
-    save_image(there, Place("demo-debian").manifest)
-    Place("demo-debian").out_link.symlink_to(there.store_path)
+    save_image(there, ImagePlace("demo-debian").manifest)
+    ImagePlace("demo-debian").out_link.symlink_to(there.store_path)
     (machine.directory.parent / f"lost{NAME}").mkdir()
     (machine.directory.parent / f"lost{NAME}" / "machine.json").write_text(f'{{"x": "{NAME}"')
     return machine
