@@ -6,7 +6,6 @@ import os
 import pty
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import termios
@@ -89,8 +88,3 @@ class Terminal:
             self.shown += data.decode(errors="replace")
             return bool(data)
         return False
-
-
-def ended_by(code: int) -> signal.Signals | None:
-    """Return the signal that an exit code of rave tells."""
-    return signal.Signals(code - 128) if code > 128 else None

@@ -79,7 +79,3 @@ def step(on_event: OnEvent, name: str, title: str) -> Iterator[Step]:
         on_event(Event("failed", name, title))
         raise
     on_event(Event("end", name, title))
-
-
-def ignore(_event: Event) -> None:
-    """Tell nobody."""
