@@ -37,15 +37,6 @@ Raw = dict[str, Any]
 SECRETS = "/run/secrets/"
 ANY = "0.0.0.0"  # noqa: S104 - the unset address
 
-# What the kernel does unless it is told otherwise (ip-sysctl.rst, admin-guide/sysctl).
-KERNEL = {
-    "kernel/kptr_restrict": "0", "kernel/dmesg_restrict": "0",
-    "kernel/unprivileged_bpf_disabled": "0", "kernel/sysrq": "1",
-    "kernel/randomize_va_space": "2", "fs/suid_dumpable": "0", "fs/protected_hardlinks": "0",
-    "fs/protected_symlinks": "0", "net/ipv4/tcp_syncookies": "1", "net/ipv4/ip_forward": "0",
-    "net/ipv4/conf/all/accept_redirects": "1", "net/ipv4/conf/all/send_redirects": "1",
-    "net/ipv4/conf/all/accept_source_route": "1",
-}  # fmt: skip
 # What sshd does unless it is told otherwise (sshd_config(5)).
 SSHD = {
     "permitemptypasswords": "no", "hostbasedauthentication": "no", "permituserenvironment": "no",
@@ -100,7 +91,10 @@ def hardening(raw: Raw, ask: Ask) -> dict[str, Verdict]:
         "security.sudo": security.judge_sudo(
             {"/etc/sudoers": (0, 0o440, raw["sudoers"])}, ask("security.sudo")["operator"]
         ),
-        "security.sysctl": security.judge_sysctl(kernel(raw["sysctl"])),
+        "security.sysctl": security.judge_sysctl(
+            ask("security.sysctl")["settings"],
+            kernel(raw["sysctl"], ask("security.sysctl")["settings"]),
+        ),
         "security.sshd": openssh.judge_sshd(ssh),
         "security.ssh-password": outside.judge_password(methods(ssh), refused=True),
         "security.accounts": security.judge_accounts(*accounts(raw["accounts"])),
@@ -224,11 +218,13 @@ def load_ruleset(text: str) -> list[dict[str, Any]]:
 # --- hardening ------------------------------------------------------------------------------------
 
 
-def kernel(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the value that each setting has: the configuration's, or the kernel's own."""
-    told = {name.replace(".", "/"): number(value) for name, value in settings.items()}
-    assert set(KERNEL) == set(security.SYSCTL)
-    return {name: told.get(name, own) for name, own in KERNEL.items()}
+def kernel(settings: Mapping[str, Any], asked: Mapping[str, int]) -> dict[str, str]:
+    """Return the value that each setting has: the configuration's, or the kernel's own if the
+    check knows it; any other has none that could pass.
+    """
+    own = {name: str(value) for name, value in security.DEFAULTS.items()}
+    told = own | {name: number(value) for name, value in settings.items()}
+    return {name: told.get(name, "not set") for name in asked}
 
 
 def number(value: object) -> str:
