@@ -33,7 +33,7 @@ everything else to stderr. See also [exit codes](exit-codes.md).
 """
 CATALOG_INTRODUCTION = """\
 The one table that the CLI, both bases, the smoke suite and this page read: `infra/catalog/`.
-Adding a service is one record and one module.
+Adding a service is one record and a folder on each base.
 """
 
 
@@ -77,6 +77,7 @@ def catalog_page() -> str:
             *services_section(catalog),
             *secrets_section(catalog),
             *ports_section(catalog),
+            *facts_section(catalog),
         ]
     )
 
@@ -139,6 +140,50 @@ def ports_section(catalog: Catalog) -> list[str]:
     }
     rows = [(str(port), *rest) for port, *rest in sorted(seen)]
     return ["## Ports\n", table(("port", "service", "name", "reachable"), rows)]
+
+
+FACTS = """\
+What both bases must say alike: `infra/catalog/facts/`, carried by every plan. The settings of sshd,
+sudo and the kernel are there, too.
+"""
+# Whole documents in another program's form.
+DOCUMENTS = {"alerts", "alertmanager", "sshd", "sudo", "sysctl"}
+
+
+def facts_section(catalog: Catalog) -> list[str]:
+    """Return the table of facts by mode, and the alert rules."""
+    facts = catalog.plan("production", "nixos").facts.model_dump(mode="json", by_alias=True)
+    values = {name: value for name, value in facts.items() if name not in DOCUMENTS}
+    rows = [
+        (f"`{name}`", *(f"`{value[mode]}`" for mode in ("safe", "full")))
+        if isinstance(value, dict)
+        else (f"`{name}`", f"`{value}`", "the same")
+        for name, value in leaves("", values)
+    ]
+    alerts = [
+        (
+            rule["alert"],
+            rule["labels"]["severity"],
+            f"`{rule['expr']}`",
+            rule["annotations"]["summary"],
+        )
+        for rule in facts["alerts"]
+    ]
+    header = ("alert", "severity", "when it holds for 10 s", "says")
+    return [
+        "## Facts\n", FACTS, table(("fact", "safe", "full"), rows),
+        "## Alerts\n", table(header, alerts),
+    ]  # fmt: skip
+
+
+def leaves(path: str, values: dict[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield every single value, or pair of modes, with its path."""
+    for name, value in sorted(values.items()):
+        place = f"{path}{name}"
+        if isinstance(value, dict) and set(value) != {"safe", "full"}:
+            yield from leaves(f"{place}.", value)
+        else:
+            yield place, value
 
 
 CHECKS_INTRODUCTION = """\

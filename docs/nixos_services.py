@@ -35,10 +35,10 @@ Every unit is capped, and every state is also a metric (`rave_service_healthy`).
 """
 TAIL = """
 Off until an operator configures them: `agents` (a program that does the work),
-`claude-code-router` (a model provider and its key) and `vibe-kanban` (a package; nixpkgs has
-none). Places without a module yet: `webhook-dispatcher` and `chat-bridge`.
+`claude-code-router` (a model provider and its key), `penpot` (its images, which an isolated machine
+cannot fetch) and `vibe-kanban` (a package; nixpkgs has none). Places without a module yet: `webhook-dispatcher` and `chat-bridge`.
 
-## What of this has run, and what was only evaluated
+{exceptions}## What of this has run, and what was only evaluated
 
 No part of a NixOS guest has been built or booted in this repository's own tests: that needs a
 binary cache and KVM. What is done instead, and repeated by `tests/nix`:
@@ -50,6 +50,8 @@ binary cache and KVM. What is done instead, and repeated by `tests/nix`:
 | order of units | `systemd-analyze verify` on the rendered units |
 | package of the guest's programs | its build commands, run with the checkout's files |
 | guest programs and the contract | run on the Debian base, which shares them |
+| 27 checks of the smoke suite, for each profile in both modes | the guest's own judges, fed with what the modules evaluate to |
+| what both bases must say alike | Debian's files and NixOS' options in one form, compared |
 
 Done once by hand, on 2026-11-20: `nginx -t` and gixy, `promtool check rules`, `amtool check-config`,
 `nats-server -t` and `sshd -T` accepted what the production profile generates for them.
@@ -57,6 +59,14 @@ Done once by hand, on 2026-11-20: `nginx -t` and gixy, `promtool check rules`, `
 The VM tests (`nix build .#checks.x86_64-linux.minimal-test`) are the proof that remains, for
 whoever has KVM and a cache.
 """  # noqa: E501 - a table row is one line
+EXCEPTIONS = """\
+## Exceptions by name
+
+Places where a secret may be found outside `/run/secrets`, because the program leaves no choice. The
+catalog names them, every plan carries those of its services, and the verdict of the check says
+which it met. There are no others.
+
+"""
 TESTS = {
     "minimal": {"sshd", "firewall", "fail2ban", "nginx"},
     "databases": {"postgresql", "redis", "nats"},
@@ -90,7 +100,18 @@ def page(catalog: Catalog) -> str:
             next((test for test, names in TESTS.items() if name in names), "none"),
         ]
         rows.append(f"| {' | '.join(cells)} |")
-    return HEAD + "\n".join(rows) + "\n" + TAIL
+    return HEAD + "\n".join(rows) + "\n" + TAIL.replace("{exceptions}", exceptions(catalog))
+
+
+def exceptions(catalog: Catalog) -> str:
+    """Return the table of what is excepted by name, of services that are off, too."""
+    rows = ["| service | check | secrets | where | why |", "|---" * 5 + "|"]
+    for service in catalog.services.values():
+        for known in service.exceptions.get("nixos", ()):
+            secrets = ", ".join(f"`{name}`" for name in known.secrets)
+            cells = [f"`{known.service}`", f"`{known.check}`", secrets, f"`{known.place}`"]
+            rows.append(f"| {' | '.join([*cells, known.reason])} |")
+    return EXCEPTIONS + "\n".join(rows) + "\n\n"
 
 
 def asked(name: str, service: Service, checks: Sequence[Check]) -> list[str]:
@@ -105,10 +126,10 @@ def module(name: str) -> str:
     Raises:
         SystemExit: there is none.
     """
-    file = "exporters.nix" if name.endswith("-exporter") else f"{name}.nix"
-    if not (MODULES / file).exists():
-        raise SystemExit(f"{name} has no module {file}")
-    return file
+    for file in (f"{name}.nix", f"{name}/"):
+        if (MODULES / file).exists():
+            return file
+    raise SystemExit(f"{name} has no module in {MODULES}")
 
 
 def owner(secret: str, services: Mapping[str, Service]) -> str:

@@ -58,12 +58,13 @@ class Evaluator:
     lib: str
     arguments: str
     instantiate: str = "nix-instantiate"
+    root: Path = ROOT
     seen: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
 
     def expression(self, profile: str, mode: str, modules: str) -> str:
         """Return the Nix expression of an evaluated configuration."""
         return (
-            f"import {self.harness} {{ {self.arguments} root = {ROOT};"
+            f"import {self.harness} {{ {self.arguments} root = {self.root};"
             f' profile = "{profile}"; mode = "{mode}"; modules = [ {modules} ]; }}'
         )
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.integration.secrets.test_postgresql import free_port
-from tests.nix.conftest import ROOT
+from tests.nix.conftest import PROFILES, ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -175,28 +175,97 @@ def test_the_guest_package_builds(evaluator: Evaluator, tmp_path: Path) -> None:
         assert (out / program).read_text().startswith("#!/bin/sh")
 
 
-def test_the_units_form_no_ordering_cycle(with_nixpkgs: Evaluator, tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("there is no systemd-analyze on PATH")
-    units = with_nixpkgs.ask(
-        "lib.mapAttrs (_: unit: { inherit (unit) enable text wantedBy requiredBy; })"
-        " config.systemd.units",
-        "production",
-    )
+UPSTREAM = Path("/usr/lib/systemd/system")
+# What a unit of a package would bring that is not on this host.
+STUB = {"service": "[Service]\nExecStart=/bin/true\n", "socket": "[Socket]\nListenStream=/x\n"}
+
+
+def overrides(name: str, unit: dict[str, Any]) -> bool:
+    """Whether NixOS writes a unit as a drop-in, for systemd or a package brings it.
+
+    A service then has nothing to run, or takes back what it ran. (This host may have a package
+    with a unit of that name, which proves nothing.)
+    """
+    if unit["overrideStrategy"] == "asDropin":
+        return True
+    if name.endswith(".service"):
+        runs = re.findall(r"^Exec(?:Start|Stop)=(.*)$", unit["text"], re.MULTILINE)
+        return not runs or "" in runs
+    return (UPSTREAM / name).exists()
+
+
+def write_units(units: dict[str, Any], place: Path) -> None:
+    """Write units as NixOS does: whole ones, and drop-ins where upstream has the unit.
+
+    Args:
+        units: text, where they are wanted, and how they override, by name.
+        place: a directory of units that comes before this host's own.
+    """
     for name, unit in units.items():
-        if not unit["enable"] or unit["text"] is None:
-            continue
-        (tmp_path / name).write_text(unit["text"])
+        kind = name.rpartition(".")[2]
+        if overrides(name, unit):
+            (place / f"{name}.d").mkdir()
+            (place / f"{name}.d/overrides.conf").write_text(unit["text"])
+            if not (UPSTREAM / name).exists() and not name.endswith("@.service"):
+                (place / name).write_text(STUB.get(kind, ""))
+        else:
+            (place / name).write_text(unit["text"])
         for kind, targets in (("wants", unit["wantedBy"]), ("requires", unit["requiredBy"])):
             for target in targets:
-                directory = tmp_path / f"{target}.{kind}"
-                directory.mkdir(exist_ok=True)
-                (directory / name).symlink_to(tmp_path / name)
+                (place / f"{target}.{kind}").mkdir(exist_ok=True)
+                (place / f"{target}.{kind}" / name).symlink_to(place / name)
+
+
+PENPOT = "{ services.rave.penpot = { enable = true; fetchImages = true; }; }"
+
+
+@pytest.mark.parametrize(
+    ("profile", "modules"), [*((profile, "") for profile in PROFILES), ("production", PENPOT)]
+)
+def test_the_units_form_no_ordering_cycle(
+    with_nixpkgs: Evaluator, tmp_path: Path, profile: str, modules: str
+) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze on PATH")
+    asked = with_nixpkgs.ask(
+        "{ units = lib.mapAttrs"
+        " (_: unit: { inherit (unit) text wantedBy requiredBy overrideStrategy; })"
+        " (lib.filterAttrs (_: unit: unit.enable && unit.text != null) config.systemd.units);"
+        " plan = lib.concatMap (s: s.units) (lib.attrValues config.rave.plan.services); }",
+        profile,
+        modules=modules,
+    )
+    units = asked["units"]
+    assert overrides("fail2ban.service", units["fail2ban.service"])
+    assert not overrides("postgresql.service", units["postgresql.service"])
+    write_units(units, tmp_path)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", "multi-user.target"],
         capture_output=True, text=True, check=False,
-        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:/usr/lib/systemd/system"},
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:{UPSTREAM}"},
     )  # fmt: skip
     assert "ordering cycle" not in done.stderr
-    ours = [line for line in done.stderr.splitlines() if "/rave-" in line or "postgres-set" in line]
-    assert not [line for line in ours if "Unknown" in line or "Invalid" in line], ours
+    # A unit that systemd drops takes no part in the graph, and proves nothing.
+    dropped = [line for line in done.stderr.splitlines() if "Refusing" in line]
+    ours = {*asked["plan"], "systemd-networkd.service", "rave-early.service", "rave-ready.service"}
+    assert not [line for line in dropped if any(name in line for name in ours)], dropped
+    wrong = [
+        line for line in done.stderr.splitlines() if "/rave-" in line or "postgres-set" in line
+    ]
+    assert not [line for line in wrong if "Unknown" in line or "Invalid" in line], wrong
+
+
+def test_a_cycle_would_be_seen(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze on PATH")
+    text = "[Unit]\nAfter={}.service\n[Service]\nExecStart=/bin/true\n"
+    wanted = {"wantedBy": ["multi-user.target"], "requiredBy": [],
+              "overrideStrategy": "asDropinIfExists"}  # fmt: skip
+    units = {"a.service": wanted | {"text": text.format("b")},
+             "b.service": wanted | {"text": "[Unit]\nAfter=a.service\n"}}  # fmt: skip
+    write_units(units, tmp_path)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "multi-user.target"], capture_output=True,
+        text=True, check=False, env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:{UPSTREAM}"},
+    )  # fmt: skip
+    assert "ordering cycle" in done.stderr

@@ -15,6 +15,7 @@ import pytest
 
 from rave_cli.images.carried import CARRIED
 from rave_cli.images.manifest import Image
+from rave_cli.images.nix import builds_in_vms
 from rave_cli.profiles.catalog import parse
 from tests.nix.conftest import ROOT, EvaluationError, nix
 
@@ -161,3 +162,16 @@ def test_the_programs_that_nixos_borrows_begin_as_its_build_expects(
     assert program.read_text().startswith(shebang)
     module = (ROOT / "infra/nixos/modules/foundation/guest.nix").read_text()
     assert f"$out/{name} --replace-fail '{shebang}'" in module
+
+
+@pytest.mark.parametrize(("features", "builders", "found"), [
+    ("benchmark kvm", "", True), ("benchmark", "", False), ("benchmark", "ssh://builder", True),
+    ("benchmark", "@/nonexistent", False),
+])  # fmt: skip
+def test_whether_nix_has_a_builder_with_kvm(
+    monkeypatch: pytest.MonkeyPatch, features: str, builders: str, *, found: bool
+) -> None:
+    monkeypatch.setenv("NIX_CONFIG", f"system-features = {features}\nbuilders = {builders}\n")
+    # The daemon of a host with the device has the feature whatever a client says.
+    monkeypatch.setattr("rave_cli.images.nix.DAEMON_SOCKET", Path("/nonexistent"))
+    assert builds_in_vms() is found

@@ -23,7 +23,8 @@ from rave_cli.images.manifest import (
     save_image,
     sha256,
 )
-from rave_cli.images.nix import Nix
+from rave_cli.images.nix import Nix, builds_in_vms
+from rave_cli.images.nixfaults import no_kvm
 from rave_cli.profiles.source import installable
 from rave_cli.records import DamagedRecordError
 
@@ -214,6 +215,8 @@ class _Build:
     def provide(self, nix: Nix) -> Nix:
         """Put every file of the lock into the store; return the driver for the lock then used."""
         if self.plan.base != "debian":
+            if not builds_in_vms():
+                raise no_kvm(self.plan.profile)
             return nix
         profile = self.plan.profile
         chosen = locking.choose(self.flake, profile, locked=self.locked)

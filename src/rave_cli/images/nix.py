@@ -40,6 +40,7 @@ REPAIR_TIMEOUT = 3600.0
 # What may hold the cause: a full disk is told before the traceback of whoever met it.
 KEPT_LINES = 200
 DAEMON_SOCKET = Path("/nix/var/nix/daemon-socket/socket")
+KVM = Path("/dev/kvm")
 
 # What SAFE mode allows a build: one job at a time, on two cores.
 SAFE = ("--max-jobs", "1", "--cores", "2")
@@ -253,6 +254,31 @@ def _has_group(name: str) -> bool:
         return False
 
 
+def builds_in_vms() -> bool:
+    """Return whether a derivation finds a builder with the feature `kvm`, as a NixOS image needs.
+
+    A NixOS image is written inside a virtual machine of the build. A remote builder may have the
+    feature (nix.conf(5), system-features and builders).
+
+    Raises:
+        RaveError: HOST if Nix is missing.
+    """
+    done = process.run(
+        [process.require("nix"), "show-config", "--json"], timeout=30,
+        env=Nix("nixos", "safe").environment(),
+    )  # fmt: skip
+    if not done.ok:
+        return True  # Nix itself says so when it comes to it
+    found = json.loads(done.text)
+    if "kvm" in found["system-features"]["value"]:
+        return True
+    # The daemon, which may open what this user may not, goes by what the device is.
+    if os.getuid() != 0 and DAEMON_SOCKET.is_socket() and KVM.exists():
+        return True
+    builders = found["builders"]["value"]
+    return Path(builders[1:]).is_file() if builders.startswith("@") else bool(builders)
+
+
 def describe() -> str:
     """Return which Nix there is and how it would build, in one line.
 
@@ -271,6 +297,8 @@ def describe() -> str:
         how = "builds through the daemon; the debian base only for one of its trusted users"
     else:
         how = "no daemon and not root: can evaluate, but not build the debian base"
+    if not builds_in_vms():
+        how += "; no builder has the feature kvm, without which no image of the nixos base is built"
     return f"{done.text.strip()}: {how}"
 
 

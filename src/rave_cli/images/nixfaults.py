@@ -92,6 +92,23 @@ def _offline(_match: re.Match[str], _base: str, what: str, errors: tuple[str, ..
     )
 
 
+def no_kvm(profile: str, errors: tuple[str, ...] = ()) -> RaveError:
+    """Return what to say where no builder can run the virtual machine that writes a NixOS image."""
+    return RaveError(
+        "an image of the nixos base is written inside a virtual machine, and no Nix builder here"
+        " has the feature kvm",
+        hint=f"rave vm build-image --profile {profile} --base debian   (needs no KVM)",
+        exit_code=ExitCode.HOST,
+        detail=errors,
+    )
+
+
+def _featureless(
+    _match: re.Match[str], _base: str, what: str, errors: tuple[str, ...]
+) -> RaveError:
+    return no_kvm(what.rpartition("#")[2].removesuffix("-full"), errors)
+
+
 def _unknown(_match: re.Match[str], _base: str, what: str, _errors: tuple[str, ...]) -> RaveError:
     place, _, attribute = what.rpartition("#")
     return RaveError(
@@ -108,6 +125,7 @@ _NO_PRIVILEGE = (
 )
 _NO_TOOL = r"rave: this host lacks (.+)"
 _NOT_OURS = r"dubious ownership|is not owned by current user"
+_NO_FEATURE = r"with features \{[^}]*\bkvm\b[^}]*\} is required"
 _NO_ATTRIBUTE = r"does not provide attribute"
 _NO_NETWORK = (
     r"unable to download|couldn't resolve host|could not resolve host|Connection refused"
@@ -120,6 +138,7 @@ _FAULTS = (
     (_NO_PRIVILEGE, _unprivileged),
     (_NO_TOOL, _lacking),
     (_NOT_OURS, _owner),
+    (_NO_FEATURE, _featureless),
     (_NO_ATTRIBUTE, _unknown),
     (_NO_NETWORK, _offline),
     (NO_STORE, _no_store),

@@ -45,6 +45,9 @@ if verb == "--offline" or words[-1].endswith("#profileMetadata"):
     print(pathlib.Path(behaviour["catalog"]).read_text())
 elif verb == "eval":
     print(json.dumps(behaviour["eval"]))
+elif verb == "show-config":
+    features = {"value": behaviour["features"]}
+    print(json.dumps({"system-features": features, "builders": {"value": behaviour["builders"]}}))
 elif verb == "path-info":
     what = words[-1]
     path = behaviour["output"] if "#" in what else what
@@ -181,6 +184,7 @@ def host(home: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
             "output": str(output), "catalog": str(BAKED),
             "log": [], "seconds": 0, "fails": False, "store-fault": "", "apt-fault": {},
             "stale-lists": False, "hiccup": False, "security": [],
+            "features": ["benchmark", "kvm"], "builders": "",
             "files": {
                 "rave-demo-debian.qcow2": "an image", "vmlinuz": "kernel", "initrd": "initrd",
                 "boot.json": json.dumps({"kind": "kernel", "cmdline": "root=/dev/vda"}),

@@ -200,6 +200,21 @@ def test_the_nixos_base_asks_neither_apt_nor_a_lock(host: Host, plan: Plan, tmp_
     assert not host.calls("nix-store")
 
 
+def test_the_nixos_base_without_a_builder_that_has_kvm_is_refused_before_the_build(
+    host: Host, plan: Plan, tmp_path: Path
+) -> None:
+    nixos = plan.model_copy(update={"base": "nixos", "attr": "demo", "qcow": "rave-demo.qcow2"})
+    host.set(features=["benchmark"])
+    with pytest.raises(RaveError, match="no Nix builder here has the feature kvm") as caught:
+        build_image(nixos, flake=tmp_path, mode="safe")
+    assert caught.value.exit_code == ExitCode.HOST
+    assert "rave vm build-image --profile demo --base debian" in (caught.value.hint or "")
+    assert "build" not in host.verbs("nix")
+    # A remote builder may have it; Nix itself says so if it has not.
+    host.set(files={"rave-demo.qcow2": "a nixos image"}, builders="ssh://builder x86_64-linux")
+    assert build_image(nixos, flake=tmp_path, mode="safe").qcow2.is_file()
+
+
 def test_an_output_without_an_image_is_a_build_fault(host: Host, plan: Plan, flake: Path) -> None:
     host.set(files={"readme": "no image"})
     with pytest.raises(RaveError, match="holds no rave-demo-debian") as caught:

@@ -29,6 +29,10 @@ NIX = {
         "error: flake 'git+file:///src' does not provide attribute 'demo'",
         "nixos", ExitCode.USAGE, "rave vm list-profiles",
     ),
+    "no builder with KVM": (
+        "error: a 'x86_64-linux' with features {big, kvm} is required to build '/nix/store/x.drv'",
+        "nixos", ExitCode.HOST, "--profile demo --base debian",
+    ),
     "no network": (
         "error: unable to download 'https://api.github.com': Couldn't resolve host name (6)",
         "nixos", ExitCode.BUILD, "--profile demo --base debian",
