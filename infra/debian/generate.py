@@ -74,7 +74,8 @@ def foundation(plan: dict[str, Any]) -> dict[str, str]:
     """The files of every guest: limits of the units, sudo, the kernel's settings."""
     files = {
         "etc/sudoers.d/rave": sudoers(plan["facts"]["sudo"]),
-        "etc/sysctl.d/90-rave.conf": sysctl(plan["facts"]["sysctl"]),
+        # After 99-protect-links.conf of Debian, which is laxer.
+        "etc/sysctl.d/99-rave.conf": sysctl(plan["facts"]["sysctl"]),
     }
     for service in plan["services"].values():
         for unit in service["units"]:

@@ -306,8 +306,9 @@ def _unstartable(program: str, error: OSError) -> RaveError:
     )
 
 
-def detach(argv: Sequence[str | Path], *, output: int) -> int:
-    """Start a program that outlives us, its output going to the descriptor `output`.
+def detach(argv: Sequence[str | Path], *, output: int, pass_fds: Sequence[int] = ()) -> int:
+    """Start a program that outlives us, its output going to the descriptor `output`; it keeps
+    `pass_fds` open.
 
     Returns its pid; os.waitpid tells its exit status while we live.
 
@@ -315,7 +316,7 @@ def detach(argv: Sequence[str | Path], *, output: int) -> int:
         RaveError: HOST if the program is missing or cannot be started.
     """
     with signals.held():
-        child = start(argv, stdout=output, stderr=output, cwd=Path("/"))
+        child = start(argv, stdout=output, stderr=output, cwd=Path("/"), pass_fds=pass_fds)
         # A Popen whose child still runs complains when it is collected; this one is to run on.
         child.returncode = 0
         return child.pid

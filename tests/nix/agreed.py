@@ -183,7 +183,7 @@ def from_debian(plan: dict[str, Any], mode: str) -> Agreed:
     early = files["usr/lib/rave/early"]
     redis = pairs(files["etc/rave/redis-settings.conf"])
     return {
-        "sysctl": pairs(files["etc/sysctl.d/90-rave.conf"], "="),
+        "sysctl": pairs(files["etc/sysctl.d/99-rave.conf"], "="),
         "sudo": [r for r in files["etc/sudoers.d/rave"].splitlines() if "secure_path" not in r],
         "sshd": {name: sshd[name] for name in facts["sshd"]},
         "alerts": json.loads(files["etc/rave/prometheus/rules.yml"])["groups"][0]["rules"],

@@ -104,7 +104,9 @@ def hardening(raw: Raw, ask: Ask) -> dict[str, Verdict]:
         "security.sudo": security.judge_sudo(
             {"/etc/sudoers": (0, 0o440, raw["sudoers"])}, ask("security.sudo")["operator"]
         ),
-        "security.sysctl": security.judge_sysctl(kernel(raw["sysctl"])),
+        "security.sysctl": security.judge_sysctl(
+            (wanted := ask("security.sysctl")["settings"]), kernel(raw["sysctl"], wanted)
+        ),
         "security.sshd": openssh.judge_sshd(ssh),
         "security.ssh-password": outside.judge_password(methods(ssh), refused=True),
         "security.accounts": security.judge_accounts(*accounts(raw["accounts"])),
@@ -230,11 +232,14 @@ def load_ruleset(text: str) -> list[dict[str, Any]]:
 # --- hardening ------------------------------------------------------------------------------------
 
 
-def kernel(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return the value that each setting has: the configuration's, or the kernel's own."""
-    told = {name.replace(".", "/"): number(value) for name, value in settings.items()}
-    assert set(KERNEL) == set(security.SYSCTL)
-    return {name: told.get(name, own) for name, own in KERNEL.items()}
+def kernel(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
+    """Return the value that each wanted setting has: the configuration's, or the kernel's own.
+
+    Where neither is known here the setting counts as another than the wanted one.
+    """
+    told = {name: number(value) for name, value in settings.items()}
+    own = {name.replace("/", "."): value for name, value in KERNEL.items()}
+    return {name: told.get(name, own.get(name, "the kernel's own")) for name in wanted}
 
 
 def number(value: object) -> str:

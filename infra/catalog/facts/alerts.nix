@@ -11,4 +11,10 @@ in
   # Without secrets some services wait; that is no fault.
   (machine "ServiceUnhealthy" "critical" "rave_service_healthy == 0 and on() rave_secrets_installed == 1" "{{ $labels.service }} does not answer its health questions")
   (machine "CertificateExpires" "warning" "rave_certificate_not_after_seconds - time() < 14 * 86400" "nginx's certificate expires within 14 days")
+  # The guest follows the host's clock by itself (rave_guest/clock.py), so this says that it cannot.
+  (machine "ClockWrong" "warning" "abs(rave_clock_offset_seconds) > 5" "the clock is more than 5 s off the host's")
+  (machine "DiskReadOnly" "critical" ''node_filesystem_readonly{mountpoint="/"} == 1'' "the disk takes no more writes")
+  (machine "DiskErrors" "critical" "rave_filesystem_errors > 0" "the file system has met errors")
+  (machine "OutOfMemory" "warning" "increase(node_vmstat_oom_kill[10m]) > 0" "the kernel killed a process for want of memory")
+  (machine "TasksHung" "warning" "increase(rave_hung_tasks[10m]) > 0" "a task was stuck for two minutes")
 ]

@@ -19,12 +19,15 @@ operator: {
 
   LoginGraceTime = 20;
   MaxAuthTries = 3;
-  MaxSessions = 10;
+  MaxSessions = 4;
   MaxStartups = "10:30:30";
   # Idle strangers of one address must not take all of them: the way that no ban closes is another one.
   PerSourceMaxStartups = 8;
   ClientAliveInterval = 30;
-  ClientAliveCountMax = 4;
+  ClientAliveCountMax = 2;
+  # The interval above notices a dead client; keepalives of TCP could be forged.
+  TCPKeepAlive = false;
+  Compression = false;
 
   # Local forwards reach the loopback ports of the plan (PermitOpen), nothing else.
   AllowTcpForwarding = "local";
@@ -38,7 +41,7 @@ operator: {
 
   UseDns = false;
   PrintMotd = false;
-  PrintLastLog = false;
+  PrintLastLog = true;
   # fail2ban counts refused keys, which sshd names from VERBOSE on.
   LogLevel = "VERBOSE";
 }

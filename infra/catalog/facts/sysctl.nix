@@ -1,6 +1,8 @@
 # Kernel hardening (kernel.org/doc, admin-guide/sysctl). The network settings matter on a machine with one
 # interface and no routing.
 {
+  "dev.tty.ldisc_autoload" = 0;
+  "kernel.core_uses_pid" = 1;
   "kernel.dmesg_restrict" = 1;
   "kernel.kexec_load_disabled" = 1;
   "kernel.kptr_restrict" = 2;
@@ -19,12 +21,13 @@
   "net.core.bpf_jit_harden" = 2;
   "net.ipv4.conf.all.accept_redirects" = 0;
   "net.ipv4.conf.all.accept_source_route" = 0;
-  "net.ipv4.conf.all.log_martians" = 0;
+  "net.ipv4.conf.all.log_martians" = 1;
   "net.ipv4.conf.all.rp_filter" = 1;
   "net.ipv4.conf.all.secure_redirects" = 0;
   "net.ipv4.conf.all.send_redirects" = 0;
   "net.ipv4.conf.default.accept_redirects" = 0;
   "net.ipv4.conf.default.accept_source_route" = 0;
+  "net.ipv4.conf.default.log_martians" = 1;
   "net.ipv4.conf.default.rp_filter" = 1;
   "net.ipv4.conf.default.secure_redirects" = 0;
   "net.ipv4.conf.default.send_redirects" = 0;

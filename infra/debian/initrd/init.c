@@ -11,11 +11,11 @@
 
 enum {
     SYS_READ = 0, SYS_WRITE = 1, SYS_OPEN = 2, SYS_CLOSE = 3, SYS_DUP2 = 33, SYS_NANOSLEEP = 35,
-    SYS_EXECVE = 59, SYS_EXIT = 60, SYS_CHDIR = 80, SYS_CHROOT = 161, SYS_MOUNT = 165,
-    SYS_FINIT_MODULE = 313
+    SYS_EXECVE = 59, SYS_EXIT = 60, SYS_CHDIR = 80, SYS_MKDIR = 83,
+    SYS_CHROOT = 161, SYS_MOUNT = 165, SYS_FINIT_MODULE = 313
 };
 enum { O_RDONLY = 0, O_RDWR = 2 };
-enum { MS_NOSUID = 2, MS_NOEXEC = 8, MS_NOATIME = 1024, MS_MOVE = 8192 };
+enum { MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 8, MS_NOATIME = 1024, MS_MOVE = 8192 };
 enum { EEXIST = 17 };
 
 #define DISK "/dev/vda"
@@ -122,11 +122,20 @@ static void start_system(void)
     fail("starting /sbin/init");
 }
 
-void _start(void)
+/* systemd leaves what it finds mounted as it is, and would forbid less. */
+static void mount_devices(void)
 {
     if (mount("none", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC) < 0)
         call(SYS_EXIT, 1, 0, 0, 0, 0);
     use_console();
+    call(SYS_MKDIR, (long)"/dev/shm", 01777, 0, 0, 0);
+    if (mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC) < 0)
+        fail("mounting /dev/shm");
+}
+
+void _start(void)
+{
+    mount_devices();
     load_modules();
     mount_disk();
     start_system();

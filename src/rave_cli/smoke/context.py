@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from rave_cli.images.manifest import Image
-    from rave_cli.machines.guest.ssh import Session
+    from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.operator import Operator

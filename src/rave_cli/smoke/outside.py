@@ -31,6 +31,8 @@ LOOPBACK = "127.0.0.1"
 # A certificate that ends sooner is worth a warning.
 SOON_DAYS = 14
 PAGE_TRIES, PAGE_LIMIT = 5, 1.0
+# Seconds. The reference of the guest has whole ones (rave_guest/clock.py), and drops a part of one.
+CLOCK_TOLERANCE = 3.0
 
 
 @contextmanager
@@ -66,6 +68,25 @@ def log_in(context: CheckContext) -> Verdict:
     )
     context.session = context.stack.enter_context(connection)
     return Verdict("pass", "key accepted, host key as pinned before the first boot")
+
+
+@check("boot.clock", phase="boot", viewpoint="outside", needs=("boot.ssh",),
+       title="the guest's clock is the host's",
+       figures={"offset_seconds": "clock_offset_seconds"})  # fmt: skip
+def clock(context: CheckContext, timeout: float = 20.0) -> Verdict:
+    """Ask the guest for the time, and compare it with the host's before and after."""
+    if context.session is None:
+        return Verdict("error", "there is no connection to the guest")
+    began = time.time()
+    done = context.session.run(["date", "+%s.%N"], timeout=timeout)
+    return judge_clock(began, float(done.text), time.time())
+
+
+def judge_clock(began: float, said: float, ended: float) -> Verdict:
+    """Read the guest's time and the host's before and after; what lies between proves nothing."""
+    offset = min(0.0, said - began) + max(0.0, said - ended)
+    problems = [f"it is {offset:+.1f} s off"] if abs(offset) > CLOCK_TOLERANCE else []
+    return judge(problems, f"within {CLOCK_TOLERANCE:g} s", offset_seconds=round(offset, 2))
 
 
 @check("security.ssh-password", phase="security", viewpoint="outside", step="logins",

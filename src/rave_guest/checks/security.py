@@ -22,22 +22,8 @@ if TYPE_CHECKING:
 
 # What only root may change.
 OURS = ("/etc", "/usr/lib/rave", "/usr/local", "/var/lib/rave")
-# kernel.org/doc/Documentation/admin-guide/sysctl; a value passes if it is one of these.
-SYSCTL = {
-    "kernel/kptr_restrict": {"1", "2"},
-    "kernel/dmesg_restrict": {"1"},
-    "kernel/unprivileged_bpf_disabled": {"1", "2"},
-    "kernel/sysrq": {"0"},
-    "kernel/randomize_va_space": {"2"},
-    "fs/suid_dumpable": {"0", "2"},
-    "fs/protected_hardlinks": {"1"},
-    "fs/protected_symlinks": {"1"},
-    "net/ipv4/tcp_syncookies": {"1"},
-    "net/ipv4/ip_forward": {"0"},
-    "net/ipv4/conf/all/accept_redirects": {"0"},
-    "net/ipv4/conf/all/send_redirects": {"0"},
-    "net/ipv4/conf/all/accept_source_route": {"0"},
-}
+# What the kernel has by itself, and nothing may have changed; the rest is a fact of the catalog.
+DEFAULTS = {"kernel.randomize_va_space": 2, "net.ipv4.ip_forward": 0}
 
 
 def _operator(about: Subject) -> dict[str, Any]:
@@ -76,18 +62,25 @@ def judge_sudo(files: Mapping[str, tuple[int, int, str]], operator: str) -> Verd
     return judge(problems, f"without a password: {operator} alone")
 
 
-@check("security.sysctl", phase="security", title="the kernel is hardened")
-def sysctl(_arguments: Mapping[str, Any], _system: System) -> Verdict:
-    """Kernel settings that make attacks harder."""
-    return judge_sysctl({name: read(f"/proc/sys/{name}").strip() for name in SYSCTL})
+def _settings(about: Subject) -> dict[str, Any]:
+    return {"settings": DEFAULTS | about.plan["facts"]["sysctl"]}
 
 
-def judge_sysctl(found: Mapping[str, str]) -> Verdict:
-    """Compare with the rules; a setting this kernel does not have reads as empty."""
+@check("security.sysctl", phase="security", title="the kernel is hardened", arguments=_settings)
+def sysctl(arguments: Mapping[str, Any], _system: System) -> Verdict:
+    """Every kernel setting of the catalog is in force: no later file overruled it."""
+    wanted = arguments["settings"]
+    return judge_sysctl(
+        wanted, {n: read(f"/proc/sys/{n.replace('.', '/')}").strip() for n in wanted}
+    )
+
+
+def judge_sysctl(wanted: Mapping[str, int], found: Mapping[str, str]) -> Verdict:
+    """Compare; a setting that this kernel does not have reads as empty."""
     wrong = [
-        f"{name.replace('/', '.')} is {value}"
+        f"{name} is {value} instead of {wanted[name]}"
         for name, value in found.items()
-        if value and value not in SYSCTL[name]
+        if value and value != str(wanted[name])
     ]
     return judge(wrong, f"{sum(map(bool, found.values()))} settings as they must be")
 

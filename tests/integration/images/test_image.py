@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rave_cli.images import carried
 from rave_cli.images import lock as locks
 from rave_cli.images import nix as driver
 from rave_cli.images.manifest import check_image
+from rave_cli.profiles.catalog import Plan
 from tests.integration.images.conftest import ROOT
 
 if TYPE_CHECKING:
@@ -156,6 +158,11 @@ def test_the_plan_of_the_image_is_the_catalogs(disk: Path, built: Built) -> None
         == built[1].evaluate(f"{built[2].partition('#')[0]}#profileMetadata")["profiles"]["demo"][
             "bases"
         ]["debian"]
+    )
+    # The host goes by the same, which the image's output carries.
+    assert built[0].plan == Path(built[0].store_path) / "plan.json"
+    assert carried.read(built[0].plan) == carried.Carried(
+        door=built[0].door, plan=Plan.model_validate(plan)
     )
 
 

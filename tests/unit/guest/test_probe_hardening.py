@@ -206,11 +206,20 @@ def test_sudo(text: str, mode: int, problem: str | None) -> None:
 
 
 def test_sysctl_ignores_what_this_kernel_lacks() -> None:
-    good = {name: min(values) for name, values in security.SYSCTL.items()}
-    assert security.judge_sysctl(good).status == "pass"
-    assert security.judge_sysctl(good | {"kernel/unprivileged_bpf_disabled": ""}).status == "pass"
-    verdict = security.judge_sysctl(good | {"net/ipv4/ip_forward": "1"})
-    assert verdict.detail == "net.ipv4.ip_forward is 1"
+    wanted = {"net.ipv4.ip_forward": 0, "kernel.unprivileged_bpf_disabled": 1}
+    good = {name: str(value) for name, value in wanted.items()}
+    assert security.judge_sysctl(wanted, good).status == "pass"
+    lacking = good | {"kernel.unprivileged_bpf_disabled": ""}
+    assert security.judge_sysctl(wanted, lacking).status == "pass"
+    verdict = security.judge_sysctl(wanted, good | {"net.ipv4.ip_forward": "1"})
+    assert verdict.detail == "net.ipv4.ip_forward is 1 instead of 0"
+
+
+def test_every_kernel_setting_of_the_catalog_is_looked_at() -> None:
+    (found,) = (check for check in declared(security) if check.id == "security.sysctl")
+    plan = {"facts": {"sysctl": {"fs.protected_fifos": 2}}}
+    asked = found.arguments(Subject(plan, "safe", "", "isolated", 0, ()))
+    assert asked["settings"]["fs.protected_fifos"] == 2
 
 
 def test_accounts() -> None:

@@ -208,7 +208,7 @@ def test_the_nixos_base_without_a_builder_that_has_kvm_is_refused_before_the_bui
     with pytest.raises(RaveError, match="no Nix builder here has the feature kvm") as caught:
         build_image(nixos, flake=tmp_path, mode="safe")
     assert caught.value.exit_code == ExitCode.HOST
-    assert "rave vm build-image --profile demo --base debian" in caught.value.hint
+    assert "rave vm build-image --profile demo --base debian" in (caught.value.hint or "")
     assert "build" not in host.verbs("nix")
     # A remote builder may have it; Nix itself says so if it has not.
     host.set(files={"rave-demo.qcow2": "a nixos image"}, builders="ssh://builder x86_64-linux")

@@ -105,6 +105,13 @@ def test_after_its_time_a_command_is_ended_in_the_guest(
     assert not alive(f"sleep {MARK}[12]")
 
 
+def test_a_command_that_never_pauses_is_ended_all_the_same(guest: ExecutingSshd) -> None:
+    done = run("--timeout", "2", "--", "yes", f"{MARK}9")
+    assert done.returncode == ExitCode.NOT_READY
+    assert done.stdout.startswith(f"{MARK}9\n".encode())
+    assert not alive(f"yes {MARK}9")
+
+
 def test_a_command_that_ignores_sigterm_is_ended_all_the_same(guest: ExecutingSshd) -> None:
     script = f"trap '' TERM HUP; echo begun; sleep {MARK}3; sleep {MARK}4"
     done = run("--timeout", "2", "--", "setsid", "sh", "-c", script)
@@ -142,7 +149,7 @@ def test_other_commands_go_on_when_one_is_ended(guest: ExecutingSshd) -> None:
 def test_a_guest_that_cannot_end_it_is_named(
     machine: Machine, guest: ExecutingSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rave_cli.machines.guest.ssh.END_SECONDS", 0.5)
+    monkeypatch.setattr("rave_cli.machines.guest.session.END_SECONDS", 0.5)
 
     def get_stuck(_number: int, _data: bytes) -> None:
         guest.stuck = True

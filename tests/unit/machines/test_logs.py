@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -168,6 +169,34 @@ def test_a_keeper_whose_qemu_never_comes_ends(
     monkeypatch.setattr(logkeeper, "OPENS", 0.1)
     logkeeper.main([str(pipe), str(tmp_path / "log"), "100"])
     assert (tmp_path / "log").read_bytes() == b""
+
+
+def test_a_writer_that_comes_and_goes_without_a_word_ends_the_keeper_at_once(
+    tmp_path: Path, pipe: Path
+) -> None:
+    with keeper(pipe, tmp_path / "log", 100) as child:
+        while True:
+            with suppress(OSError):
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+                break
+        assert child.wait(5) == 0
+
+
+def test_a_keeper_that_waits_does_not_spin(tmp_path: Path, pipe: Path) -> None:
+    other = tmp_path / "other"
+    os.mkfifo(other)
+    words = (pipe, tmp_path / "a", 100, other, tmp_path / "b", 100)
+    # One pipe is open and silent, the other nobody has opened yet.
+    with keeper(*words) as child, pipe.open("wb") as silent:
+        time.sleep(0.5)
+        used = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        time.sleep(1.0)
+        after = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks = sum(int(after[n]) - int(used[n]) for n in (11, 12))
+        assert ticks <= 20, f"{ticks} of 100 ticks"
+        silent.close()
+        other.open("wb").close()
+        assert child.wait(5) == 0
 
 
 def test_a_log_that_cannot_be_written_stops_neither_the_keeper_nor_the_guest(

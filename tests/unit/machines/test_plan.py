@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from rave_cli.app import main
+from rave_cli.errors import ExitCode
 from rave_cli.flows import plan as plans
 from rave_cli.images import carried
 from rave_cli.images.build import ImagePlace
@@ -75,6 +77,27 @@ def test_a_machine_of_0_1_0_else_goes_by_today_s_and_that_is_told(
     assert plans.of(machine, lambda: plan, on_event=events.append) == plan
     assert [event.kind for event in events] == ["note"]
     assert "does not carry its plan" in events[0].text
+
+
+@pytest.mark.parametrize(
+    "words", [("secrets", "install", "demo"), ("smoke", "run", "--vm", "demo")]
+)
+def test_secrets_and_smoke_go_by_the_machine_s_plan_alone(
+    older: Machine, yesterday: Plan, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Plan] = []
+
+    def note(_machine: Machine, plan: Plan, *_args: object, **_options: object) -> NoReturn:
+        asked.append(plan)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rave_cli.flows.secure.install", note)
+    monkeypatch.setattr("rave_cli.flows.prove.prove", note)
+    monkeypatch.setattr("rave_cli.profiles.source.load_catalog", lambda _flake: unasked())
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    assert ended.value.code == ExitCode.INTERRUPTED
+    assert asked == [yesterday]
 
 
 @pytest.mark.parametrize(("carries", "page"), [(True, 8443), (False, 3002)])

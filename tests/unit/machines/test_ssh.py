@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.guest import session as sessions
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.guest.ssh import (
     BannedError,
@@ -99,7 +100,7 @@ def test_a_broken_connection_is_told(machine: Machine) -> None:
 
 
 def test_output_without_end_is_cut_off(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ssh, "MOST_OUTPUT", 100_000)
+    monkeypatch.setattr(sessions, "MOST_OUTPUT", 100_000)
     with (
         FakeSshd(
             machine.host_key.read_bytes(),

@@ -223,3 +223,20 @@ def test_a_server_with_another_host_key_is_told_no_password(
 def test_response_times() -> None:
     assert outside.judge_times([0.1, 0.2, 0.3]).data == {"p50_seconds": 0.2, "p95_seconds": 0.3}
     assert outside.judge_times([0.1, 0.2, 1.3]).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "offset"),
+    [
+        (100.5, "pass", 0.0),
+        (102.5, "pass", 1.5),
+        (97.5, "pass", -2.5),
+        (50.0, "fail", -50.0),
+        (3700.0, "fail", 3599.0),
+    ],
+)
+def test_a_clock_is_judged_by_what_lies_beyond_the_time_of_the_question(
+    said: float, status: str, offset: float
+) -> None:
+    verdict = outside.judge_clock(100.0, said, 101.0)
+    assert (verdict.status, verdict.data["offset_seconds"]) == (status, offset)

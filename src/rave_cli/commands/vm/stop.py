@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 def stop(app: App, name: str, patience: float | None) -> None:
     """Stop a machine: power button, then QMP quit, then SIGTERM, then SIGKILL.
 
+    Where QEMU cannot be asked, its guest is told over SSH. A hard end is warned of.
+
     \b
     Example: rave vm stop demo
     """

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import select
 import shlex
 import socket
 import time
@@ -19,67 +18,28 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import way
+from rave_cli.machines.guest.session import Session
 from rave_cli.machines.guest.stages import ban, read_events
 from rave_cli.machines.qemu import ports
-from rave_cli.process import Completed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from rave_cli.machines.spec import Machine
-
-    # Takes a piece of output and the stream it belongs to: 1 or 2.
-    OnOutput = Callable[[int, bytes], None]
 
 USER = "rave"
 
 # paramiko logs every broken connection with a traceback; without a handler Python would print it.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-# Output beyond this is a mistake of the command; reading it all would only fill our memory.
-MOST_OUTPUT = 64 << 20
-
-_CHUNK = 1 << 15
-
 # Seconds of silence after which the other way is tried. A busy TCG guest needs some for a banner.
 SILENT = 10.0
 
 # QEMU accepts every connection; whether the guest hears of it is another question.
 SILENCE = "connected, but no banner came; failed logins close it to this host for a while"
-
-# Seconds for a guest to end what a connection has started: a TCG guest needs one for sudo alone,
-# and programs get two to end by themselves.
-END_SECONDS = 20.0
-
-# Ends all that was started over the connection it comes by. Each such process carries that
-# connection in its environment; what sudo started has another one, but is found as its child.
-_END_ALL = r"""
-exec sudo -n -- sh -c '
-kin() { for pid; do echo "$pid"; kin $(cat "/proc/$pid/task/$pid/children" 2>/dev/null); done; }
-mine=" $3 $(echo $(kin "$2")) "
-marked=
-for file in $(grep -lsxzF "SSH_CONNECTION=$1" /proc/[0-9]*/environ); do
-  pid=${file#/proc/} pid=${pid%/environ}
-  case $mine in *" $pid "*) ;; *) marked="$marked $pid" ;; esac
-done
-all=$(echo $(kin $marked))
-[ -n "$all" ] || exit 0
-kill -TERM $all 2>/dev/null
-kill -CONT $all 2>/dev/null
-for try in 1 2 3 4 5 6 7 8 9 10; do
-  left=
-  for pid in $all; do kill -0 "$pid" 2>/dev/null && left=1; done
-  [ -n "$left" ] || exit 0
-  sleep 0.2
-done
-kill -KILL $all 2>/dev/null
-exit 0
-' end "$SSH_CONNECTION" $$ $PPID
-"""
 
 
 class HostKeyChangedError(RaveError):
@@ -94,242 +54,6 @@ class BannedError(RaveError):
     """The machine's firewall drops what comes from this host, after failed logins."""
 
     reason = "banned"
-
-
-class Session:
-    """An open connection. `run` may be called any number of times."""
-
-    def __init__(self, client: paramiko.SSHClient, name: str) -> None:
-        self._client = client
-        self._name = name
-
-    def stream(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: int | None,
-        on_output: OnOutput,
-        timeout: float,
-        sudo: bool = False,
-    ) -> int:
-        """Run a command in the guest, passing its output on as it comes; return its exit status.
-
-        However this ends before the command does, the command is ended in the guest, with
-        everything that it started over this connection.
-
-        Args:
-            argv: program and arguments, quoted here for the guest's shell. Never a secret.
-            stdin: descriptor whose bytes become standard input; None gives it none.
-            on_output: told each piece of output with the stream it belongs to, 1 or 2. While it
-                has not returned no more is taken, so that what waits stays bounded.
-            timeout: seconds for all of it.
-            sudo: whether root runs it.
-
-        Raises:
-            RaveError: NOT_READY if the connection breaks or the command does not end in time.
-        """
-        words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
-        deadline = time.monotonic() + timeout
-        with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(os.fsencode(shlex.join(words)))
-            try:
-                _pass_on(channel, stdin, on_output, deadline)
-                return self._status(channel, deadline)
-            except (paramiko.SSHException, EOFError, ConnectionError):
-                raise
-            except BaseException:
-                with signals.held():
-                    self._end_all()
-                raise
-
-    def _end_all(self) -> None:
-        """End whatever this connection has started in the guest.
-
-        Raises:
-            RaveError: NOT_READY if that is not known to have worked.
-        """
-        try:
-            done = self.run(("sh", "-c", _END_ALL), timeout=END_SECONDS)
-        except RaveError as error:
-            raise self._may_run(error.message) from error
-        if not done.ok:
-            raise self._may_run(" ".join(done.tail(1)) or f"exit status {done.returncode}")
-
-    def _may_run(self, why: str) -> RaveError:
-        return RaveError(
-            f"the command may still run in machine {self._name}, it could not be ended: {why}",
-            hint=f"rave vm ssh {self._name}",
-            exit_code=ExitCode.NOT_READY,
-        )
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        stdin: bytes = b"",
-        timeout: float,
-        sudo: bool = False,
-    ) -> Completed:
-        """Run a command in the guest and return what it said, whatever its exit status.
-
-        Args:
-            argv: program and arguments, quoted here for the guest's shell. Never a secret.
-            stdin: bytes for standard input: the way for secrets.
-            timeout: seconds for all of it.
-            sudo: whether root runs it.
-
-        Raises:
-            RaveError: NOT_READY if the connection breaks or the command does not end in time.
-        """
-        words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
-        deadline = time.monotonic() + timeout
-        with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(os.fsencode(shlex.join(words)))
-            stdout, stderr = self._talk(channel, stdin, deadline)
-            return Completed(words, self._status(channel, deadline), stdout, stderr)
-
-    @contextmanager
-    def _told(self, program: str, timeout: float) -> Iterator[None]:
-        """Turn what goes wrong with a command into what it means."""
-        try:
-            yield
-        except TimeoutError as error:
-            raise self._broken(f"{program} did not finish within {timeout:g} s") from error
-        except (paramiko.SSHException, EOFError, OSError) as error:
-            raise self._broken(f"the connection broke: {error or type(error).__name__}") from error
-
-    @contextmanager
-    def _channel(self, timeout: float) -> Iterator[paramiko.Channel]:
-        transport = self._client.get_transport()
-        if transport is None or not transport.is_active():
-            raise EOFError("closed by the guest")
-        channel = transport.open_session(timeout=timeout)
-        try:
-            yield channel
-        finally:
-            channel.close()
-
-    def _talk(
-        self, channel: paramiko.Channel, stdin: bytes, deadline: float
-    ) -> tuple[bytes, bytes]:
-        """Send standard input and collect both outputs until the guest closes them."""
-        channel.settimeout(0.0)
-        rest = memoryview(stdin)
-        outputs: tuple[bytearray, bytearray] = (bytearray(), bytearray())
-        open_input = True
-        while True:
-            if open_input:
-                rest, open_input = _send(channel, rest)
-            moved = _receive(channel, outputs)
-            if not moved and channel.eof_received and not _pending(channel):
-                return bytes(outputs[0]), bytes(outputs[1])
-            if not moved and channel.closed:
-                raise EOFError("closed by the guest")
-            if sum(map(len, outputs)) > MOST_OUTPUT:
-                raise self._broken("the command printed more than 64 MiB")
-            if not moved:
-                _wait(channel, deadline)
-
-    @staticmethod
-    def _status(channel: paramiko.Channel, deadline: float) -> int:
-        if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
-            raise TimeoutError
-        return channel.exit_status
-
-    def _broken(self, why: str) -> RaveError:
-        return RaveError(
-            f"machine {self._name}: {why}",
-            hint=f"rave vm status {self._name}; rave vm logs {self._name}",
-            exit_code=ExitCode.NOT_READY,
-        )
-
-
-def _pass_on(
-    channel: paramiko.Channel, stdin: int | None, on_output: OnOutput, deadline: float
-) -> None:
-    """Pass standard input to the guest and both outputs from it, until the guest closes them.
-
-    Raises:
-        TimeoutError: the deadline passed.
-        EOFError: the guest closed the connection.
-    """
-    channel.settimeout(0.0)
-    source, rest = stdin, b""
-    while True:
-        if rest and channel.send_ready():
-            rest = rest[channel.send(rest) :]
-        moved = False
-        for number, ready, receive in (
-            (1, channel.recv_ready, channel.recv),
-            (2, channel.recv_stderr_ready, channel.recv_stderr),
-        ):
-            if ready():
-                on_output(number, receive(_CHUNK))
-                moved = True
-        if moved:
-            continue
-        if channel.eof_received and not _pending(channel):
-            return
-        if channel.closed:
-            raise EOFError("closed by the guest")
-        if source is None and not rest and not channel.eof_sent:
-            channel.shutdown_write()
-        wanted = source if not rest else None
-        if _readable(channel, wanted, deadline, sending=bool(rest)):
-            rest = os.read(wanted, _CHUNK) if wanted is not None else b""
-            source = source if rest else None
-
-
-def _readable(
-    channel: paramiko.Channel, source: int | None, deadline: float, *, sending: bool
-) -> bool:
-    """Sleep until something may have happened; returns whether `source` can be read.
-
-    Raises:
-        TimeoutError: the deadline passed.
-    """
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    waited: list[Any] = [channel] if source is None else [channel, source]
-    # Nothing becomes readable when the window for what is to be sent opens.
-    ready, _, _ = select.select(waited, [], [], min(left, 0.005 if sending else 0.25))
-    return source in ready
-
-
-def _send(channel: paramiko.Channel, rest: memoryview) -> tuple[memoryview, bool]:
-    """Send what the window takes; returns what is left and whether there is more to do."""
-    while rest and channel.send_ready():
-        rest = rest[channel.send(bytes(rest[:_CHUNK])) :]
-    if rest:
-        return rest, True
-    channel.shutdown_write()
-    return rest, False
-
-
-def _pending(channel: paramiko.Channel) -> bool:
-    return channel.recv_ready() or channel.recv_stderr_ready()
-
-
-def _receive(channel: paramiko.Channel, outputs: tuple[bytearray, bytearray]) -> bool:
-    """Take what has arrived; returns whether anything had."""
-    moved = False
-    while channel.recv_ready():
-        outputs[0].extend(channel.recv(_CHUNK))
-        moved = True
-    while channel.recv_stderr_ready():
-        outputs[1].extend(channel.recv_stderr(_CHUNK))
-        moved = True
-    return moved
-
-
-def _wait(channel: paramiko.Channel, deadline: float) -> None:
-    """Sleep until something may have happened. Raises TimeoutError at the deadline."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    # While input waits for the window to open, nothing becomes readable that would end the sleep.
-    select.select([channel], [], [], min(left, 0.25 if channel.eof_sent else 0.005))
 
 
 @contextmanager

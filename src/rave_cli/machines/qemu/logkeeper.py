@@ -98,8 +98,10 @@ def keep(logs: list[Log]) -> None:
     while logs:
         # Nobody tells when a pipe is opened for writing.
         waiting = not all(log.written_to for log in logs)
-        poll.poll(20 if waiting else None)
+        found = dict(poll.poll(20 if waiting else None))
         for log in list(logs):
+            # Whoever hung up has been there, however short that was.
+            log.written_to |= bool(found.get(log.fd, 0) & select.POLLHUP)
             if log.take() and (log.written_to or time.monotonic() < opened_by):
                 continue
             poll.unregister(log.fd)

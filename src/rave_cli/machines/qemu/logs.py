@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,9 @@ MOST_CONSOLE = 8 << 20
 MOST_STAGES = 1 << 19
 MOST_QEMU = 1 << 20
 
-# Seconds that a keeper gets to write down the last words of a QEMU that has ended.
-SETTLES = 2.0
+# Seconds that a keeper gets to write down the last words of a QEMU that has ended; a busy host may
+# need some to start it at all.
+SETTLES = 15.0
 
 
 def start(machine: Machine, prefix: Sequence[str]) -> int:
@@ -52,10 +54,18 @@ def start(machine: Machine, prefix: Sequence[str]) -> int:
                 old.unlink(missing_ok=True)
         with paths.refusing(pipe):
             os.mkfifo(pipe, 0o600)
-    words = [str(word) for triple in kept for word in triple]
-    argv = (*prefix, sys.executable, "-ISE", logkeeper.__file__, *words)
-    with Path(os.devnull).open("wb") as nowhere:
-        process.detach(argv, output=nowhere.fileno())
+    with ExitStack() as stack:
+        words: list[str] = []
+        readers = []
+        for pipe, log, most in kept:
+            # The keeper is born with its ends: a QEMU that has died before it wakes is still heard.
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            stack.callback(os.close, reader)
+            readers.append(reader)
+            words += [f"/proc/self/fd/{reader}", str(log), str(most)]
+        nowhere = stack.enter_context(Path(os.devnull).open("wb"))
+        argv = (*prefix, sys.executable, "-ISE", logkeeper.__file__, *words)
+        process.detach(argv, output=nowhere.fileno(), pass_fds=readers)
     with paths.refusing(machine.qemu_pipe):
         # Opened for reading as well, so that nobody has to wait for the keeper.
         return os.open(machine.qemu_pipe, os.O_RDWR | os.O_CLOEXEC)

@@ -1,0 +1,4 @@
+# A login that was left open ends after an hour at the prompt.
+readonly TMOUT=3600
+export TMOUT
+ulimit -c 0

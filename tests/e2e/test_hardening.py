@@ -1,0 +1,70 @@
+"""What the guest allows itself, measured in it; and properties that only time brings out."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_guest.clock import TOLERANCE
+
+if TYPE_CHECKING:
+    from tests.e2e.conftest import Site
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+# docs/explanation/security-model.md; sshd is the exception, with its reason in its drop-in.
+EXPOSURE, OPERATOR = 4.5, "ssh.service"
+
+
+def root(site: Site, *words: str) -> str:
+    return site.rave("vm", "exec", "demo", "--sudo", "--", *words).stdout
+
+
+def test_systemd_finds_every_unit_little_exposed(site: Site) -> None:
+    shown = root(site, "systemd-analyze", "--no-pager", "security")
+    found = {
+        u: float(e) for u, e in re.findall(r"^(\S+\.service)\s+([\d.]+) ", shown, re.MULTILINE)
+    }
+    assert len(found) >= 15
+    assert {unit for unit, exposure in found.items() if exposure > EXPOSURE} == {OPERATOR}
+
+
+@pytest.mark.parametrize(
+    ("place", "options"),
+    [
+        ("/dev", {"nosuid", "noexec"}),
+        ("/dev/shm", {"nosuid", "nodev", "noexec"}),
+        ("/tmp", {"nosuid", "nodev", "noexec"}),
+    ],
+)
+def test_what_everybody_may_write_to_runs_nothing(
+    site: Site, place: str, options: set[str]
+) -> None:
+    assert options <= set(root(site, "findmnt", "-no", "OPTIONS", place).strip().split(","))
+
+
+def test_the_clock_is_right_again_soon_after_the_host_slept(site: Site) -> None:
+    pid = site.json("vm", "status", "demo")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(8)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    deadline = time.monotonic() + 30
+    while (behind := time.time() - float(root(site, "date", "+%s.%N"))) > 2 * TOLERANCE:
+        assert time.monotonic() < deadline, f"{behind:.1f} s behind"
+    assert "off the host's: set" in root(site, "journalctl", "-b", "-u", "rave-ready", "-o", "cat")
+
+
+def test_what_nobody_else_tells_is_a_metric(site: Site) -> None:
+    shown = root(site, "cat", "/run/rave/metrics/rave.prom")
+    for name in (
+        "rave_clock_offset_seconds", "rave_certificate_not_after_seconds",
+        "rave_filesystem_errors", "rave_hung_tasks",
+    ):  # fmt: skip
+        assert re.search(rf"^{name} \S+$", shown, re.MULTILINE), name
