@@ -90,7 +90,7 @@ in
 
   fail2ban = none // {
     title = "fail2ban";
-    description = "bans an address after three failed logins";
+    description = "bans an address for a while after failed logins";
     bases = {
       debian = { units = [ "fail2ban.service" ]; packages = [ "fail2ban" "python3-systemd" ]; };
       nixos = { units = [ "fail2ban.service" ]; };

@@ -21,5 +21,8 @@ in
   checks = paths outputs.checks.x86_64-linux;
   devShells = paths outputs.devShells.x86_64-linux;
   app = outputs.apps.x86_64-linux.default.program;
-  withPort = (outputs.lib.productionWithPort 8443).drvPath;
+  withPort = let image = outputs.lib.productionWithPort 8443; in {
+    inherit (image) drvPath postVM;
+    inherit (image.passthru.config.rave) carried guestPlan;
+  };
 }

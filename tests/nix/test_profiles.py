@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rave_cli.images.carried import CARRIED
 from tests.nix.conftest import MODES, PROFILES, ROOT, Evaluator
 
 pytestmark = pytest.mark.integration
@@ -163,19 +168,49 @@ def test_unfree_packages_are_two_and_production_only(with_nixpkgs: Evaluator) ->
     assert not with_nixpkgs.ask("config.nixpkgs.config ? allowUnfreePredicate", "development")
 
 
-def test_every_output_of_the_flake_is_a_derivation(with_nixpkgs: Evaluator) -> None:
-    found = with_nixpkgs.outputs()
+@pytest.fixture(scope="module")
+def outputs(with_nixpkgs: Evaluator) -> Any:
+    return with_nixpkgs.outputs()
+
+
+def test_every_output_of_the_flake_is_a_derivation(outputs: Any) -> None:
+    found = outputs
     packages = found["packages"]
     assert packages["rave-qcow2"] == packages["production"]
     assert packages["rave-qcow2-dev"] == packages["development"]
     assert packages["rave-qcow2-demo"] == packages["demo"]
     assert packages["production"] != packages["production-full"]
-    assert found["withPort"] not in packages.values()
+    assert found["withPort"]["drvPath"] not in packages.values()
     assert found["app"].endswith("/bin/rave")
     assert len(found["checks"]) == 7
     for path in [*packages.values(), *found["checks"].values(), *found["devShells"].values()]:
         assert path.startswith("/nix/store/")
         assert path.endswith(".drv")
+
+
+def test_a_moved_port_is_in_the_plan_of_the_guest_and_of_the_image(outputs: Any) -> None:
+    found = outputs["withPort"]
+    assert re.search(r"cp /nix/store/\S+-plan\.json \$out/plan\.json$", found["postVM"])
+    carried = CARRIED.parse(json.dumps(found["carried"]).encode(), Path("plan.json"), hint="")
+    assert carried.plan.status_port == 8443
+    assert {port["port"] for port in found["guestPlan"]["exposed"]} == {22, 8443}
+
+
+def test_a_failure_before_the_system_is_reported_too(with_nixpkgs: Evaluator) -> None:
+    asked = with_nixpkgs.ask(
+        "let inherit (config.boot.initrd) systemd kernelModules; in {"
+        " inherit kernelModules; inherit (systemd) enable;"
+        " inherit (systemd.services.rave-emergency) wantedBy serviceConfig;"
+        " stored = map (entry: toString (entry.source or entry)) systemd.storePaths; }",
+        "demo",
+    )
+    assert asked["enable"]
+    assert set(asked["wantedBy"]) == {"emergency.target", "rescue.target"}
+    assert asked["serviceConfig"]["ExecStart"] in asked["stored"]
+    assert [path for path in asked["stored"] if path.endswith("-stage.sh")]
+    assert {"virtio_console", "dmi_sysfs", "qemu_fw_cfg"} <= set(asked["kernelModules"])
+    # What it is made of names the file that the initrd does not have, once.
+    assert (ROOT / "infra/guest/emergency").read_text().count("/usr/lib/rave/") == 1
 
 
 def test_the_page_of_options_is_what_the_modules_say(with_lib: Evaluator) -> None:

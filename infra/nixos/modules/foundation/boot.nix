@@ -1,8 +1,7 @@
 # The machine: virtio on q35, a serial console, a disk that grows to what it is given.
 { config, lib, modulesPath, pkgs, ... }:
 let
-  inherit (config.rave) profile plan mode;
-  carried = pkgs.writeText "plan.json" (builtins.toJSON (import ../../../catalog/carried.nix plan));
+  inherit (config.rave) profile plan mode carried;
 in
 {
   imports = [ (modulesPath + "/profiles/qemu-guest.nix") ];
@@ -34,7 +33,7 @@ in
       inherit (config.virtualisation) diskSize;
       inherit (config.image) baseName format;
       partitionTableType = "legacy";
-      postVM = "cp ${carried} $out/plan.json";
+      postVM = "cp ${pkgs.writeText "plan.json" (builtins.toJSON carried)} $out/plan.json";
     });
   };
 

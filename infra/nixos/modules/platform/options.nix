@@ -94,9 +94,17 @@ in
       internal = true;
       description = "The catalog's plan for exactly the services that are enabled.";
     };
+
+    carried = lib.mkOption {
+      type = lib.types.raw;
+      readOnly = true;
+      internal = true;
+      description = "What an image says of its guest, in plan.json of its output.";
+    };
   };
 
   config = {
+    rave.carried = import ../../../catalog/carried.nix cfg.plan;
     rave.facts = lib.mapAttrsRecursive (_: lib.mkDefault) plan.facts;
 
     rave.plan = plan // {
