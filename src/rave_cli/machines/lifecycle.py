@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rave_cli import process
+from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import boot, preflight, store
 from rave_cli.machines.guest.readiness import Readiness
@@ -125,7 +125,8 @@ def start(
         forwards = boot.watch(watched, readiness)
     except BaseException:
         if cap is not None and not keep_running:
-            kill(machine)
+            with signals.held():
+                kill(machine)
         raise
     report = readiness.services
     return Ready(

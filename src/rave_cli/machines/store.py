@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from rave_cli import paths, process
+from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import carried
 from rave_cli.images.manifest import give_plan, quick_check
@@ -151,8 +151,9 @@ def create(spec: MachineSpec) -> Machine:
                 paths.sync_dir(machines_dir())
             keep_image(machine)
         except BaseException:
-            for place in (draft, machine.directory):
-                shutil.rmtree(place, ignore_errors=True)
+            with signals.held():
+                for place in (draft, machine.directory):
+                    shutil.rmtree(place, ignore_errors=True)
             raise
         return machine
 

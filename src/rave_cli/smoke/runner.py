@@ -18,6 +18,7 @@ import paramiko
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu import ports as forwarded
+from rave_cli.machines.qemu import usernet
 from rave_cli.smoke import inside, onhost
 from rave_cli.smoke.context import CheckContext, decoys
 from rave_cli.smoke.model import Verdict, blocked, settle, unasked
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from rave_cli.transcript.events import Moment
 
 NOT_ASKED = "not asked for (--phase)"
+
+# Seconds that a run which is given up waits for what goes on beside; a port scan takes two.
+STOPS = 5.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,7 @@ def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeR
             session.carry_out()
         except (KeyboardInterrupt, OutOfTimeError) as error:
             late = isinstance(error, OutOfTimeError)
+            session.stop()
             recorder.abort(f"out of time after {request.timeout:g} s" if late else "interrupted")
             if not late:
                 raise
@@ -112,6 +117,8 @@ class SmokeSession:
     recorder: RunRecorder
     on_event: Callable[[Settled], None]
     asked: list[Check] = field(init=False)
+    workers: list[Worker] = field(default_factory=list)
+    stopped: bool = False
 
     def __post_init__(self) -> None:
         phases = self.request.phases
@@ -145,6 +152,14 @@ class SmokeSession:
         for check in self.checks:
             if check.id not in self.recorder.known:
                 self._record(unasked(check, NOT_ASKED))
+
+    def stop(self) -> None:
+        """Let what goes on beside come to an end, and take back what it added to the machine."""
+        self.stopped = True
+        deadline = time.monotonic() + STOPS
+        for worker in self.workers:
+            worker.join(max(0.0, deadline - time.monotonic()))
+        usernet.take_back(self.request.machine)
 
     def _read_image(self, moment: Moment, step: Step) -> None:
         """Carry out the checks that read the image; its digest stands in the transcript, whatever
@@ -190,6 +205,8 @@ class SmokeSession:
 
     def _answer(self, look: Look | None, checks: Sequence[Check]) -> None:
         """Answer one or several checks with one look; a fault of the look is an error."""
+        if self.stopped:
+            raise OutOfTimeError
         open_ = []
         for check in checks:
             reason = blocked(check, self.recorder.known)
@@ -224,9 +241,9 @@ class SmokeSession:
             raise OutOfTimeError
         return left
 
-    @staticmethod
-    def _beside(work: Callable[[], None]) -> Worker:
+    def _beside(self, work: Callable[[], None]) -> Worker:
         worker = Worker(work)
+        self.workers.append(worker)
         worker.start()
         return worker
 
@@ -241,7 +258,7 @@ class SmokeSession:
 class Worker(threading.Thread):
     """A part of a run that goes on beside the others; a fault waits for whoever joins it.
 
-    It is a daemon: an interrupted run neither waits for it nor hears of its faults.
+    It is a daemon: an interrupted run waits no longer than STOPS, nor hears of its faults.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:

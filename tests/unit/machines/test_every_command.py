@@ -296,7 +296,7 @@ def changes(word: str) -> bool:
     return bool(re.search(r"\d", word))
 
 
-def on_terminal(walk: Walk, name: str, columns: int) -> str:
+def on_terminal(walk: Walk, name: str, columns: int, *, strip: bool = True) -> str:
     """Return the results that a command shows on a terminal of that width."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, columns))
@@ -313,4 +313,4 @@ def on_terminal(walk: Walk, name: str, columns: int) -> str:
     os.close(slave)
     reader.join()
     os.close(master)
-    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()) if strip else shown.decode()

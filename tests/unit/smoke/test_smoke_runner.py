@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import identity
 from rave_cli.machines.guest import ssh
-from rave_cli.machines.qemu import accelerator, ports
+from rave_cli.machines.qemu import accelerator, ports, usernet
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.smoke import onhost, runner
 from rave_cli.smoke.model import Verdict
@@ -324,6 +325,35 @@ def test_ctrl_c_leaves_an_aborted_run_that_never_verifies(
     assert "interrupted" in junit.read_text()
     assert not list(request_.output.glob("*.sshsig"))
     assert find_runs(request_.output)[0].status == "ABORTED"
+
+
+def test_what_goes_on_beside_an_interrupted_run_ends_and_takes_back_what_it_added(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch, looks: dict[str, Look]
+) -> None:
+    done, begun = [], threading.Event()
+
+    def scan(_: object) -> Verdict:
+        begun.set()
+        time.sleep(0.3)
+        done.append("scan")
+        return GOOD
+
+    def later(_: object) -> Verdict:
+        done.append("later")
+        return GOOD
+
+    class Late(Guest):
+        def run(self, *_: Any, **__: Any) -> Any:
+            begun.wait(10)
+            raise KeyboardInterrupt
+
+    looks["security.ports"] = scan
+    looks["security.ssh-password"] = looks["security.ssh-root"] = later
+    answer_with(monkeypatch, Late(all_pass))
+    monkeypatch.setattr(usernet, "take_back", lambda _machine: done.append("taken back"))
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(request_)
+    assert done[-2:] == ["scan", "taken back"]
 
 
 def test_a_run_out_of_time_is_aborted_and_says_how_to_get_more(

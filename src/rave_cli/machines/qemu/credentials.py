@@ -13,7 +13,7 @@ from base64 import b64encode
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rave_cli import age, paths
+from rave_cli import age, paths, signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,4 +67,5 @@ def written(machine: Machine) -> Iterator[None]:
 
 def forget(machine: Machine) -> None:
     """Remove blobs that a command killed while it started QEMU may have left."""
-    shutil.rmtree(machine.credentials, ignore_errors=True)
+    with signals.held():
+        shutil.rmtree(machine.credentials, ignore_errors=True)

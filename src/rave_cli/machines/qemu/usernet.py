@@ -101,6 +101,16 @@ def temporary(machine: Machine, guests: Iterable[int]) -> Iterator[dict[int, tup
                 _remove(monitor, (f for f in table if _is_stray(f, machine)))
 
 
+def take_back(machine: Machine) -> None:
+    """Remove the forwards for a while that a command which ends now has added."""
+    with (
+        suppress(QmpError),
+        Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor,
+    ):
+        table = parse(monitor.human("info usernet", timeout=ANSWERS))
+        _remove(monitor, (forward for forward in table if _is_stray(forward, machine)))
+
+
 def _only_one(machine: Machine) -> AbstractContextManager[None]:
     return paths.lock(
         machine.runtime / "forwards.lock",

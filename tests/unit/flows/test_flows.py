@@ -1,0 +1,262 @@
+"""The journeys: which image and which machine they take, what they tell, what they leave."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import image as images
+from rave_cli.flows import machine as machines
+from rave_cli.flows import plan as plans
+from rave_cli.flows import prove, secure, up
+from rave_cli.flows.events import Event, Step, step
+from rave_cli.flows.machine import NewMachine
+from rave_cli.images import build as builds
+from rave_cli.images.events import BuildEvent
+from rave_cli.machines import lifecycle
+from rave_cli.machines.names import stored_names
+from rave_cli.machines.spec import locate
+from rave_cli.profiles.catalog import parse
+from rave_cli.profiles.names import BAKED
+from tests.unit.machines.conftest import HEALTHY, Host, running_fakes
+
+if TYPE_CHECKING:
+    from rave_cli.images.manifest import Image
+    from rave_cli.machines.spec import Machine
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.settings import Settings
+    from tests.unit.machines.fake_sshd import FakeSshd
+
+
+def kinds(told: list[Event]) -> list[tuple[str, str]]:
+    return [(event.kind, event.step) for event in told]
+
+
+@dataclass
+class Builds:
+    """The calls of the build, and the image that is there without one."""
+
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    existing: Image | None = None
+
+
+@pytest.fixture
+def built(image: Image, monkeypatch: pytest.MonkeyPatch) -> Builds:
+    """A build that always makes the same image."""
+    found = Builds()
+
+    def build(_plan: Plan, **options: Any) -> Image:
+        found.calls.append(options)
+        options["on_event"](BuildEvent("building it", 1, 2))
+        options["on_event"](BuildEvent("using a lock of our own", notice=True))
+        return image
+
+    monkeypatch.setattr(builds, "build_image", build)
+    monkeypatch.setattr(builds, "existing_image", lambda _plan: found.existing)
+    return found
+
+
+# --- events --------------------------------------------------------------------------------------
+
+
+def test_a_step_has_a_beginning_and_an_end_however_it_ends(told: list[Event]) -> None:
+    with step(told.append, "image", "Building") as doing:
+        doing.progress("half", 1, 2)
+    with pytest.raises(KeyboardInterrupt), step(told.append, "start", "Starting"):
+        raise KeyboardInterrupt
+    assert told == [
+        Event("begin", "image", "Building"),
+        Event("progress", "image", "half", 1, 2),
+        Event("end", "image", "Building"),
+        Event("begin", "start", "Starting"),
+        Event("failed", "start", "Starting"),
+    ]
+
+
+def test_an_event_is_a_value_that_any_reader_can_write_down(told: list[Event]) -> None:
+    Step("check", told.append).progress("redis.ping", 3, 107, status="pass")
+    assert asdict(told[0]) == {
+        "kind": "progress", "step": "check", "text": "redis.ping", "done": 3, "total": 107,
+        "status": "pass",
+    }  # fmt: skip
+
+
+# --- get an image --------------------------------------------------------------------------------
+
+
+def test_in_a_checkout_the_image_is_what_it_describes(
+    plan: Plan, inside: Settings, built: Builds, told: list[Event], image: Image
+) -> None:
+    assert images.get(plan, inside, mode="safe", on_event=told.append) == image
+    assert built.calls[0]["flake"] == inside.flake
+    assert told == [
+        Event("begin", "image", "Building demo-debian"),
+        Event("progress", "image", "building it", 1, 2),
+        Event("warning", "image", "using a lock of our own"),
+        Event("end", "image", "Building demo-debian"),
+    ]
+
+
+def test_an_image_that_is_there_will_do_for_a_machine(
+    plan: Plan, inside: Settings, built: Builds, told: list[Event], image: Image
+) -> None:
+    built.existing = image
+    found = images.get(plan, inside, mode="safe", on_event=told.append, current=False)
+    assert (found, built.calls, told) == (image, [], [])
+
+
+def test_outside_of_a_checkout_the_last_image_is_taken_and_none_is_named(
+    plan: Plan, outside: Settings, image: Image, told: list[Event], built: Builds
+) -> None:
+    with pytest.raises(RaveError, match="no flake found"):
+        images.get(plan, outside, mode="safe", on_event=told.append)
+    with pytest.raises(RaveError, match="there is no image of demo on debian yet"):
+        images.built(plan)
+    built.existing = image
+    assert images.get(plan, outside, mode="safe", on_event=told.append) == image
+
+
+# --- get a running machine -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [{"name": "../x"}, {"ports": ("22",)}, {"ports": ("1:5432",)}])
+def test_a_machine_that_cannot_be_is_refused_before_it_costs_anything(
+    plan: Plan, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(RaveError) as caught:
+        NewMachine(plan, "safe", **({"name": "demo"} | wrong))
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_a_launch_makes_starts_and_tells(
+    host: Host, plan: Plan, inside: Settings, built: Builds, told: list[Event]
+) -> None:
+    host.behave(steps=[{"console": "Kernel panic - not syncing: oh\r\n"}])
+    with pytest.raises(RaveError, match="did not become ready"):
+        machines.launch(NewMachine(plan, "safe", "web"), inside, on_event=told.append)
+    assert kinds(told) == [
+        ("begin", "image"), ("progress", "image"), ("warning", "image"), ("end", "image"),
+        ("note", "create"), ("begin", "start"), ("progress", "start"), ("progress", "start"),
+        ("failed", "start"),
+    ]  # fmt: skip
+    assert stored_names() == ["web"]
+    assert running_fakes(host.bin) == []
+
+
+def test_a_machine_that_is_there_is_taken_up(
+    machine: Machine, plan: Plan, image: Image, told: list[Event]
+) -> None:
+    wanted = NewMachine(plan, "safe", "demo")
+    assert machines.take_up(wanted, image, fresh=False, on_event=told.append) == machine
+    assert told == []
+    newer = replace(image, sha256="1" * 64)
+    assert machines.take_up(wanted, newer, fresh=False, on_event=told.append) == machine
+    assert "made from an older image" in told[-1].text
+    again = machines.take_up(wanted, newer, fresh=True, on_event=told.append)
+    assert again.spec.uuid != machine.spec.uuid
+    assert again.spec.image == newer
+
+
+def test_a_machine_of_another_base_is_not_taken_for_this_one(
+    machine: Machine, image: Image, told: list[Event]
+) -> None:
+    other = parse(BAKED.read_bytes()).plan("demo", "nixos")
+    with pytest.raises(RaveError, match="exists already, with profile demo on debian") as caught:
+        machines.take_up(
+            NewMachine(other, "safe", "demo"), image, fresh=False, on_event=told.append
+        )
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError])
+@pytest.mark.usefixtures("host")
+def test_a_fresh_machine_is_gone_however_its_run_ends(
+    plan: Plan, image: Image, told: list[Event], monkeypatch: pytest.MonkeyPatch, fault: type[Any]
+) -> None:
+    def work() -> None:
+        with machines.fresh(
+            plan, image, mode="safe", network="isolated", on_event=told.append
+        ) as made:
+            assert stored_names() == [made.name]
+            raise fault
+
+    monkeypatch.setattr(lifecycle, "start", lambda *_args, **_options: ready())
+    with pytest.raises(fault):
+        work()
+    assert stored_names() == []
+    assert kinds(told) == [("begin", "start"), ("end", "start")]
+
+
+def ready() -> Any:
+    class Ready:
+        notes = ()
+
+    return Ready()
+
+
+def test_a_stop_tells_each_rung(
+    machine: Machine, sshd: FakeSshd, host: Host, told: list[Event]
+) -> None:
+    host.behave(powerdown=False, steps=HEALTHY)
+    machines.start(machine, on_event=told.append)
+    report = machines.stop(machine, on_event=told.append, patience=0.1)
+    assert report.rung == "quit"
+    assert [e.text for e in told if (e.kind, e.step) == ("progress", "stop")] == ["acpi", "quit"]
+
+
+# --- secure it, prove it, all of it --------------------------------------------------------------
+
+
+def test_without_a_secrets_file_nothing_is_installed_and_that_is_said(
+    machine: Machine, plan: Plan, told: list[Event]
+) -> None:
+    assert secure.install_if_any(machine, plan, None, on_event=told.append) is None
+    assert kinds(told) == [("warning", "secrets"), ("note", "secrets")]
+
+
+def test_a_secrets_file_that_was_named_must_be_there(
+    machine: Machine, plan: Plan, told: list[Event]
+) -> None:
+    missing = machine.directory / "none.yaml"
+    with pytest.raises(RaveError):
+        secure.install_if_any(machine, plan, missing, on_event=told.append)
+    assert kinds(told)[-1] == ("failed", "secrets")
+
+
+def test_up_is_the_four_journeys_one_after_another(
+    plan: Plan, inside: Settings, monkeypatch: pytest.MonkeyPatch, told: list[Event]
+) -> None:
+    done: list[str] = []
+
+    def journey(name: str, result: Any) -> Any:
+        def go(*_args: Any, **_options: Any) -> Any:
+            done.append(name)
+            return result
+
+        return go
+
+    class Made:
+        added = ("a",)
+
+    monkeypatch.setattr(images, "get", journey("image", "an image"))
+    monkeypatch.setattr(machines, "take_up", journey("machine", "a machine"))
+    monkeypatch.setattr(machines, "start", journey("start", "ready"))
+    monkeypatch.setattr(secure, "make", journey("make", Made()))
+    monkeypatch.setattr(secure, "install", journey("install", "installed"))
+    monkeypatch.setattr(prove, "prove", journey("prove", None))
+    monkeypatch.setattr(plans, "of", journey("plan", plan))
+    catalog = parse(BAKED.read_bytes())
+    wanted = NewMachine(plan, "safe", "demo")
+    report: Any = up.up(wanted, catalog, inside, fresh=False, check=True, on_event=told.append)
+    assert done == ["image", "machine", "plan", "start", "make", "install", "prove"]
+    assert (report.image, report.ready, report.installed) == ("an image", "ready", "installed")
+    assert report.passed
+
+
+def test_no_machine_is_made_by_looking(plan: Plan, image: Image, host: Host) -> None:
+    argv = machines.command(locate(NewMachine(plan, "safe", "demo").spec(image)))
+    assert argv[0] == "qemu-system-x86_64"
+    assert stored_names() == []
