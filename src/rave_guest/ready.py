@@ -256,14 +256,7 @@ def publish(plan: dict[str, Any], watch: Watch) -> None:
     document = status.document(plan, watch.documents(), watch.secrets(), watch.failed_units())
     report.write(report.STATUS, json.dumps(document, indent=1) + "\n")
     report.write(status.PAGE, status.page(document))
-    report.write(status.METRICS, status.metrics(document, gauges(plan)) + vitals.metrics())
-
-
-def gauges(plan: dict[str, Any]) -> list[tuple[str, str, int]]:
-    """What the services' modules measure beyond health: name, help and value."""
-    modules = [registry.service(name) for name in plan["services"]]
-    found = [getattr(module, "gauges", None) for module in modules]
-    return [gauge for measure in found if measure for gauge in measure()]
+    report.write(status.METRICS, status.metrics(document) + vitals.metrics())
 
 
 def notify(message: str) -> None:

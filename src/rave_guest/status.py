@@ -81,13 +81,8 @@ STYLE = (
 )
 
 
-def metrics(state: dict[str, Any], gauges: list[tuple[str, str, int]]) -> str:
-    """The same for the node exporter's textfile collector, and what else services measure.
-
-    Args:
-        state: the document.
-        gauges: name, help and value of each.
-    """
+def metrics(state: dict[str, Any]) -> str:
+    """The same for the node exporter's textfile collector."""
     lines = [
         "# HELP rave_service_healthy Whether the service answers its health questions.",
         "# TYPE rave_service_healthy gauge",
@@ -104,8 +99,6 @@ def metrics(state: dict[str, Any], gauges: list[tuple[str, str, int]]) -> str:
         "# TYPE rave_secrets_installed gauge",
         f"rave_secrets_installed {int(state['secrets'] == 'installed')}",
     ]
-    for name, text, value in gauges:
-        lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value}"]
     return "\n".join(lines) + "\n"
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 
 from rave_guest import plan as plans
-from rave_guest import report
 from rave_guest.check import Subject, check
 from rave_guest.proof import TIMEOUT, Proof, Unproven
 from rave_guest.verdict import ABSENT, Verdict, errored, failed, judge, passed, skipped
-from rave_guest.wire import http, x509
+from rave_guest.wire import http
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
     from rave_guest.system import System
 
 END = "-----END CERTIFICATE-----"
-# The certificate it shows: the installed one, or one made for this boot.
-SHOWN = "/run/rave/tls/current.crt"
 
 
 def _document(about: Subject) -> dict[str, Any]:
@@ -76,16 +73,6 @@ def certificate_pair(arguments: Mapping[str, Any], system: System) -> Verdict:
     except ssl.SSLError as error:
         return failed(f"the key does not belong to the certificate: {error.reason}")
     return passed("the key belongs to the certificate")
-
-
-def gauges() -> Iterator[tuple[str, str, int]]:
-    """When the certificate expires; nothing where there is none."""
-    text = report.read(SHOWN)
-    try:
-        expires = x509.not_after(text)
-    except ValueError:
-        return
-    yield "rave_certificate_not_after_seconds", "When nginx's certificate expires.", expires
 
 
 def proofs(plan: Mapping[str, Any], secret: str) -> Iterator[Proof]:

@@ -145,8 +145,9 @@ def test_secrets_absent_installed_failed(tmp_path: Path, monkeypatch: pytest.Mon
 def test_publish_writes_page_status_and_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rave_guest import status
+    from rave_guest import certificate, status
 
+    monkeypatch.setattr(certificate, "not_after", lambda _pem: 12)
     places = {}
     for module, name in ((report, "STATUS"), (status, "PAGE"), (status, "METRICS")):
         places[name] = tmp_path / name
@@ -160,7 +161,12 @@ def test_publish_writes_page_status_and_metrics(
     assert document["state"] == "healthy"
     assert document["services"]["one"]["state"] == "healthy"
     assert "healthy" in places["PAGE"].read_text()
-    assert 'rave_service_healthy{service="one"} 1' in places["METRICS"].read_text()
+    metrics = places["METRICS"].read_text()
+    assert 'rave_service_healthy{service="one"} 1' in metrics
+    assert "rave_certificate_not_after_seconds 12" in metrics
+    # The node exporter refuses the whole file when a metric is described twice.
+    described = [line for line in metrics.splitlines() if line.startswith("# TYPE")]
+    assert len(described) == len(set(described))
 
 
 def test_notify_reaches_pid_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
