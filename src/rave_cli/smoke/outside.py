@@ -72,7 +72,7 @@ def log_in(context: CheckContext) -> Verdict:
 
 @check("boot.clock", phase="boot", viewpoint="outside", needs=("boot.ssh",),
        title="the guest's clock is the host's",
-       figures={"offset_seconds": "clock_offset_seconds"})  # fmt: skip
+       figures={"error_seconds": "clock_error_seconds"})  # fmt: skip
 def clock(context: CheckContext, timeout: float = 20.0) -> Verdict:
     """Ask the guest for the time, and compare it with the host's before and after."""
     if context.session is None:
@@ -86,7 +86,7 @@ def judge_clock(began: float, said: float, ended: float) -> Verdict:
     """Read the guest's time and the host's before and after; what lies between proves nothing."""
     offset = min(0.0, said - began) + max(0.0, said - ended)
     problems = [f"it is {offset:+.1f} s off"] if abs(offset) > CLOCK_TOLERANCE else []
-    return judge(problems, f"within {CLOCK_TOLERANCE:g} s", offset_seconds=round(offset, 2))
+    return judge(problems, f"within {CLOCK_TOLERANCE:g} s", error_seconds=round(abs(offset), 2))
 
 
 @check("security.ssh-password", phase="security", viewpoint="outside", step="logins",
