@@ -119,7 +119,9 @@ def start(
     try:
         with store.locked(machine.name):
             watched = _join(machine)
-            if watched is None:
+            if watched is not None:
+                readiness.join()
+            else:
                 cap = caps.choose(machine.spec, found.kind)
                 watched = _launch(machine, found, cap, readiness)
         forwards = boot.watch(watched, readiness)

@@ -39,8 +39,8 @@ from pathlib import Path
 from rave_cli.images import archives
 from rave_cli.images.apt import Apt
 from rave_cli.images.closure import Supply
-from rave_cli.images.lock import Request
-request = Request.model_validate_json(sys.argv[2])
+from rave_cli.images.lock import PackageRequest
+request = PackageRequest.model_validate_json(sys.argv[2])
 os.setgroups([])
 os.setgid(65534)
 os.setuid(65534)

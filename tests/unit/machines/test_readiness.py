@@ -12,6 +12,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest.readiness import (
     FATAL_CONSOLE,
     NAMES,
+    RECOVERS,
     STAGES,
     Reached,
     Readiness,
@@ -176,3 +177,26 @@ def test_a_guest_that_goes_down_is_not_ready_any_more() -> None:
     readiness.event(StageEvent("services", "me", 9.0, HEALTHY, "one"), 10.0)
     readiness.event(StageEvent("stopping", "me", 50.0, {}, "one"), 51.0)
     assert not readiness.has("services")
+
+
+def test_whoever_joins_waits_for_a_verdict_newer_than_what_mended_it() -> None:
+    readiness, _ = boot()
+    readiness.join()
+    bad = {"redis": {"state": "failed", "unit": "redis.service"}}
+    good = {"redis": {"state": "healthy", "unit": "redis.service", "uptime": 3.0}}
+    readiness.event(StageEvent("services", "me", 9.0, {"services": bad}), 9.0)
+    readiness.tick(10.0)
+    readiness.event(StageEvent("services", "me", 12.0, {"services": good}), 12.0)
+    readiness.reach("ssh-auth", 13.0)
+    readiness.tick(9.1 + RECOVERS)
+    assert readiness.has("services")
+
+
+def test_whoever_joins_is_told_of_what_stays_broken() -> None:
+    readiness, _ = boot()
+    readiness.join()
+    bad = {"redis": {"state": "failed", "unit": "redis.service"}}
+    for now in (9.0, 15.0):
+        readiness.event(StageEvent("services", "me", now, {"services": bad}), now)
+    with pytest.raises(RaveError, match="failed: redis"):
+        readiness.tick(9.1 + RECOVERS)

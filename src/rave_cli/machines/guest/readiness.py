@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from rave_cli.machines.qemu.qmp import QmpEvent
 
 
+# Seconds in which the guest asks a failed service again and gives a new verdict (ASK_AGAIN and
+# PATIENCE of rave_guest/ready.py).
+RECOVERS = 25.0
+
+
 @dataclass(frozen=True)
 class Stage:
     """A step of every boot. `seconds` is its deadline, counted from the stage before, under TCG on
@@ -90,6 +95,14 @@ class Readiness:
         self._on_stage = on_stage
         self._console = b""
         self._last: StageEvent | None = None
+        self._joined = False
+        self._broken: tuple[str, float] | None = None
+
+    def join(self) -> None:
+        """Take up a machine that runs already: its last verdict may be older than what mended it,
+        so after a bad one the next is waited for, for RECOVERS seconds.
+        """
+        self._joined = True
 
     @property
     def stage(self) -> Stage | None:
@@ -122,6 +135,8 @@ class Readiness:
         Raises:
             RaveError: NOT_READY if the deadline of the current stage has passed.
         """
+        if self._broken is not None and now - self._broken[1] > RECOVERS * self._scale:
+            raise self.fault(self._broken[0], now)
         stage = self.stage
         if stage is not None and self.remaining(now) < 0:
             seconds = stage.seconds * self._scale
@@ -168,7 +183,12 @@ class Readiness:
             self.services = event
             if event.failed_services:
                 self.reach("systemd", now)
-                raise self.fault(f"failed: {', '.join(event.failed_services)}", now)
+                cause = f"failed: {', '.join(event.failed_services)}"
+                if not self._joined:
+                    raise self.fault(cause, now)
+                self._broken = (cause, self._broken[1] if self._broken else now)
+                return
+            self._broken = None
             count = len(event.service_uptimes)
             self.reach("services", now, f"{count} healthy, guest uptime {event.uptime:.1f} s")
 
