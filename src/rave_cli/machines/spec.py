@@ -42,7 +42,11 @@ class Forward:
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """Everything that defines a machine. Memory in MiB, disk in GiB."""
+    """Everything that defines a machine. Memory in MiB, disk in GiB.
+
+    A `protected` machine is not deleted. `renamed_to` is the name that it is about to get: once its
+    directory has it, that is its name.
+    """
 
     name: str
     uuid: str
@@ -56,6 +60,8 @@ class MachineSpec:
     forwards: tuple[Forward, ...]
     network: Network
     image: Image
+    protected: bool = False
+    renamed_to: str | None = None
 
 
 @dataclass(frozen=True)

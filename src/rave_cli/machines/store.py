@@ -31,7 +31,7 @@ from rave_cli.machines.spec import (
     locate,
     machines_dir,
 )
-from rave_cli.records import DamagedRecordError, NewerRecordError, RecordFormat
+from rave_cli.records import DamagedRecordError, NewerRecordError, RecordFormat, amend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Forward, Network
     from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.records import Document
 
 RECORD = "machine.json"
 
@@ -51,11 +52,16 @@ class StoredMachine(BaseModel):
     machine: MachineSpec
 
 
+def _give_states(document: Document) -> Document:
+    """Upgrade: nobody could protect or rename a machine."""
+    return amend(amend(document, "machine.protected", False), "machine.renamed_to", None)
+
+
 MACHINE = RecordFormat(
     title="the record of a machine",
     shape=StoredMachine,
-    version=2,
-    upgrades={1: lambda document: give_plan(document, "machine.image.")},
+    version=3,
+    upgrades={1: lambda document: give_plan(document, "machine.image."), 2: _give_states},
 )
 
 
