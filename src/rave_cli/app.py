@@ -140,15 +140,20 @@ def cli(
         ),
         "create": Lazy("rave_cli.commands.vm.create:create", "Make a machine from an image."),
         "start": Lazy(
-            "rave_cli.commands.vm.start:start", "Start a machine and wait until it is ready."
+            "rave_cli.commands.vm.start:start", "Start machines and wait until they are ready."
         ),
-        "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop a machine."),
+        "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop machines."),
+        "restart": Lazy("rave_cli.commands.vm.restart:restart", "Stop machines and start them."),
         "status": Lazy("rave_cli.commands.vm.status:status", "What a machine is doing."),
         "list": Lazy("rave_cli.commands.vm.list:list_", "All machines."),
         "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),
         "exec": Lazy("rave_cli.commands.vm.exec:exec_", "Run one command in a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
-        "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete a machine and its disk."),
+        "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
+        "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
+        "unprotect": Lazy("rave_cli.commands.vm.unprotect:unprotect", "Lift that again."),
+        "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete machines and their disks."),
+        "prune": Lazy("rave_cli.commands.vm.prune:prune", "Remove what dead machines left."),
     },
 )
 def vm() -> None:

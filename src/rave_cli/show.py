@@ -124,20 +124,17 @@ class Show:
         return click.confirm(_safe(question), default=default, err=True)
 
     def error(self, error: RaveError) -> None:
-        """Say what happened, what it was like just before, and what helps."""
+        """Say what ends the command: what happened, what it was like before, and what helps."""
+        self.fault(error)
+        self.failure(fault_document(error))
+
+    def fault(self, error: RaveError) -> None:
+        """Say what happened, what it was like just before, and what helps; the command goes on."""
         lines = [f"{_paint('error:', '31', sys.stderr)} {_safe(error.message)}"]
         lines += [f"  | {_safe(line)}" for line in error.detail]
         if error.hint:
             lines.append(f"{_paint('hint:', '36', sys.stderr)} {_safe(error.hint)}")
         streams.say("\n".join(lines))
-        self.failure({
-            "error": error.message,
-            "reason": error.reason,
-            "hint": error.hint,
-            "detail": list(error.detail),
-            "exitCode": int(error.exit_code),
-            **error.data,
-        })  # fmt: skip
 
     def failure(self, document: dict[str, Any]) -> None:
         """Print the document of a command that ends without its result, with `--json`."""
@@ -289,6 +286,18 @@ class _Follower:
         if self._shown is not None:
             self._shown.close(done=done)
             self._shown = None
+
+
+def fault_document(error: RaveError) -> dict[str, Any]:
+    """Return what `--json` shows of an error."""
+    return {
+        "error": error.message,
+        "reason": error.reason,
+        "hint": error.hint,
+        "detail": list(error.detail),
+        "exitCode": int(error.exit_code),
+        **error.data,
+    }
 
 
 def _safe(line: Line) -> str:

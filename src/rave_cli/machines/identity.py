@@ -54,4 +54,17 @@ def write(machine: Machine) -> None:
         paths.atomic_write(path.with_suffix(".pub"), key.public)
     paths.atomic_write(machine.age_key, own.file_text(), mode=0o600)
     paths.atomic_write(machine.age_key.with_suffix(".pub"), f"{own.recipient}\n".encode())
-    paths.atomic_write(machine.known_hosts, machine.alias.encode() + b" " + host.public)
+    pin(machine, machine.alias)
+
+
+def pin(machine: Machine, *aliases: str) -> None:
+    """Pin a machine's host key under these names and no other.
+
+    Raises:
+        RaveError: HOST if the key cannot be read or the file not written.
+    """
+    public = machine.host_key.with_suffix(".pub")
+    with paths.refusing(public):
+        key = public.read_bytes()
+    lines = (alias.encode() + b" " + key for alias in aliases)
+    paths.atomic_write(machine.known_hosts, b"".join(lines))

@@ -118,6 +118,8 @@ def start(
     cap: caps.Cap | None = None
     try:
         with store.locked(machine.name):
+            # It may have been renamed, changed or deleted since the caller looked.
+            machine = store.load(machine.name)
             watched = _join(machine)
             if watched is not None:
                 readiness.join()
@@ -273,8 +275,8 @@ def delete(name: str, *, force: bool = False) -> None:
         force: end it first if it runs, without asking the guest.
 
     Raises:
-        RaveError: USAGE if there is none, or it runs and `force` is not given; HOST if its record
-            is damaged and `force` is not given, or is of a newer rave.
+        RaveError: USAGE if there is none, it is protected, or it runs and `force` is not given;
+            HOST if its record is damaged and `force` is not given, or is of a newer rave.
     """
     with store.locked(name):
         running, runtime = _find_to_delete(name, force=force)
@@ -298,4 +300,10 @@ def _find_to_delete(name: str, *, force: bool) -> tuple[processes.Process | None
             raise
         running = processes.find_by_directory(machines_dir() / name)
         return running, running.runtime if running is not None else None
+    if machine.spec.protected:
+        raise RaveError(
+            f"machine {name} is protected from deletion",
+            hint=f"rave vm unprotect {name}",
+            exit_code=ExitCode.USAGE,
+        )
     return processes.find(machine), machine.runtime

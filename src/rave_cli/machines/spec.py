@@ -80,7 +80,7 @@ class Machine:
     @property
     def alias(self) -> str:
         """The name under which the host key is pinned, whatever the port of today."""
-        return f"rave-{self.name}"
+        return alias(self.name)
 
     @property
     def disk(self) -> Path:
@@ -173,6 +173,11 @@ class Machine:
     def credentials(self) -> Path:
         """Directory of the SMBIOS blobs that QEMU reads once, while it starts."""
         return self.runtime / "credentials"
+
+
+def alias(name: str) -> str:
+    """Return the name under which the host key of the machine `name` is pinned."""
+    return f"rave-{name}"
 
 
 def check_name(name: str) -> str:

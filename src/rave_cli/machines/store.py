@@ -120,14 +120,14 @@ def new_spec(
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold the machine's lock: nobody else creates, starts or deletes it meanwhile.
+    """Hold the machine's lock: nobody else creates, starts, changes or deletes it meanwhile.
 
     Raises:
         RaveError: HOST if another command holds it.
     """
     with paths.lock(
         machines_dir() / f".{check_name(name)}.lock",
-        busy=f"another rave command is creating, starting or deleting machine {name}",
+        busy=f"another rave command is creating, starting, changing or deleting machine {name}",
     ):
         yield
 
@@ -170,6 +170,15 @@ def _fill(machine: Machine) -> None:
     if machine.spec.image.plan is not None:
         carried.write(machine.plan, carried.read(machine.spec.image.plan))
     _overlay(machine)
+    save(machine)
+
+
+def save(machine: Machine) -> None:
+    """Write a machine's record. The caller holds the lock, unless nobody knows the machine yet.
+
+    Raises:
+        RaveError: HOST if it cannot be written.
+    """
     MACHINE.write(machine.directory / RECORD, StoredMachine(machine=machine.spec))
 
 
@@ -271,6 +280,8 @@ def load(name: str) -> Machine:
     hint = f"put {place} right, or back from a copy; disk and keys beside it are untouched"
     try:
         spec = MACHINE.read(place, hint=hint).machine
+        if spec.renamed_to == name:
+            spec = replace(spec, name=name, renamed_to=None)
         if spec.name != name:
             raise MACHINE.damaged(place, (f"it is the record of machine {spec.name!r}",), hint)
     except DamagedRecordError as error:

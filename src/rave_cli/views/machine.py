@@ -8,20 +8,38 @@ from rave_cli.machines.qemu.argv import pretty
 
 if TYPE_CHECKING:
     from rave_cli.machines.lifecycle import Ready
+    from rave_cli.machines.qemu.stop import StopReport
     from rave_cli.show import Show
 
 
 def show_ready(show: Show, ready: Ready) -> None:
     """Print how to reach a machine that is ready."""
-    show.note(f"{ready.accelerator.kind}: {ready.accelerator.reason}")
+    note_ready(show, ready)
     show.result(ready.document, *ready_lines(ready, secrets=ready.secrets))
+
+
+def note_ready(show: Show, ready: Ready) -> None:
+    """Say what runs a machine that is ready, and what it may want next."""
+    show.note(f"{ready.accelerator.kind}: {ready.accelerator.reason}")
     if ready.secrets != "installed":
         show.note(f"next: rave secrets install {ready.machine.name}")
 
 
 def show_command(show: Show, argv: tuple[str, ...]) -> None:
     """Print what `start` would run, one option and its value per line."""
-    show.result({"argv": list(argv)}, *pretty(argv).splitlines())
+    show.result({"argv": list(argv)}, *command_lines(argv))
+
+
+def command_lines(argv: tuple[str, ...]) -> list[str]:
+    """Return a command for people, one option and its value per line."""
+    return pretty(argv).splitlines()
+
+
+def stopped_line(name: str, report: StopReport) -> str:
+    """Return how a machine was stopped, for people."""
+    if report.rung == "not-running":
+        return f"{name} was not running"
+    return f"{name} stopped by {report.rung} after {report.seconds:.1f} s"
 
 
 def ready_lines(ready: Ready, *, secrets: str) -> list[str]:

@@ -92,6 +92,17 @@ def _elsewhere(argv: tuple[str, ...], machine: Machine) -> bool:
         return False
 
 
+def machines() -> list[Process]:
+    """Return every QEMU of ours that runs a machine of rave, found in one look at /proc."""
+    found = []
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            argv = _argv(entry)
+            if disk_of(argv) is not None:
+                found.append(_describe(entry, argv))
+    return [process for process in found if process is not None]
+
+
 def find_by_directory(directory: Path) -> Process | None:
     """Return our QEMU process that has its disk in `directory`: the way to a machine whose record,
     and with it the uuid, is lost.
