@@ -54,7 +54,12 @@ CALLS: dict[str, list[str]] = {
     "vm ssh": ["demo"],
     "vm exec": ["demo", "--", "ls", "-l"],
     "vm logs": ["demo"],
+    "vm restart": ["demo"],
+    "vm rename": ["victim", "renamed"],
+    "vm protect": ["victim"],
+    "vm unprotect": ["victim"],
     "vm delete": ["victim"],
+    "vm prune": ["--dry-run"],
     "secrets init": [],
     "secrets edit": [],
     "secrets rotate": ["redis/password"],
@@ -136,8 +141,9 @@ class Walk:
 
     def _prepare(self, name: str) -> None:
         """Let the victim be there, unless the command is to make it."""
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.home / ".local/share/rave/vms/victim")
+        for left in ("victim", "renamed"):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self.home / ".local/share/rave/vms" / left)
         if name != "vm create":
             store.create(store.new_spec(self.plan, self.image, name="victim", mode="safe"))
 
