@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, preflight, store
+from rave_cli.machines import boot, preflight, runs, store
 from rave_cli.machines.guest.readiness import Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, processes
@@ -208,7 +208,9 @@ def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Read
     preflight.check(machine, found.kind)
     store.keep_image(machine)
     argv = (*cap.prefix, *qemu_argv(machine, found))
-    return boot.launch(machine, argv, readiness, cap.beside)
+    launched = boot.launch(machine, argv, readiness, cap.beside)
+    runs.note(machine, launched.pid)
+    return launched
 
 
 def stop(

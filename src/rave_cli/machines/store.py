@@ -77,6 +77,11 @@ class Unreadable:
         """What is shown where other machines show what they do."""
         return "newer" if isinstance(self.error, NewerRecordError) else "damaged"
 
+    @property
+    def document(self) -> dict[str, object]:
+        """What `--json` shows: it is not hidden."""
+        return {"name": self.name, "state": self.state, "detail": self.error.message}
+
 
 def new_spec(
     plan: Plan,
@@ -261,8 +266,9 @@ def keep_image(machine: Machine) -> None:
         )
 
 
-def load(name: str) -> Machine:
-    """Return an existing machine.
+def load(name: str, among: Sequence[processes.Process] | None = None) -> Machine:
+    """Return an existing machine. `among` is what processes.machines found, for whoever loads
+    several.
 
     Raises:
         RaveError: USAGE for a bad or unknown name; HOST if its record is missing, damaged or of a
@@ -287,7 +293,7 @@ def load(name: str) -> Machine:
     except DamagedRecordError as error:
         error.detail += (f"to give the machine up, disk and all: rave vm delete {name} --force",)
         raise
-    return processes.placed(locate(spec))
+    return processes.placed(locate(spec), among)
 
 
 def plan(machine: Machine) -> Plan | None:
@@ -299,12 +305,17 @@ def plan(machine: Machine) -> Plan | None:
     return carried.read(machine.plan).plan if machine.plan.exists() else None
 
 
-def list_machines() -> list[Machine | Unreadable]:
-    """Return every machine, sorted by name; one whose record cannot be read as such."""
+def list_machines(
+    among: Sequence[processes.Process] | None = None,
+) -> list[Machine | Unreadable]:
+    """Return every machine, sorted by name; one whose record cannot be read as such. `among` is
+    what processes.machines has found already.
+    """
+    among = processes.machines() if among is None else among
     found: list[Machine | Unreadable] = []
     for name in stored_names():
         try:
-            found.append(load(name))
+            found.append(load(name, among))
         except RaveError as error:
             found.append(Unreadable(name, error))
     return found

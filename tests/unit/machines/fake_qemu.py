@@ -65,6 +65,7 @@ class Fake:
         self.wake = 0.0
         self.clients: list[socket.socket] = []
         self.heard = False
+        self.spoke = False
         self.status = BEHAVIOUR["status"]
         self.poll = selectors.DefaultSelector()
         for chardev in ("qmp", "events"):
@@ -107,15 +108,21 @@ class Fake:
         if command == "quit" and BEHAVIOUR["quit"]:
             raise SystemExit(0)
         if command == "system_powerdown" and BEHAVIOUR["powerdown"]:
+            if self.spoke:
+                self.report({"stage": "stopping"})
             raise SystemExit(0)
+
+    def report(self, value: dict[str, Any]) -> None:
+        self.spoke = True
+        line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
+        self.reports.write(json.dumps(line).encode() + b"\n")
 
     def step(self) -> None:
         ((kind, value),) = self.steps.pop(0).items()
         if kind == "console":
             self.console.write(value.encode())
         elif kind == "report":
-            line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
-            self.reports.write(json.dumps(line).encode() + b"\n")
+            self.report(value)
         elif kind == "event":
             for client in self.clients:
                 self.say(client, {"event": value["name"], "data": value.get("data", {})})
