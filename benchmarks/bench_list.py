@@ -14,7 +14,9 @@ import signal
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tests.unit.machines.conftest import FAKE_QEMU_IMG, HEALTHY, HERE, Behaviour, Host
 
@@ -28,35 +30,45 @@ from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.profiles.catalog import parse
 from rave_cli.profiles.names import BAKED
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 MACHINES = 20
 LIMIT = 0.35  # seconds
 
 
 def main(rounds: int = 15) -> int:
     """Print the figures; exit with 1 if the list takes longer than LIMIT at the median."""
-    place = Path(tempfile.mkdtemp(prefix="rv-", dir="/tmp"))
-    os.environ |= {"HOME": str(place), "XDG_RUNTIME_DIR": str(place / "run")}
-    for name in ("DATA", "STATE", "CONFIG", "CACHE"):
-        os.environ.pop(f"XDG_{name}_HOME", None)
-    pids: list[int] = []
-    try:
-        pids = start(place)
+    with running(MACHINES):
         rave = str(Path(sys.executable).with_name("rave"))
         figures = paired(
             lambda: wall([rave, "vm", "list", "--json"]),
             lambda: wall([sys.executable, "-c", "import click"]),
             rounds,
         )
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(place)
     report("list", {"machines": MACHINES, "rave vm list": figures["first"],
                     "import click": figures["second"], "limit": LIMIT})  # fmt: skip
     return int(figures["first"]["p50"] > LIMIT)
 
 
-def start(place: Path) -> list[int]:
+@contextmanager
+def running(count: int) -> Iterator[None]:
+    """Have machines in a home of their own for as long as the context lasts."""
+    place = Path(tempfile.mkdtemp(prefix="rv-", dir="/tmp"))
+    os.environ |= {"HOME": str(place), "XDG_RUNTIME_DIR": str(place / "run")}
+    for name in ("DATA", "STATE", "CONFIG", "CACHE"):
+        os.environ.pop(f"XDG_{name}_HOME", None)
+    pids: list[int] = []
+    try:
+        pids += start(place, count)
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        shutil.rmtree(place)
+
+
+def start(place: Path, count: int) -> list[int]:
     """Make machines and start a stand-in for the QEMU of each; returns their pids."""
     tools = place / "bin"
     tools.mkdir()
@@ -75,7 +87,7 @@ def start(place: Path) -> list[int]:
         f"sha256-{'A' * 43}=", BootMethod("kernel", qcow2, qcow2, ""),
     )  # fmt: skip
     pids = []
-    for number in range(MACHINES):
+    for number in range(count):
         spec = store.new_spec(plan, image, name=f"bench-{number:02}", mode="safe")
         machine = store.create(spec)
         paths.private_dir(machine.runtime)

@@ -75,6 +75,15 @@ class Show:
         """
         streams.put(_safe(line) + "\n")
 
+    def record(self, document: Any, line: Line) -> None:  # noqa: ANN401 - anything JSON can carry
+        """Print one part of a result that goes on: a line, with `--json` one of a document.
+
+        Raises:
+            streams.ReaderLeftError: nobody reads it.
+            RaveError: HOST if it cannot be written.
+        """
+        streams.put((_json(document, indent=None) if self.as_json else _safe(line)) + "\n")
+
     def raw(self, data: bytes, *, error: bool = False) -> None:
         """Pass on what a command in a guest printed, byte for byte, as `ssh` does.
 
@@ -308,10 +317,11 @@ def _safe(line: Line) -> str:
     )
 
 
-def _json(document: Any) -> str:  # noqa: ANN401 - anything JSON can carry
+def _json(document: Any, *, indent: int | None = 2) -> str:  # noqa: ANN401 - anything JSON can carry
     """Return a document as JSON that standard output can encode."""
     encoding = sys.stdout.encoding or "utf-8"
-    return text.dump(document, ascii_only=not encoding.lower().startswith("utf"))
+    ascii_only = not encoding.lower().startswith("utf")
+    return text.dump(document, ascii_only=ascii_only, indent=indent)
 
 
 def _console(stream: TextIO) -> Console:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from rave_cli.machines import runs, store
 from rave_cli.machines.guest.stages import read_events
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.guest.stages import StageEvent
     from rave_cli.machines.spec import Machine
-
-State = Literal[
-    "stopped", "starting", "running", "stopping", "paused", "failed", "unresponsive"
-]  # fmt: skip
+    from rave_cli.machines.states import State
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
 RESUMABLE = ("paused", "io-error")

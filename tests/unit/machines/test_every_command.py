@@ -55,6 +55,8 @@ CALLS: dict[str, list[str]] = {
     "vm exec": ["demo", "--", "ls", "-l"],
     "vm logs": ["demo"],
     "vm restart": ["demo"],
+    "vm wait": ["demo", "--for", "running"],
+    "vm watch": ["demo", "--timeout", "0"],
     "vm rename": ["victim", "renamed"],
     "vm protect": ["victim"],
     "vm unprotect": ["victim"],
