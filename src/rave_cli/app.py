@@ -151,6 +151,7 @@ def cli(
         "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),
         "exec": Lazy("rave_cli.commands.vm.exec:exec_", "Run one command in a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
+        "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
         "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
         "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
         "unprotect": Lazy("rave_cli.commands.vm.unprotect:unprotect", "Lift that again."),

@@ -275,15 +275,25 @@ def choose_resources(
     memory = planned.memory_mib if memory_mib is None else memory_mib
     processors = planned.cpus if cpus is None else cpus
     disk = planned.disk_gib if disk_gib is None else disk_gib
+    hint = f"leave the option out to get what the profile {plan.profile} plans"
+    check_sizes(memory, processors, disk, hint=hint)
+    return memory, processors, disk
+
+
+def check_sizes(memory_mib: int, cpus: int, disk_gib: int, *, hint: str) -> None:
+    """Refuse sizes that no machine can run with.
+
+    Raises:
+        RaveError: USAGE.
+    """
     for option, value, least in (
-        ("--memory", memory, LEAST_MEMORY),
-        ("--cpus", processors, 1),
-        ("--disk", disk, 1),
+        ("--memory", memory_mib, LEAST_MEMORY),
+        ("--cpus", cpus, 1),
+        ("--disk", disk_gib, 1),
     ):
         if value < least:
             raise RaveError(
                 f"{option} {value} is too little: at least {least}",
-                hint=f"leave {option} out to get what the profile {plan.profile} plans",
+                hint=hint,
                 exit_code=ExitCode.USAGE,
             )
-    return memory, processors, disk

@@ -78,6 +78,11 @@ class Status:
         return self.process.pid if self.process is not None else None
 
     @property
+    def resident_mib(self) -> int | None:
+        """The MiB that its QEMU really holds, if it runs."""
+        return self.process.resident_mib if self.process is not None else None
+
+    @property
     def document(self) -> dict[str, object]:
         """What `--json` shows."""
         spec, process = self.machine.spec, self.process
@@ -88,7 +93,7 @@ class Status:
             "cold", spec.protected,
             process.accelerator if process is not None else None,
             spec.memory_mib,
-            process.resident_mib if process is not None else None,
+            self.resident_mib,
             self.proportional_mib, spec.cpus, _rounded(used), _rounded(average), spec.disk_gib,
             spec.network,
             self.pid,

@@ -57,7 +57,7 @@ class Crash:
         sys.addaudithook(count)
 
 
-def crashes_at_each_step(count: int) -> Any:
+def crashes_at_each_step(count: int) -> pytest.MarkDecorator:
     """Parametrize a test with a crash before each of the first `count` steps."""
     return pytest.mark.parametrize(
         "crash", [Crash(step) for step in range(count)], ids=[f"step{n}" for n in range(count)]

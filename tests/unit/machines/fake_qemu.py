@@ -91,9 +91,11 @@ class Fake:
             client.close()
         for line in data.splitlines():
             request = json.loads(line)
-            self.obey(client, request["execute"])
+            self.obey(client, request["execute"], request.get("arguments", {}))
 
-    def obey(self, client: socket.socket, command: str) -> None:
+    def obey(self, client: socket.socket, command: str, arguments: dict[str, Any]) -> None:
+        if command == "block_resize":
+            Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
         if command == "cont":
             self.status = "running"
         answers = {

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
+    from tests.unit.machines.conftest import Host
     from tests.unit.machines.fake_sshd import FakeSshd
 
 __all__ = ["rave"]
@@ -191,3 +192,96 @@ def test_a_creation_that_is_killed_at_any_step_has_happened_or_not(
         store.create(spec)
     assert store.load("demo").spec == spec
     assert [p.name for p in machines_dir().iterdir() if p.name.startswith((".new", ".old"))] == []
+
+
+# --- sizes ---------------------------------------------------------------------------------------
+
+
+def test_a_stopped_machine_is_given_other_sizes(
+    rave: Callable[..., tuple[int, str, str]], machine: Machine, sshd: FakeSshd
+) -> None:
+    code, out, err = rave(
+        "vm", "set", "demo", "--memory", "1024", "--cpus", "1", "--disk", "40", "--json"
+    )
+    assert code == 0
+    assert json.loads(out) == {
+        "name": "demo", "memoryMiB": 1024, "cpus": 1, "diskGiB": 40,
+        "fileSystem": "at the next start",
+    }  # fmt: skip
+    assert "grows at its next start" in err
+    # What the fake qemu-img was asked for.
+    assert machine.disk.read_text() == "overlay of 40G"
+    ready = start(store.load("demo"))
+    argv = processes.PROC.joinpath(str(ready.pid), "cmdline").read_text().split("\0")
+    assert argv[argv.index("-m") + 1] == "1024"
+    assert argv[argv.index("-smp") + 1] == "1"
+
+
+def test_the_disk_of_a_running_machine_grows_and_its_file_system_with_it(
+    rave: Callable[..., tuple[int, str, str]], machine: Machine, sshd: FakeSshd
+) -> None:
+    start(machine)
+    asked: list[str] = []
+    sshd.handler = lambda command, _data: (asked.append(command) or 0, b"", b"")  # type: ignore[func-returns-value]
+    document = json.loads(rave("vm", "set", "demo", "--disk", "41", "--json")[1])
+    assert (document["diskGiB"], document["fileSystem"]) == (41, "grown")
+    assert machine.disk.read_text() == str({"node-name": "disk0", "size": 41 << 30})
+    assert asked == ["sudo -n -- systemctl restart rave-grow.service"]
+    sshd.handler = lambda _command, _data: (5, b"", b"Unit rave-grow.service not found.")
+    document = json.loads(rave("vm", "set", "demo", "--disk", "42", "--json")[1])
+    assert document["fileSystem"] == "at the next start"
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ((), "Give --memory, --cpus or --disk"),
+        (("--disk", "1"), "a disk never shrinks"),
+        (("--memory", "10"), "--memory 10 is too little: at least 256"),
+        (("--cpus", "0"), "--cpus 0 is too little: at least 1"),
+        (("--disk", "0"), "--disk 0 is too little: at least 1"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused(
+    rave: Callable[..., tuple[int, str, str]], machine: Machine, words: tuple[str, ...], why: str
+) -> None:
+    code, _, err = rave("vm", "set", "demo", *words)
+    assert code == ExitCode.USAGE
+    assert why in err
+    assert store.load("demo") == machine
+
+
+def test_memory_and_cpus_of_a_running_machine_stay(
+    rave: Callable[..., tuple[int, str, str]], machine: Machine, sshd: FakeSshd
+) -> None:
+    start(machine)
+    for words in (("--memory", "1024"), ("--cpus", "3", "--disk", "90")):
+        code, _, err = rave("vm", "set", "demo", *words)
+        assert code == ExitCode.USAGE
+        assert "is running; only a stopped one can be given other memory or CPUs" in err
+        assert "hint: rave vm stop demo" in err
+    assert store.load("demo").spec == machine.spec
+
+
+def test_a_disk_that_cannot_be_grown_leaves_the_record_as_it_was(
+    machine: Machine, host: Host
+) -> None:
+    host.break_qemu_img("qemu-img: Could not resize image: No space left on device")
+    with pytest.raises(RaveError, match=r"cannot be grown: .*No space left") as caught:
+        changes.resize("demo", disk_gib=99)
+    assert caught.value.exit_code == ExitCode.HOST
+    assert store.load("demo") == machine
+
+
+@crashes_at_each_step(8)
+def test_a_change_of_sizes_that_is_killed_at_any_step_is_completed_by_the_next(
+    machine: Machine, sshd: FakeSshd, crash: Crash
+) -> None:
+    killed = crash(lambda: changes.resize("demo", memory_mib=1024, disk_gib=50))
+    spec = store.load("demo").spec
+    assert spec in (machine.spec, replace(machine.spec, memory_mib=1024, disk_gib=50))
+    assert killed or spec.disk_gib == 50
+    done = changes.resize("demo", memory_mib=1024, disk_gib=50)
+    assert (done.machine.spec.memory_mib, done.machine.spec.disk_gib) == (1024, 50)
+    start(done.machine)
+    lifecycle.stop(done.machine)

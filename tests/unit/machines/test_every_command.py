@@ -57,6 +57,7 @@ CALLS: dict[str, list[str]] = {
     "vm restart": ["demo"],
     "vm wait": ["demo", "--for", "running"],
     "vm watch": ["demo", "--timeout", "0"],
+    "vm set": ["victim", "--memory", "1024"],
     "vm rename": ["victim", "renamed"],
     "vm protect": ["victim"],
     "vm unprotect": ["victim"],
