@@ -17,7 +17,7 @@ from rave_cli.machines.qemu import accelerator, caps, credentials, processes
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
-from rave_cli.machines.qemu.stop import PATIENCE, StopReport, stop_process
+from rave_cli.machines.qemu.stop import HARD, PATIENCE, StopReport, stop_process
 from rave_cli.machines.spec import SSH_PORT, machines_dir
 from rave_cli.machines.status import MONITOR_ANSWERS, RESUMABLE, reported_secrets
 from rave_cli.records import DamagedRecordError
@@ -234,13 +234,16 @@ def stop(
     credentials.forget(machine)
     if running is None:
         return StopReport("not-running", 0.0)
-    return stop_process(
+    report = stop_process(
         running,
         machine.qmp_socket,
         patience=patience if _listens(machine) else 0.0,
         on_rung=on_rung,
         power_off=lambda: _power_off(machine),
     )
+    if report.rung not in HARD:
+        runs.forget(machine)
+    return report
 
 
 def _listens(machine: Machine) -> bool:

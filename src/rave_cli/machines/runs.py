@@ -47,6 +47,12 @@ def note(machine: Machine, pid: int) -> None:
         RUN.write(machine.directory / NAME, run, mode=0o600)
 
 
+def forget(machine: Machine) -> None:
+    """Have nothing to say of the last run: somebody saw it end in order."""
+    with suppress(OSError):
+        (machine.directory / NAME).unlink(missing_ok=True)
+
+
 def end_of(machine: Machine, *, in_order: bool) -> str:
     """Return how the last run of a machine that does not run ended; "" if in order or never run.
 
@@ -59,7 +65,7 @@ def end_of(machine: Machine, *, in_order: bool) -> str:
         return ""
     if run.boot != host_boot():
         return "the host was started anew while it ran; its guest did not shut down"
-    said = f"QEMU (pid {run.pid}) ended without its guest having shut down"
+    said = f"QEMU (pid {run.pid}) ended and its guest had not said that it shuts down"
     now = processes.with_pid(run.pid)
     if now is not None and now.ticks != run.ticks:
         return f"{said}; another program has that pid now"

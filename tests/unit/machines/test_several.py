@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_cli.errors import ExitCode
-from rave_cli.machines import lifecycle, store
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import changes, leftovers, lifecycle, store
 from rave_cli.machines.names import stored_names
 from tests.unit.machines.test_vm_commands import rave
 
@@ -105,3 +107,67 @@ def test_a_machine_that_does_not_run_is_only_started(
     assert document["stopped"]["rung"] == "acpi"
     assert document["pid"] != first
     lifecycle.kill(machine)
+
+
+# --- at once -------------------------------------------------------------------------------------
+
+
+def test_twenty_machines_made_at_once_are_twenty_machines(
+    machine: Machine, plan: Plan, image: Image
+) -> None:
+    """Processes of their own, as twenty commands are; four of them want the same name."""
+    names = [f"many-{number}" for number in range(16)] + ["same"] * 4
+    specs = [store.new_spec(plan, image, name=name, mode="safe") for name in names]
+    pids = [forked(partial(store.create, spec)) for spec in specs]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert codes[:16] == [0] * 16
+    # One made it; the others were told that it is there, or being made.
+    assert codes[16:].count(0) == 1
+    assert set(codes[16:]) <= {0, ExitCode.USAGE, ExitCode.HOST}
+    machines = [store.load(name) for name in stored_names()]
+    assert len(machines) == 18
+    for value in ("uuid", "instance_id"):
+        assert len({getattr(found.spec, value) for found in machines}) == 18
+    assert len({found.runtime for found in machines}) == 18
+    assert len({found.host_key.read_bytes() for found in machines}) == 18
+    assert leftovers.find(images=False) == []
+
+
+@pytest.mark.usefixtures("two")
+def test_of_two_commands_at_one_machine_one_does_it_and_the_other_is_told(
+    machine: Machine,
+) -> None:
+    """Rename, change, protect and delete at the same moment, in processes of their own."""
+    for _ in range(5):
+        before = set(stored_names())
+        codes = [
+            os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            for pid in [
+                forked(lambda: changes.rename("web", "other")),
+                forked(lambda: changes.protect("web", protected=True)),
+                forked(lambda: changes.resize("web", memory_mib=1024)),
+                forked(lambda: changes.rename("web", "third")),
+            ]
+        ]
+        assert set(codes) <= {0, ExitCode.USAGE, ExitCode.HOST}
+        now = set(stored_names())
+        assert len(now) == len(before)
+        (name,) = now - {"demo"}
+        assert store.load(name).name == name
+        if name != "web":
+            changes.rename(name, "web")
+
+
+def forked(do: Callable[[], object]) -> int:
+    """Do something in a process of its own; returns its pid. It ends with the exit code."""
+    pid = os.fork()
+    if pid == 0:
+        code = 99
+        try:
+            do()
+            code = 0
+        except RaveError as error:
+            code = int(error.exit_code)
+        finally:
+            os._exit(code)
+    return pid

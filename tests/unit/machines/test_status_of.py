@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from rave_cli.errors import RaveError
 from rave_cli.machines import lifecycle, runs, status, store
 from rave_cli.machines.qemu import processes
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from tests.unit.machines.test_vm_commands import rave
 
 if TYPE_CHECKING:
@@ -58,7 +60,9 @@ def test_a_qemu_that_was_killed_is_told(machine: Machine, running: lifecycle.Rea
     end(running.pid)
     state, detail = told(machine)
     assert state == "stopped"
-    assert detail == f"QEMU (pid {running.pid}) ended without its guest having shut down"
+    assert detail == (
+        f"QEMU (pid {running.pid}) ended and its guest had not said that it shuts down"
+    )
 
 
 def test_a_pid_that_another_program_has_now_is_not_the_machine(
@@ -84,11 +88,14 @@ def test_a_host_that_was_started_anew_is_told(machine: Machine, running: lifecyc
     )
 
 
-def test_a_host_that_was_started_anew_after_an_orderly_stop_is_not_worth_a_word(
+def test_a_guest_that_shut_down_by_itself_is_just_stopped_whatever_came_then(
     machine: Machine, running: lifecycle.Ready
 ) -> None:
-    lifecycle.stop(machine)
     record(machine, boot="00000000-0000-0000-0000-000000000000")
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor, suppress(QmpError):
+        monitor.execute("system_powerdown", timeout=5)
+    os.waitpid(running.pid, 0)
+    assert (machine.directory / runs.NAME).exists()
     assert told(machine) == ("stopped", "")
 
 

@@ -94,7 +94,7 @@ def test_a_qemu_that_is_killed_is_noticed_at_once(machine: Machine, sshd: FakeSs
         os.waitpid(pid, 0)
         (change,) = watcher.look()
         assert (change.state, change.pid) == ("stopped", None)
-        assert "without its guest having shut down" in change.detail
+        assert "had not said that it shuts down" in change.detail
 
 
 def test_what_leaves_no_trace_is_asked_for(
