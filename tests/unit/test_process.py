@@ -60,6 +60,16 @@ def test_the_environment_is_chosen_not_inherited(monkeypatch: pytest.MonkeyPatch
     assert f"PATH={os.environ['PATH']}" in done.text
 
 
+def test_a_relative_xdg_directory_reaches_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RUNTIME_DIR": "run", "CACHE_HOME": "", "DATA_HOME": "/data"}.items():
+        monkeypatch.setenv(f"XDG_{name}", value)
+    given = process.environment({"XDG_CONFIG_HOME": "as it is"})
+    assert {name: value for name, value in given.items() if name.startswith("XDG_")} == {
+        "XDG_DATA_HOME": "/data",
+        "XDG_CONFIG_HOME": "as it is",
+    }
+
+
 def test_standard_input_is_never_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="rave"):
         process.run(["cat"], stdin=b"hunter2", timeout=10)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rave_cli.images.events import BuildEvent
     from tests.unit.images.conftest import Host
 
+NAR_HASH = f"sha256-{'A' * 43}="
+
 
 def test_the_debian_base_gets_what_its_builder_needs_and_no_cache() -> None:
     lines = settings("debian", root=True)
@@ -46,12 +48,19 @@ def test_root_without_build_users_builds_as_itself(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "document",
     [
-        [{"path": "/nix/store/x-i", "narHash": "sha256-a", "narSize": 1}],
-        {"/nix/store/x-i": {"narHash": "sha256-a", "narSize": 1}},
+        [{"path": "/nix/store/x-i", "narHash": NAR_HASH, "narSize": 1}],
+        {"/nix/store/x-i": {"narHash": NAR_HASH, "narSize": 1}},
     ],
 )
 def test_path_info_of_old_and_new_nix(document: object) -> None:
-    assert parse_path_info(json.dumps(document)) == Output("/nix/store/x-i", "sha256-a")
+    assert parse_path_info(json.dumps(document)) == Output("/nix/store/x-i", NAR_HASH)
+
+
+@pytest.mark.parametrize("odd", ["", "sha256-a", "md5:x", f"{'0' * 52}", 7])
+def test_a_nar_hash_of_another_form_is_refused_when_nix_says_it(odd: object) -> None:
+    with pytest.raises(RaveError, match="narHash of the form") as caught:
+        parse_path_info(json.dumps([{"path": "/nix/store/x-i", "narHash": odd}]))
+    assert caught.value.exit_code is ExitCode.BUILD
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,22 @@ def test_nothing_is_trusted_that_is_not_pinned(machine: Machine, content: str) -
         assert server.logins == []
 
 
+def test_a_pin_that_anybody_may_have_written_counts_nowhere(machine: Machine) -> None:
+    machine.known_hosts.chmod(0o666)
+    with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
+        refused(machine, server, RaveError, "can be changed by anybody")
+        assert server.logins == []
+    with pytest.raises(RaveError, match="can be changed by anybody"):
+        ssh.openssh_argv(machine, 22, terminal=False)
+
+
+def test_a_login_key_that_others_can_read_is_not_used(machine: Machine) -> None:
+    machine.login_key.chmod(0o644)
+    with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
+        refused(machine, server, RaveError, "can be read by others")
+        assert server.logins == []
+
+
 def test_a_lost_pin_is_put_back_by_the_command_that_the_error_names(machine: Machine) -> None:
     machine.known_hosts.write_text("")
     with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
