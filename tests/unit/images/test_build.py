@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.unit.images.conftest import Host
 
 ORIGIN = ("lock_sha256", "trusted_keys")
-LOCK = {
+LOCK: dict[str, Any] = {
     "version": 2,
     "epoch": 1,
     "trusted": ["0F" * 20, "0A" * 20],
