@@ -128,11 +128,11 @@ class Fake:
 
     def run(self) -> None:
         while True:
-            busy = self.steps and time.monotonic() >= self.wake
+            # Steps wait for the first client, so that a test sees the monitor before the boot.
+            busy = self.heard and self.steps and time.monotonic() >= self.wake
             for key, _ in self.poll.select(0 if busy else 0.005):
                 key.data(key.fileobj)
-            # Steps wait for the first client, so that a test sees the monitor before the boot.
-            if busy and self.heard:
+            if busy:
                 self.step()
 
 
