@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import carried
-from rave_cli.images.manifest import Image  # noqa: TC001 - the store reads the annotations
+from rave_cli.images.manifest import Image, PlainName  # noqa: TC001 - the store reads the annotations
 from rave_cli.profiles.catalog import Mode  # noqa: TC001 - the store reads the annotations
 
 if TYPE_CHECKING:
@@ -48,11 +48,11 @@ class MachineSpec:
     directory has it, that is its name.
     """
 
-    name: str
+    name: PlainName
     uuid: str
-    instance_id: str
-    profile: str
-    base: str
+    instance_id: PlainName
+    profile: PlainName
+    base: PlainName
     mode: Mode
     memory_mib: int
     cpus: int

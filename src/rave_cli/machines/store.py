@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import carried
-from rave_cli.images.manifest import give_plan, quick_check
+from rave_cli.images.manifest import give_origin, give_plan, quick_check
 from rave_cli.images.nix import Nix
 from rave_cli.machines import identity
 from rave_cli.machines.names import stored_names
@@ -61,7 +61,10 @@ MACHINE = RecordFormat(
     title="the record of a machine",
     shape=StoredMachine,
     version=3,
-    upgrades={1: lambda document: give_plan(document, "machine.image."), 2: _give_states},
+    upgrades={
+        1: lambda document: give_plan(document, "machine.image."),
+        2: lambda document: _give_states(give_origin(document, "machine.image.")),
+    },
 )
 
 
