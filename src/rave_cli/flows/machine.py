@@ -12,7 +12,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
 from rave_cli.flows.events import Event, step
 from rave_cli.machines import lifecycle, preflight, store
-from rave_cli.machines.guest.readiness import NAMES
+from rave_cli.machines.guest.readiness import NAMES, NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator
 from rave_cli.machines.qemu.stop import PATIENCE
@@ -143,6 +143,25 @@ def _unchanged(machine: Machine, plan: Plan, image: Image, on_event: OnEvent) ->
     return machine
 
 
+def resize(
+    machine: Machine, *, memory_mib: int | None, disk_gib: int | None, on_event: OnEvent
+) -> Machine:
+    """Give a stopped machine other memory (MiB) or a larger disk (GiB), and return it.
+
+    Raises:
+        RaveError: USAGE if it runs, or a value cannot be; HOST if the disk cannot be grown.
+    """
+    if memory_mib is None and disk_gib is None:
+        return machine
+    resized = lifecycle.resize(machine, memory_mib=memory_mib, disk_gib=disk_gib)
+    spec = resized.spec
+    text = (
+        f"machine {spec.name} has {spec.memory_mib} MiB of memory and {spec.disk_gib} GiB of disk"
+    )
+    on_event(Event("note", "start", text))
+    return resized
+
+
 def start(
     machine: Machine, *, on_event: OnEvent, keep_running: bool = False, title: str | None = None
 ) -> Ready:
@@ -205,11 +224,25 @@ def fresh(
         try:
             with hold.released():
                 machine = store.create(wanted.spec(image))
-                start(machine, on_event=on_event, title="Starting a fresh machine")
+                with _kept_elsewhere(plan):
+                    start(machine, on_event=on_event, title="Starting a fresh machine")
                 yield machine
         finally:
             if name in stored_names():
                 lifecycle.delete(name, force=True)
+
+
+@contextmanager
+def _kept_elsewhere(plan: Plan) -> Iterator[None]:
+    """What does not become ready here is deleted: say how to get one that is not."""
+    try:
+        yield
+    except NotReadyError as error:
+        error.hint = (
+            f"this machine is deleted; rave vm launch-local --profile {plan.profile} --base"
+            f" {plan.base} --name LOOK --keep-running makes one to look into"
+        )
+        raise
 
 
 def dry_run(wanted: NewMachine) -> tuple[str, ...]:

@@ -8,7 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rave_cli.machines import causes, evidence
 from rave_cli.machines.guest.stages import read_events
+from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import processes, usernet
 from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
 
@@ -79,6 +81,7 @@ def of(machine: Machine) -> Status:
         return Status(machine, "stopped")
     reports = read_events(machine.stage_file)
     state, detail, forwards = _asked(machine, reports)
+    state, detail = _explained(machine, state, detail)
     return Status(
         machine=machine,
         state=state,
@@ -90,6 +93,19 @@ def of(machine: Machine) -> Status:
         stage=reports[-1].stage if reports else None,
         secrets=reported_secrets(reports),
     )
+
+
+def _explained(machine: Machine, state: State, detail: str) -> tuple[State, str]:
+    """Return state and detail with the cause first, where the evidence shows one."""
+    if state in ("starting", "running") and causes.panic(last_lines(machine.console_log, 1)):
+        state = "failed"
+    if state not in ("failed", "paused"):
+        return state, detail
+    found = causes.of(evidence.of(machine, ended=False, stays=True))
+    if not found:
+        return state, detail
+    why, hint = found[0].why, found[0].hint
+    return state, "; ".join(word for word in (why, "" if detail in why else detail, hint) if word)
 
 
 def reported_secrets(reports: Sequence[StageEvent]) -> str | None:

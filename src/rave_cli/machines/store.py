@@ -23,6 +23,7 @@ from rave_cli.machines import identity
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.spec import (
+    LEAST_MEMORY,
     Machine,
     MachineSpec,
     check_name,
@@ -210,6 +211,49 @@ def _overlay(machine: Machine) -> None:
         raise RaveError(
             f"the disk of machine {machine.name} cannot be made: {' '.join(done.tail(1))}",
             hint=f"df -h {machines_dir()}; rave vm list shows machines you may delete",
+            exit_code=ExitCode.HOST,
+            detail=done.tail(),
+        )
+
+
+def resize(machine: Machine, *, memory_mib: int | None, disk_gib: int | None) -> Machine:
+    """Give a stopped machine other memory (MiB) or a larger disk (GiB), from its next boot on; the
+    guest grows its file system itself. The caller holds the lock.
+
+    Raises:
+        RaveError: USAGE for a value no machine can run with, or a disk that would shrink; HOST if
+            the disk cannot be grown.
+    """
+    spec = machine.spec
+    memory = spec.memory_mib if memory_mib is None else memory_mib
+    disk = spec.disk_gib if disk_gib is None else disk_gib
+    if memory < LEAST_MEMORY:
+        raise RaveError(
+            f"--memory {memory} is too little: at least {LEAST_MEMORY}",
+            hint=f"leave --memory out to keep its {spec.memory_mib} MiB",
+            exit_code=ExitCode.USAGE,
+        )
+    if disk < spec.disk_gib:
+        raise RaveError(
+            f"--disk {disk} would cut off a part of the {spec.disk_gib} GiB that {spec.name} has",
+            hint=f"--disk {spec.disk_gib + 1} or more",
+            exit_code=ExitCode.USAGE,
+        )
+    if disk > spec.disk_gib:
+        _grow(machine, disk)
+    resized = replace(machine, spec=replace(spec, memory_mib=memory, disk_gib=disk))
+    MACHINE.write(machine.directory / RECORD, StoredMachine(machine=resized.spec))
+    return resized
+
+
+def _grow(machine: Machine, gib: int) -> None:
+    process.require("qemu-img")
+    argv = ["qemu-img", "resize", "-q", "-f", "qcow2", machine.disk, f"{gib}G"]
+    done = process.run(argv, timeout=60)
+    if not done.ok:
+        raise RaveError(
+            f"the disk of machine {machine.name} cannot be grown: {' '.join(done.tail(1))}",
+            hint=f"df -h {machine.directory}; qemu-img info {machine.disk}",
             exit_code=ExitCode.HOST,
             detail=done.tail(),
         )

@@ -1,0 +1,115 @@
+"""What this machine sees of itself when something does not come up; the host names the cause.
+
+Looked at only then, so that a boot that goes well does not pay for it. All of it is bounded, for
+it travels in one report.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from rave_guest import report
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+MOST_UNITS = 6
+MOST_WORDS = 2  # lines of each
+LONGEST = 240  # characters of a line
+JOURNAL_LINES = 240  # that are searched for the last words of all of them
+SECONDS = 10.0  # for each program that is asked
+PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts"
+
+
+def look(units: list[str]) -> dict[str, Any]:
+    """Everything that tells why `units` did not come up. Whatever cannot be had is left out."""
+    disk = os.statvfs("/")
+    found: dict[str, Any] = {
+        "size_bytes": disk.f_blocks * disk.f_frsize,
+        "free_bytes": disk.f_bavail * disk.f_frsize,  # what root keeps back is of no use to them
+        "free_inodes": disk.f_favail,
+        "read_only": bool(disk.f_flag & os.ST_RDONLY),
+        "oom_kills": oom_kills(report.read("/proc/vmstat")),
+    }
+    asked = units[:MOST_UNITS]
+    # One that hangs or is missing must not cost the report.
+    for name, ask in (("units", lambda: of_units(asked)), ("kernel", errors_of_the_kernel)):
+        try:
+            found[name] = ask()
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def oom_kills(vmstat: str) -> int:
+    """How many processes the kernel has killed for lack of memory since boot (proc(5))."""
+    for line in vmstat.splitlines():
+        name, _, value = line.partition(" ")
+        if name == "oom_kill":
+            return int(value)
+    return 0
+
+
+def of_units(names: list[str]) -> list[dict[str, Any]]:
+    """State, result and last words of units."""
+    from rave_guest import facts
+    from rave_guest.system import run
+
+    if not names:
+        return []
+    shown = run(["systemctl", "show", "--no-pager", "-p", PROPERTIES, "--", *names], SECONDS)
+    properties = facts.properties(shown.stdout)
+    chosen = [word for name in names for word in ("-u", name)]
+    lines = run([*JOURNAL, "-o", "json", "-n", str(JOURNAL_LINES), *chosen], SECONDS)
+    words = last_words(lines.stdout.splitlines())
+    return [
+        {
+            "unit": name,
+            "state": entry.get("ActiveState", ""),
+            "result": entry.get("Result", ""),
+            "restarts": int(entry.get("NRestarts") or 0),
+            "said": words.get(name, []),
+        }
+        for name, entry in ((name, properties.get(name, {})) for name in names)
+    ]
+
+
+JOURNAL = ("journalctl", "--no-pager", "--quiet", "--boot")
+
+
+def last_words(lines: Iterable[str]) -> dict[str, list[str]]:
+    """The last lines of each unit, of the journal as JSON; what PID 1 says of one only counts where
+    it said nothing itself.
+    """
+    own: dict[str, list[str]] = {}
+    of_it: dict[str, list[str]] = {}
+    for line in lines:
+        entry = json.loads(line)
+        message = entry.get("MESSAGE")
+        # Bytes that are no UTF-8 come as numbers (systemd.journal-fields(7)).
+        text = (
+            message if isinstance(message, str) else bytes(message or ()).decode(errors="replace")
+        )
+        unit = entry.get("UNIT")
+        _keep(of_it if unit else own, unit or entry.get("_SYSTEMD_UNIT", ""), text[:LONGEST])
+    return of_it | own
+
+
+def _keep(words: dict[str, list[str]], unit: str, text: str) -> None:
+    said = words.setdefault(unit, [])
+    # A unit that starts over and over says the same over and over.
+    if text in said:
+        said.remove(text)
+    said.append(text)
+    del said[:-MOST_WORDS]
+
+
+def errors_of_the_kernel() -> list[str]:
+    """The kernel's last errors: whom it killed, which file system it gave up."""
+    from rave_guest.system import run
+
+    lines = run([*JOURNAL, "-k", "-p", "err", "-o", "cat", "-n", "4"], SECONDS).stdout.splitlines()
+    return [line[:LONGEST] for line in lines]
