@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 
 from rave_guest import report
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 MOST_UNITS = 6
 MOST_WORDS = 2  # lines of each
 LONGEST = 240  # characters of a line
-JOURNAL_LINES = 240  # that are searched for the last words of all of them
+JOURNAL_LINES = 160  # that are searched for the last words of all of them
 SECONDS = 10.0  # for each program that is asked
 PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts"
 
@@ -34,13 +35,11 @@ def look(units: list[str]) -> dict[str, Any]:
         "read_only": bool(disk.f_flag & os.ST_RDONLY),
         "oom_kills": oom_kills(report.read("/proc/vmstat")),
     }
-    asked = units[:MOST_UNITS]
-    # One that hangs or is missing must not cost the report.
-    for name, ask in (("units", lambda: of_units(asked)), ("kernel", errors_of_the_kernel)):
-        try:
-            found[name] = ask()
-        except (OSError, ValueError):
-            continue
+    # A program that hangs or is missing must not cost the report.
+    with suppress(OSError, ValueError):
+        found["units"] = of_units(units[:MOST_UNITS])
+        if found["oom_kills"] or found["read_only"]:
+            found["kernel"] = errors_of_the_kernel()
     return found
 
 
@@ -81,30 +80,41 @@ JOURNAL = ("journalctl", "--no-pager", "--quiet", "--boot")
 
 
 def last_words(lines: Iterable[str]) -> dict[str, list[str]]:
-    """The last lines of each unit, of the journal as JSON; what PID 1 says of one only counts where
-    it said nothing itself.
+    """The last lines of each unit, of the journal as JSON: those that name a fault, else any, else
+    what PID 1 says of it.
     """
+    faults: dict[str, list[str]] = {}
     own: dict[str, list[str]] = {}
     of_it: dict[str, list[str]] = {}
     for line in lines:
         entry = json.loads(line)
-        message = entry.get("MESSAGE")
-        # Bytes that are no UTF-8 come as numbers (systemd.journal-fields(7)).
-        text = (
-            message if isinstance(message, str) else bytes(message or ()).decode(errors="replace")
-        )
-        unit = entry.get("UNIT")
-        _keep(of_it if unit else own, unit or entry.get("_SYSTEMD_UNIT", ""), text[:LONGEST])
-    return of_it | own
+        text, unit = _text(entry.get("MESSAGE")), entry.get("UNIT")
+        names_fault = any(word in text.lower() for word in FAULTS)
+        told = of_it if unit else faults if names_fault else own
+        _keep(told, unit or entry.get("_SYSTEMD_UNIT", ""), text)
+    return of_it | own | faults
+
+
+# What lines say that name a fault, rather than tell what was going on (a stack trace, a banner).
+FAULTS = (
+    "error", "fatal", "fail", "emerg", "cannot", "can't", "could not", "denied", "invalid",
+    "no such", "no space", "refused", "killed", "panic:",
+)  # fmt: skip
+DIGITS = {ord(digit): None for digit in "0123456789"}
+
+
+def _text(message: object) -> str:
+    """A message; one that is no UTF-8 comes as numbers (systemd.journal-fields(7))."""
+    if isinstance(message, list):
+        message = bytes(message).decode(errors="replace")
+    return message[:LONGEST] if isinstance(message, str) else ""
 
 
 def _keep(words: dict[str, list[str]], unit: str, text: str) -> None:
-    said = words.setdefault(unit, [])
-    # A unit that starts over and over says the same over and over.
-    if text in said:
-        said.remove(text)
-    said.append(text)
-    del said[:-MOST_WORDS]
+    # A unit that starts over and over says the same over and over, with another process id.
+    bare = text.translate(DIGITS)
+    others = [line for line in words.get(unit, []) if line.translate(DIGITS) != bare]
+    words[unit] = [*others, text][-MOST_WORDS:]
 
 
 def errors_of_the_kernel() -> list[str]:

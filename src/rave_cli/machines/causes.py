@@ -33,6 +33,8 @@ FEW_INODES = 64
 # GiB by which a full disk is proposed to grow.
 GROWTH_GIB = 8
 
+UNIT_FAILED = "unit-failed"
+
 # Lines of a console that are shown, that tell of now, and that are read.
 SHOWN, RECENT, READ = 8, 30, 120
 
@@ -116,7 +118,8 @@ def words(evidence: Evidence, causes: Sequence[Cause]) -> tuple[str, ...]:
     """Return the lines that help to understand causes: the others, then the last words of what
     failed; those of QEMU and of the console where the guest itself did not say what is wrong.
     """
-    also = [f"also: {cause.why}" for cause in causes[1:]]
+    # The last words of units tell more of them than that they failed.
+    also = [f"also: {cause.why}" for cause in causes[1:] if cause.name != UNIT_FAILED]
     units = [f"{unit.name}: {said}" for unit in evidence.symptoms.units for said in unit.said]
     if units:
         return (*also, *units)
@@ -328,7 +331,7 @@ def _unit_failed(evidence: Evidence) -> Cause | None:
     again = f", started again {first.restarts} times," if first.restarts else ""
     result = f" ({first.result})" if first.result not in ("", "success") else ""
     return Cause(
-        "unit-failed",
+        UNIT_FAILED,
         f"{first.name}{again} failed{result}{_said([first])}",
         f"{evidence.way_in} -- sudo journalctl -b -u {first.name}",
     )

@@ -64,9 +64,25 @@ def test_units_are_told_with_their_result_and_their_own_last_words(
     found = symptoms.look(["nginx.service", "rave-grow.service"])
     nginx, grow = found["units"]
     assert (nginx["state"], nginx["result"], nginx["restarts"]) == ("activating", "exit-code", 4)
-    assert nginx["said"][0] == "nginx: [emerg] unknown directive"
+    assert nginx["said"] == ["nginx: [emerg] unknown directive"]
     assert grow["said"] == ["Failed at step EXEC"]
-    assert len(asked) == 3
+    assert len(asked) == 2
+
+
+def test_the_kernel_is_asked_where_it_has_something_to_tell(
+    asked: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(symptoms, "oom_kills", lambda _vmstat: 1)
+    assert symptoms.look(["nginx.service"])["kernel"] == [("EXT4-fs error " + "x" * 999)[:240]]
+
+
+def test_a_line_that_names_a_fault_comes_before_a_stack_trace_and_is_told_once() -> None:
+    lines = [
+        *(entry(f"[{n}] FATAL:  could not write lock file", _SYSTEMD_UNIT="pg") for n in (1, 22)),
+        entry("goroutine 1 [running]:", _SYSTEMD_UNIT="pg"),
+        entry("Scheduled restart job", UNIT="pg"),
+    ]
+    assert symptoms.last_words(lines) == {"pg": ["[22] FATAL:  could not write lock file"]}
 
 
 def test_all_of_it_is_bounded_and_the_host_reads_it(asked: list[Sequence[str]]) -> None:
@@ -78,7 +94,6 @@ def test_all_of_it_is_bounded_and_the_host_reads_it(asked: list[Sequence[str]]) 
     assert read is not None
     assert read.free == os.statvfs("/").f_bavail * os.statvfs("/").f_frsize
     assert read.units[0].name == "unit-0.service"
-    assert len(read.kernel[0]) == symptoms.LONGEST
 
 
 def test_what_cannot_be_had_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

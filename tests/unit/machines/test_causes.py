@@ -132,7 +132,7 @@ def test_what_explains_the_rest_comes_first_and_the_rest_is_told(nothing: Eviden
     found = causes.of(seen)
     assert [cause.name for cause in found] == ["guest-disk-full", "unit-failed"]
     lines = causes.words(seen, found)
-    assert lines[0].startswith("also: prometheus.service, started again 7 times, failed")
+    assert lines[0].startswith("prometheus.service: open /var/lib/prometheus")
     assert lines[-1].startswith("postgresql.service: FATAL:  could not write lock file")
 
 
@@ -143,6 +143,12 @@ def test_a_console_is_quoted_only_where_the_guest_does_not_say_what_is_wrong(
     assert causes.words(seen, []) == ("qemu: three", "console: one", "console: two")
     seen = replace(seen, reports=(verdict(FULL),))
     assert not any(line.startswith("console:") for line in causes.words(seen, []))
+
+
+def test_another_cause_is_told_beside_the_first(nothing: Evidence) -> None:
+    seen = replace(nothing, reports=(verdict(FULL | {"oom_kills": 1, "kernel": [OOM]}),))
+    (also, *_) = causes.words(seen, causes.of(seen))
+    assert also.startswith("also: the guest, or a service within its cap, ran out of memory")
 
 
 def test_only_the_last_verdict_counts(nothing: Evidence) -> None:
