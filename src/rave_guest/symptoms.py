@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+FULL = 32 << 20  # bytes below which a disk counts as full, as for the host (machines/causes.py)
+FEW_INODES = 64  # the same for the files that can still be made
 MOST_UNITS = 6
 MOST_WORDS = 2  # lines of each
 LONGEST = 240  # characters of a line
@@ -26,7 +28,7 @@ PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts"
 
 
 def look(units: list[str]) -> dict[str, Any]:
-    """Everything that tells why `units` did not come up. Whatever cannot be had is left out."""
+    """What tells why `units` did not come up. Whatever cannot be had is left out."""
     disk = os.statvfs("/")
     found: dict[str, Any] = {
         "size_bytes": disk.f_blocks * disk.f_frsize,
@@ -35,10 +37,13 @@ def look(units: list[str]) -> dict[str, Any]:
         "read_only": bool(disk.f_flag & os.ST_RDONLY),
         "oom_kills": oom_kills(report.read("/proc/vmstat")),
     }
+    if found["read_only"] or found["free_bytes"] < FULL or found["free_inodes"] < FEW_INODES:
+        # That explains the rest, and programs are slow to start where all is failing.
+        return found
     # A program that hangs or is missing must not cost the report.
     with suppress(OSError, ValueError):
         found["units"] = of_units(units[:MOST_UNITS])
-        if found["oom_kills"] or found["read_only"]:
+        if found["oom_kills"]:
             found["kernel"] = errors_of_the_kernel()
     return found
 
@@ -118,7 +123,7 @@ def _keep(words: dict[str, list[str]], unit: str, text: str) -> None:
 
 
 def errors_of_the_kernel() -> list[str]:
-    """The kernel's last errors: whom it killed, which file system it gave up."""
+    """The kernel's last errors: whom it killed."""
     from rave_guest.system import run
 
     lines = run([*JOURNAL, "-k", "-p", "err", "-o", "cat", "-n", "4"], SECONDS).stdout.splitlines()

@@ -35,6 +35,9 @@ GROWTH_GIB = 8
 
 UNIT_FAILED = "unit-failed"
 
+# Causes that a guest tells of itself, beside which its console has nothing to say.
+TOLD = ("guest-disk-full", "guest-inodes-used", "guest-read-only", "guest-out-of-memory")
+
 # Lines of a console that are shown, that tell of now, and that are read.
 SHOWN, RECENT, READ = 8, 30, 120
 
@@ -121,7 +124,7 @@ def words(evidence: Evidence, causes: Sequence[Cause]) -> tuple[str, ...]:
     # The last words of units tell more of them than that they failed.
     also = [f"also: {cause.why}" for cause in causes[1:] if cause.name != UNIT_FAILED]
     units = [f"{unit.name}: {said}" for unit in evidence.symptoms.units for said in unit.said]
-    if units:
+    if units or any(cause.name in TOLD for cause in causes):
         return (*also, *units)
     qemu = [f"qemu: {line}" for line in folded(evidence.qemu)[-SHOWN:]]
     console = [f"console: {line}" for line in folded(evidence.console)[-SHOWN:]]
@@ -250,10 +253,9 @@ def _guest_inodes_used(evidence: Evidence) -> Cause | None:
 def _guest_read_only(evidence: Evidence) -> Cause | None:
     if not evidence.symptoms.read_only:
         return None
-    said = [line for line in evidence.symptoms.kernel if "EXT4-fs" in line or "I/O error" in line]
     return Cause(
         "guest-read-only",
-        "the guest's file system is read-only after an error" + (f": {said[-1]}" if said else ""),
+        "the guest's file system is read-only, which it becomes after an error",
         f"look at it before anything else: {evidence.way_in} -- sudo journalctl -k -p err;"
         f" and keep a copy: cp {evidence.directory}/disk.qcow2 ELSEWHERE",
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli.machines import causes
 from rave_cli.machines.guest import symptoms as host
 from rave_guest import symptoms, system
 
@@ -67,6 +68,30 @@ def test_units_are_told_with_their_result_and_their_own_last_words(
     assert nginx["said"] == ["nginx: [emerg] unknown directive"]
     assert grow["said"] == ["Failed at step EXEC"]
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize("lacks", [{"f_bavail": 5}, {"f_favail": 3}, {"f_flag": os.ST_RDONLY}])
+def test_a_disk_that_explains_all_is_told_without_starting_a_program(
+    asked: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch, lacks: dict[str, int]
+) -> None:
+    disk = {
+        "f_blocks": 1 << 20,
+        "f_frsize": 4096,
+        "f_bavail": 1 << 18,
+        "f_favail": 9999,
+        "f_flag": 0,
+    }
+    monkeypatch.setattr(os, "statvfs", lambda _path: SimpleNamespace(**(disk | lacks)))
+    found = symptoms.look(["postgresql.service"])
+    assert "units" not in found
+    assert asked == []
+    read = host.read(found)
+    assert read is not None
+    assert read.size == 4 << 30
+
+
+def test_both_sides_call_the_same_disk_full() -> None:
+    assert (symptoms.FULL, symptoms.FEW_INODES) == (causes.FULL, causes.FEW_INODES)
 
 
 def test_the_kernel_is_asked_where_it_has_something_to_tell(
