@@ -248,8 +248,9 @@ def resize(machine: Machine, *, memory_mib: int | None, disk_gib: int | None) ->
 
 def _grow(machine: Machine, gib: int) -> None:
     process.require("qemu-img")
-    argv = ["qemu-img", "resize", "-q", "-f", "qcow2", machine.disk, f"{gib}G"]
-    done = process.run(argv, timeout=60)
+    done = process.run(
+        ["qemu-img", "resize", "-q", "-f", "qcow2", machine.disk, f"{gib}G"], timeout=60
+    )
     if not done.ok:
         raise RaveError(
             f"the disk of machine {machine.name} cannot be grown: {' '.join(done.tail(1))}",
