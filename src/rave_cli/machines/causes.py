@@ -273,7 +273,8 @@ def _guest_out_of_memory(evidence: Evidence) -> Cause | None:
         "guest-out-of-memory",
         f"the guest, or a service within its cap, ran out of memory: its kernel killed {whom}",
         f"give it more: {stop}rave vm set {evidence.name} --memory"
-        f" {evidence.spec.memory_mib + 1024}; rave vm start {evidence.name}; or look what takes it: {evidence.way_in}",
+        f" {evidence.spec.memory_mib + 1024}; rave vm start {evidence.name}; or look what takes it:"
+        f" {evidence.way_in}",
     )
 
 
