@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Seconds in which QEMU answers.
 QEMU_ANSWERS = 10.0
 
-# Seconds for a guest to let us in, and to grow its file system: some 0.1 s for each GiB under TCG.
+# Seconds for a guest to let us in, and to grow its file system.
 GUEST_ANSWERS = 20.0
 GUEST_GROWS = 120.0
 

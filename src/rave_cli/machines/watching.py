@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.guest.stages import StageEvent
     from rave_cli.machines.spec import Machine
 
-# Seconds between two looks at the files. One of five machines takes some 0.1 ms.
+# Seconds between two looks at the files (benchmarks/bench_watch.py says what they cost).
 GLANCE = 0.2
 
 # Seconds between two questions to a QEMU that leaves no trace meanwhile.
