@@ -60,10 +60,11 @@ def test_a_full_disk_is_named_first_and_grown_by_the_command_of_the_hint(sick: S
         f"machine {NAME} did not become ready: the guest's disk is full (0 of "
     )
     assert "postgresql" in found["error"]
-    assert f"rave vm start {NAME} --disk 20" in found["hint"]
+    assert f"rave vm set {NAME} --disk 20" in found["hint"]
     assert f"rave vm start {NAME} --keep-running" in found["hint"]
     assert qemu_processes(sick) == []
-    ready = sick.json("vm", "start", NAME, "--disk", "20")
+    sick.rave("vm", "set", NAME, "--disk", "20")
+    ready = sick.json("vm", "start", NAME)
     assert "postgresql" in ready["services"]
     assert int(inside(sick, "df --output=avail -BG / | tail -1").strip(" G\n")) >= 6
     inside(sick, "rm -f /var/fill /var/fill2; sync")

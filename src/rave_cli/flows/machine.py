@@ -143,25 +143,6 @@ def _unchanged(machine: Machine, plan: Plan, image: Image, on_event: OnEvent) ->
     return machine
 
 
-def resize(
-    machine: Machine, *, memory_mib: int | None, disk_gib: int | None, on_event: OnEvent
-) -> Machine:
-    """Give a stopped machine other memory (MiB) or a larger disk (GiB), and return it.
-
-    Raises:
-        RaveError: USAGE if it runs, or a value cannot be; HOST if the disk cannot be grown.
-    """
-    if memory_mib is None and disk_gib is None:
-        return machine
-    resized = lifecycle.resize(machine, memory_mib=memory_mib, disk_gib=disk_gib)
-    spec = resized.spec
-    text = (
-        f"machine {spec.name} has {spec.memory_mib} MiB of memory and {spec.disk_gib} GiB of disk"
-    )
-    on_event(Event("note", "start", text))
-    return resized
-
-
 def start(
     machine: Machine, *, on_event: OnEvent, keep_running: bool = False, title: str | None = None
 ) -> Ready:
@@ -206,6 +187,22 @@ def stop(machine: Machine, *, on_event: OnEvent, patience: float | None = None) 
                 " down: what it had not written is lost, its file system recovers at the next start"
             )
     return report
+
+
+def restart(
+    machine: Machine,
+    *,
+    on_event: OnEvent,
+    patience: float | None = None,
+    keep_running: bool = False,
+) -> tuple[StopReport, Ready]:
+    """Stop a machine, if it runs, and start it again.
+
+    Raises:
+        RaveError: as `stop` and `start`.
+    """
+    report = stop(machine, on_event=on_event, patience=patience)
+    return report, start(machine, on_event=on_event, keep_running=keep_running)
 
 
 @contextmanager

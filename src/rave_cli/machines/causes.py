@@ -185,7 +185,7 @@ def _qemu_killed(evidence: Evidence) -> Cause | None:
             "host-out-of-memory",
             f"the host ran out of memory, its own or what QEMU's cap allows, and its kernel"
             f" {'refused QEMU more' if refused else 'killed QEMU'}",
-            "rave vm list shows what runs; stop a machine, or give this one less: rave vm start"
+            "rave vm list shows what runs; stop a machine, or give this one less: rave vm set"
             f" {evidence.name} --memory {max(512, evidence.spec.memory_mib // 2)}",
         )
     if evidence.returncode != -signal.SIGKILL:
@@ -234,8 +234,8 @@ def _guest_disk_full(evidence: Evidence) -> Cause | None:
     return Cause(
         "guest-disk-full",
         f"the guest's disk is full ({free // MIB}{whole} left)",
-        f"grow it: {stop}rave vm start {evidence.name} --disk"
-        f" {evidence.spec.disk_gib + GROWTH_GIB}; or look what fills it: {evidence.way_in}",
+        f"grow it: {stop}rave vm set {evidence.name} --disk {evidence.spec.disk_gib + GROWTH_GIB};"
+        f" rave vm start {evidence.name}; or look what fills it: {evidence.way_in}",
     )
 
 
@@ -272,8 +272,9 @@ def _guest_out_of_memory(evidence: Evidence) -> Cause | None:
     return Cause(
         "guest-out-of-memory",
         f"the guest, or a service within its cap, ran out of memory: its kernel killed {whom}",
-        f"give it more: {stop}rave vm start {evidence.name} --memory"
-        f" {evidence.spec.memory_mib + 1024}; or look what takes it: {evidence.way_in}",
+        f"give it more: {stop}rave vm set {evidence.name} --memory"
+        f" {evidence.spec.memory_mib + 1024}; rave vm start {evidence.name}; or look what takes it:"
+        f" {evidence.way_in}",
     )
 
 

@@ -94,7 +94,7 @@ OOM = "Memory cgroup out of memory: Killed process 404 (nats-server) total-vm:9k
         ({"console": PANIC}, "guest-kernel-panic", "sysrq triggered crash", "rave vm logs demo"),
         ({"console": PANIC[:1]}, "guest-kernel-panic", "sysrq", "rave vm start demo"),
         ({"reports": (verdict(FULL),)}, "guest-disk-full", "0 of 11897 MiB left",
-         "rave vm start demo --disk 20"),
+         "rave vm set demo --disk 20"),
         ({"reports": (verdict(ROOMY | {"free_inodes": 3}),)}, "guest-inodes-used", "3 more",
          "du --inodes"),
         ({"reports": (verdict(ROOMY | {"read_only": True, "units": []}),)}, "guest-read-only",
