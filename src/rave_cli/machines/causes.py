@@ -230,11 +230,10 @@ def _guest_disk_full(evidence: Evidence) -> Cause | None:
     if free is None or free >= FULL:
         return None
     whole = f" of {size // MIB} MiB" if size else ""
-    stop = f"rave vm stop {evidence.name}; " if evidence.stays else ""
     return Cause(
         "guest-disk-full",
         f"the guest's disk is full ({free // MIB}{whole} left)",
-        f"grow it: {stop}rave vm set {evidence.name} --disk {evidence.spec.disk_gib + GROWTH_GIB};"
+        f"grow it: rave vm set {evidence.name} --disk {evidence.spec.disk_gib + GROWTH_GIB};"
         f" rave vm start {evidence.name}; or look what fills it: {evidence.way_in}",
     )
 

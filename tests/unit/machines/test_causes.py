@@ -169,7 +169,7 @@ def test_a_panic_of_an_earlier_boot_is_history(nothing: Evidence) -> None:
 def test_the_way_in_is_named_as_the_machine_is(nothing: Evidence, stays: bool, into: str) -> None:
     (first, _) = causes.of(replace(nothing, stays=stays, reports=(verdict(FULL),)))
     assert into in first.hint
-    assert ("rave vm stop demo" in first.hint) == stays
+    assert "grow it: rave vm set demo --disk 20; rave vm start demo" in first.hint
 
 
 def test_no_hint_destroys_data(nothing: Evidence) -> None:
