@@ -290,11 +290,11 @@ def _emergency(evidence: Evidence) -> Cause | None:
         why = found
     else:
         return None
-    return Cause(
-        "guest-emergency",
-        why,
-        f"mend it from inside: {evidence.way_in}; rave vm logs {evidence.name} has its last words",
-    )
+    hint = f"rave vm logs {evidence.name} has its last words"
+    if evidence.spec.base == "debian":
+        # There emergency mode wants the SSH server; root is locked on the console of either base.
+        hint = f"mend it from inside: {evidence.way_in}; {hint}"
+    return Cause("guest-emergency", why, hint)
 
 
 def _emergency_on(console: Sequence[str]) -> str | None:

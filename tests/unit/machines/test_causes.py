@@ -244,3 +244,10 @@ def test_a_guest_cannot_paint_the_terminal_with_its_last_words(nothing: Evidence
         assert "\x1b" not in text
         assert "\x07" not in text
         assert "\n" not in text
+
+
+def test_a_way_in_is_only_named_where_there_is_one(nothing: Evidence) -> None:
+    report = StageEvent("failed", "i", 3.0, {"reason": "emergency mode"}, "b")
+    seen = replace(nothing, reports=(report,), spec=replace(nothing.spec, base="nixos"))
+    (cause,) = causes.of(seen)
+    assert cause.hint == "rave vm logs demo has its last words"
