@@ -65,6 +65,7 @@ class Fake:
         self.wake = 0.0
         self.clients: list[socket.socket] = []
         self.heard = False
+        self.spoke = False
         self.status = BEHAVIOUR["status"]
         self.poll = selectors.DefaultSelector()
         for chardev in ("qmp", "events"):
@@ -90,9 +91,11 @@ class Fake:
             client.close()
         for line in data.splitlines():
             request = json.loads(line)
-            self.obey(client, request["execute"])
+            self.obey(client, request["execute"], request.get("arguments", {}))
 
-    def obey(self, client: socket.socket, command: str) -> None:
+    def obey(self, client: socket.socket, command: str, arguments: dict[str, Any]) -> None:
+        if command == "block_resize":
+            Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
         if command == "cont":
             self.status = "running"
         answers = {
@@ -107,15 +110,21 @@ class Fake:
         if command == "quit" and BEHAVIOUR["quit"]:
             raise SystemExit(0)
         if command == "system_powerdown" and BEHAVIOUR["powerdown"]:
+            if self.spoke:
+                self.report({"stage": "stopping"})
             raise SystemExit(0)
+
+    def report(self, value: dict[str, Any]) -> None:
+        self.spoke = True
+        line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
+        self.reports.write(json.dumps(line).encode() + b"\n")
 
     def step(self) -> None:
         ((kind, value),) = self.steps.pop(0).items()
         if kind == "console":
             self.console.write(value.encode())
         elif kind == "report":
-            line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
-            self.reports.write(json.dumps(line).encode() + b"\n")
+            self.report(value)
         elif kind == "event":
             for client in self.clients:
                 self.say(client, {"event": value["name"], "data": value.get("data", {})})
