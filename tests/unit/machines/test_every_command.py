@@ -69,13 +69,16 @@ CALLS: dict[str, list[str]] = {
     "secrets validate": [],
     "secrets list": [],
     "secrets install": ["demo"],
-    "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "20"],
+    "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
     "doctor": ["memory", "runtime", "identity"],
     "config": [],
     "completion": ["bash"],
 }
+# Each test calls every command, which on a busy host takes its time.
+pytestmark = pytest.mark.timeout(3000)
+
 NAMES = sorted(CALLS)
 WITHOUT_JSON = {"vm ssh", "completion"}
 
