@@ -140,10 +140,13 @@ def cli(
         ),
         "create": Lazy("rave_cli.commands.vm.create:create", "Make a machine from an image."),
         "start": Lazy(
-            "rave_cli.commands.vm.start:start", "Start a machine and wait until it is ready."
+            "rave_cli.commands.vm.start:start", "Start machines and wait until they are ready."
         ),
-        "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop a machine."),
-        "status": Lazy("rave_cli.commands.vm.status:status", "What a machine is doing."),
+        "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop machines."),
+        "restart": Lazy("rave_cli.commands.vm.restart:restart", "Stop machines and start them."),
+        "wait": Lazy("rave_cli.commands.vm.wait:wait", "Wait for a stage or state of a machine."),
+        "status": Lazy("rave_cli.commands.vm.status:status", "What machines are doing."),
+        "watch": Lazy("rave_cli.commands.vm.watch:watch", "Each change of what machines do."),
         "list": Lazy("rave_cli.commands.vm.list:list_", "All machines."),
         "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),
         "ssh-config": Lazy(
@@ -154,7 +157,12 @@ def cli(
         "forward": Lazy("rave_cli.app:forward", "Ports of this host that lead into a machine."),
         "open": Lazy("rave_cli.commands.vm.open:open_", "The web pages of a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
-        "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete a machine and its disk."),
+        "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
+        "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
+        "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
+        "unprotect": Lazy("rave_cli.commands.vm.unprotect:unprotect", "Lift that again."),
+        "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete machines and their disks."),
+        "prune": Lazy("rave_cli.commands.vm.prune:prune", "Remove what dead machines left."),
     },
 )
 def vm() -> None:

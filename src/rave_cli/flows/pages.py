@@ -43,14 +43,13 @@ def of(plan: Plan, ports: Mapping[int, int]) -> tuple[WebPage, ...]:
         plan: what the machine carries.
         ports: guest port -> port of 127.0.0.1.
     """
-    found = [
-        WebPage(name, service.title, f"{url.scheme}://{url.hostname}:{ports[url.port]}/")
-        for name, service in plan.services.items()
-        for check in service.checks
-        if check.url is not None
-        for url in [urlsplit(check.url)]
-        if url.port in ports
-    ]
+    found = []
+    for name, service in plan.services.items():
+        for check in service.checks:
+            url = urlsplit(check.url or "")
+            if url.port is not None and url.port in ports:
+                address = f"{url.scheme}://{url.hostname}:{ports[url.port]}/"
+                found.append(WebPage(name, service.title, address))
     return tuple(dict.fromkeys(found))
 
 

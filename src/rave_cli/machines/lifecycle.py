@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, preflight, store
+from rave_cli.machines import boot, causes, evidence, preflight, runs, store
 from rave_cli.machines.guest.readiness import Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, processes
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
-from rave_cli.machines.qemu.stop import PATIENCE, StopReport, stop_process
+from rave_cli.machines.qemu.stop import HARD, PATIENCE, StopReport, stop_process
 from rave_cli.machines.spec import SSH_PORT, machines_dir
 from rave_cli.machines.status import MONITOR_ANSWERS, RESUMABLE, reported_secrets
 from rave_cli.records import DamagedRecordError
@@ -118,12 +118,14 @@ def start(
     cap: caps.Cap | None = None
     try:
         with store.locked(machine.name):
+            # It may have been renamed, changed or deleted since the caller looked.
+            machine = store.load(machine.name)
             watched = _join(machine)
             if watched is not None:
                 readiness.join()
             else:
                 cap = caps.choose(machine.spec, found.kind)
-                watched = _launch(machine, found, cap, readiness)
+                watched = _launch(machine, found, cap, readiness, stays=keep_running)
         forwards = boot.watch(watched, readiness)
     except BaseException:
         if cap is not None and not keep_running:
@@ -141,8 +143,17 @@ def start(
         secrets=reported_secrets(read_events(machine.stage_file)) or "unknown",
         accelerator=found,
         joined=cap is None,
-        notes=(cap.note,) if cap is not None and cap.note else (),
+        notes=_notes(machine, cap),
     )
+
+
+def _notes(machine: Machine, cap: caps.Cap | None) -> tuple[str, ...]:
+    """Return what is worth knowing of a machine that is ready: secrets that it could not put in
+    force, no cap around it.
+    """
+    seen = evidence.of(machine, ended=False, stays=True)
+    told = [f"{cause.why}; {cause.hint}" for cause in causes.of(seen)]
+    return (*told, *([cap.note] if cap is not None and cap.note else []))
 
 
 def _status_page(machine: Machine) -> int:
@@ -178,12 +189,23 @@ def _join(machine: Machine) -> boot.Boot | None:
             hint=f"rave vm stop {machine.name} shuts it down in order; then start it again",
             exit_code=ExitCode.NOT_READY,
         )
-    # A QEMU that does not answer yet may still be starting; whoever watches it finds out.
+    monitor = _resume(machine)
+    credentials.forget(machine)
+    return boot.Boot(machine, running.pid, running.started, monitor, stays=True)
+
+
+def _resume(machine: Machine) -> Qmp | None:
+    """Let a paused machine go on; return a monitor that hears what becomes of that.
+
+    A QEMU that does not answer yet may still be starting; whoever watches it finds out.
+    """
     with suppress(QmpError), Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
         if monitor.execute("query-status", timeout=MONITOR_ANSWERS).get("status") in RESUMABLE:
+            # Nobody waits for a machine that is paused, so nobody else listens.
+            events = Qmp.connect(machine.event_socket, timeout=MONITOR_ANSWERS)
             monitor.execute("cont", timeout=MONITOR_ANSWERS)
-    credentials.forget(machine)
-    return boot.Boot(machine, running.pid, running.started)
+            return events
+    return None
 
 
 def _lost(machine: Machine, running: processes.Process) -> bool:
@@ -192,7 +214,14 @@ def _lost(machine: Machine, running: processes.Process) -> bool:
     return not (starting or machine.qmp_socket.exists())
 
 
-def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
+def _launch(
+    machine: Machine,
+    found: Accelerator,
+    cap: caps.Cap,
+    readiness: Readiness,
+    *,
+    stays: bool,
+) -> boot.Boot:
     """Start QEMU if the host has what it needs."""
     process.require(QEMU)
     original = processes.find_original(machine)
@@ -206,7 +235,9 @@ def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Read
     preflight.check(machine, found.kind)
     store.keep_image(machine)
     argv = (*cap.prefix, *qemu_argv(machine, found))
-    return boot.launch(machine, argv, readiness, cap.beside)
+    launched = boot.launch(machine, argv, readiness, cap.beside, stays=stays)
+    runs.note(machine, launched.pid)
+    return launched
 
 
 def stop(
@@ -230,13 +261,16 @@ def stop(
     credentials.forget(machine)
     if running is None:
         return StopReport("not-running", 0.0)
-    return stop_process(
+    report = stop_process(
         running,
         machine.qmp_socket,
         patience=patience if _listens(machine) else 0.0,
         on_rung=on_rung,
         power_off=lambda: _power_off(machine),
     )
+    if report.rung not in HARD:
+        runs.forget(machine)
+    return report
 
 
 def _listens(machine: Machine) -> bool:
@@ -273,8 +307,8 @@ def delete(name: str, *, force: bool = False) -> None:
         force: end it first if it runs, without asking the guest.
 
     Raises:
-        RaveError: USAGE if there is none, or it runs and `force` is not given; HOST if its record
-            is damaged and `force` is not given, or is of a newer rave.
+        RaveError: USAGE if there is none, it is protected, or it runs and `force` is not given;
+            HOST if its record is damaged and `force` is not given, or is of a newer rave.
     """
     with store.locked(name):
         running, runtime = _find_to_delete(name, force=force)
@@ -298,4 +332,10 @@ def _find_to_delete(name: str, *, force: bool) -> tuple[processes.Process | None
             raise
         running = processes.find_by_directory(machines_dir() / name)
         return running, running.runtime if running is not None else None
+    if machine.spec.protected:
+        raise RaveError(
+            f"machine {name} is protected from deletion",
+            hint=f"rave vm unprotect {name}",
+            exit_code=ExitCode.USAGE,
+        )
     return processes.find(machine), machine.runtime

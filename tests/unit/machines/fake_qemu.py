@@ -86,6 +86,7 @@ class Fake:
         self.wake = 0.0
         self.clients: list[socket.socket] = []
         self.heard = False
+        self.spoke = False
         self.status = BEHAVIOUR["status"]
         self.usernet = Usernet()
         self.poll = selectors.DefaultSelector()
@@ -115,6 +116,8 @@ class Fake:
             self.obey(client, request["execute"], request.get("arguments", {}))
 
     def obey(self, client: socket.socket, command: str, arguments: dict[str, Any]) -> None:
+        if command == "block_resize":
+            Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
         if command == "cont":
             self.status = "running"
         human = arguments.get("command-line", "")
@@ -130,15 +133,21 @@ class Fake:
         if command == "quit" and BEHAVIOUR["quit"]:
             raise SystemExit(0)
         if command == "system_powerdown" and BEHAVIOUR["powerdown"]:
+            if self.spoke:
+                self.report({"stage": "stopping"})
             raise SystemExit(0)
+
+    def report(self, value: dict[str, Any]) -> None:
+        self.spoke = True
+        line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
+        self.reports.write(json.dumps(line).encode() + b"\n")
 
     def step(self) -> None:
         ((kind, value),) = self.steps.pop(0).items()
         if kind == "console":
             self.console.write(value.encode())
         elif kind == "report":
-            line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
-            self.reports.write(json.dumps(line).encode() + b"\n")
+            self.report(value)
         elif kind == "event":
             for client in self.clients:
                 self.say(client, {"event": value["name"], "data": value.get("data", {})})
@@ -151,11 +160,11 @@ class Fake:
 
     def run(self) -> None:
         while True:
-            busy = self.steps and time.monotonic() >= self.wake
+            # Steps wait for the first client, so that a test sees the monitor before the boot.
+            busy = self.heard and self.steps and time.monotonic() >= self.wake
             for key, _ in self.poll.select(0 if busy else 0.005):
                 key.data(key.fileobj)
-            # Steps wait for the first client, so that a test sees the monitor before the boot.
-            if busy and self.heard:
+            if busy:
                 self.step()
 
 

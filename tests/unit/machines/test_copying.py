@@ -8,7 +8,6 @@ import signal
 import stat
 import subprocess
 import tarfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from tests.unit.machines.fake_sshd import SYSTEM
 from tests.unit.machines.test_archive import everything_below, fill_tree
 from tests.unit.machines.test_exec import guest
 from tests.unit.machines.test_terminal import each_end, outside
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from tests.unit.machines.fake_sshd import ExecutingSshd
@@ -48,18 +48,15 @@ def here(tmp_path: Path) -> Path:
 
 def cp(*words: object, code: int = 0, **options: Any) -> subprocess.CompletedProcess[bytes]:
     argv = [*RAVE, "vm", "cp", *map(str, words)]
-    done = subprocess.run(argv, capture_output=True, check=False, timeout=120, **options)
+    done = subprocess.run(argv, capture_output=True, check=False, timeout=CEILING, **options)
     assert done.returncode == code, done.stderr.decode()
     return done
 
 
 def no_stage(*places: Path) -> bool:
-    """Return whether no stage is left, once ends have settled."""
-    for _ in range(40):
-        if not [path for place in places for path in place.rglob(".rave-cp.*")]:
-            return True
-        time.sleep(0.1)
-    return False
+    """Wait until no stage is left: what was broken off cleans up after itself."""
+    until(lambda: not [path for place in places for path in place.rglob(".rave-cp.*")])
+    return True
 
 
 @pytest.mark.parametrize(
@@ -245,8 +242,7 @@ def test_a_rave_that_is_killed_leaves_no_part_in_the_guest(here: Path, there: Pa
         assert rave.stdin is not None
         rave.stdin.write(b"the first half")
         rave.stdin.flush()
-        while not [path for path in there.rglob("content") if path.stat().st_size]:
-            time.sleep(0.05)
+        until(lambda: [path for path in there.rglob("content") if path.stat().st_size])
         rave.send_signal(signal.SIGKILL)
     assert no_stage(there)
     assert not (there / "f").exists()

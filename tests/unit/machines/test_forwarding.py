@@ -108,7 +108,7 @@ def test_a_port_or_address_that_may_not_be_had_is_told(
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(forwarding.socket.socket, "bind", bind)
+        patch.setattr(socket.socket, "bind", bind)
         with pytest.raises(RaveError, match="cannot be had") as caught:
             forwarding.add(running, Forward(80, 3002))
     assert hint in str(caught.value.hint)

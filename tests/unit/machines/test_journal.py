@@ -13,6 +13,7 @@ from rave_cli.machines.logs import JournalQuery
 from tests.terminal import RAVE, Terminal
 from tests.unit.machines.test_exec import guest
 from tests.unit.machines.test_terminal import each_end, outside
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +40,7 @@ def journalctl(guest: ExecutingSshd, tmp_path: Path) -> Callable[[str], None]:
 
 def logs(*words: str) -> subprocess.CompletedProcess[str]:
     argv = [*RAVE, "vm", "logs", "demo", *words]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=CEILING)
 
 
 def test_no_word_of_a_user_is_an_option_of_journalctl() -> None:
@@ -73,7 +74,7 @@ def test_a_time_that_is_none_is_told(journalctl: Callable[[str], None], follow: 
 def test_what_is_followed_comes_as_it_is_said_cleaned_and_ends_with_the_machine(
     machine: Machine, guest: ExecutingSshd, journalctl: Callable[[str], None]
 ) -> None:
-    journalctl(r"printf 'one\033[2J\033]0;x\007\n'; sleep 60")
+    journalctl(r"printf 'one\033[2J\033]0;x\007\n'; sleep 999")
     argv = [*RAVE, "vm", "logs", "demo", "--unit", "nginx", "--follow"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as rave:
         assert rave.stdout is not None
@@ -81,21 +82,21 @@ def test_what_is_followed_comes_as_it_is_said_cleaned_and_ends_with_the_machine(
         assert rave.stdout.readline() == b"one\n"
         lifecycle.kill(machine)
         guest.drop()
-        assert rave.wait(30) == 0
+        assert rave.wait(CEILING) == 0
         assert b"machine demo is stopped" in rave.stderr.read()
 
 
 def test_a_connection_that_breaks_while_the_machine_runs_is_a_fault(
     guest: ExecutingSshd, journalctl: Callable[[str], None]
 ) -> None:
-    journalctl("echo one; sleep 60")
+    journalctl("echo one; sleep 999")
     argv = [*RAVE, "vm", "logs", "demo", "--unit", "nginx", "--follow"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as rave:
         assert rave.stdout is not None
         assert rave.stderr is not None
         assert rave.stdout.readline() == b"one\n"
         guest.drop()
-        assert rave.wait(60) == ExitCode.NOT_READY
+        assert rave.wait(CEILING) == ExitCode.NOT_READY
         assert b"the connection broke" in rave.stderr.read()
 
 
@@ -103,7 +104,7 @@ def test_a_connection_that_breaks_while_the_machine_runs_is_a_fault(
 def test_following_ends_when_it_is_ended(
     guest: ExecutingSshd, journalctl: Callable[[str], None], ending: End
 ) -> None:
-    journalctl("echo one; sleep 60")
+    journalctl("echo one; sleep 999")
     with Terminal([*RAVE, "vm", "logs", "demo", "--unit", "nginx", "--follow"]) as terminal:
         terminal.until("one")
         ending[0](terminal)
