@@ -149,7 +149,13 @@ def cli(
         "watch": Lazy("rave_cli.commands.vm.watch:watch", "Each change of what machines do."),
         "list": Lazy("rave_cli.commands.vm.list:list_", "All machines."),
         "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),
+        "ssh-config": Lazy(
+            "rave_cli.commands.vm.ssh_config:ssh_config", "How OpenSSH reaches machines."
+        ),
         "exec": Lazy("rave_cli.commands.vm.exec:exec_", "Run one command in a machine."),
+        "cp": Lazy("rave_cli.commands.vm.cp:cp", "Copy files into a machine or out of it."),
+        "forward": Lazy("rave_cli.app:forward", "Ports of this host that lead into a machine."),
+        "open": Lazy("rave_cli.commands.vm.open:open_", "The web pages of a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
         "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
         "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
@@ -161,6 +167,19 @@ def cli(
 )
 def vm() -> None:
     """Images and machines."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "add": Lazy("rave_cli.commands.vm.forward.add:add", "Let a port lead into a machine."),
+        "remove": Lazy("rave_cli.commands.vm.forward.remove:remove", "Take it away again."),
+        "list": Lazy("rave_cli.commands.vm.forward.list:list_", "The ports of a machine."),
+    },
+)
+def forward() -> None:
+    """Ports of this host that lead into a running machine."""
 
 
 @click.group(

@@ -44,6 +44,9 @@ APT_PACKAGE = {
     "ssh-keygen": "openssh-client",
 }
 
+# The same for what hardly anybody misses; `rave doctor` does not ask for it.
+EXTRA_PACKAGE = {"xdg-open": "xdg-utils"}
+
 
 @dataclass(frozen=True)
 class Completed:
@@ -104,7 +107,7 @@ def require(tool: str) -> str:
     """
     path = find(tool)
     if path is None:
-        package = APT_PACKAGE.get(tool, tool)
+        package = (APT_PACKAGE | EXTRA_PACKAGE).get(tool, tool)
         raise RaveError(
             f"{tool} is not on PATH",
             hint=f"apt-get install {package}   (rave doctor lists everything that is missing)",

@@ -17,7 +17,7 @@ from rave_cli.machines.guest.readiness import NotReadyError
 from rave_cli.machines.guest.stages import StageReader, booted_again, current
 from rave_cli.machines.logfiles import Tail, last_lines
 from rave_cli.machines.preflight import port_taken
-from rave_cli.machines.qemu import credentials, logs, ports
+from rave_cli.machines.qemu import added, credentials, logs, ports
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import SSH_PORT
 
@@ -103,7 +103,8 @@ def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> 
     Raises:
         RaveError: HOST if QEMU is missing or a log cannot be written.
     """
-    for stale in (machine.qmp_socket, machine.event_socket, machine.way_socket):
+    sockets = (machine.qmp_socket, machine.event_socket, machine.way_socket)
+    for stale in (*sockets, added.place(machine)):
         stale.unlink(missing_ok=True)
     fd = logs.start(machine, beside)
     try:

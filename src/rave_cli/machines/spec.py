@@ -210,8 +210,9 @@ def locate(spec: MachineSpec) -> Machine:
     return Machine(spec, machines_dir() / spec.name, runtime)
 
 
-def parse_forward(text: str) -> Forward:
-    """Read `HOST:GUEST`, both TCP port numbers; HOST 0 means any free port.
+def parse_forward(text: str, option: str = "--port ") -> Forward:
+    """Read `HOST:GUEST`, both TCP port numbers; HOST 0 means any free port. The error begins with
+    `option`.
 
     Raises:
         RaveError: USAGE if the text is anything else.
@@ -222,7 +223,7 @@ def parse_forward(text: str) -> Forward:
         if host <= 65535 and 1 <= guest <= 65535:
             return Forward(host, guest)
     raise RaveError(
-        f"--port {text!r} is not HOST:GUEST with two TCP port numbers",
+        f"{option}{text!r} is not HOST:GUEST with two TCP port numbers",
         hint="rave vm launch-local --profile demo --port 8443:3002",
         exit_code=ExitCode.USAGE,
     )

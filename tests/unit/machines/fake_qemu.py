@@ -45,13 +45,34 @@ def listen(path: str) -> socket.socket:
     return server
 
 
-def usernet() -> str:
-    head = "Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ"
-    rows = [
-        f"  TCP[HOST_FORWARD]  12       127.0.0.1 {host:5}  10.0.2.15 {int(guest):5}     0     0"
-        for guest, host in BEHAVIOUR["ports"].items()
-    ]
-    return "\r\n".join(["Hub -1 (net0):", f"  {head}", *rows, ""])
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Usernet:
+    """The table of forwards; nothing listens on those that are added."""
+
+    def __init__(self) -> None:
+        self.rows = [("127.0.0.1", host, int(guest)) for guest, host in BEHAVIOUR["ports"].items()]
+
+    def obey(self, command: str) -> str:
+        name, _, rest = command.partition(" net0 ")
+        if name == "hostfwd_add":
+            address, host, guest = rest.removeprefix("tcp:").replace("-", "").split(":")
+            self.rows.append((address, int(host) or free_port(), int(guest)))
+        elif name == "hostfwd_remove":
+            address, host = rest.removeprefix("tcp:").split(":")
+            self.rows = [row for row in self.rows if row[:2] != (address, int(host))]
+        return "" if name.startswith("hostfwd") else self.table()
+
+    def table(self) -> str:
+        head = "Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ"
+        rows = [
+            f"  TCP[HOST_FORWARD]  12       {address} {host:5}  10.0.2.15 {guest:5}     0     0"
+            for address, host, guest in self.rows
+        ]
+        return "\r\n".join(["Hub -1 (net0):", f"  {head}", *rows, ""])
 
 
 class Fake:
@@ -67,6 +88,7 @@ class Fake:
         self.heard = False
         self.spoke = False
         self.status = BEHAVIOUR["status"]
+        self.usernet = Usernet()
         self.poll = selectors.DefaultSelector()
         for chardev in ("qmp", "events"):
             server = listen(option(f"socket,id={chardev}", "path"))
@@ -98,8 +120,9 @@ class Fake:
             Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
         if command == "cont":
             self.status = "running"
+        human = arguments.get("command-line", "")
         answers = {
-            "human-monitor-command": usernet(),
+            "human-monitor-command": self.usernet.obey(human) if human else "",
             "query-status": {
                 "status": self.status,
                 "running": self.status == "running",

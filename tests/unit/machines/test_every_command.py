@@ -52,7 +52,13 @@ CALLS: dict[str, list[str]] = {
     "vm status": ["demo"],
     "vm list": [],
     "vm ssh": ["demo"],
+    "vm ssh-config": ["demo"],
     "vm exec": ["demo", "--", "ls", "-l"],
+    "vm cp": ["demo:/etc/hostname", "copy"],
+    "vm forward add": ["demo", "0:3002"],
+    "vm forward remove": ["demo", "8443"],
+    "vm forward list": ["demo"],
+    "vm open": ["demo"],
     "vm logs": ["demo"],
     "vm restart": ["demo"],
     "vm wait": ["demo", "--for", "running"],
@@ -89,6 +95,8 @@ WRONG = {
     "smoke run": ExitCode.CHECK_FAILED,
     "vm build-image": ExitCode.USAGE,  # there is no checkout
     "vm lock-closure": ExitCode.USAGE,
+    "vm forward remove": ExitCode.USAGE,  # nobody added it
+    "vm cp": ExitCode.CHECK_FAILED,  # the guest does not answer what it should
     "vm ssh": ExitCode.HOST,  # there is no OpenSSH
 }
 

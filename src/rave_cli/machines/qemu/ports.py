@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from rave_cli.machines.qemu.usernet import LOOPBACK
 from rave_cli.machines.spec import SSH_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rave_cli.machines.spec import Machine
 
@@ -30,9 +30,20 @@ def of(machine: Machine) -> dict[int, int]:
     Raises:
         RaveError: NOT_READY if it does not run or QEMU does not answer.
     """
+    with answering(machine):
+        return asked(machine)
+
+
+@contextmanager
+def answering(machine: Machine) -> Iterator[None]:
+    """Say what it means if a machine's QEMU cannot be asked.
+
+    Raises:
+        RaveError: NOT_READY if it does not run or QEMU does not answer.
+    """
     _running(machine)
     try:
-        return asked(machine)
+        yield
     except QmpError as error:
         raise _silent(machine, error) from error
 
