@@ -92,7 +92,9 @@ def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> 
     Raises:
         RaveError: HOST if QEMU is missing or a log cannot be written.
     """
-    for stale in (machine.qmp_socket, machine.event_socket, machine.way_socket):
+    for stale in (
+        machine.qmp_socket, machine.event_socket, machine.way_socket, machine.command_socket
+    ):  # fmt: skip
         stale.unlink(missing_ok=True)
     fd = logs.start(machine, beside)
     try:

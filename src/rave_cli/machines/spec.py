@@ -142,6 +142,11 @@ class Machine:
         return self.runtime / "way.sock"
 
     @property
+    def command_socket(self) -> Path:
+        """The host's end of the command channel: whoever can open it is root in the guest."""
+        return self.runtime / "command.sock"
+
+    @property
     def stage_file(self) -> Path:
         """What the guest reported on `org.rave.ready` since the last start."""
         # There rave 0.1.0 put it; such a machine may still run.
