@@ -143,6 +143,8 @@ def cli(
             "rave_cli.commands.vm.start:start", "Start a machine and wait until it is ready."
         ),
         "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop a machine."),
+        "suspend": Lazy("rave_cli.commands.vm.suspend:suspend", "Save a machine to disk."),
+        "resume": Lazy("rave_cli.commands.vm.resume:resume", "Let a suspended machine go on."),
         "status": Lazy("rave_cli.commands.vm.status:status", "What a machine is doing."),
         "list": Lazy("rave_cli.commands.vm.list:list_", "All machines."),
         "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),

@@ -86,8 +86,11 @@ def launch(
             return replace(begun, monitor=watching.await_monitor())
 
 
-def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> Boot:
-    """Start QEMU and the keeper of its logs. Leftovers of its last run are removed first.
+def spawn(
+    machine: Machine, argv: Sequence[str], beside: Sequence[str] = (), *, go_on: bool = False
+) -> Boot:
+    """Start QEMU and the keeper of its logs. Leftovers of its last run are removed first; its logs,
+    too, unless this is to `go_on` with it.
 
     Raises:
         RaveError: HOST if QEMU is missing or a log cannot be written.
@@ -96,7 +99,7 @@ def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> 
         machine.qmp_socket, machine.event_socket, machine.way_socket, machine.command_socket
     ):  # fmt: skip
         stale.unlink(missing_ok=True)
-    fd = logs.start(machine, beside)
+    fd = logs.start(machine, beside, go_on=go_on)
     try:
         return Boot(machine, pid=process.detach(argv, output=fd), began=time.monotonic())
     finally:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, preflight, store
+from rave_cli.machines import boot, preflight, saved, store
 from rave_cli.machines.guest.readiness import Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, processes
@@ -181,6 +181,8 @@ def _join(machine: Machine) -> boot.Boot | None:
     # A QEMU that does not answer yet may still be starting; whoever watches it finds out.
     with suppress(QmpError), Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
         if monitor.execute("query-status", timeout=MONITOR_ANSWERS).get("status") in RESUMABLE:
+            # Of a `suspend` that was killed before it ended QEMU.
+            saved.put_aside(machine)
             monitor.execute("cont", timeout=MONITOR_ANSWERS)
     credentials.forget(machine)
     return boot.Boot(machine, running.pid, running.started)
@@ -195,6 +197,12 @@ def _lost(machine: Machine, running: processes.Process) -> bool:
 def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
     """Start QEMU if the host has what it needs."""
     process.require(QEMU)
+    if machine.suspended.is_dir():
+        raise RaveError(
+            f"machine {machine.name} is suspended: its memory waits for it to go on",
+            hint=f"rave vm resume {machine.name}",
+            exit_code=ExitCode.USAGE,
+        )
     original = processes.find_original(machine)
     if original is not None and original.directory is not None:
         raise RaveError(
@@ -282,6 +290,12 @@ def delete(name: str, *, force: bool = False) -> None:
             raise RaveError(
                 f"machine {name} is running",
                 hint=f"rave vm stop {name}; or rave vm delete {name} --force",
+                exit_code=ExitCode.USAGE,
+            )
+        if not force and (machines_dir() / name / "suspended").is_dir():
+            raise RaveError(
+                f"machine {name} is suspended: what it had in memory would be lost with its disk",
+                hint=f"rave vm resume {name}; or rave vm delete {name} --force",
                 exit_code=ExitCode.USAGE,
             )
         if running is not None:

@@ -82,6 +82,11 @@ class Machine:
         return self.directory / "disk.qcow2"
 
     @property
+    def suspended(self) -> Path:
+        """Directory of the saved memory of a machine that is suspended; see saved.py."""
+        return self.directory / "suspended"
+
+    @property
     def plan(self) -> Path:
         """The image's plan (images/carried.py); a machine made by rave 0.1.0 has none."""
         return self.directory / carried.NAME

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 State = Literal[
-    "stopped", "starting", "running", "stopping", "paused", "failed", "unresponsive"
+    "stopped", "suspended", "starting", "running", "stopping", "paused", "failed", "unresponsive"
 ]  # fmt: skip
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
-RESUMABLE = ("paused", "io-error")
+RESUMABLE = ("paused", "postmigrate", "io-error")
 
 # A machine whose sockets are gone, as with XDG_RUNTIME_DIR after the last logout, still runs.
 LOST = "its guest can still be reached (rave vm ssh {name}) and shut down (rave vm stop {name})"
@@ -75,6 +75,8 @@ class Status:
 def of(machine: Machine) -> Status:
     """Return what a machine is doing now."""
     running = processes.find(machine)
+    if running is None and machine.suspended.is_dir():
+        return Status(machine, "suspended", f"go on: rave vm resume {machine.name}")
     if running is None:
         return Status(machine, "stopped")
     reports = read_events(machine.stage_file)

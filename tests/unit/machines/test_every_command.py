@@ -49,6 +49,8 @@ CALLS: dict[str, list[str]] = {
     "vm create": ["--profile", "demo", "--base", "debian", "--name", "victim"],
     "vm start": ["demo"],
     "vm stop": ["victim"],
+    "vm suspend": ["victim"],
+    "vm resume": ["demo"],
     "vm status": ["demo"],
     "vm list": [],
     "vm ssh": ["demo"],
@@ -79,6 +81,7 @@ WRONG = {
     "vm build-image": ExitCode.USAGE,  # there is no checkout
     "vm lock-closure": ExitCode.USAGE,
     "vm ssh": ExitCode.HOST,  # there is no OpenSSH
+    "vm suspend": ExitCode.NOT_READY,  # it does not run
 }
 
 

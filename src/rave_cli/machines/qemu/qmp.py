@@ -129,8 +129,16 @@ class Qmp:
         """The socket's descriptor, to wait on."""
         return self._socket.fileno()
 
-    def execute(self, command: str, *, timeout: float, **arguments: object) -> Any:  # noqa: ANN401 - as the QMP schema says
+    def execute(
+        self, command: str, *, timeout: float, fd: int | None = None, **arguments: object
+    ) -> Any:  # noqa: ANN401 - as the QMP schema says
         """Run a command and return what it returns; events that arrive meanwhile are kept.
+
+        Args:
+            command: its name in the QMP schema.
+            timeout: seconds for the answer.
+            fd: a descriptor that goes with it, for `getfd`.
+            arguments: as the schema names them.
 
         Raises:
             QmpError: if QEMU refuses, hangs up, or does not answer within `timeout` seconds.
@@ -140,7 +148,10 @@ class Qmp:
             request["arguments"] = arguments
         try:
             self._socket.settimeout(timeout)
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            line = json.dumps(request).encode() + b"\n"
+            # The descriptor comes with the first bytes; unix(7) sends a line this short whole.
+            sent = 0 if fd is None else socket.send_fds(self._socket, [line], [fd])
+            self._socket.sendall(line[sent:])
         except OSError as error:
             raise QmpError(f"the monitor is gone: {error.strerror or error}") from error
         answer = self._answer("return", timeout)
