@@ -135,12 +135,11 @@ class Server:
         self.greeted = True
 
     def _run(self, rest: bytes) -> None:
-        request = document(rest)
-        argv, root = request.get("argv"), request.get("root")
-        good = isinstance(argv, list) and argv and all(isinstance(w, str) for w in argv)
-        if not good or not isinstance(root, bool) or any("\0" in word for word in argv):
+        found = program(rest)
+        if found is None:
             self._say(b"refused", b"not a program, its arguments and who runs it")
             return
+        argv, root = found
         if self.child is not None:
             self._say(b"refused", b"another program of this session runs")
             return
@@ -276,6 +275,16 @@ class Server:
             for fd in (self.child.stdout, self.child.stderr):
                 if fd >= 0:
                     self.poll.modify(fd, mask)
+
+
+def program(text: bytes) -> tuple[list[str], bool] | None:
+    """The words of a program that is to be run, and whether as root; None if that is not said."""
+    request = document(text)
+    argv, root = request.get("argv"), request.get("root")
+    if not isinstance(argv, list) or not argv or not isinstance(root, bool):
+        return None
+    good = all(isinstance(word, str) and "\0" not in word for word in argv)
+    return (argv, root) if good else None
 
 
 def document(text: bytes) -> dict[str, Any]:

@@ -155,7 +155,7 @@ class CommandChannel:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        waited = [self._socket, *([given.source] if given.wanted() else [])]
+        waited: list[Any] = [self._socket, *([given.source] if given.wanted() else [])]
         ready = select.select(waited, [], [], left)[0]
         if given.source in ready:
             given.read()

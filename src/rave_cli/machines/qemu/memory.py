@@ -42,7 +42,7 @@ def save(monitor: Qmp, fd: int) -> None:
         QmpError: NOT_READY if QEMU cannot, or takes longer than `PATIENCE`; the guest can go on.
     """
     monitor.execute("migrate-set-parameters", timeout=ANSWERS, **{"max-bandwidth": BANDWIDTH})
-    monitor.execute("getfd", timeout=ANSWERS, fd=fd, fdname="state")
+    monitor.hand_over(fd, "state", timeout=ANSWERS)
     monitor.execute("migrate", timeout=ANSWERS, uri="fd:state")
     try:
         _finish(monitor)
@@ -57,7 +57,7 @@ def load(monitor: Qmp, fd: int) -> None:
     Raises:
         QmpError: NOT_READY if the stream does not fit, or is cut short.
     """
-    monitor.execute("getfd", timeout=ANSWERS, fd=fd, fdname="state")
+    monitor.hand_over(fd, "state", timeout=ANSWERS)
     monitor.execute("migrate-incoming", timeout=ANSWERS, uri="fd:state")
     _finish(monitor)
 

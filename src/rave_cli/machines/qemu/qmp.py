@@ -129,28 +129,33 @@ class Qmp:
         """The socket's descriptor, to wait on."""
         return self._socket.fileno()
 
-    def execute(
-        self, command: str, *, timeout: float, fd: int | None = None, **arguments: object
-    ) -> Any:  # noqa: ANN401 - as the QMP schema says
+    def execute(self, command: str, *, timeout: float, **arguments: object) -> Any:  # noqa: ANN401 - as the QMP schema says
         """Run a command and return what it returns; events that arrive meanwhile are kept.
-
-        Args:
-            command: its name in the QMP schema.
-            timeout: seconds for the answer.
-            fd: a descriptor that goes with it, for `getfd`.
-            arguments: as the schema names them.
 
         Raises:
             QmpError: if QEMU refuses, hangs up, or does not answer within `timeout` seconds.
         """
+        return self._asked(command, arguments, timeout, [])
+
+    def hand_over(self, fd: int, name: str, *, timeout: float) -> None:
+        """Give QEMU a descriptor, by a name that later commands call it by.
+
+        Raises:
+            QmpError: as `execute`.
+        """
+        self._asked("getfd", {"fdname": name}, timeout, [fd])
+
+    def _asked(
+        self, command: str, arguments: dict[str, object], timeout: float, fds: list[int]
+    ) -> Any:  # noqa: ANN401 - as the QMP schema says
         request: dict[str, object] = {"execute": command}
         if arguments:
             request["arguments"] = arguments
+        line = json.dumps(request).encode() + b"\n"
         try:
             self._socket.settimeout(timeout)
-            line = json.dumps(request).encode() + b"\n"
-            # The descriptor comes with the first bytes; unix(7) sends a line this short whole.
-            sent = 0 if fd is None else socket.send_fds(self._socket, [line], [fd])
+            # The descriptors come with the first bytes.
+            sent = socket.send_fds(self._socket, [line], fds) if fds else 0
             self._socket.sendall(line[sent:])
         except OSError as error:
             raise QmpError(f"the monitor is gone: {error.strerror or error}") from error
