@@ -13,17 +13,10 @@ import sys
 import time
 
 from rave_guest import report
-from rave_guest.refusal import Refused
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
 
 RTC = "/sys/class/rtc/rtc0/since_epoch"
 TOLERANCE = 2.0  # seconds; what the resolution of the reference allows
 EDGE = 1.1  # seconds to wait for the next second of the reference to begin
-LATEST = 1 << 33  # seconds since 1970 that a clock of ours may show: the year 2242
 LOOK = 0.02  # seconds between two looks meanwhile
 
 
@@ -60,17 +53,3 @@ def next_second() -> int | None:
     while (second := reference()) == first and time.monotonic() < until:
         time.sleep(LOOK)
     return second
-
-
-def verb(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Set the clock by the host's: the machine was suspended, and is not to wait for `follow`.
-
-    Raises:
-        Refused: `now` is no time.
-    """
-    now = arguments.get("now")
-    if isinstance(now, bool) or not isinstance(now, int | float) or not 0 < now < LATEST:
-        raise Refused("request", "`now` is to be seconds since 1970 UTC")
-    behind = now - time.time()
-    time.clock_settime(time.CLOCK_REALTIME, now)
-    return {"behind": behind}

@@ -39,16 +39,16 @@ def _secrets_install(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return install.verb(arguments)
 
 
-def _clock(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    from rave_guest import clock
+def _resumed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from rave_guest import resumed
 
-    return clock.verb(arguments)
+    return resumed.verb(arguments)
 
 
 # Imports are within the verbs: a guest under TCG waits for each of them.
 VERBS: dict[str, Verb] = {
-    "clock": _clock,
     "probe": _probe,
+    "resumed": _resumed,
     "secrets-install": _secrets_install,
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from base64 import b64encode
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -142,7 +143,7 @@ def resume(machine: Machine) -> Resumed:
         else:
             pid = _bring_back(machine)
     seconds = time.monotonic() - began
-    return Resumed(pid, ports.of(machine), seconds, _tell_the_time(machine))
+    return Resumed(pid, ports.of(machine), seconds, _wake(machine))
 
 
 def give_up(machine: Machine) -> None:
@@ -247,17 +248,18 @@ def _end(machine: Machine) -> None:
         stop_process(running, machine.qmp_socket, patience=0.0)
 
 
-def _tell_the_time(machine: Machine) -> bool:
-    """Set the guest's clock by the host's; returns whether the guest answered.
+def _wake(machine: Machine) -> bool:
+    """Give the guest randomness and time of the host's; returns whether it answered.
 
-    A guest without the command channel sees by its real-time clock within seconds that time has
-    passed.
+    More than one machine may be taken up from one memory. A guest without the command channel sees
+    by its real-time clock within seconds that time has passed.
     """
     with command.connect(machine, timeout=GUEST_ANSWERS) as channel:
         if channel is None:
             return False
         try:
-            Door.of(machine, channel).call("clock", {"now": time.time()}, timeout=GUEST_ANSWERS)
+            given = {"entropy": b64encode(os.urandom(64)).decode(), "now": time.time()}
+            Door.of(machine, channel).call("resumed", given, timeout=GUEST_ANSWERS)
         except VerbRefusedError:
             return True
         except RaveError:
