@@ -150,11 +150,28 @@ def cli(
         "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),
         "exec": Lazy("rave_cli.commands.vm.exec:exec_", "Run one command in a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
+        "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
         "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete a machine and its disk."),
     },
 )
 def vm() -> None:
     """Images and machines."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "create": Lazy("rave_cli.commands.vm.snapshot.create:create", "Take a snapshot."),
+        "list": Lazy("rave_cli.commands.vm.snapshot.list:list_", "The snapshots of a machine."),
+        "restore": Lazy(
+            "rave_cli.commands.vm.snapshot.restore:restore", "Put a machine back to a snapshot."
+        ),
+        "delete": Lazy("rave_cli.commands.vm.snapshot.delete:delete", "Delete a snapshot."),
+    },
+)
+def snapshot() -> None:
+    """Keep a machine as it is now, disk and memory, and go back to that."""
 
 
 @click.group(

@@ -94,8 +94,12 @@ def keep(machine: Machine, state: SavedState) -> None:
         paths.sync_dir(machine.directory)
 
 
-def put_aside(machine: Machine) -> None:
+def put_aside(machine: Machine, *, but_draft: bool = False) -> None:
     """Make sure that a saved state is not used (again): the disk goes its own way from here.
+
+    Args:
+        machine: the machine.
+        but_draft: leave a draft that is about to take its place.
 
     Raises:
         RaveError: HOST if that cannot be done.
@@ -106,7 +110,7 @@ def put_aside(machine: Machine) -> None:
         with suppress(FileNotFoundError):
             machine.suspended.rename(used)
             paths.sync_dir(machine.directory)
-        for left in (used, _beside(machine, "new")):
+        for left in (used, *(() if but_draft else (_beside(machine, "new"),))):
             shutil.rmtree(left, ignore_errors=True)
 
 

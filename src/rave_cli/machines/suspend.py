@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from base64 import b64encode
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ from rave_cli.machines.qemu.stop import stop_process
 from rave_cli.machines.saved import SavedState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from rave_cli.machines.spec import Machine
 
 # Seconds for QEMU's monitor to answer, for a started QEMU to have one, and for the guest.
@@ -65,65 +69,95 @@ def suspend(machine: Machine) -> Suspended:
         if running is None:
             raise ports.not_running(machine)
         machine = processes.placed(machine)
-        found = replace(accelerator.detect(), kind=running.accelerator)
-        shape = saved.shape(running.argv, machine)
-        if shape != saved.shape(qemu_argv(machine, found), machine):
-            raise RaveError(
-                f"machine {machine.name} was started by another version of rave, which cannot be"
-                " taken up again",
-                hint=f"rave vm stop {machine.name}; rave vm start {machine.name}",
-                exit_code=ExitCode.HOST,
-            )
-        _refuse_full_disk(machine, running.resident_mib + MARGIN)
-        with Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
-            _save(machine, monitor, shape, running)
+        refuse_full_disk(machine, running.resident_mib)
+        with _monitor_of(machine) as monitor:
+            monitor.execute("stop", timeout=MONITOR_ANSWERS)
+            try:
+                state = _save(machine, monitor, running, saved.draft(machine) / saved.MEMORY)
+                with signals.held():
+                    saved.keep(machine, state)
+            except BaseException:
+                with signals.held():
+                    _go_on(machine, monitor)
+                raise
         stop_process(running, machine.qmp_socket, patience=0.0)
     return Suspended(time.monotonic() - began, saved.memory_size(machine) >> 20)
 
 
-def _refuse_full_disk(machine: Machine, needed: int) -> None:
+@contextmanager
+def standing_still(
+    machine: Machine, running: processes.Process, place: Path
+) -> Iterator[SavedState]:
+    """Save the memory of a running machine to a new file, and yield what belongs to it while the
+    machine stands still; it goes on afterwards.
+
+    Raises:
+        RaveError: as `suspend`.
+    """
+    with _monitor_of(machine) as monitor:
+        monitor.execute("stop", timeout=MONITOR_ANSWERS)
+        try:
+            yield _save(machine, monitor, running, place)
+        finally:
+            with signals.held():
+                monitor.execute("cont", timeout=MONITOR_ANSWERS)
+
+
+def refuse_full_disk(machine: Machine, needed: int) -> None:
+    """Refuse what takes `needed` MiB beside a machine's disk if there is no room for it.
+
+    Raises:
+        RaveError: HOST.
+    """
     with paths.refusing(machine.directory):
         found = os.statvfs(machine.directory)
     free = found.f_bavail * found.f_frsize >> 20
-    if free < needed:
+    if free < needed + MARGIN:
         raise RaveError(
-            f"to suspend machine {machine.name} takes up to {needed} MiB of disk and there are"
-            f" {free} MiB",
-            hint=f"df -h {machine.directory}; rave vm stop {machine.name} needs no room",
+            f"to save machine {machine.name} takes up to {needed + MARGIN} MiB of disk and there"
+            f" are {free} MiB",
+            hint=f"df -h {machine.directory}",
             exit_code=ExitCode.HOST,
         )
 
 
-def _save(machine: Machine, monitor: Qmp, shape: str, running: processes.Process) -> None:
-    """Save the state; a fault, and an interruption, lets the guest go on as if nothing had been."""
-    monitor.execute("stop", timeout=MONITOR_ANSWERS)
-    try:
-        place = saved.draft(machine) / saved.MEMORY
-        with paths.refusing(place):
-            fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _monitor_of(machine: Machine) -> Qmp:
+    return Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS)
+
+
+def _save(machine: Machine, monitor: Qmp, running: processes.Process, place: Path) -> SavedState:
+    """Write the memory of a paused guest to a new file; returns what belongs to it.
+
+    Raises:
+        RaveError: HOST if the guest was started by another rave, so that nothing could read it, or
+            the file cannot be written; NOT_READY if QEMU cannot.
+    """
+    found = replace(accelerator.detect(), kind=running.accelerator)
+    shape = saved.shape(running.argv, machine)
+    if shape != saved.shape(qemu_argv(machine, found), machine):
+        raise RaveError(
+            f"machine {machine.name} was started by another version of rave, which cannot be taken"
+            " up again",
+            hint=f"rave vm stop {machine.name}; rave vm start {machine.name}",
+            exit_code=ExitCode.HOST,
+        )
+    with paths.refusing(place):
+        fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             memory.save(monitor, fd)
-            with paths.refusing(place):
-                os.fsync(fd)
+            os.fsync(fd)
             size = os.fstat(fd).st_size
         finally:
             os.close(fd)
-        state = SavedState(
-            qemu=memory.version(monitor),
-            accelerator=running.accelerator,
-            cpu=saved.processor(running.accelerator),
-            command=shape,
-            disk=saved.disk_stamp(machine),
-            size=size,
-            since=time.time(),
-        )
-        with signals.held():
-            saved.keep(machine, state)
-    except BaseException:
-        with signals.held():
-            saved.put_aside(machine)
-            monitor.execute("cont", timeout=MONITOR_ANSWERS)
-        raise
+    return SavedState(
+        qemu=memory.version(monitor),
+        accelerator=running.accelerator,
+        cpu=saved.processor(running.accelerator),
+        command=shape,
+        disk=saved.disk_stamp(machine),
+        size=size,
+        since=time.time(),
+    )
 
 
 def resume(machine: Machine) -> Resumed:
@@ -137,7 +171,7 @@ def resume(machine: Machine) -> Resumed:
     with store.locked(machine.name):
         if processes.find(machine) is not None:
             machine = processes.placed(machine)
-            with Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
+            with _monitor_of(machine) as monitor:
                 _go_on(machine, monitor)
             pid = _pid(machine)
         else:

@@ -34,6 +34,13 @@ def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
     return [*lines, f"  secrets      {secrets}"]
 
 
+def snapshot_line(document: dict[str, object]) -> str:
+    """Return how a snapshot reads for people."""
+    what = "running" if document["running"] else "stopped"
+    sizes = f"disk {document['diskMiB']} MiB, memory {document['memoryMiB']} MiB"
+    return f"{document['name']}  {document['since']}  {what}  {sizes}"
+
+
 def plain(value: object) -> str:
     """Return a value of a document as people read it."""
     if isinstance(value, dict):

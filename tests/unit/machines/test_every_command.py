@@ -56,6 +56,10 @@ CALLS: dict[str, list[str]] = {
     "vm ssh": ["demo"],
     "vm exec": ["demo", "--", "ls", "-l"],
     "vm logs": ["demo"],
+    "vm snapshot create": ["victim", "one"],
+    "vm snapshot list": ["victim"],
+    "vm snapshot restore": ["victim", "one"],
+    "vm snapshot delete": ["victim", "one"],
     "vm delete": ["victim"],
     "secrets init": [],
     "secrets edit": [],
@@ -81,6 +85,8 @@ WRONG = {
     "vm build-image": ExitCode.USAGE,  # there is no checkout
     "vm lock-closure": ExitCode.USAGE,
     "vm ssh": ExitCode.HOST,  # there is no OpenSSH
+    "vm snapshot delete": ExitCode.USAGE,  # there is none
+    "vm snapshot restore": ExitCode.USAGE,
     "vm suspend": ExitCode.NOT_READY,  # it does not run
 }
 
