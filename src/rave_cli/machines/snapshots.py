@@ -137,9 +137,9 @@ def _take(machine: Machine, draft: Path) -> SavedState | None:
     if running is not None:
         machine = processes.placed(machine)
         suspend.refuse_full_disk(machine, running.resident_mib + _mib(machine.disk))
-        with suspend.standing_still(machine, running, draft / saved.MEMORY) as state:
+        with suspend.standing_still(machine, running, draft / saved.MEMORY) as live:
             _copy(machine.disk, draft / DISK)
-        return state
+        return live
     state = saved.read(machine)
     suspend.refuse_full_disk(machine, _mib(machine.disk) + (saved.memory_size(machine) >> 20))
     if state is not None:
