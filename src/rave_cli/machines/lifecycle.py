@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, preflight, saved, store
+from rave_cli.machines import boot, preflight, store
 from rave_cli.machines.guest.readiness import Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, processes
@@ -178,14 +178,22 @@ def _join(machine: Machine) -> boot.Boot | None:
             hint=f"rave vm stop {machine.name} shuts it down in order; then start it again",
             exit_code=ExitCode.NOT_READY,
         )
+    if machine.suspended.is_dir():
+        raise _suspended(machine)
     # A QEMU that does not answer yet may still be starting; whoever watches it finds out.
     with suppress(QmpError), Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
         if monitor.execute("query-status", timeout=MONITOR_ANSWERS).get("status") in RESUMABLE:
-            # Of a `suspend` that was killed before it ended QEMU.
-            saved.put_aside(machine)
             monitor.execute("cont", timeout=MONITOR_ANSWERS)
     credentials.forget(machine)
     return boot.Boot(machine, running.pid, running.started)
+
+
+def _suspended(machine: Machine) -> RaveError:
+    return RaveError(
+        f"machine {machine.name} is suspended: its memory waits for it to go on",
+        hint=f"rave vm resume {machine.name}",
+        exit_code=ExitCode.USAGE,
+    )
 
 
 def _lost(machine: Machine, running: processes.Process) -> bool:
@@ -198,11 +206,7 @@ def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Read
     """Start QEMU if the host has what it needs."""
     process.require(QEMU)
     if machine.suspended.is_dir():
-        raise RaveError(
-            f"machine {machine.name} is suspended: its memory waits for it to go on",
-            hint=f"rave vm resume {machine.name}",
-            exit_code=ExitCode.USAGE,
-        )
+        raise _suspended(machine)
     original = processes.find_original(machine)
     if original is not None and original.directory is not None:
         raise RaveError(

@@ -28,6 +28,8 @@ RESUMABLE = ("paused", "postmigrate", "io-error")
 # A machine whose sockets are gone, as with XDG_RUNTIME_DIR after the last logout, still runs.
 LOST = "its guest can still be reached (rave vm ssh {name}) and shut down (rave vm stop {name})"
 
+_GO_ON = "go on: rave vm resume {name}"
+
 # Seconds in which a healthy QEMU answers on its monitor.
 MONITOR_ANSWERS = 2.0
 
@@ -76,11 +78,14 @@ def of(machine: Machine) -> Status:
     """Return what a machine is doing now."""
     running = processes.find(machine)
     if running is None and machine.suspended.is_dir():
-        return Status(machine, "suspended", f"go on: rave vm resume {machine.name}")
+        return Status(machine, "suspended", _GO_ON.format(name=machine.name))
     if running is None:
         return Status(machine, "stopped")
     reports = read_events(machine.stage_file)
     state, detail, forwards = _asked(machine, reports)
+    if machine.suspended.is_dir() and state in ("paused", "unresponsive"):
+        # A command was killed between the saved memory and the end, or beginning, of this QEMU.
+        state, detail = "suspended", _GO_ON.format(name=machine.name)
     return Status(
         machine=machine,
         state=state,

@@ -169,11 +169,9 @@ def resume(machine: Machine) -> Resumed:
     """
     began = time.monotonic()
     with store.locked(machine.name):
-        if processes.find(machine) is not None:
-            machine = processes.placed(machine)
-            with _monitor_of(machine) as monitor:
-                _go_on(machine, monitor)
-            pid = _pid(machine)
+        running = processes.find(machine)
+        if running is not None and _take_up(processes.placed(machine), running):
+            machine, pid = processes.placed(machine), running.pid
         else:
             pid = _bring_back(machine)
     seconds = time.monotonic() - began
@@ -196,11 +194,24 @@ def give_up(machine: Machine) -> None:
         saved.put_aside(machine)
 
 
-def _pid(machine: Machine) -> int:
-    running = processes.find(machine)
-    if running is None:
-        raise ports.not_running(machine)
-    return running.pid
+def _take_up(machine: Machine, running: processes.Process) -> bool:
+    """Let a QEMU that is there go on; returns whether it does.
+
+    One that stands still while there is a saved memory is of a `suspend` or `resume` that was
+    killed. The memory is whole and the disk has not changed since, or it would be put aside; what
+    that QEMU holds may be anything, so it is ended.
+    """
+    try:
+        with _monitor_of(machine) as monitor:
+            status = monitor.execute("query-status", timeout=MONITOR_ANSWERS)
+            if status.get("running") or not machine.suspended.is_dir():
+                _go_on(machine, monitor)
+                return True
+    except QmpError:
+        if not machine.suspended.is_dir():
+            raise
+    stop_process(running, machine.qmp_socket, patience=0.0)
+    return False
 
 
 def _bring_back(machine: Machine) -> int:

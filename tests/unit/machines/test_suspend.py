@@ -16,6 +16,7 @@ from rave_cli.machines import lifecycle, saved, status, store, suspend
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import memory, ports, processes
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
+from rave_cli.machines.qemu.stop import stop_process
 from rave_cli.records import DamagedRecordError
 from rave_cli.signals import Interrupted
 
@@ -213,7 +214,7 @@ def test_a_machine_that_another_rave_started_is_not_suspended(running: Machine) 
 def test_a_suspend_that_was_killed_before_it_ended_qemu_can_be_taken_up(
     running: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The memory is there and QEMU is, too: what runs counts, and the memory is not used later."""
+    """The memory is there and QEMU is, too, standing still."""
 
     def killed(*_words: object, **_options: object) -> None:
         raise SystemExit
@@ -222,8 +223,11 @@ def test_a_suspend_that_was_killed_before_it_ended_qemu_can_be_taken_up(
     with pytest.raises(SystemExit):
         suspend.suspend(running)
     assert running.suspended.is_dir()
-    assert status.of(running).state == "paused"
-    lifecycle.start(running, on_stage=lambda _stage: None)
+    assert status.of(running).state == "suspended"
+    with pytest.raises(RaveError, match="is suspended"):
+        lifecycle.start(running, on_stage=lambda _stage: None)
+    monkeypatch.setattr(suspend, "stop_process", stop_process)
+    suspend.resume(running)
     assert paused(running) == "running"
     assert not running.suspended.exists()
 
