@@ -1,18 +1,29 @@
 """`make test`: every check of the repository in one run, ending with the counts.
 
-Usage: python -m tests.run [lint|unit|integration|e2e]; without a word, everything.
+Usage: python -m tests.run [--beside-a-burner] [lint|unit|integration|e2e]
+
+Without a word, everything.
+
+--beside-a-burner keeps every processor busy meanwhile, four times over: no test may need a quiet
+host.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -35,6 +46,10 @@ SUITES = {
     "integration": ["tests/nix", "tests/integration"],
 }
 
+BURNER = "--beside-a-burner"
+# Endless loops for each processor.
+BURNERS = 4
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -46,6 +61,9 @@ class Outcome:
 
 def main(words: list[str]) -> int:
     """Run what was asked for and print the closing lines."""
+    if BURNER in words:
+        with burning((os.cpu_count() or 1) * BURNERS):
+            return main([word for word in words if word != BURNER])
     unknown = set(words) - {"lint", *SUITES}
     if unknown:
         sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}\n{__doc__}")
@@ -59,6 +77,17 @@ def main(words: list[str]) -> int:
         status, outcome = test(suites, measure=not words)
         failed += [] if status == 0 else ["pytest"]
     return close(failed, outcome)
+
+
+@contextmanager
+def burning(count: int) -> Iterator[None]:
+    """Run this many endless loops meanwhile."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            child = stack.enter_context(subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"]))
+            stack.callback(child.kill)
+        yield
+        print(f"{count} endless loops went on beside it; load average {os.getloadavg()[0]:.0f}")
 
 
 def lint() -> list[str]:

@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
+from tests.waiting import CEILING
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -62,7 +64,7 @@ class Terminal:
         """Type something; "\\x03" is Ctrl-C."""
         os.write(self.master, text.encode())
 
-    def until(self, text: str, timeout: float = 60.0) -> str:
+    def until(self, text: str, timeout: float = CEILING) -> str:
         """Return what was shown as soon as `text` is part of it."""
         deadline = time.monotonic() + timeout
         while text not in self.shown:
@@ -70,7 +72,7 @@ class Terminal:
                 raise AssertionError(f"no {text!r} in {self.shown!r}")
         return self.shown
 
-    def end(self, timeout: float = 60.0) -> int:
+    def end(self, timeout: float = CEILING) -> int:
         """Return how the program ended, with everything it showed read."""
         deadline = time.monotonic() + timeout
         while self.master >= 0 and self._read(0.1):

@@ -1,9 +1,9 @@
 # The Debian base: from a lock to an image. Pure, without nixpkgs; the host lends a shell and a few tools.
 #
-#   build { catalog, guest, profile, lock } -> { base, image }   (derivations)
+#   build { catalog, guest, profile, lockText } -> { base, image }   (derivations)
 #
-# `lock` is the parsed lock file. The packages it names must be in the store: `rave vm build-image`
-# puts them there, under the names and hashes of the lock.
+# `lockText` is the lock file, which goes into the output as it is. The packages it names must be in the store:
+# `rave vm build-image` puts them there, under the names and hashes of the lock.
 { catalog, guest }:
 let
   packages = import ./packages.nix;
@@ -30,8 +30,10 @@ let
     passAsFile = [ "spec" ];
   };
 in
-profile: lock:
+profile: lockText:
 let
+  lock = builtins.fromJSON lockText;
+
   # A locked file. Whoever has its content can add it to a store (nix-store --add-fixed sha256 FILE);
   # this derivation only says how to get it.
   locked = { file, sha256, ... }: derivation {
@@ -92,7 +94,7 @@ let
       binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
       carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));
-      lock = builtins.toFile "rave-lock.json" (builtins.toJSON lock);
+      lock = builtins.toFile "rave-lock.json" lockText;
       diskGiB = plan.resources.safe.diskGiB;
       cmdline = packages.cmdline;
     };

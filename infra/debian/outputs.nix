@@ -10,7 +10,7 @@ let
     if own != "" then /. + own else ./locks + "/${profile}.json";
 
   lockOf = profile:
-    if builtins.pathExists (lockFile profile) then builtins.fromJSON (builtins.readFile (lockFile profile))
+    if builtins.pathExists (lockFile profile) then builtins.readFile (lockFile profile)
     else throw "profile ${profile} has no lock; run: rave vm lock-closure --profile ${profile}";
 
   image = profile: { name = catalog.plans.${profile}.debian.attr; value = (guest profile (lockOf profile)).image; };

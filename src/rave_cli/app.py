@@ -140,18 +140,26 @@ def cli(
         ),
         "create": Lazy("rave_cli.commands.vm.create:create", "Make a machine from an image."),
         "start": Lazy(
-            "rave_cli.commands.vm.start:start", "Start a machine and wait until it is ready."
+            "rave_cli.commands.vm.start:start", "Start machines and wait until they are ready."
         ),
-        "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop a machine."),
+        "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop machines."),
+        "restart": Lazy("rave_cli.commands.vm.restart:restart", "Stop machines and start them."),
         "suspend": Lazy("rave_cli.commands.vm.suspend:suspend", "Save a machine to disk."),
         "resume": Lazy("rave_cli.commands.vm.resume:resume", "Let a suspended machine go on."),
-        "status": Lazy("rave_cli.commands.vm.status:status", "What a machine is doing."),
+        "wait": Lazy("rave_cli.commands.vm.wait:wait", "Wait for a stage or state of a machine."),
+        "status": Lazy("rave_cli.commands.vm.status:status", "What machines are doing."),
+        "watch": Lazy("rave_cli.commands.vm.watch:watch", "Each change of what machines do."),
         "list": Lazy("rave_cli.commands.vm.list:list_", "All machines."),
         "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),
         "exec": Lazy("rave_cli.commands.vm.exec:exec_", "Run one command in a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
         "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
-        "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete a machine and its disk."),
+        "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
+        "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
+        "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
+        "unprotect": Lazy("rave_cli.commands.vm.unprotect:unprotect", "Lift that again."),
+        "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete machines and their disks."),
+        "prune": Lazy("rave_cli.commands.vm.prune:prune", "Remove what dead machines left."),
     },
 )
 def vm() -> None:

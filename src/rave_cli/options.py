@@ -121,6 +121,25 @@ complete_secret = completing(_secrets)
 
 machine_argument = click.argument("name", metavar="NAME", shell_complete=complete_machine)
 
+
+def machines_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add several names and `--all`; `chosen` takes their values."""
+    every = click.option("--all", "every", is_flag=True, help="All machines.")
+    names = click.argument("names", metavar="[NAME]...", nargs=-1, shell_complete=complete_machine)
+    return names(every(command))
+
+
+def chosen(names: tuple[str, ...], *, every: bool) -> tuple[str, ...]:
+    """Return the machines that are meant, each once.
+
+    Raises:
+        click.UsageError: no name and no `--all`, or both.
+    """
+    if bool(names) == every:
+        raise click.UsageError("Give the NAME of a machine, or several, or --all.")
+    return tuple(dict.fromkeys(names or _machines()))
+
+
 profile_option = click.option(
     "--profile",
     metavar="PROFILE",
@@ -146,6 +165,11 @@ secrets_file_option = click.option(
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Print the exact QEMU command; make and start nothing."
 )
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+patience_option = click.option(
+    "--patience", type=click.FloatRange(min=0), metavar="SECONDS",
+    help="Time for the guest's own shutdown (default 30); 0 ends it at once.",
+)  # fmt: skip
 keep_option = click.option(
     "--keep-running", is_flag=True, help="Leave a machine that does not become ready running."
 )

@@ -71,11 +71,15 @@ def runtime_dir() -> Path:
     Without a login session there is no XDG_RUNTIME_DIR; the substitute carries the user's id and
     is checked by `private_dir` before use.
     """
+    if os.environ.get("XDG_RUNTIME_DIR", "").startswith("/") or session_dir().is_dir():
+        return session_dir() / "rave"
+    return Path(f"/tmp/rave-{os.getuid()}")  # noqa: S108 - private_dir refuses one that is not ours
+
+
+def session_dir() -> Path:
+    """Return `$XDG_RUNTIME_DIR`, or where logind has it; a relative value is ignored."""
     value = os.environ.get("XDG_RUNTIME_DIR", "")
-    if value.startswith("/"):
-        return Path(value) / "rave"
-    run_user = Path(f"/run/user/{os.getuid()}")
-    return run_user / "rave" if run_user.is_dir() else Path(f"/tmp/rave-{os.getuid()}")  # noqa: S108 - private_dir refuses one that is not ours
+    return Path(value if value.startswith("/") else f"/run/user/{os.getuid()}")
 
 
 def private_dir(path: Path) -> Path:
@@ -183,7 +187,7 @@ def read_private(path: Path) -> bytes:
                     exit_code=ExitCode.SECRETS,
                 )
             if stat.S_ISFIFO(found.st_mode):
-                return _read_pipe(fd, path)
+                return _read_pipe(fd, path, ExitCode.SECRETS)
             if not stat.S_ISREG(found.st_mode):
                 raise _no_file(path, ExitCode.SECRETS)
             return _read_all(fd)
@@ -194,17 +198,26 @@ def read_private(path: Path) -> bytes:
 def read_trusted(path: Path, *, exit_code: ExitCode = ExitCode.HOST) -> bytes:
     """Read a file that steers us but holds no secret: settings, a policy, a record.
 
-    Symbolic links are followed; the link itself must be trusted, too.
+    Symbolic links are followed; the link itself must be trusted, too. A pipe that the shell hands
+    over, as in `<(git show origin/main:policy.yaml)`, is read to its end.
 
     Raises:
-        RaveError: `exit_code` if it is not a file, or somebody else may have written it; HOST if it
-            cannot be read.
+        RaveError: `exit_code` if it is not a file, somebody else may have written it, or nobody
+            writes into the pipe within PIPE_PATIENCE; HOST if it cannot be read.
     """
+    handed = _HANDED.fullmatch(str(path))
     with refusing(path):
         # Without O_NONBLOCK, opening a pipe would wait for somebody to write.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = (
+            os.dup(int(handed[1] or 0))
+            if handed
+            else os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        )
         try:
             found = os.fstat(fd)
+            if handed and stat.S_ISFIFO(found.st_mode):
+                require_trusted(path, found, exit_code=exit_code)
+                return _read_pipe(fd, path, exit_code)
             if not stat.S_ISREG(found.st_mode):
                 raise _no_file(path, exit_code)
             require_trusted(path, found, exit_code=exit_code)
@@ -295,7 +308,7 @@ def _read_all(fd: int) -> bytes:
         return stream.read()
 
 
-def _read_pipe(fd: int, path: Path) -> bytes:
+def _read_pipe(fd: int, path: Path, exit_code: ExitCode) -> bytes:
     """Read a pipe to its end, for PIPE_PATIENCE at most."""
     data, deadline = b"", time.monotonic() + PIPE_PATIENCE
     waiting = select.poll()
@@ -307,14 +320,14 @@ def _read_pipe(fd: int, path: Path) -> bytes:
             return data
         if len(data) > _LARGEST_PIPE:
             raise RaveError(
-                f"{path} is a pipe with more in it than a key file can hold",
-                hint="name a key file",
-                exit_code=ExitCode.SECRETS,
+                f"{path} is a pipe with more than {_LARGEST_PIPE >> 20} MiB in it",
+                hint="name a file",
+                exit_code=exit_code,
             )
     raise RaveError(
-        f"{path} is a pipe, and within {PIPE_PATIENCE:g} s nobody wrote a key into it to the end",
-        hint="start what writes into it first, or name a key file",
-        exit_code=ExitCode.SECRETS,
+        f"{path} is a pipe, and within {PIPE_PATIENCE:g} s nobody wrote into it to the end",
+        hint="start what writes into it first, or name a file",
+        exit_code=exit_code,
     )
 
 

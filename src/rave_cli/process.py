@@ -76,9 +76,13 @@ class Completed:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment a child gets: the inherited names that are set, plus `extra`."""
+    """Return the environment a child gets: the inherited names that are set, plus `extra`.
+
+    A relative XDG directory is left out, as the specification demands: not every tool ignores it.
+    """
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    return inherited | dict(extra or {})
+    odd = {n for n, value in inherited.items() if n.startswith("XDG_") and value[:1] != "/"}
+    return {name: inherited[name] for name in inherited.keys() - odd} | dict(extra or {})
 
 
 def find(tool: str) -> str | None:

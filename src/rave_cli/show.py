@@ -75,6 +75,15 @@ class Show:
         """
         streams.put(_safe(line) + "\n")
 
+    def record(self, document: Any, line: Line) -> None:  # noqa: ANN401 - anything JSON can carry
+        """Print one part of a result that goes on: a line, with `--json` one of a document.
+
+        Raises:
+            streams.ReaderLeftError: nobody reads it.
+            RaveError: HOST if it cannot be written.
+        """
+        streams.put((_json(document, indent=None) if self.as_json else _safe(line)) + "\n")
+
     def raw(self, data: bytes, *, error: bool = False) -> None:
         """Pass on what a command in a guest printed, byte for byte, as `ssh` does.
 
@@ -124,20 +133,17 @@ class Show:
         return click.confirm(_safe(question), default=default, err=True)
 
     def error(self, error: RaveError) -> None:
-        """Say what happened, what it was like just before, and what helps."""
+        """Say what ends the command: what happened, what it was like before, and what helps."""
+        self.fault(error)
+        self.failure(fault_document(error))
+
+    def fault(self, error: RaveError) -> None:
+        """Say what happened, what it was like just before, and what helps; the command goes on."""
         lines = [f"{_paint('error:', '31', sys.stderr)} {_safe(error.message)}"]
         lines += [f"  | {_safe(line)}" for line in error.detail]
         if error.hint:
             lines.append(f"{_paint('hint:', '36', sys.stderr)} {_safe(error.hint)}")
         streams.say("\n".join(lines))
-        self.failure({
-            "error": error.message,
-            "reason": error.reason,
-            "hint": error.hint,
-            "detail": list(error.detail),
-            "exitCode": int(error.exit_code),
-            **error.data,
-        })  # fmt: skip
 
     def failure(self, document: dict[str, Any]) -> None:
         """Print the document of a command that ends without its result, with `--json`."""
@@ -291,6 +297,18 @@ class _Follower:
             self._shown = None
 
 
+def fault_document(error: RaveError) -> dict[str, Any]:
+    """Return what `--json` shows of an error."""
+    return {
+        "error": error.message,
+        "reason": error.reason,
+        "hint": error.hint,
+        "detail": list(error.detail),
+        "exitCode": int(error.exit_code),
+        **error.data,
+    }
+
+
 def _safe(line: Line) -> str:
     """Return a line as it may be shown."""
     parts = (line,) if isinstance(line, str) else line
@@ -299,10 +317,11 @@ def _safe(line: Line) -> str:
     )
 
 
-def _json(document: Any) -> str:  # noqa: ANN401 - anything JSON can carry
+def _json(document: Any, *, indent: int | None = 2) -> str:  # noqa: ANN401 - anything JSON can carry
     """Return a document as JSON that standard output can encode."""
     encoding = sys.stdout.encoding or "utf-8"
-    return text.dump(document, ascii_only=not encoding.lower().startswith("utf"))
+    ascii_only = not encoding.lower().startswith("utf")
+    return text.dump(document, ascii_only=ascii_only, indent=indent)
 
 
 def _console(stream: TextIO) -> Console:

@@ -42,9 +42,12 @@ def cell(text: str) -> str:
     return line(text).replace("\t", " ")
 
 
-def dump(document: Any, *, ascii_only: bool = False) -> str:  # noqa: ANN401 - anything JSON can carry
-    """Return a document as JSON text that is safe to show; what `clean` removes is escaped."""
+def dump(document: Any, *, ascii_only: bool = False, indent: int | None = 2) -> str:  # noqa: ANN401 - anything JSON can carry
+    """Return a document as JSON text that is safe to show; what `clean` removes is escaped.
+
+    Without `indent` it is one line.
+    """
     import json
 
-    shown = json.dumps(document, indent=2, ensure_ascii=ascii_only)
+    shown = json.dumps(document, indent=indent, ensure_ascii=ascii_only)
     return _JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", shown)

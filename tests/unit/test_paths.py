@@ -186,6 +186,24 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path, make: Callable[[Path]
         paths.read_trusted(tmp_path / "x")
 
 
+def test_a_pipe_that_the_shell_hands_over_is_read_to_its_end() -> None:
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"version: 1\n")
+        os.close(writing)
+        assert paths.read_trusted(Path(f"/dev/fd/{reading}")) == b"version: 1\n"
+    finally:
+        os.close(reading)
+
+
+def test_a_handed_file_of_which_anybody_may_be_the_author_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(b"text")
+    file.chmod(0o666)
+    with file.open("rb") as stream, pytest.raises(RaveError, match="can be changed by anybody"):
+        paths.read_trusted(Path(f"/dev/fd/{stream.fileno()}"))
+
+
 def test_a_directory_is_no_key(tmp_path: Path) -> None:
     paths.private_dir(tmp_path / "x")
     with pytest.raises(RaveError, match="is not a file"):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -195,7 +194,7 @@ def test_a_program_that_owns_the_terminal_keeps_its_ctrl_c() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_program_that_owns_the_terminal_ends_with_us(number: signal.Signals) -> None:
-    began, mark = time.monotonic(), f"62.{os.getpid()}{number}"
+    mark = f"9{os.getpid()}.{number}"
 
     def work() -> None:
         signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(number))
@@ -205,4 +204,3 @@ def test_a_program_that_owns_the_terminal_ends_with_us(number: signal.Signals) -
     assert interrupted(work).number == number
     left = subprocess.run(["pgrep", "-f", f"sleep {mark}"], capture_output=True, check=False)
     assert left.stdout == b""
-    assert time.monotonic() - began < 30

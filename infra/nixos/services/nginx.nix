@@ -19,10 +19,17 @@ let
       certificate=${secrets}/certificate key=${secrets}/key
     else
       certificate=${live}/ephemeral.crt key=${live}/ephemeral.key
-      [ -e "$key" ] || openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 30 \
-        -subj "/CN=rave (ephemeral)" \
-        -addext "subjectAltName=DNS:localhost,DNS:${domain},DNS:*.${domain},IP:127.0.0.1" \
-        -keyout "$key" -out "$certificate" 2>/dev/null
+      names='DNS:localhost,DNS:${domain},DNS:*.${domain},IP:127.0.0.1'
+      # Made again for other names, or when 30 of its 90 days are left. `names` is written last.
+      touch -d '60 days ago' ${live}/limit
+      had=; [ ! -e ${live}/names ] || read -r had <${live}/names || had=
+      if [ "$had" != "$names" ] || [ "$certificate" -ot ${live}/limit ]; then
+        : >${live}/names
+        openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -days 90 \
+          -subj "/CN=rave (ephemeral)" -addext "subjectAltName=$names" \
+          -keyout "$key" -out "$certificate" 2>/dev/null
+        echo "$names" >${live}/names
+      fi
       chown nginx:nginx "$key" "$certificate"
     fi
     # Links, so that nothing outside /run/secrets holds the key.

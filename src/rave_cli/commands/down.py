@@ -30,6 +30,6 @@ def down(app: App, name: str | None) -> None:
     found = store.load(name or app.settings.text("RAVE_PROFILE"))
     with app.show.events() as on_event:
         report = machine.stop(found, on_event=on_event)
-    document = {"name": found.name, "rung": report.rung, "seconds": round(report.seconds, 3)}
+    document = {"name": found.name} | report.document
     text = f"{found.name} is stopped; rave up brings it back, rave vm delete {found.name} ends it"
     app.show.result(document, text)

@@ -189,6 +189,22 @@ def stop(machine: Machine, *, on_event: OnEvent, patience: float | None = None) 
     return report
 
 
+def restart(
+    machine: Machine,
+    *,
+    on_event: OnEvent,
+    patience: float | None = None,
+    keep_running: bool = False,
+) -> tuple[StopReport, Ready]:
+    """Stop a machine, if it runs, and start it again.
+
+    Raises:
+        RaveError: as `stop` and `start`.
+    """
+    report = stop(machine, on_event=on_event, patience=patience)
+    return report, start(machine, on_event=on_event, keep_running=keep_running)
+
+
 @contextmanager
 def fresh(
     plan: Plan, image: Image, *, mode: Mode, network: Network, on_event: OnEvent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from rave_cli.profiles.catalog import Mode, Plan
 
 NO_SOURCES = Sources()
+
+# The lock of an image's packages, in its output.
+LOCK = "lock.json"
 
 
 @dataclass(frozen=True)
@@ -239,8 +242,13 @@ def _links_to(link: Path, path: str) -> bool:
 
 def _record(plan: Plan, place: ImagePlace, output: Output, on_event: OnEvent) -> Image:
     """Return the image in a store path. Its digest is computed once for each store path."""
-    path, nar_hash = output.path, output.nar_hash or ""
-    image = _known(place)
+    path, nar_hash = output.path, output.nar_hash
+    if nar_hash is None:
+        raise RaveError(
+            f"Nix does not know {path}, which it built", hint=f"nix-store --verify-path {path}",
+            exit_code=ExitCode.BUILD,
+        )  # fmt: skip
+    known = image = _known(place)
     if image is None or (image.store_path, image.nar_hash) != (path, nar_hash):
         on_event(BuildEvent("computing the image's sha256"))
         qcow2 = find_qcow2(Path(path), plan.qcow)
@@ -254,10 +262,27 @@ def _record(plan: Plan, place: ImagePlace, output: Output, on_event: OnEvent) ->
             nar_hash=nar_hash,
             boot=read_boot(Path(path)),
         )
-    if image.plan is None:
-        image = _with_plan(image, plan, place)
-        save_image(image, place.manifest)
-    return image
+    whole = image if image.plan is not None else _with_plan(image, plan, place)
+    if whole.lock_sha256 is None:
+        whole = replace(whole, **_origin(Path(path)))
+    if whole != known:
+        save_image(whole, place.manifest)
+    return whole
+
+
+def _origin(output: Path) -> dict[str, Any]:
+    """Return what the lock in a build's output says of its packages, as fields of the image.
+
+    Locks of version 1 named no archives: they do not say whom they trusted.
+    """
+    place = output / LOCK
+    if not place.exists():
+        return {}
+    data = paths.read_trusted(place, exit_code=ExitCode.BUILD)
+    lock = locks.parse(data, place)
+    if not lock.requested.archives:
+        return {}
+    return {"lock_sha256": locks.digest(data), "trusted_keys": tuple(sorted(set(lock.trusted)))}
 
 
 def _with_plan(image: Image, plan: Plan, place: ImagePlace) -> Image:
@@ -307,15 +332,15 @@ def read_boot(output: Path) -> BootMethod:
     """Return how the image in a build's output boots: `boot.json` tells, else it boots by itself.
 
     Raises:
-        RaveError: BUILD if boot.json is not understood.
+        RaveError: BUILD if boot.json is not understood, or somebody else may have written it.
     """
     place = output / "boot.json"
     if not place.exists():
         return BootMethod("disk", None, None, "")
     try:
-        document = json.loads(place.read_text())
+        document = json.loads(paths.read_trusted(place, exit_code=ExitCode.BUILD))
         cmdline = str(document["cmdline"])
-        known = document["kind"] == "kernel"
+        known = document["kind"] == "kernel" and (cmdline.isascii() and cmdline.isprintable())
     except (ValueError, KeyError, TypeError):
         known, cmdline = False, ""
     if not known:

@@ -99,9 +99,11 @@ def replace_lock(
         on_event: hears what happens.
 
     Raises:
-        RaveError: HOST if apt or the network fails.
+        RaveError: HOST if apt or the network fails; BUILD if somebody else may have written the
+            repository's lock.
     """
-    data, profile = original.read_bytes(), original.stem
+    data = paths.read_trusted(original, exit_code=ExitCode.BUILD)
+    profile = original.stem
     fresh = resolve(chosen.lock.requested, supply, on_event)
     lock = fresh.model_copy(update={"replaces": locks.digest(data)})
     place = own_lock(profile)

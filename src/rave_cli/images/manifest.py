@@ -5,13 +5,23 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - pydantic reads it
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.records import Document, RecordFormat, amend
+
+NAR_HASH = r"^sha256-[A-Za-z0-9+/]{43}=$"
+
+# What a transcript can say of an image; anything else is refused where it is read.
+PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+NarHash = Annotated[str, Field(pattern=NAR_HASH)]
+# An OpenPGP key of version 4 (RFC 4880, 12.2).
+Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
+CommandLine = Annotated[str, Field(pattern=r"^[ -~]*$")]
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,7 @@ class BootMethod:
     kind: Literal["kernel", "disk"]
     kernel: Path | None
     initrd: Path | None
-    cmdline: str
+    cmdline: CommandLine
 
 
 @dataclass(frozen=True)
@@ -40,18 +50,24 @@ class Image:
         plan: the plan that it was made from, as images/carried.py reads it; None for an image from
             before images carried theirs.
         door: version of the door into its guest: which requests its programs understand.
+        lock_sha256: of the lock of its packages, in hex; None if its output holds none, or one from
+            before locks said whom they trust.
+        trusted_keys: fingerprints of the archive keys that its build trusted beside the
+            distribution's, sorted.
     """
 
-    profile: str
-    base: str
+    profile: PlainName
+    base: PlainName
     qcow2: Path
-    sha256: str
+    sha256: Sha256
     size: int
     store_path: str
-    nar_hash: str
+    nar_hash: NarHash
     boot: BootMethod
     plan: Path | None = None
     door: int = 2
+    lock_sha256: Sha256 | None = None
+    trusted_keys: tuple[Fingerprint, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return the image as JSON-ready values."""
@@ -64,7 +80,7 @@ class _Boot(BaseModel):
     kind: Literal["kernel", "disk"]
     kernel: Path | None
     initrd: Path | None
-    cmdline: str
+    cmdline: CommandLine
 
 
 class _Manifest(BaseModel):
@@ -72,16 +88,18 @@ class _Manifest(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
-    profile: str
-    base: str
+    profile: PlainName
+    base: PlainName
     qcow2: Path
-    sha256: str
-    size: int
+    sha256: Sha256
+    size: int = Field(ge=0)
     store_path: str
-    nar_hash: str
+    nar_hash: NarHash
     boot: _Boot
     plan: Path | None
     door: int = Field(ge=1)
+    lock_sha256: Sha256 | None
+    trusted_keys: tuple[Fingerprint, ...]
 
 
 def give_plan(document: Document, place: str = "") -> Document:
@@ -89,11 +107,16 @@ def give_plan(document: Document, place: str = "") -> Document:
     return amend(amend(document, f"{place}plan", None), f"{place}door", 1)
 
 
+def give_origin(document: Document, place: str = "") -> Document:
+    """Upgrade: nobody noted what an image was assembled from. `place` is where the image stands."""
+    return amend(amend(document, f"{place}lock_sha256", None), f"{place}trusted_keys", [])
+
+
 MANIFEST = RecordFormat(
     title="the manifest",
     shape=_Manifest,
-    version=2,
-    upgrades={1: give_plan},
+    version=3,
+    upgrades={1: give_plan, 2: give_origin},
     member="schema_version",
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections import deque
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.events import BuildEvent
+from rave_cli.images.manifest import NAR_HASH
 from rave_cli.images.nixfaults import explain
 from rave_cli.images.nixlog import (
     ERROR,
@@ -313,9 +315,11 @@ def parse_path_info(text: str) -> Output:
         document = [{"path": path, **(found or {})} for path, found in document.items()]
     if isinstance(document, list) and len(document) == 1 and "path" in document[0]:
         record = document[0]
-        return Output(record["path"], record.get("narHash"))
+        nar_hash = record.get("narHash")
+        if nar_hash is None or re.search(NAR_HASH, str(nar_hash)):
+            return Output(record["path"], nar_hash)
     raise RaveError(
-        "nix path-info did not name one store path",
+        "nix path-info did not name one store path, with a narHash of the form sha256-<base64>",
         hint="rave doctor nix",
         exit_code=ExitCode.BUILD,
         detail=(text[:400],),

@@ -9,14 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
-
 from rave_cli import age, paths
 
 if TYPE_CHECKING:
@@ -33,6 +25,15 @@ class SshKey:
 
 def new_ssh_key(comment: str) -> SshKey:
     """Return a new ed25519 key pair."""
+    # Only here: whoever lists machines needs no cryptography, which takes long to import.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
     key = Ed25519PrivateKey.generate()
     public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
     return SshKey(
@@ -54,4 +55,17 @@ def write(machine: Machine) -> None:
         paths.atomic_write(path.with_suffix(".pub"), key.public)
     paths.atomic_write(machine.age_key, own.file_text(), mode=0o600)
     paths.atomic_write(machine.age_key.with_suffix(".pub"), f"{own.recipient}\n".encode())
-    paths.atomic_write(machine.known_hosts, machine.alias.encode() + b" " + host.public)
+    pin(machine, machine.alias)
+
+
+def pin(machine: Machine, *aliases: str) -> None:
+    """Pin a machine's host key under these names and no other.
+
+    Raises:
+        RaveError: HOST if the key cannot be read or the file not written.
+    """
+    public = machine.host_key.with_suffix(".pub")
+    with paths.refusing(public):
+        key = public.read_bytes()
+    lines = (alias.encode() + b" " + key for alias in aliases)
+    paths.atomic_write(machine.known_hosts, b"".join(lines))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, preflight, store
+from rave_cli.machines import boot, preflight, runs, store
 from rave_cli.machines.guest.readiness import Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, processes
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
-from rave_cli.machines.qemu.stop import PATIENCE, StopReport, stop_process
+from rave_cli.machines.qemu.stop import HARD, PATIENCE, StopReport, stop_process
 from rave_cli.machines.spec import SSH_PORT, machines_dir
 from rave_cli.machines.status import MONITOR_ANSWERS, RESUMABLE, reported_secrets
 from rave_cli.records import DamagedRecordError
@@ -118,6 +118,8 @@ def start(
     cap: caps.Cap | None = None
     try:
         with store.locked(machine.name):
+            # It may have been renamed, changed or deleted since the caller looked.
+            machine = store.load(machine.name)
             watched = _join(machine)
             if watched is not None:
                 readiness.join()
@@ -218,7 +220,9 @@ def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Read
     preflight.check(machine, found.kind)
     store.keep_image(machine)
     argv = (*cap.prefix, *qemu_argv(machine, found))
-    return boot.launch(machine, argv, readiness, cap.beside)
+    launched = boot.launch(machine, argv, readiness, cap.beside)
+    runs.note(machine, launched.pid)
+    return launched
 
 
 def stop(
@@ -242,13 +246,16 @@ def stop(
     credentials.forget(machine)
     if running is None:
         return StopReport("not-running", 0.0)
-    return stop_process(
+    report = stop_process(
         running,
         machine.qmp_socket,
         patience=patience if _listens(machine) else 0.0,
         on_rung=on_rung,
         power_off=lambda: _power_off(machine),
     )
+    if report.rung not in HARD:
+        runs.forget(machine)
+    return report
 
 
 def _listens(machine: Machine) -> bool:
@@ -285,8 +292,8 @@ def delete(name: str, *, force: bool = False) -> None:
         force: end it first if it runs, without asking the guest.
 
     Raises:
-        RaveError: USAGE if there is none, or it runs and `force` is not given; HOST if its record
-            is damaged and `force` is not given, or is of a newer rave.
+        RaveError: USAGE if there is none, it is protected, or it runs and `force` is not given;
+            HOST if its record is damaged and `force` is not given, or is of a newer rave.
     """
     with store.locked(name):
         running, runtime = _find_to_delete(name, force=force)
@@ -316,4 +323,10 @@ def _find_to_delete(name: str, *, force: bool) -> tuple[processes.Process | None
             raise
         running = processes.find_by_directory(machines_dir() / name)
         return running, running.runtime if running is not None else None
+    if machine.spec.protected:
+        raise RaveError(
+            f"machine {name} is protected from deletion",
+            hint=f"rave vm unprotect {name}",
+            exit_code=ExitCode.USAGE,
+        )
     return processes.find(machine), machine.runtime

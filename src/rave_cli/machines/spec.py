@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import carried
-from rave_cli.images.manifest import Image  # noqa: TC001 - the store reads the annotations
+from rave_cli.images.manifest import Image, PlainName  # noqa: TC001 - the store reads the annotations
 from rave_cli.profiles.catalog import Mode  # noqa: TC001 - the store reads the annotations
 
 if TYPE_CHECKING:
@@ -42,13 +42,17 @@ class Forward:
 
 @dataclass(frozen=True)
 class MachineSpec:
-    """Everything that defines a machine. Memory in MiB, disk in GiB."""
+    """Everything that defines a machine. Memory in MiB, disk in GiB.
 
-    name: str
+    A `protected` machine is not deleted. `renamed_to` is the name that it is about to get: once its
+    directory has it, that is its name.
+    """
+
+    name: PlainName
     uuid: str
-    instance_id: str
-    profile: str
-    base: str
+    instance_id: PlainName
+    profile: PlainName
+    base: PlainName
     mode: Mode
     memory_mib: int
     cpus: int
@@ -56,6 +60,8 @@ class MachineSpec:
     forwards: tuple[Forward, ...]
     network: Network
     image: Image
+    protected: bool = False
+    renamed_to: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Machine:
     @property
     def alias(self) -> str:
         """The name under which the host key is pinned, whatever the port of today."""
-        return f"rave-{self.name}"
+        return alias(self.name)
 
     @property
     def disk(self) -> Path:
@@ -179,6 +185,11 @@ class Machine:
         return self.runtime / "credentials"
 
 
+def alias(name: str) -> str:
+    """Return the name under which the host key of the machine `name` is pinned."""
+    return f"rave-{name}"
+
+
 def check_name(name: str) -> str:
     """Return `name` if it may be a machine's name.
 
@@ -274,15 +285,25 @@ def choose_resources(
     memory = planned.memory_mib if memory_mib is None else memory_mib
     processors = planned.cpus if cpus is None else cpus
     disk = planned.disk_gib if disk_gib is None else disk_gib
+    hint = f"leave the option out to get what the profile {plan.profile} plans"
+    check_sizes(memory, processors, disk, hint=hint)
+    return memory, processors, disk
+
+
+def check_sizes(memory_mib: int, cpus: int, disk_gib: int, *, hint: str) -> None:
+    """Refuse sizes that no machine can run with.
+
+    Raises:
+        RaveError: USAGE.
+    """
     for option, value, least in (
-        ("--memory", memory, LEAST_MEMORY),
-        ("--cpus", processors, 1),
-        ("--disk", disk, 1),
+        ("--memory", memory_mib, LEAST_MEMORY),
+        ("--cpus", cpus, 1),
+        ("--disk", disk_gib, 1),
     ):
         if value < least:
             raise RaveError(
                 f"{option} {value} is too little: at least {least}",
-                hint=f"leave {option} out to get what the profile {plan.profile} plans",
+                hint=hint,
                 exit_code=ExitCode.USAGE,
             )
-    return memory, processors, disk

@@ -5,22 +5,22 @@ guest reported; never from a stored flag.
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
+from rave_cli.machines import runs, store
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import processes, usernet
 from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
+from rave_cli.machines.store import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rave_cli.machines.guest.stages import StageEvent
     from rave_cli.machines.spec import Machine
-
-State = Literal[
-    "stopped", "suspended", "starting", "running", "stopping", "paused", "failed", "unresponsive"
-]  # fmt: skip
+    from rave_cli.machines.states import State
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
 RESUMABLE = ("paused", "postmigrate", "io-error")
@@ -30,58 +30,107 @@ LOST = "its guest can still be reached (rave vm ssh {name}) and shut down (rave 
 
 _GO_ON = "go on: rave vm resume {name}"
 
+# How many monitors are asked at once.
+AT_ONCE = 16
+
 # Seconds in which a healthy QEMU answers on its monitor.
 MONITOR_ANSWERS = 2.0
 
 
+# What `Status.document` has, in its order.
+FIELDS = (
+    "name", "state", "detail", "stage", "profile", "base", "mode", "origin", "protected",
+    "accelerator", "memoryMiB", "residentMiB", "proportionalMiB", "cpus", "cpuSeconds",
+    "cpuPercent", "diskGiB", "network", "pid", "uptime", "ports", "secrets", "boot", "image",
+    "directory",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Status:
-    """What a machine is doing now: `uptime` in seconds, `resident_mib` what QEMU really holds."""
+    """What a machine is doing now.
+
+    Attributes:
+        machine: the machine.
+        state: in one word.
+        detail: why, where that is worth a line.
+        process: its QEMU, if it runs.
+        uptime: seconds since that was started.
+        proportional_mib: what QEMU holds, with what is shared divided; None if not looked up.
+        ports: guest port -> port of 127.0.0.1.
+        stage: what the guest reported last in this boot.
+        boot: the id of the guest's boot.
+        secrets: what the guest said last of its secrets.
+    """
 
     machine: Machine
     state: State
     detail: str = ""
-    pid: int | None = None
+    process: processes.Process | None = None
     uptime: float | None = None
-    resident_mib: int | None = None
+    proportional_mib: int | None = None
     ports: dict[int, int] | None = None
     stage: str | None = None
+    boot: str | None = None
     secrets: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of its QEMU, if it runs."""
+        return self.process.pid if self.process is not None else None
+
+    @property
+    def resident_mib(self) -> int | None:
+        """The MiB that its QEMU really holds, if it runs."""
+        return self.process.resident_mib if self.process is not None else None
 
     @property
     def document(self) -> dict[str, object]:
         """What `--json` shows."""
-        spec = self.machine.spec
-        return {
-            "name": spec.name,
-            "state": self.state,
-            "detail": self.detail,
-            "profile": spec.profile,
-            "base": spec.base,
-            "mode": spec.mode,
-            "memoryMiB": spec.memory_mib,
-            "cpus": spec.cpus,
-            "diskGiB": spec.disk_gib,
-            "network": spec.network,
-            "pid": self.pid,
-            "uptime": None if self.uptime is None else round(self.uptime, 1),
-            "residentMiB": self.resident_mib,
-            "ports": {str(guest): host for guest, host in sorted((self.ports or {}).items())},
-            "stage": self.stage,
-            "secrets": self.secrets,
-            "image": {"sha256": spec.image.sha256, "storePath": spec.image.store_path},
-            "directory": str(self.machine.directory),
-        }
+        spec, process = self.machine.spec, self.process
+        used = process.cpu_seconds if process is not None else None
+        average = 100 * used / self.uptime if used is not None and self.uptime else None
+        values = (
+            spec.name, self.state, self.detail, self.stage, spec.profile, spec.base, spec.mode,
+            "cold", spec.protected,
+            process.accelerator if process is not None else None,
+            spec.memory_mib,
+            self.resident_mib,
+            self.proportional_mib, spec.cpus, _rounded(used), _rounded(average), spec.disk_gib,
+            spec.network,
+            self.pid,
+            _rounded(self.uptime),
+            {str(guest): host for guest, host in sorted((self.ports or {}).items())},
+            self.secrets, self.boot,
+            {"sha256": spec.image.sha256, "storePath": spec.image.store_path},
+            str(self.machine.directory),
+        )  # fmt: skip
+        return dict(zip(FIELDS, values, strict=True))
 
 
-def of(machine: Machine) -> Status:
-    """Return what a machine is doing now."""
-    running = processes.find(machine)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)
+
+
+def of(
+    machine: Machine,
+    among: Sequence[processes.Process] | None = None,
+    *,
+    thorough: bool = False,
+) -> Status:
+    """Return what a machine is doing now.
+
+    Args:
+        machine: the machine.
+        among: what processes.machines found, for whoever asks about several.
+        thorough: look up as well what takes long: how much of its memory QEMU shares.
+    """
+    running = processes.find(machine, among)
+    reports = read_events(machine.stage_file)
     if running is None and machine.suspended.is_dir():
         return Status(machine, "suspended", _GO_ON.format(name=machine.name))
     if running is None:
-        return Status(machine, "stopped")
-    reports = read_events(machine.stage_file)
+        return Status(machine, "stopped", _ended(machine, reports, among))
     state, detail, forwards = _asked(machine, reports)
     if machine.suspended.is_dir() and state in ("paused", "unresponsive"):
         # A command was killed between the saved memory and the end, or beginning, of this QEMU.
@@ -90,13 +139,38 @@ def of(machine: Machine) -> Status:
         machine=machine,
         state=state,
         detail=detail,
-        pid=running.pid,
+        process=running,
         uptime=time.monotonic() - running.started,
-        resident_mib=running.resident_mib,
+        proportional_mib=processes.proportional_mib(running) if thorough else None,
         ports=forwards,
         stage=reports[-1].stage if reports else None,
+        boot=reports[-1].boot if reports else None,
         secrets=reported_secrets(reports),
     )
+
+
+def of_all() -> list[Status | Unreadable]:
+    """Return what every machine is doing now, sorted by name: one look at the processes, and all
+    monitors asked at once, so that one which does not answer holds up nothing else.
+    """
+    among = processes.machines()
+    machines = store.list_machines(among)
+
+    def look(entry: Machine | Unreadable) -> Status | Unreadable:
+        return entry if isinstance(entry, Unreadable) else of(entry, among)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(look, machines))
+
+
+def _ended(
+    machine: Machine, reports: Sequence[StageEvent], among: Sequence[processes.Process] | None
+) -> str:
+    """Return what is to be said of a machine that does not run."""
+    original = processes.find_original(machine, among)
+    if original is not None:
+        return f"a copy of the machine in {original.directory}, which runs"
+    return runs.end_of(machine, in_order=judge(reports)[0] == "stopping")
 
 
 def reported_secrets(reports: Sequence[StageEvent]) -> str | None:

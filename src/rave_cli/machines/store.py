@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import carried
-from rave_cli.images.manifest import give_plan, quick_check
+from rave_cli.images.manifest import give_origin, give_plan, quick_check
 from rave_cli.images.nix import Nix
 from rave_cli.machines import identity
 from rave_cli.machines.names import stored_names
@@ -31,7 +31,7 @@ from rave_cli.machines.spec import (
     locate,
     machines_dir,
 )
-from rave_cli.records import DamagedRecordError, NewerRecordError, RecordFormat
+from rave_cli.records import DamagedRecordError, NewerRecordError, RecordFormat, amend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Forward, Network
     from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.records import Document
 
 RECORD = "machine.json"
 
@@ -51,11 +52,19 @@ class StoredMachine(BaseModel):
     machine: MachineSpec
 
 
+def _give_states(document: Document) -> Document:
+    """Upgrade: nobody could protect or rename a machine."""
+    return amend(amend(document, "machine.protected", False), "machine.renamed_to", None)
+
+
 MACHINE = RecordFormat(
     title="the record of a machine",
     shape=StoredMachine,
-    version=2,
-    upgrades={1: lambda document: give_plan(document, "machine.image.")},
+    version=3,
+    upgrades={
+        1: lambda document: give_plan(document, "machine.image."),
+        2: lambda document: _give_states(give_origin(document, "machine.image.")),
+    },
 )
 
 
@@ -70,6 +79,11 @@ class Unreadable:
     def state(self) -> str:
         """What is shown where other machines show what they do."""
         return "newer" if isinstance(self.error, NewerRecordError) else "damaged"
+
+    @property
+    def document(self) -> dict[str, object]:
+        """What `--json` shows: it is not hidden."""
+        return {"name": self.name, "state": self.state, "detail": self.error.message}
 
 
 def new_spec(
@@ -114,14 +128,14 @@ def new_spec(
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """Hold the machine's lock: nobody else creates, starts or deletes it meanwhile.
+    """Hold the machine's lock: nobody else creates, starts, changes or deletes it meanwhile.
 
     Raises:
         RaveError: HOST if another command holds it.
     """
     with paths.lock(
         machines_dir() / f".{check_name(name)}.lock",
-        busy=f"another rave command is creating, starting or deleting machine {name}",
+        busy=f"another rave command is creating, starting, changing or deleting machine {name}",
     ):
         yield
 
@@ -164,6 +178,15 @@ def _fill(machine: Machine) -> None:
     if machine.spec.image.plan is not None:
         carried.write(machine.plan, carried.read(machine.spec.image.plan))
     _overlay(machine)
+    save(machine)
+
+
+def save(machine: Machine) -> None:
+    """Write a machine's record. The caller holds the lock, unless nobody knows the machine yet.
+
+    Raises:
+        RaveError: HOST if it cannot be written.
+    """
     MACHINE.write(machine.directory / RECORD, StoredMachine(machine=machine.spec))
 
 
@@ -246,8 +269,9 @@ def keep_image(machine: Machine) -> None:
         )
 
 
-def load(name: str) -> Machine:
-    """Return an existing machine.
+def load(name: str, among: Sequence[processes.Process] | None = None) -> Machine:
+    """Return an existing machine. `among` is what processes.machines found, for whoever loads
+    several.
 
     Raises:
         RaveError: USAGE for a bad or unknown name; HOST if its record is missing, damaged or of a
@@ -265,12 +289,14 @@ def load(name: str) -> Machine:
     hint = f"put {place} right, or back from a copy; disk and keys beside it are untouched"
     try:
         spec = MACHINE.read(place, hint=hint).machine
+        if spec.renamed_to == name:
+            spec = replace(spec, name=name, renamed_to=None)
         if spec.name != name:
             raise MACHINE.damaged(place, (f"it is the record of machine {spec.name!r}",), hint)
     except DamagedRecordError as error:
         error.detail += (f"to give the machine up, disk and all: rave vm delete {name} --force",)
         raise
-    return processes.placed(locate(spec))
+    return processes.placed(locate(spec), among)
 
 
 def plan(machine: Machine) -> Plan | None:
@@ -282,12 +308,17 @@ def plan(machine: Machine) -> Plan | None:
     return carried.read(machine.plan).plan if machine.plan.exists() else None
 
 
-def list_machines() -> list[Machine | Unreadable]:
-    """Return every machine, sorted by name; one whose record cannot be read as such."""
+def list_machines(
+    among: Sequence[processes.Process] | None = None,
+) -> list[Machine | Unreadable]:
+    """Return every machine, sorted by name; one whose record cannot be read as such. `among` is
+    what processes.machines has found already.
+    """
+    among = processes.machines() if among is None else among
     found: list[Machine | Unreadable] = []
     for name in stored_names():
         try:
-            found.append(load(name))
+            found.append(load(name, among))
         except RaveError as error:
             found.append(Unreadable(name, error))
     return found

@@ -40,7 +40,9 @@ def transport(context: CheckContext, timeout: float) -> Iterator[paramiko.Transp
     """Open an SSH transport that has seen the pinned host key, and is not logged in."""
     import paramiko
 
-    pinned = paramiko.HostKeys(str(context.machine.known_hosts)).lookup(context.machine.alias)
+    from rave_cli.machines.guest import ssh
+
+    pinned = paramiko.HostKeys(str(ssh.pinned(context.machine))).lookup(context.machine.alias)
     plain = socket.create_connection((LOOPBACK, context.ports[SSH_PORT]), timeout)
     opened = paramiko.Transport(plain)
     try:
@@ -128,9 +130,9 @@ def judge_password(methods: list[str], *, refused: bool) -> Verdict:
        title="root's login is refused, even with the right key")  # fmt: skip
 def ssh_root(context: CheckContext, timeout: float = 30.0) -> Verdict:
     """Try to log in as root with the key that opens the operator's account."""
-    import paramiko
+    from rave_cli.machines.guest import ssh
 
-    key = paramiko.Ed25519Key.from_private_key_file(str(context.machine.login_key))
+    key = ssh.login_key(context.machine)
     with transport(context, timeout) as opened:
         refused = _refused(lambda: opened.auth_publickey("root", key))
     problems = [] if refused is not None else ["root got in with the operator's key"]

@@ -27,6 +27,7 @@ from rave_cli.transcript.record import (
     ImageDigests,
     ImageRecord,
     MachineRecord,
+    PackageOrigin,
     RunRecord,
     RunSubject,
     check_digests,
@@ -50,7 +51,8 @@ class Document:
     """A transcript that was read back: what a verifier asks about, and all members as JSON.
 
     `subject` and `digests` are None in an aborted run; a document of the first format names no
-    machine and not the digest that the build recorded, so it has no `subject` either.
+    machine and not the digest that the build recorded, so it has no `subject` either. Before the
+    third format no document says of which `packages` its image was made.
     """
 
     format: TranscriptFormat
@@ -69,6 +71,7 @@ class Document:
     chain_count: int
     guest_boot_id: str | None
     image: dict[str, str]
+    packages: PackageOrigin | None
     digests: ImageDigests | None
     subject: RunSubject | None
     tools: dict[str, str]
@@ -112,6 +115,7 @@ def unsigned_bytes(record: RunRecord, chain: ChainEnds, signer: str, redactor: R
         "validation_results": [check.document() for check in checks],
         "configuration": subject.configuration,
         "image": None if record.digests is None else _image_json(subject.image, record.digests),
+        "packages": subject.document()["packages"],
         "events": {"count": chain.count, "head": chain.head},
         "signer": signer,
         "image_digest": None if record.digests is None else f"sha256:{record.digests.before}",
@@ -156,6 +160,7 @@ def parse(raw: bytes) -> Document:
     events = cast("dict[str, Json]", members["events"])
     aborted = members["overall_status"] == "ABORTED"
     image = _texts(members, "image")
+    packages = _packages(members) if "packages" in found.members else None
     checks = _checks(cast("list[Json]", members["validation_results"]))
     document = Document(
         format=found,
@@ -174,8 +179,11 @@ def parse(raw: bytes) -> Document:
         chain_count=_count(events, "count"),
         guest_boot_id=cast("str | None", members["guest_boot_id"]),
         image=image,
+        packages=packages,
         digests=None if aborted else _digests(image, members["image_digest"], found),
-        subject=None if aborted or found is FIRST else _subject(members, image, tuple(checks)),
+        subject=None
+        if aborted or found is FIRST
+        else _subject(members, image, packages, tuple(checks)),
         tools=_texts(members, "tools"),
         configuration=_texts(members, "configuration"),
         redactions=_count(members, "redactions"),
@@ -255,8 +263,26 @@ def _digests(image: dict[str, str], named: Json, known: TranscriptFormat) -> Ima
         raise DamagedError(str(error)) from error
 
 
+def _packages(members: dict[str, Json]) -> PackageOrigin:
+    """Return what a document of the third format or a later one says of the image's packages."""
+    match members["packages"]:
+        case {"lock": str() | None as lock, "trusted": list(trusted), **rest} if not rest:
+            keys = tuple(key for key in trusted if isinstance(key, str))
+        case _:
+            raise DamagedError("packages are not described as they must be")
+    if len(keys) != len(trusted):
+        raise DamagedError("a trusted key is not a text")
+    try:
+        return PackageOrigin(lock, keys)
+    except ValueError as error:
+        raise DamagedError(str(error)) from error
+
+
 def _subject(
-    members: dict[str, Json], image: dict[str, str], checks: tuple[str, ...]
+    members: dict[str, Json],
+    image: dict[str, str],
+    packages: PackageOrigin | None,
+    checks: tuple[str, ...],
 ) -> RunSubject:
     machine = _texts(members, "machine")
     if tuple(machine) != ("name", "instance", "network"):
@@ -273,6 +299,7 @@ def _subject(
                 store_path=image["store_path"],
                 nar_hash=image["nar_hash"],
             ),
+            packages=packages,
             tools=_texts(members, "tools"),
             configuration=_texts(members, "configuration"),
             checks=checks,

@@ -2,7 +2,8 @@
 
 The first is that of rave 0.1.0, whose documents named no machine and said of each check that it was
 asked in the guest, tried once and found no data. Its signatures, its chain and its verdicts hold.
-Since the second, the document and the event log must agree in everything that both say.
+Since the second, the document and the event log must agree in everything that both say. The third
+says which packages the image holds, and whom its build trusted for them.
 
 The schema stands in the bytes that are signed, so nobody without the key can make a transcript pass
 for one of an older format.
@@ -78,23 +79,30 @@ FIRST = TranscriptFormat(
 )
 
 
-def _with_machine(members: Mapping[str, Types]) -> dict[str, Types]:
-    """Return the first format's members with the machine behind the mode."""
+def _with(members: Mapping[str, Types], new: str, *, behind: str) -> dict[str, Types]:
+    """Return the members with an object of the name `new` behind another one."""
     found: dict[str, Types] = {}
     for name, kind in members.items():
         found[name] = kind
-        if name == "mode":
-            found["machine"] = dict
+        if name == behind:
+            found[new] = dict
     return found
 
 
-CURRENT = TranscriptFormat(
+SECOND = TranscriptFormat(
     version=2,
     document="rave-transcript@v2",
     events="rave-events@v2",
-    members=_with_machine(FIRST.members),
+    members=_with(FIRST.members, "machine", behind="mode"),
     image=("name", "sha256", "sha256_after", "sha256_built", "store_path", "nar_hash"),
 )
-FORMATS = (FIRST, CURRENT)
+CURRENT = TranscriptFormat(
+    version=3,
+    document="rave-transcript@v3",
+    events="rave-events@v3",
+    members=_with(SECOND.members, "packages", behind="image"),
+    image=SECOND.image,
+)
+FORMATS = (FIRST, SECOND, CURRENT)
 BY_DOCUMENT = {known.document: known for known in FORMATS}
 BY_EVENTS = {known.events: known for known in FORMATS}

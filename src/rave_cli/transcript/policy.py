@@ -8,17 +8,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.paths import refusing
+from rave_cli.paths import read_trusted
 from rave_cli.transcript.canonical import DamagedError, parse
 from rave_cli.transcript.check import CHECK_ID
 from rave_cli.transcript.formats import FORMATS
-from rave_cli.transcript.record import SHA256
+from rave_cli.transcript.record import FINGERPRINT, SHA256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from rave_cli.transcript.document import Document
+    from rave_cli.transcript.record import PackageOrigin
 
 VERSION = 1
 LARGEST_FILE = 1 << 20
@@ -33,6 +34,8 @@ MEMBERS = {
     "max_age",
     "format",
     "configuration",
+    "lock",
+    "archive_keys",
 }
 
 
@@ -48,6 +51,9 @@ class VerificationPolicy:
         max_age: how old it may be.
         format: the lowest version of the transcript's format that will do.
         configuration: sha256 in hex that each named configuration must have had.
+        lock: sha256 in hex of the lock that the image's packages must have come from.
+        archive_keys: fingerprints of the archive keys that may have counted beside the
+            distribution's; None if any will do.
     """
 
     required: tuple[str, ...]
@@ -57,6 +63,8 @@ class VerificationPolicy:
     max_age: timedelta | None = None
     format: int = 1
     configuration: Mapping[str, str] = field(default_factory=dict)
+    lock: str | None = None
+    archive_keys: frozenset[str] | None = None
 
     def shortfalls(self, document: Document) -> list[str]:
         """Return, in one line each, where a run falls short of the policy's checks."""
@@ -75,7 +83,20 @@ class VerificationPolicy:
         for name, digest in self.configuration.items():
             if document.configuration.get(name) != digest:
                 lines.append(f"{name}: the run was configured by another version")
-        return lines
+        return [*lines, *self._packages(document.packages)]
+
+    def _packages(self, origin: PackageOrigin | None) -> Iterator[str]:
+        """Yield where the image's packages are not those that were demanded."""
+        if self.lock is not None and (origin is None or origin.lock != self.lock):
+            yield "lock: the image's packages are those of another one, or of none"
+        if self.archive_keys is None:
+            return
+        if origin is None or origin.lock is None:
+            yield "archive_keys: the transcript does not say whom the image's build trusted"
+            return
+        for key in origin.trusted:
+            if key not in self.archive_keys:
+                yield f"archive_keys: the image's build trusted {key}, too"
 
 
 def parse_age(text: str) -> timedelta:
@@ -98,11 +119,10 @@ def load_policy(path: Path) -> VerificationPolicy:
     """Read a policy file: YAML, or JSON if its name ends so.
 
     Raises:
-        RaveError: USAGE if it is damaged, has unknown or repeated members, or demands no check;
-            HOST if it cannot be read.
+        RaveError: USAGE if it is damaged, has unknown or repeated members, demands no check, or
+            somebody else may have written it; HOST if it cannot be read.
     """
-    with refusing(path), path.open("rb") as stream:
-        raw = stream.read(LARGEST_FILE + 1)
+    raw = read_trusted(path, exit_code=ExitCode.USAGE)
     try:
         return _policy(_members(raw, json=path.suffix == ".json"))
     except DamagedError as error:
@@ -131,6 +151,8 @@ def _policy(found: dict[str, Any]) -> VerificationPolicy:
         max_age=None if max_age is None else parse_age(max_age),
         format=_format(found.get("format", 1)),
         configuration=_digests(found.get("configuration", {})),
+        lock=_digest(found.get("lock")),
+        archive_keys=_keys(found.get("archive_keys")),
     )
 
 
@@ -157,6 +179,23 @@ def _digests(value: object) -> dict[str, str]:
         if not isinstance(name, str) or not SHA256.fullmatch(str(digest)):
             raise DamagedError(f"the digest of {name!r} is not a sha256 in hex")
     return value
+
+
+def _digest(value: object) -> str | None:
+    if value is not None and not SHA256.fullmatch(str(value)):
+        raise DamagedError("lock is not a sha256 in hex")
+    return None if value is None else str(value)
+
+
+def _keys(value: object) -> frozenset[str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        raise DamagedError("archive_keys must list fingerprints; an empty list allows none")
+    for key in value:
+        if not FINGERPRINT.fullmatch(str(key)):
+            raise DamagedError(f"{key!r} in archive_keys is not 40 digits of a fingerprint")
+    return frozenset(map(str, value))
 
 
 def _optional_text(found: dict[str, Any], name: str) -> str | None:

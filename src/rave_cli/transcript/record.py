@@ -17,6 +17,8 @@ RunStatus = Literal["SUCCESS", "WARNING", "FAILED", "ABORTED"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 SRI_SHA256 = re.compile(r"sha256-[A-Za-z0-9+/]{43}=")
+# An OpenPGP key of version 4 (RFC 4880, 12.2).
+FINGERPRINT = re.compile(r"[0-9A-F]{40}")
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,29 @@ class ImageRecord:
 
 
 @dataclass(frozen=True)
+class PackageOrigin:
+    """Which packages an image was assembled from, and whom its build trusted for them.
+
+    Args:
+        lock: sha256 in hex of the lock of its packages; None if its output holds none, as on a base
+            whose packages the flake's lock pins, or one that does not say whom it trusted.
+        trusted: fingerprints of the archive keys that counted beside the distribution's, sorted.
+    """
+
+    lock: str | None
+    trusted: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.lock is not None and not SHA256.fullmatch(self.lock):
+            raise ValueError(f"{self.lock!r} is not a sha256 in hex")
+        for key in self.trusted:
+            if not FINGERPRINT.fullmatch(key):
+                raise ValueError(f"{key!r} is not the fingerprint of an OpenPGP key")
+        if list(self.trusted) != sorted(set(self.trusted)):
+            raise ValueError("the trusted keys are not sorted, or one comes twice")
+
+
+@dataclass(frozen=True)
 class RunSubject:
     """What a run is about, known before its first check and written to the event log first.
 
@@ -70,6 +95,7 @@ class RunSubject:
         mode: `safe` or `full`.
         machine: the machine.
         image: the image it was made from.
+        packages: what the image was assembled from; None in the second format, which does not say.
         tools: version of each tool used, by name.
         configuration: sha256 in hex of each thing that configured the run, by name (flake.lock,
             the plan, the suite).
@@ -81,6 +107,7 @@ class RunSubject:
     mode: str
     machine: MachineRecord
     image: ImageRecord
+    packages: PackageOrigin | None
     tools: Mapping[str, str]
     configuration: Mapping[str, str]
     checks: tuple[str, ...]
@@ -94,7 +121,7 @@ class RunSubject:
 
     def document(self) -> dict[str, Any]:
         """Return it as JSON data, as the event log holds it."""
-        return asdict(self)
+        return {k: v for k, v in asdict(self).items() if k != "packages" or v is not None}
 
 
 @dataclass(frozen=True)

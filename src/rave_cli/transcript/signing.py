@@ -26,6 +26,7 @@ from rave_cli.paths import (
     config_dir,
     private_dir,
     read_private,
+    read_trusted,
     refusing,
     sync_dir,
 )
@@ -118,7 +119,7 @@ def publish(key: SigningKey) -> None:
     An `allowed_signers` that already names the key is left alone: its owner may have limited it.
 
     Raises:
-        RaveError: HOST if a file cannot be written.
+        RaveError: SECRETS if somebody else may have written one; HOST if a file cannot be written.
     """
     for path, text in (
         (key.public_file, f"{sshsig.public_line(key.public)} {PRINCIPAL}\n"),
@@ -177,7 +178,6 @@ def _unusable(path: Path, why: str, hint: str | None = None) -> RaveError:
 def _content(path: Path) -> str:
     """Return the text of a public file, or nothing if there is none."""
     with refusing(path):
-        try:
-            return path.read_text(errors="replace")
-        except FileNotFoundError:
+        if not path.exists():
             return ""
+    return read_trusted(path, exit_code=ExitCode.SECRETS).decode(errors="replace")

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-FIRST_EXTENSION, EXTENSION = "rave_run_v1", "rave_run_v2"
 RESULT = {"SUCCESS": "PASSED", "WARNING": "WARNED", "FAILED": "FAILED"}
 
 
@@ -62,7 +61,7 @@ def statement_bytes(document: Document, sha256: str) -> bytes:
         "passedTests": document.having("pass"),
         "warnedTests": document.having("warn"),
         "failedTests": document.having("fail", "error"),
-        FIRST_EXTENSION if first else EXTENSION: _extension(document, sha256),
+        f"rave_run_v{document.format.version}": _extension(document, sha256),
     }
     return line_bytes(
         to_json(
@@ -108,6 +107,8 @@ def _extension(document: Document, sha256: str) -> dict[str, object]:
         found["image"] = {name: image[name] for name in document.format.image if name != "name"}
         found["machine"] = document.members["machine"]
         found["mode"] = document.mode
+    if document.packages is not None:
+        found["packages"] = document.members["packages"]
     return found
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.paths import refusing
+from rave_cli.paths import read_trusted
 from rave_cli.transcript import sshsig
 from rave_cli.transcript.canonical import DamagedError
 
@@ -76,7 +76,8 @@ def load_key(path: Path) -> TrustedKey:
     """Read one public key: PEM (SubjectPublicKeyInfo) or an OpenSSH `.pub` file.
 
     Raises:
-        RaveError: USAGE if the file is not one Ed25519 public key; HOST if it cannot be read.
+        RaveError: USAGE if the file is not one Ed25519 public key, or somebody else may have
+            written it; HOST if it cannot be read.
     """
     text = _read(path)
     if "PRIVATE KEY" in text:
@@ -104,8 +105,8 @@ def load_allowed_signers(path: Path, principal: str | None = None) -> tuple[Trus
         principal: only keys that sign under this name; None for all.
 
     Raises:
-        RaveError: USAGE if a line cannot be understood or no key is left; HOST if the file cannot
-            be read.
+        RaveError: USAGE if a line cannot be understood, no key is left, or somebody else may have
+            written the file; HOST if it cannot be read.
     """
     keys = []
     for number, line in enumerate(_read(path).splitlines(), start=1):
@@ -223,8 +224,7 @@ def _pem(path: Path, text: str) -> Ed25519PublicKey:
 
 
 def _read(path: Path) -> str:
-    with refusing(path), path.open("rb") as stream:
-        raw = stream.read(LARGEST_FILE + 1)
+    raw = read_trusted(path, exit_code=ExitCode.USAGE)
     if len(raw) > LARGEST_FILE:
         raise _unusable(path, "is too large to be a key file")
     try:

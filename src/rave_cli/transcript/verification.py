@@ -40,6 +40,10 @@ class Verified:
         principals: the names that the trusted key signs as, where its file gives any.
         image_sha256: digest of the image.
         store_path: the Nix output that held the image.
+        lock_sha256: digest of the lock of its packages; None if there is none or the format does
+            not say.
+        trusted_archive_keys: fingerprints of the archive keys that its build trusted beside the
+            distribution's; None if the format does not say.
         events: number of events.
         passed: ids of the checks that passed.
         warned: ids of the checks that warned.
@@ -60,6 +64,8 @@ class Verified:
     principals: str
     image_sha256: str
     store_path: str
+    lock_sha256: str | None
+    trusted_archive_keys: tuple[str, ...] | None
     events: int
     passed: tuple[str, ...]
     warned: tuple[str, ...]
@@ -115,6 +121,7 @@ def verify(
     _check_identity(document, nonce, [profile, demands.profile], [base, demands.base])
     _check_policy(document, demands)
     _check_image(document, image)
+    origin = document.packages
     return Verified(
         format=document.format.version,
         session=document.session,
@@ -128,6 +135,8 @@ def verify(
         principals=signer.principals,
         image_sha256=document.image["sha256"],
         store_path=document.image["store_path"],
+        lock_sha256=None if origin is None else origin.lock,
+        trusted_archive_keys=None if origin is None else origin.trusted,
         events=document.chain_count,
         passed=tuple(document.having("pass")),
         warned=tuple(document.having("warn")),

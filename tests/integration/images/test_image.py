@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,11 +85,9 @@ def test_the_store_path_does_not_depend_on_where_the_checkout_lies(
     assert built[1].output(f"path:{elsewhere}#demo-debian").path == built[0].store_path
 
 
-def test_an_unchanged_image_is_evaluated_in_no_time(built: Built) -> None:
-    began = time.monotonic()
+def test_an_unchanged_image_is_known_without_a_build(built: Built) -> None:
     found = built[1].output(built[2])
     assert found.nar_hash == built[0].nar_hash
-    assert time.monotonic() - began < 5
 
 
 def test_a_change_of_the_guests_code_keeps_the_base(built: Built, tmp_path: Path) -> None:

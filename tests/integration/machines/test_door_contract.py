@@ -15,6 +15,7 @@ from rave_cli.machines.guest import door
 from rave_cli.machines.guest.door import Door, VerbRefusedError
 from rave_cli.process import Completed
 from rave_guest.door import MAX_REQUEST, VERBS
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +61,7 @@ def check(id_: str, kind: str, *needs: str) -> dict[str, Any]:
 
 def test_a_batch_is_answered(into: Door) -> None:
     checks = [check("a", "kernel"), check("b", "sysctl", "a")]
-    answer = into.call("probe", {"checks": checks}, timeout=30)
+    answer = into.call("probe", {"checks": checks}, timeout=CEILING)
     assert [result["id"] for result in answer["results"]] == ["a", "b"]
     assert set(answer["results"][0]) == {
         "id", "status", "detail", "data", "seconds", "attempts",
@@ -71,12 +72,12 @@ def test_a_batch_is_answered(into: Door) -> None:
 
 def test_a_batch_that_makes_no_sense_is_refused_not_broken_off(into: Door) -> None:
     with pytest.raises(VerbRefusedError, match=r"refuses probe \(request\): not a batch of checks"):
-        into.call("probe", {"checks": [{}]}, timeout=30)
+        into.call("probe", {"checks": [{}]}, timeout=CEILING)
 
 
 def test_an_installation_that_makes_no_sense_is_refused(into: Door) -> None:
     with pytest.raises(VerbRefusedError) as caught:
-        into.call("secrets-install", {"identity": "x", "file": "y"}, timeout=30)
+        into.call("secrets-install", {"identity": "x", "file": "y"}, timeout=CEILING)
     assert caught.value.stage == "request"
     assert "is not an age secret key" in caught.value.why
     assert caught.value.why.endswith("what was in force before is still in force")
@@ -84,7 +85,7 @@ def test_an_installation_that_makes_no_sense_is_refused(into: Door) -> None:
 
 def test_an_unknown_verb_is_refused_with_the_ones_there_are(into: Door) -> None:
     with pytest.raises(VerbRefusedError, match=f"no verb 'dance', only {', '.join(VERBS)}"):
-        into.call("dance", {}, timeout=30)
+        into.call("dance", {}, timeout=CEILING)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +103,7 @@ def test_an_unknown_verb_is_refused_with_the_ones_there_are(into: Door) -> None:
     ],
 )
 def test_the_guest_refuses_what_is_no_request(guest: Guest, request_: bytes) -> None:
-    done = guest.run(door.ARGV, stdin=request_, timeout=30)
+    done = guest.run(door.ARGV, stdin=request_, timeout=CEILING)
     answer = json.loads(done.stdout)
     assert (answer["v"], answer["ok"], answer["stage"]) == (2, False, "request")
     assert done.returncode == 1
@@ -125,13 +126,13 @@ def test_no_thread_that_hangs_holds_the_door_open(guest: Guest, tmp_path: Path) 
     )
     done = subprocess.run(
         [sys.executable, "-ISB", "-c", code, str(tmp_path)],
-        input=b'{"v": 2, "verb": "hang", "arguments": {}}', capture_output=True, timeout=30,
+        input=b'{"v": 2, "verb": "hang", "arguments": {}}', capture_output=True, timeout=CEILING,
         check=True,
     )  # fmt: skip
     assert json.loads(done.stdout) == {"v": 2, "ok": True, "answer": {}}
 
 
 def test_the_program_names_what_it_can_do(guest: Guest) -> None:
-    done = guest.run(("/usr/lib/rave/rave-guest", "nonsense"), timeout=30)
+    done = guest.run(("/usr/lib/rave/rave-guest", "nonsense"), timeout=CEILING)
     assert done.returncode == 1
     assert b"usage: rave-guest door|" in done.stderr

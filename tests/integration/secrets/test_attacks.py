@@ -21,6 +21,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.secrets import edit, identity, sops, validate
 from rave_cli.secrets.init import init, rotate
 from tests.sops import CATALOG
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -281,7 +282,7 @@ def test_sops_itself_asks_the_stranger(operator: Operator, stranger: Stranger) -
     hide_holder(operator, stranger, "under a merge key")
     fault = sops.try_decrypt(operator.file.read_bytes(), age.generate().file_text(), output="json")
     assert isinstance(fault, sops.Fault)
-    assert stranger.asked.wait(10)
+    assert stranger.asked.wait(CEILING)
 
 
 def hide_holder(operator: Operator, stranger: Stranger, how: str) -> None:

@@ -19,6 +19,7 @@ from rave_cli.secrets.init import init
 from tests.terminal import RAVE, Terminal
 from tests.unit.machines.conftest import host, image, machine, plan, short_home, sshd
 from tests.unit.machines.test_terminal import each_end, outside, start
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,13 +108,13 @@ def test_an_installation_that_is_ended_leaves_the_machine_alone(
 
     def handler(_command: str, _data: bytes) -> tuple[int, bytes, bytes]:
         begun.set()
-        over.wait(120)
+        over.wait(CEILING)
         return 0, b"", b""
 
     sshd.handler = handler
     start(machine)
     with Terminal([*RAVE, "secrets", "install", "demo"]) as terminal:
-        assert begun.wait(60)
+        assert begun.wait(CEILING)
         ending[0](terminal)
         assert terminal.end() == ending[1]
     over.set()

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -20,6 +21,7 @@ from rave_cli.profiles.source import load_catalog
 from rave_cli.smoke import canaries, onhost, scan
 from rave_cli.smoke.context import CheckContext
 from rave_cli.smoke.operator import Operator
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +49,7 @@ def context(tmp_path: Path) -> CheckContext:
         "sha256-" + "A" * 43 + "=", BootMethod("disk", None, None, ""),
     )  # fmt: skip
     spec = MachineSpec(
-        name="m", uuid="8bdb40a3-661f-4f49-abb7-90a5a50d031d", instance_id="i", profile="demo",
+        name="m", uuid=str(uuid4()), instance_id="i", profile="demo",
         base="debian", mode="safe", memory_mib=2048, cpus=2, disk_gib=1,
         forwards=(Forward(0, 22),), network="isolated", image=image,
     )  # fmt: skip
@@ -109,7 +111,7 @@ def qemu(machine: Machine) -> Iterator[None]:
 def connected(machine: Machine) -> Qmp:
     for _ in range(100):
         try:
-            return Qmp.connect(machine.qmp_socket, timeout=5)
+            return Qmp.connect(machine.qmp_socket, timeout=CEILING)
         except QmpError:
             time.sleep(0.05)
     pytest.fail("QEMU's monitor does not answer")
@@ -118,11 +120,11 @@ def connected(machine: Machine) -> Qmp:
 def test_a_guest_that_answers_nobody_is_reached_on_no_port(context: CheckContext) -> None:
     with qemu(context.machine):
         with connected(context.machine) as monitor:
-            before = usernet.parse(monitor.human("info usernet", timeout=5))
+            before = usernet.parse(monitor.human("info usernet", timeout=CEILING))
         here = replace(context, ports={forward.guest: forward.host for forward in before})
         verdict = scan.ports(here, 0.5)
-        with Qmp.connect(context.machine.qmp_socket, timeout=5) as monitor:
-            after = usernet.parse(monitor.human("info usernet", timeout=5))
+        with Qmp.connect(context.machine.qmp_socket, timeout=CEILING) as monitor:
+            after = usernet.parse(monitor.human("info usernet", timeout=CEILING))
     assert "can be reached" not in verdict.detail
     assert "the exposed port 22 does not answer" in verdict.detail
     assert len(verdict.data["tried"]) > 20

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from rave_cli.profiles.source import load_catalog
+from tests.waiting import CEILING
 
 SOURCE = Path(__file__).resolve().parents[3] / "src"
 # Each costs a guest under TCG a twentieth of a second or more.
@@ -25,7 +26,7 @@ def brought_in(code: str) -> set[str]:
     tail = "\nimport json; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-ISB", "-c", head + code + tail],
-        capture_output=True, text=True, check=True, timeout=30,
+        capture_output=True, text=True, check=True, timeout=CEILING,
     )  # fmt: skip
     return set(json.loads(done.stdout))
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_guest import manager
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ class Pid1:
                 connection.sendall(reply)
 
     def close(self) -> None:
-        self._thread.join(5)
+        self._thread.join(CEILING)
         self._listener.close()
 
 

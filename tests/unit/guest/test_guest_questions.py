@@ -13,6 +13,7 @@ import pytest
 from rave_guest import questions, ready
 from rave_guest.questions import Question, Round
 from rave_guest.services import fail2ban, postgresql, redis
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,11 +46,11 @@ class Listener:
             self.received = connection.recv(4096)
             connection.sendall(self._answer)
             if self._stay:
-                self._done.wait(5)
+                self._done.wait(CEILING)
 
     def close(self) -> None:
         self._done.set()
-        self._thread.join(5)
+        self._thread.join(CEILING)
         self._socket.close()
 
 
@@ -61,7 +62,7 @@ def listeners() -> Iterator[list[Listener]]:
         listener.close()
 
 
-def outcome(question: Question, seconds: float = 5) -> bool | None:
+def outcome(question: Question, seconds: float = CEILING) -> bool | None:
     """The verdict on one question, or None if it does not end."""
     asking = Round()
     assert asking.ask(question)
@@ -141,7 +142,7 @@ def test_several_questions_at_once(listeners: list[Listener]) -> None:
     asking = Round()
     assert all(asking.ask(question) for question in asked)
     ended: dict[Question, bool] = {}
-    until = time.monotonic() + 5
+    until = time.monotonic() + CEILING
     while len(ended) < len(asked) and time.monotonic() < until:
         ended.update(asking.step(0.1))
     assert ended == dict.fromkeys(asked, True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_guest import way
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,7 +58,13 @@ def sshd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
 
 
 @pytest.fixture
-def host(sshd: Sshd) -> Iterator[socket.socket]:
+def rounds() -> list[bytes]:
+    """What was left each time that a connection to sshd had ended."""
+    return []
+
+
+@pytest.fixture
+def host(sshd: Sshd, rounds: list[bytes]) -> Iterator[socket.socket]:
     """The host's end of the port; the guest's is served in a thread until this one is closed."""
     here, there = socket.socketpair()
     there.setblocking(False)
@@ -68,16 +75,17 @@ def host(sshd: Sshd) -> Iterator[socket.socket]:
         with suppress(OSError):
             while not ended.is_set():
                 said = way.admit(there.fileno(), WORD, said)
+                rounds.append(said)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    here.settimeout(5)
+    here.settimeout(CEILING)
     yield here
     ended.set()
     here.close()
     # Whoever waits for the word would wait for ever.
     os.close(there.detach())
-    thread.join(5)
+    thread.join(CEILING)
 
 
 def receive(host: socket.socket, wanted: bytes) -> bytes:
@@ -122,12 +130,12 @@ def test_the_next_one_gets_a_connection_of_its_own(host: socket.socket, sshd: Ss
 
 
 def test_an_sshd_that_hangs_up_is_left_until_the_word_comes_again(
-    host: socket.socket, sshd: Sshd
+    host: socket.socket, sshd: Sshd, rounds: list[bytes]
 ) -> None:
     host.sendall(WORD)
     receive(host, b"SSH-1\n")
     sshd.accepted[0].shutdown(socket.SHUT_RDWR)
-    time.sleep(0.1)
+    until(lambda: len(rounds) == 1)
     host.sendall(b"to nobody")
     host.sendall(WORD)
     assert receive(host, b"SSH-2\n") == WORD + b"SSH-2\n"
@@ -137,7 +145,7 @@ def test_a_host_that_hangs_up_ends_the_connection_to_sshd(sshd: Sshd) -> None:
     here, there = socket.socketpair()
     there.setblocking(False)
     here.sendall(WORD)
-    here.settimeout(5)
+    here.settimeout(CEILING)
 
     def leave() -> None:
         receive(here, b"SSH-1\n")

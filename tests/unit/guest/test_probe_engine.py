@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +15,13 @@ from rave_guest.check import declared
 from rave_guest.refusal import Refused
 from rave_guest.system import System
 from rave_guest.verdict import Verdict, errored, failed, passed, skipped, warned
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 
-def ask(id_: str, *needs: str, timeout: float = 5, retry_for: float = 0) -> probe.Ask:
+def ask(id_: str, *needs: str, timeout: float = CEILING, retry_for: float = 0) -> probe.Ask:
     return probe.Ask(id_, "checks.boot.kernel", timeout, retry_for, needs, {})
 
 
@@ -41,7 +41,7 @@ def test_results_come_in_the_order_asked(monkeypatch: pytest.MonkeyPatch) -> Non
         slow.set()
         return passed("early")
 
-    looks = {"a": lambda: passed("late") if slow.wait(5) else failed("never"), "b": early}
+    looks = {"a": lambda: passed("late") if slow.wait(CEILING) else failed("never"), "b": early}
     found = answered(monkeypatch, [ask("a"), ask("b")], looks)
     assert list(found) == ["a", "b"]
     assert found["a"].verdict.detail == "late"
@@ -70,16 +70,14 @@ def test_a_check_that_hangs_is_an_error_and_holds_nobody_back(
 ) -> None:
     forever = threading.Event()
     looks = {
-        "a": lambda: passed("x") if forever.wait(30) else failed("y"),
+        "a": lambda: passed("x") if forever.wait(CEILING) else failed("y"),
         "b": lambda: passed("z"),
     }
-    began = time.monotonic()
     found = answered(monkeypatch, [ask("a", timeout=0.1), ask("b")], looks)
     forever.set()
     assert found["a"].verdict.status == "error"
     assert "no result within 0.1 s" in found["a"].verdict.detail
     assert found["b"].verdict.status == "pass"
-    assert time.monotonic() - began < 5
 
 
 def test_more_checks_than_workers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_guest.wire import fail2ban, http, nats, postgres, redis, scram
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +37,7 @@ def server(serve: Callable[[socket.socket], None]) -> Iterator[int]:
         thread = threading.Thread(target=once, daemon=True)
         thread.start()
         yield listener.getsockname()[1]
-        thread.join(5)
+        thread.join(CEILING)
 
 
 # --- HTTP ----------------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ def test_a_server_that_never_ends_is_left_in_time() -> None:
     stop = threading.Event()
 
     def serve(_: socket.socket) -> None:
-        stop.wait(5)
+        stop.wait(CEILING)
 
     with server(serve) as port:
         with pytest.raises(TimeoutError):

@@ -52,7 +52,8 @@ elif verb == "path-info":
     what = words[-1]
     path = behaviour["output"] if "#" in what else what
     built = pathlib.Path(path).is_dir()
-    record = {"path": path} | ({"narHash": "sha256-nar"} if built else {"valid": False})
+    known = {"narHash": "sha256-" + "A" * 43 + "="}
+    record = {"path": path} | (known if built else {"valid": False})
     print(json.dumps([record]))
 elif verb == "build":
     for line in behaviour["log"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,13 +24,72 @@ if TYPE_CHECKING:
     from rave_cli.profiles.catalog import Plan
     from tests.unit.images.conftest import Host
 
+ORIGIN = ("lock_sha256", "trusted_keys")
+LOCK: dict[str, Any] = {
+    "version": 2,
+    "epoch": 1,
+    "trusted": ["0F" * 20, "0A" * 20],
+    "requested": {
+        "archives": [{"name": "debian", "suites": ["bookworm"], "keys": ["0B" * 20]}],
+        "guest": [],
+        "kernel": "linux",
+        "tools": [],
+    },
+    "packages": [
+        {"name": "a", "version": "1", "file": "a", "sha256": "0" * 64, "architecture": "all",
+         "role": "guest"}
+    ],
+}  # fmt: skip
+
+
+def holding(host: Host, lock: dict[str, Any]) -> str:
+    """Let the image's output hold this lock; return its sha256."""
+    files = json.loads((host.folder / "behaviour.json").read_text())["files"]
+    host.set(files=files | {"lock.json": json.dumps(lock)})
+    return locks.digest(json.dumps(lock).encode())
+
+
+def test_an_image_says_which_lock_it_was_made_from_and_whom_that_trusted(
+    host: Host, plan: Plan, flake: Path
+) -> None:
+    digest = holding(host, LOCK)
+    image = build_image(plan, flake=flake, mode="safe")
+    assert image.lock_sha256 == digest
+    assert image.trusted_keys == ("0A" * 20, "0F" * 20)
+    assert existing_image(plan) == image
+
+
+def test_an_image_whose_lock_did_not_say_whom_it_trusted_says_nothing_of_it(
+    host: Host, plan: Plan, flake: Path
+) -> None:
+    holding(host, LOCK | {"requested": LOCK["requested"] | {"archives": []}})
+    image = build_image(plan, flake=flake, mode="safe")
+    assert (image.lock_sha256, image.trusted_keys) == (None, ())
+
+
+def test_an_image_recorded_before_locks_were_is_completed_and_not_hashed_again(
+    host: Host, plan: Plan, flake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    holding(host, LOCK)
+    first = build_image(plan, flake=flake, mode="safe")
+    manifest = ImagePlace(plan.attr).manifest
+    document = json.loads(manifest.read_text())
+    older = {k: v for k, v in document.items() if k not in ORIGIN}
+    manifest.write_text(json.dumps(older | {"schema_version": 2}))
+    known = existing_image(plan)
+    assert known is not None
+    assert (known.lock_sha256, known.trusted_keys) == (None, ())
+    monkeypatch.setattr("rave_cli.images.build.sha256", lambda path: pytest.fail("hashed again"))
+    assert build_image(plan, flake=flake, mode="safe") == first
+    assert existing_image(plan) == first
+
 
 def test_a_first_build_fetches_adds_builds_and_records(host: Host, plan: Plan, flake: Path) -> None:
     image = build_image(plan, flake=flake, mode="safe")
     assert image.qcow2.read_text() == "an image"
     assert image.sha256 == manifests.sha256(image.qcow2)
     assert image.boot.cmdline == "root=/dev/vda"
-    assert image.nar_hash == "sha256-nar"
+    assert image.nar_hash == f"sha256-{'A' * 43}="
     added = host.calls("nix-store")[0]["words"]
     assert added[:2] == ["--add-fixed", "sha256"]
     assert len(added) == 4
@@ -84,7 +143,7 @@ def test_an_image_that_0_1_0_recorded_gets_its_plan_and_is_not_hashed_again(
     first = build_image(plan, flake=flake, mode="safe")
     manifest = ImagePlace(plan.attr).manifest
     document = json.loads(manifest.read_text())
-    released = {k: v for k, v in document.items() if k not in {"plan", "door"}}
+    released = {k: v for k, v in document.items() if k not in {"plan", "door", *ORIGIN}}
     manifest.write_text(json.dumps(released | {"schema_version": 1}))
     known = existing_image(plan)
     assert known is not None
@@ -99,7 +158,7 @@ def test_the_manifest_of_a_newer_rave_is_neither_used_nor_overwritten(
 ) -> None:
     build_image(plan, flake=flake, mode="safe")
     manifest = ImagePlace(plan.attr).manifest
-    text = manifest.read_text().replace('"schema_version": 2', '"schema_version": 3')
+    text = manifest.read_text().replace('"schema_version": 3', '"schema_version": 4')
     manifest.write_text(text)
     with pytest.raises(NewerRecordError, match="newer rave"):
         build_image(plan, flake=flake, mode="safe")

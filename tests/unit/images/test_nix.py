@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,13 @@ import pytest
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import nix
 from rave_cli.images.nix import Nix, Output, parse_path_info, settings
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from rave_cli.images.events import BuildEvent
     from tests.unit.images.conftest import Host
+
+NAR_HASH = f"sha256-{'A' * 43}="
 
 
 def test_the_debian_base_gets_what_its_builder_needs_and_no_cache() -> None:
@@ -46,12 +48,19 @@ def test_root_without_build_users_builds_as_itself(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     "document",
     [
-        [{"path": "/nix/store/x-i", "narHash": "sha256-a", "narSize": 1}],
-        {"/nix/store/x-i": {"narHash": "sha256-a", "narSize": 1}},
+        [{"path": "/nix/store/x-i", "narHash": NAR_HASH, "narSize": 1}],
+        {"/nix/store/x-i": {"narHash": NAR_HASH, "narSize": 1}},
     ],
 )
 def test_path_info_of_old_and_new_nix(document: object) -> None:
-    assert parse_path_info(json.dumps(document)) == Output("/nix/store/x-i", "sha256-a")
+    assert parse_path_info(json.dumps(document)) == Output("/nix/store/x-i", NAR_HASH)
+
+
+@pytest.mark.parametrize("odd", ["", "sha256-a", "md5:x", f"{'0' * 52}", 7])
+def test_a_nar_hash_of_another_form_is_refused_when_nix_says_it(odd: object) -> None:
+    with pytest.raises(RaveError, match="narHash of the form") as caught:
+        parse_path_info(json.dumps([{"path": "/nix/store/x-i", "narHash": odd}]))
+    assert caught.value.exit_code is ExitCode.BUILD
 
 
 @pytest.mark.parametrize(
@@ -151,7 +160,7 @@ def test_the_store_that_cannot_be_written_is_told(host: Host, tmp_path: Path) ->
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_build_ends_with_rave(host: Host, tmp_path: Path, number: signal.Signals) -> None:
-    host.set(seconds=60)
+    host.set(seconds=2 * CEILING)
     link, scratch = tmp_path / "link", tmp_path / "scratch"
     code = (
         "import sys; from pathlib import Path; from rave_cli.images.nix import Nix;"
@@ -162,10 +171,10 @@ def test_a_build_ends_with_rave(host: Host, tmp_path: Path, number: signal.Signa
     with subprocess.Popen(
         [sys.executable, "-c", code, link, scratch], env=environment, stderr=subprocess.DEVNULL
     ) as child:
-        _wait_until(lambda: bool(host.calls("nix")))
+        until(lambda: bool(host.calls("nix")))
         child.send_signal(number)
-        child.wait(timeout=20)
-    _wait_until(lambda: not _running(str(host.folder / "nix")))
+        child.wait(timeout=CEILING)
+    until(lambda: not _running(str(host.folder / "nix")))
     assert not link.exists()
 
 
@@ -178,10 +187,3 @@ def _running(program: str) -> bool:
         except OSError:
             continue
     return False
-
-
-def _wait_until(true: object) -> None:
-    deadline = time.monotonic() + 20
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)

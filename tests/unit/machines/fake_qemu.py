@@ -65,6 +65,7 @@ class Fake:
         self.wake = 0.0
         self.clients: list[socket.socket] = []
         self.heard = False
+        self.spoke = False
         self.status = BEHAVIOUR["status"]
         self.given = -1
         self.migration = ""
@@ -95,7 +96,7 @@ class Fake:
             client.close()
         for line in data.splitlines():
             request = json.loads(line)
-            self.obey(client, request["execute"])
+            self.obey(client, request["execute"], request.get("arguments", {}))
 
     def migrate(self, command: str) -> None:
         """Save or load a state, which is a few bytes."""
@@ -107,7 +108,9 @@ class Fake:
             whole = os.read(self.given, 100) == b"memory"
             self.status, self.migration = "paused", "completed" if whole else "failed"
 
-    def obey(self, client: socket.socket, command: str) -> None:
+    def obey(self, client: socket.socket, command: str, arguments: dict[str, Any]) -> None:
+        if command == "block_resize":
+            Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
         self.status = {"cont": "running", "stop": "paused"}.get(command, self.status)
         if command.startswith("migrate"):
             self.migrate(command)
@@ -128,15 +131,21 @@ class Fake:
         if command == "quit" and BEHAVIOUR["quit"]:
             raise SystemExit(0)
         if command == "system_powerdown" and BEHAVIOUR["powerdown"]:
+            if self.spoke:
+                self.report({"stage": "stopping"})
             raise SystemExit(0)
+
+    def report(self, value: dict[str, Any]) -> None:
+        self.spoke = True
+        line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
+        self.reports.write(json.dumps(line).encode() + b"\n")
 
     def step(self) -> None:
         ((kind, value),) = self.steps.pop(0).items()
         if kind == "console":
             self.console.write(value.encode())
         elif kind == "report":
-            line = {"v": 1, "instance": self.instance, "uptime": 1.5} | value
-            self.reports.write(json.dumps(line).encode() + b"\n")
+            self.report(value)
         elif kind == "event":
             for client in self.clients:
                 self.say(client, {"event": value["name"], "data": value.get("data", {})})
@@ -149,11 +158,11 @@ class Fake:
 
     def run(self) -> None:
         while True:
-            busy = self.steps and time.monotonic() >= self.wake
+            # Steps wait for the first client, so that a test sees the monitor before the boot.
+            busy = self.heard and self.steps and time.monotonic() >= self.wake
             for key, _ in self.poll.select(0 if busy else 0.005):
                 key.data(key.fileobj)
-            # Steps wait for the first client, so that a test sees the monitor before the boot.
-            if busy and self.heard:
+            if busy:
                 self.step()
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 import paramiko
 from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
 
+from tests.waiting import CEILING
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -78,7 +80,7 @@ class FakeSshd:
         # Closing alone would not wake the accept() of the other thread.
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(5)
+        self._thread.join(CEILING)
         self.drop()
 
     def drop(self) -> None:

@@ -60,7 +60,15 @@ CALLS: dict[str, list[str]] = {
     "vm snapshot list": ["victim"],
     "vm snapshot restore": ["victim", "one"],
     "vm snapshot delete": ["victim", "one"],
+    "vm restart": ["demo"],
+    "vm wait": ["demo", "--for", "running"],
+    "vm watch": ["demo", "--timeout", "0"],
+    "vm set": ["victim", "--memory", "1024"],
+    "vm rename": ["victim", "renamed"],
+    "vm protect": ["victim"],
+    "vm unprotect": ["victim"],
     "vm delete": ["victim"],
+    "vm prune": ["--dry-run"],
     "secrets init": [],
     "secrets edit": [],
     "secrets rotate": ["redis/password"],
@@ -145,8 +153,9 @@ class Walk:
 
     def _prepare(self, name: str) -> None:
         """Let the victim be there, unless the command is to make it."""
-        with suppress(FileNotFoundError):
-            shutil.rmtree(self.home / ".local/share/rave/vms/victim")
+        for left in ("victim", "renamed"):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(self.home / ".local/share/rave/vms" / left)
         if name != "vm create":
             store.create(store.new_spec(self.plan, self.image, name="victim", mode="safe"))
 

@@ -16,6 +16,7 @@ from rave_cli.machines.guest.ssh import connect
 from tests.terminal import RAVE, Terminal
 from tests.unit.machines.fake_sshd import ExecutingSshd
 from tests.unit.machines.test_terminal import each_end, outside, start
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,23 +42,26 @@ def guest(machine: Machine, host: Host, outside: Path, tmp_path: Path) -> Iterat
 
 
 # Names the processes of this run of the tests: others may be going on beside it.
-MARK = f"65.{os.getpid()}"
+MARK = f"65{os.getpid()}."
+# Seconds that a command gets which does not end: enough to begin in on a busy host.
+SOON = "4"
 
 
 def run(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
     """Run a command in the machine."""
     argv = [*RAVE, "vm", "exec", "demo", *words]
-    return subprocess.run(argv, capture_output=True, check=False, timeout=120, **options)
+    return subprocess.run(argv, capture_output=True, check=False, timeout=CEILING, **options)
 
 
 def alive(mark: str) -> bool:
     """Return whether a process with a mark in its command line is there, once ends have settled."""
-    for _ in range(20):
+
+    def gone() -> bool:
         found = subprocess.run(["/usr/bin/pgrep", "-f", mark], capture_output=True, check=False)
-        if not found.stdout:
-            return False
-        time.sleep(0.1)
-    return True
+        return not found.stdout
+
+    until(gone, pause=0.1)
+    return False
 
 
 def test_output_comes_while_the_command_runs(guest: ExecutingSshd) -> None:
@@ -74,7 +78,7 @@ def test_output_comes_while_the_command_runs(guest: ExecutingSshd) -> None:
         rave.stdin.write(b"second\n")
         rave.stdin.flush()
         assert rave.stdout.readline() == b"then second\n"
-        assert rave.wait(30) == 0
+        assert rave.wait(CEILING) == 0
 
 
 def test_bytes_and_the_exit_status_pass_unchanged(guest: ExecutingSshd) -> None:
@@ -98,15 +102,15 @@ def test_after_its_time_a_command_is_ended_in_the_guest(
     guest: ExecutingSshd, sudo: list[str]
 ) -> None:
     script = f"echo begun; sleep {MARK}1 & sleep {MARK}2; echo never"
-    done = run(*sudo, "--timeout", "2", "--", "sh", "-c", script)
+    done = run(*sudo, "--timeout", SOON, "--", "sh", "-c", script)
     assert done.returncode == ExitCode.NOT_READY
     assert done.stdout == b"begun\n"
-    assert b"did not finish within 2 s" in done.stderr
+    assert f"did not finish within {SOON} s".encode() in done.stderr
     assert not alive(f"sleep {MARK}[12]")
 
 
 def test_a_command_that_never_pauses_is_ended_all_the_same(guest: ExecutingSshd) -> None:
-    done = run("--timeout", "2", "--", "yes", f"{MARK}9")
+    done = run("--timeout", SOON, "--", "yes", f"{MARK}9")
     assert done.returncode == ExitCode.NOT_READY
     assert done.stdout.startswith(f"{MARK}9\n".encode())
     assert not alive(f"yes {MARK}9")
@@ -114,7 +118,7 @@ def test_a_command_that_never_pauses_is_ended_all_the_same(guest: ExecutingSshd)
 
 def test_a_command_that_ignores_sigterm_is_ended_all_the_same(guest: ExecutingSshd) -> None:
     script = f"trap '' TERM HUP; echo begun; sleep {MARK}3; sleep {MARK}4"
-    done = run("--timeout", "2", "--", "setsid", "sh", "-c", script)
+    done = run("--timeout", SOON, "--", "setsid", "sh", "-c", script)
     assert done.returncode == ExitCode.NOT_READY
     assert not alive(f"sleep {MARK}[34]")
 
@@ -131,7 +135,7 @@ def test_an_interrupted_command_is_ended_in_the_guest(guest: ExecutingSshd, endi
 
 def test_a_reader_that_leaves_ends_the_command(guest: ExecutingSshd) -> None:
     script = f"{' '.join(RAVE)} vm exec demo -- yes {MARK}6 | /usr/bin/head -n 1"
-    done = subprocess.run(["sh", "-c", script], capture_output=True, check=False, timeout=60)
+    done = subprocess.run(["sh", "-c", script], capture_output=True, check=False, timeout=CEILING)
     assert (done.stdout, done.stderr) == (f"{MARK}6\n".encode(), b"")
     assert not alive(f"yes {MARK}6")
 
@@ -143,7 +147,7 @@ def test_other_commands_go_on_when_one_is_ended(guest: ExecutingSshd) -> None:
         assert other.stdout.readline() == b"begun\n"
         assert run("--timeout", "1", "--", "sleep", f"{MARK}7").returncode == ExitCode.NOT_READY
         assert other.stdout.read() == b"done\n"
-        assert other.wait(30) == 0
+        assert other.wait(CEILING) == 0
 
 
 def test_a_guest_that_cannot_end_it_is_named(
@@ -159,7 +163,7 @@ def test_a_guest_that_cannot_end_it_is_named(
         pytest.raises(RaveError, match="may still run in machine demo") as caught,
     ):
         session.stream(
-            ("sh", "-c", "echo begun; sleep 3"), stdin=None, on_output=get_stuck, timeout=1
+            ("sh", "-c", "echo begun; sleep 20"), stdin=None, on_output=get_stuck, timeout=4
         )
     assert caught.value.hint == "rave vm ssh demo"
 
@@ -177,13 +181,13 @@ def test_a_connection_that_breaks_is_told_after_what_came(
         connect(machine, port=guest.port) as session,
         pytest.raises(RaveError, match="the connection broke"),
     ):
-        session.stream(("sh", "-c", "echo x; sleep 1"), stdin=None, on_output=drop, timeout=20)
+        session.stream(("sh", "-c", "echo x; sleep 9"), stdin=None, on_output=drop, timeout=CEILING)
     assert pieces == [b"x\n"]
 
 
 def test_json_keeps_what_came_before_the_time_was_over(guest: ExecutingSshd) -> None:
     done = run(
-        "--json", "--timeout", "2", "--", "sh", "-c", f"echo out; echo err >&2; sleep {MARK}8"
+        "--json", "--timeout", SOON, "--", "sh", "-c", f"echo out; echo err >&2; sleep {MARK}8"
     )
     document = json.loads(done.stdout)
     assert document["exitCode"] == done.returncode == ExitCode.NOT_READY
@@ -218,7 +222,7 @@ def test_much_output_takes_little_memory(guest: ExecutingSshd) -> None:
         passed = 0
         while data := rave.stdout.read(1 << 20):
             passed += len(data)
-        assert rave.wait(60) == 0
+        assert rave.wait(CEILING) == 0
     assert passed == size
 
 

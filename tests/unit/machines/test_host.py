@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -111,6 +112,19 @@ def test_a_user_is_told_that_logging_out_ends_the_machine(
     assert ("enable-linger" in cap.note) != lingers
 
 
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_manager_is_looked_for_where_the_session_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool
+) -> None:
+    (tmp_path / "run/systemd").mkdir(parents=True)
+    (tmp_path / "run/systemd/private").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(process, "find", lambda tool: f"/usr/bin/{tool}")
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run") if absolute else "run")
+    assert (caps.no_manager() is None) == absolute
+
+
 def test_without_a_manager_the_note_says_so(machine: Machine) -> None:
     cap = caps.choose(machine.spec, "tcg")
     assert cap.prefix == ()
@@ -118,7 +132,7 @@ def test_without_a_manager_the_note_says_so(machine: Machine) -> None:
     assert "2048 MiB" in cap.note
 
 
-UUID = "11111111-2222-3333-4444-555555555555"
+UUID = str(uuid4())
 
 
 def named(uuid: str) -> Machine:

@@ -115,7 +115,9 @@ def hostile(checkout: Path, machine: Machine, sshd: FakeSshd, host: Host, image:
         assert terminal.end() == 0, terminal.shown
     answer = json.dumps({"ok": False, "stage": HOSTILE, "error": HOSTILE}).encode()
     sshd.handler = lambda _command, _data: (3, answer, HOSTILE.encode())
-    there = replace(image, store_path=str(image.qcow2.parent), nar_hash=f"sha256-{HOSTILE}")
+    output = image.qcow2.parent / f"output{NAME}"
+    output.mkdir()
+    there = replace(image, store_path=str(output))
     save_image(there, ImagePlace("demo-debian").manifest)
     ImagePlace("demo-debian").out_link.symlink_to(there.store_path)
     (machine.directory.parent / f"lost{NAME}").mkdir()

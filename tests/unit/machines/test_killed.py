@@ -95,7 +95,6 @@ def every_point(before: Callable[[], object], call: Callable[[], object]) -> Any
             break
         yield line
         count, line = count + 1, line + STRIDE
-    print(f"killed at {count} points")
     assert count >= 50 // STRIDE
 
 

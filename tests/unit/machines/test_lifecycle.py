@@ -25,8 +25,10 @@ from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
 from tests.unit.machines.fake_sshd import FakeSshd
+from tests.waiting import CEILING, NEVER, until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from rave_cli.machines.lifecycle import Ready
@@ -44,17 +46,20 @@ def failed_start(machine: Machine, **options: Any) -> RaveError:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short deadlines for every stage of the guest; QEMU itself may take its time to start."""
-    short = tuple(s if s.name == "qemu" else replace(s, seconds=0.25) for s in readiness.STAGES)
-    monkeypatch.setattr(readiness, "STAGES", short)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Gives one stage hardly any time; the deadlines of the others never come."""
+
+    def only(name: str) -> None:
+        stages = (replace(s, seconds=0.25 if s.name == name else NEVER) for s in readiness.STAGES)
+        monkeypatch.setattr(readiness, "STAGES", tuple(stages))
+
+    return only
 
 
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline, "waited for 10 s"
-        time.sleep(0.005)
+@pytest.fixture
+def patient(impatient: Callable[[str], None]) -> None:
+    """No deadline comes: what ends a boot is told by what was seen."""
+    impatient("none")
 
 
 def test_a_start_goes_through_every_stage_in_order(machine: Machine, sshd: FakeSshd) -> None:
@@ -166,13 +171,11 @@ def test_after_a_kill_at_any_stage_the_next_command_finds_the_truth(
     ],
 )  # fmt: skip
 def test_what_ends_a_boot_is_told_at_once_with_stage_and_cause(
-    machine: Machine, sshd: FakeSshd, host: Host, case: tuple[list[Any], str, str]
+    machine: Machine, sshd: FakeSshd, host: Host, patient: None, case: tuple[list[Any], str, str]
 ) -> None:
     steps, stage, cause = case
     host.behave(steps=steps)
-    began = time.monotonic()
     error = failed_start(machine)
-    assert time.monotonic() - began < 3
     assert error.exit_code == ExitCode.NOT_READY
     assert f"stopped at stage {stage} " in error.message
     assert cause in error.message
@@ -198,10 +201,15 @@ def test_the_last_console_lines_come_with_the_error_and_cannot_paint_the_termina
     [([], "kernel"), (HEALTHY[:1], "systemd"), (HEALTHY[:3], "services")],
 )
 def test_a_hanging_guest_is_given_up_at_the_stage_it_hangs_in(
-    machine: Machine, sshd: FakeSshd, host: Host, impatient: None, case: tuple[list[Any], str]
+    machine: Machine,
+    sshd: FakeSshd,
+    host: Host,
+    impatient: Callable[[str], None],
+    case: tuple[list[Any], str],
 ) -> None:
     steps, stage = case
     host.behave(steps=steps)
+    impatient(stage)
     error = failed_start(machine)
     assert error.exit_code == ExitCode.NOT_READY
     assert f"stopped at stage {stage} " in error.message
@@ -265,8 +273,9 @@ def test_a_refused_login_key_is_told_at_once(machine: Machine, host: Host) -> No
 
 
 def test_an_open_port_without_a_banner_is_no_sign_of_life(
-    machine: Machine, host: Host, impatient: None
+    machine: Machine, host: Host, impatient: Callable[[str], None]
 ) -> None:
+    impatient("ssh-banner")
     with FakeSshd(machine.host_key.read_bytes(), "", banner=False) as mute:
         host.behave(ports={22: mute.port})
         error = failed_start(machine)
@@ -299,8 +308,9 @@ def test_a_failed_machine_can_be_kept_to_look_into_it(
 
 
 def test_a_boot_that_another_command_began_is_not_ended_by_us(
-    machine: Machine, sshd: FakeSshd, host: Host, impatient: None
+    machine: Machine, sshd: FakeSshd, host: Host, impatient: Callable[[str], None]
 ) -> None:
+    impatient("services")
     host.behave(steps=HEALTHY[:2])
     failed_start(machine, keep_running=True)
     failed_start(machine)
@@ -316,7 +326,7 @@ def test_a_panic_of_an_earlier_boot_does_not_fail_this_one(
     host.behave(steps=[HEALTHY[0], *first, panic, *second])
     machine.runtime.mkdir(parents=True)
     launch_unwatched(machine)
-    wait_for(lambda: status.of(machine).state == "running")
+    until(lambda: status.of(machine).state == "running")
     assert "that was then" in machine.console_log.read_text()
     assert start(machine).joined
 
@@ -401,31 +411,48 @@ def test_the_ladder_down_reports_the_rung_that_worked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     behaviour, rung = case
-    monkeypatch.setattr("rave_cli.machines.qemu.stop.QEMU_ENDS", 0.1)
-    monkeypatch.setattr("rave_cli.machines.qemu.stop.MONITOR_ANSWERS", 0.2)
+    tried = only_waits_for(rung, monkeypatch)
+    answers = CEILING if behaviour.get("greet", True) else 0.2
+    monkeypatch.setattr("rave_cli.machines.qemu.stop.MONITOR_ANSWERS", answers)
     host.behave(**behaviour)
     machine.runtime.mkdir(parents=True)
-    launch_unwatched(machine)
-    tried: list[str] = []
-    report = stop(machine, patience=0.1, on_rung=tried.append)
+    launch_unwatched(machine, greeted=behaviour.get("greet", True))
+    report = stop(machine, on_rung=tried.append)
     assert report.rung == rung
     assert tried[-1] == rung
     assert status.of(machine).state == "stopped"
 
 
-def launch_unwatched(machine: Machine) -> None:
+def only_waits_for(rung: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give all time there is to one rung of the ladder, and hardly any to those that do nothing.
+
+    Returns the rungs that were tried; whoever stops a machine must add to it.
+    """
+    tried: list[str] = []
+    real = processes.ended
+
+    def ended(pidfd: int, _seconds: float) -> bool:
+        return real(pidfd, CEILING if tried[-1] == rung else 0.05)
+
+    monkeypatch.setattr(processes, "ended", ended)
+    return tried
+
+
+def launch_unwatched(machine: Machine, *, greeted: bool = True) -> None:
     """Start QEMU as `start` does, without following the boot or minding a mute monitor."""
     with credentials.written(machine):
         boot.spawn(machine, qemu_argv(machine, TCG))
-        wait_for(machine.event_socket.exists)
-    with suppress(QmpError), Qmp.connect(machine.event_socket, timeout=0.2):
+        until(machine.event_socket.exists)
+    patience = CEILING if greeted else 0.2
+    with suppress(QmpError), Qmp.connect(machine.event_socket, timeout=patience):
         # A client that was greeted lets the fake play its script.
-        wait_for(lambda: machine.stage_file.stat().st_size > 0)
+        until(lambda: machine.stage_file.stat().st_size > 0)
 
 
 def test_a_guest_that_cannot_hear_the_power_button_is_not_waited_for(
-    machine: Machine, sshd: FakeSshd, host: Host, impatient: None
+    machine: Machine, sshd: FakeSshd, host: Host, impatient: Callable[[str], None]
 ) -> None:
+    impatient("systemd")
     host.behave(steps=[HEALTHY[0]])
     failed_start(machine, keep_running=True)
     tried: list[str] = []
@@ -436,13 +463,13 @@ def test_a_guest_that_cannot_hear_the_power_button_is_not_waited_for(
 def test_a_frozen_qemu_is_killed_and_seen_as_unresponsive(
     machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rave_cli.machines.qemu.stop.QEMU_ENDS", 0.1)
+    ready = start(machine)
+    tried = only_waits_for("sigkill", monkeypatch)
     monkeypatch.setattr("rave_cli.machines.qemu.stop.MONITOR_ANSWERS", 0.1)
     monkeypatch.setattr("rave_cli.machines.status.MONITOR_ANSWERS", 0.1)
-    ready = start(machine)
     os.kill(ready.pid, signal.SIGSTOP)
     assert status.of(machine).state == "unresponsive"
-    assert stop(machine, patience=0.1).rung == "sigkill"
+    assert stop(machine, on_rung=tried.append).rung == "sigkill"
 
 
 def test_a_qemu_killed_behind_our_back_is_seen_and_startable(
@@ -450,7 +477,7 @@ def test_a_qemu_killed_behind_our_back_is_seen_and_startable(
 ) -> None:
     ready = start(machine)
     os.kill(ready.pid, signal.SIGKILL)
-    wait_for(lambda: processes.find(machine) is None)
+    until(lambda: processes.find(machine) is None)
     assert status.of(machine).state == "stopped"
     assert stop(machine).rung == "not-running"
     assert start(machine).pid != ready.pid

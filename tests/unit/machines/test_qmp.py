@@ -22,6 +22,7 @@ from rave_cli.machines.qemu.qmp import (
     Stream,
     check_socket_path,
 )
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,7 +80,7 @@ def monitor(short_home: Path) -> Iterator[Callable[[Callable[[socket.socket], No
 
     yield serve
     for thread in threads:
-        thread.join(5)
+        thread.join(CEILING)
     server.close()
 
 
@@ -102,8 +103,8 @@ def test_events_between_question_and_answer_are_kept_in_order(monitor: Any) -> N
         line(client, {"return": {"status": "running"}})
         client.recv(4096)
 
-    with Qmp.connect(monitor(script), timeout=2) as qmp:
-        assert qmp.execute("query-status", timeout=2) == {"status": "running"}
+    with Qmp.connect(monitor(script), timeout=CEILING) as qmp:
+        assert qmp.execute("query-status", timeout=CEILING) == {"status": "running"}
         assert qmp.events() == [
             QmpEvent("STOP", {}),
             QmpEvent("SHUTDOWN", {"reason": "guest-shutdown"}),
@@ -118,10 +119,10 @@ def test_a_refused_command_says_why(monitor: Any) -> None:
         line(client, {"error": {"class": "CommandNotFound", "desc": "no such thing"}})
 
     with (
-        Qmp.connect(monitor(script), timeout=2) as qmp,
+        Qmp.connect(monitor(script), timeout=CEILING) as qmp,
         pytest.raises(QmpError, match="QEMU refused nonsense: no such thing"),
     ):
-        qmp.execute("nonsense", timeout=2)
+        qmp.execute("nonsense", timeout=CEILING)
 
 
 def test_a_hang_up_is_noticed(monitor: Any) -> None:
@@ -130,15 +131,15 @@ def test_a_hang_up_is_noticed(monitor: Any) -> None:
         client.recv(4096)
 
     with (
-        Qmp.connect(monitor(script), timeout=2) as qmp,
+        Qmp.connect(monitor(script), timeout=CEILING) as qmp,
         pytest.raises(QmpError, match=r"hung up|is gone"),
     ):
-        qmp.execute("query-status", timeout=2)
+        qmp.execute("query-status", timeout=CEILING)
 
 
 def test_a_mute_monitor_is_given_up(monitor: Any) -> None:
     release = threading.Event()
-    path = monitor(lambda _client: release.wait(5))
+    path = monitor(lambda _client: release.wait(CEILING))
     with pytest.raises(QmpError, match=r"did not answer within 0\.05 s"):
         Qmp.connect(path, timeout=0.05)
     release.set()
@@ -146,7 +147,7 @@ def test_a_mute_monitor_is_given_up(monitor: Any) -> None:
 
 def test_a_monitor_that_is_not_there_is_named() -> None:
     with pytest.raises(QmpError, match="no monitor at"):
-        Qmp.connect(Path("/tmp/rave-no-such-monitor"), timeout=1)
+        Qmp.connect(Path("/tmp/rave-no-such-monitor"), timeout=CEILING)
 
 
 def test_a_path_too_long_for_a_socket_is_refused_with_the_way_out(tmp_path: Path) -> None:

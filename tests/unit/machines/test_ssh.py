@@ -23,6 +23,7 @@ from rave_cli.machines.guest.ssh import (
 )
 from rave_cli.machines.identity import new_ssh_key
 from tests.unit.machines.fake_sshd import FakeSshd
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,13 +49,13 @@ def test_a_command_answers_with_status_and_both_outputs(machine: Machine) -> Non
         FakeSshd(key, authorized(machine), handler=handler) as server,
         connect(machine, port=server.port) as session,
     ):
-        done = session.run(["echo", "a b", "$HOME"], stdin=b"in", timeout=5)
+        done = session.run(["echo", "a b", "$HOME"], stdin=b"in", timeout=CEILING)
         assert (done.returncode, done.stdout, done.stderr) == (
             7,
             b"echo 'a b' '$HOME'",
             b"err:in",
         )
-        assert session.run(["id"], timeout=5, sudo=True).stdout == b"sudo -n -- id"
+        assert session.run(["id"], timeout=CEILING, sudo=True).stdout == b"sudo -n -- id"
         assert server.connections == 1
 
 
@@ -67,7 +68,7 @@ def test_much_goes_both_ways_at_once(machine: Machine) -> None:
         ) as server,
         connect(machine, port=server.port) as session,
     ):
-        assert session.run(["cat"], stdin=data, timeout=20).stdout == data
+        assert session.run(["cat"], stdin=data, timeout=CEILING).stdout == data
 
 
 def test_a_command_that_does_not_end_is_given_up(machine: Machine) -> None:
@@ -96,7 +97,7 @@ def test_a_broken_connection_is_told(machine: Machine) -> None:
             connect(machine, port=server.port) as session,
             pytest.raises(RaveError, match="the connection broke"),
         ):
-            session.run(["true"], timeout=5)
+            session.run(["true"], timeout=CEILING)
 
 
 def test_output_without_end_is_cut_off(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +111,7 @@ def test_output_without_end_is_cut_off(machine: Machine, monkeypatch: pytest.Mon
         connect(machine, port=server.port) as session,
         pytest.raises(RaveError, match="printed more than"),
     ):
-        session.run(["yes"], timeout=5)
+        session.run(["yes"], timeout=CEILING)
 
 
 def test_a_changed_host_key_is_refused_before_anything_is_sent(machine: Machine) -> None:
@@ -127,6 +128,22 @@ def test_nothing_is_trusted_that_is_not_pinned(machine: Machine, content: str) -
         assert server.logins == []
 
 
+def test_a_pin_that_anybody_may_have_written_counts_nowhere(machine: Machine) -> None:
+    machine.known_hosts.chmod(0o666)
+    with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
+        refused(machine, server, RaveError, "can be changed by anybody")
+        assert server.logins == []
+    with pytest.raises(RaveError, match="can be changed by anybody"):
+        ssh.openssh_argv(machine, 22, terminal=False)
+
+
+def test_a_login_key_that_others_can_read_is_not_used(machine: Machine) -> None:
+    machine.login_key.chmod(0o644)
+    with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
+        refused(machine, server, RaveError, "can be read by others")
+        assert server.logins == []
+
+
 def test_a_lost_pin_is_put_back_by_the_command_that_the_error_names(machine: Machine) -> None:
     machine.known_hosts.write_text("")
     with FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server:
@@ -134,7 +151,7 @@ def test_a_lost_pin_is_put_back_by_the_command_that_the_error_names(machine: Mac
             pass
         subprocess.run(["/bin/sh", "-c", str(caught.value.hint)], check=True, env=os.environ)
         with connect(machine, port=server.port) as session:
-            assert session.run(["true"], timeout=5).ok
+            assert session.run(["true"], timeout=CEILING).ok
 
 
 def told_of_a_ban(machine: Machine, seconds: float, *, lifted: bool = False) -> None:
@@ -146,11 +163,9 @@ def told_of_a_ban(machine: Machine, seconds: float, *, lifted: bool = False) -> 
 
 
 def test_a_banned_operator_is_told_at_once_for_how_long_and_why(machine: Machine) -> None:
-    told_of_a_ban(machine, 47)
+    told_of_a_ban(machine, 599)
     with FakeSshd(machine.host_key.read_bytes(), authorized(machine), banner=False) as server:
-        began = time.monotonic()
-        refused(machine, server, BannedError, r"bans this host for another 4\d s, because of 3")
-        assert time.monotonic() - began < 2
+        refused(machine, server, BannedError, r"bans this host for another 5\d\d s, because of 3")
         assert server.connections == 0
 
 
@@ -163,7 +178,7 @@ def test_a_ban_that_is_over_keeps_nobody_out(
         FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server,
         connect(machine, port=server.port) as session,
     ):
-        assert session.run(["true"], timeout=5).ok
+        assert session.run(["true"], timeout=CEILING).ok
 
 
 def test_the_agent_and_the_user_s_own_keys_are_never_offered(
@@ -190,7 +205,7 @@ def test_a_port_that_is_closed_silent_or_not_ssh_is_told_apart(machine: Machine)
 def test_the_banner_is_waited_for_and_left_for_the_handshake(machine: Machine) -> None:
     with (
         FakeSshd(machine.host_key.read_bytes(), authorized(machine)) as server,
-        ssh.await_banner(machine, server.port, time.monotonic() + 5) as connection,
+        ssh.await_banner(machine, server.port, time.monotonic() + CEILING) as connection,
     ):
         assert connection.recv(4) == b"SSH-"
 

@@ -10,7 +10,7 @@ from rave_cli.machines.guest.stages import StageEvent
 from rave_cli.machines.status import judge
 
 if TYPE_CHECKING:
-    from rave_cli.machines.status import State
+    from rave_cli.machines.states import State
 
 
 def report(stage: str, **data: Any) -> StageEvent:

@@ -17,6 +17,7 @@ from rave_cli.machines import store
 from rave_cli.machines.qemu import accelerator
 from tests.terminal import RAVE, Terminal
 from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +118,7 @@ def test_checks_that_are_ended_leave_the_machine_running_and_an_aborted_transcri
     start(machine)
     argv = [*RAVE, "smoke", "run", "--vm", "demo", "--output", str(tmp_path / "out")]
     with Terminal(argv) as terminal:
-        assert busy.wait(60)
+        assert busy.wait(CEILING)
         ending[0](terminal)
         assert terminal.end() == ending[1]
     assert len(running_fakes(host.bin)) == 1
@@ -132,7 +133,7 @@ def busy(sshd: FakeSshd) -> Iterator[threading.Event]:
 
     def handler(_command: str, _data: bytes) -> tuple[int, bytes, bytes]:
         begun.set()
-        over.wait(120)
+        over.wait(CEILING)
         return 0, b"", b""
 
     sshd.handler = handler

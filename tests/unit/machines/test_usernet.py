@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rave_cli.errors import RaveError
 from rave_cli.machines.qemu import usernet
 from rave_cli.machines.qemu.usernet import LOOPBACK, TEMPORARY, HostForward, parse
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
@@ -72,7 +73,7 @@ LEFT_BY_0_1_0 = [HostForward(LOOPBACK, 31000, 6379)]
 
 
 def forwards(monitor: Any, machine: Machine) -> dict[int, int]:
-    return usernet.forwards(monitor, machine, timeout=1)
+    return usernet.forwards(monitor, machine, timeout=CEILING)
 
 
 def test_what_a_killed_command_left_is_not_shown_and_taken_back(machine: Machine) -> None:

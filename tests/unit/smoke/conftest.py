@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -48,7 +49,7 @@ def image(tmp_path: Path) -> Image:
 def machine(tmp_path: Path, image: Image) -> Machine:
     spec = MachineSpec(
         name="m",
-        uuid="8bdb40a3-661f-4f49-abb7-90a5a50d031c",
+        uuid=str(uuid4()),
         instance_id="c0ffee",
         profile="demo",
         base="debian",

@@ -20,6 +20,7 @@ from rave_cli.smoke import outside
 from rave_cli.smoke.context import CheckContext
 from rave_cli.smoke.operator import Operator
 from tests.unit.machines.fake_sshd import FakeSshd
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +57,7 @@ def page_server(pair: tuple[str, str], tmp_path: Path, newest: ssl.TLSVersion) -
             while not stop.is_set():
                 with suppress(OSError):
                     plain, _ = listener.accept()
-                    plain.settimeout(5)
+                    plain.settimeout(CEILING)
                     with plain, offer.wrap_socket(plain, server_side=True) as secured:
                         secured.recv(4096)
                         body = b"rave"
@@ -67,7 +68,7 @@ def page_server(pair: tuple[str, str], tmp_path: Path, newest: ssl.TLSVersion) -
         thread.start()
         yield listener.getsockname()[1]
         stop.set()
-        thread.join(5)
+        thread.join(CEILING)
 
 
 def context(machine: Machine, plan: Plan, image: Image, **ports: int) -> CheckContext:
@@ -114,7 +115,11 @@ def test_a_page_through_the_forward(
             (200, "x", "does not contain 'x'"),
         ):
             verdict = outside.page(
-                here, url="https://127.0.0.1:3002/", status=status, contains=contains, timeout=5
+                here,
+                url="https://127.0.0.1:3002/",
+                status=status,
+                contains=contains,
+                timeout=CEILING,
             )
             assert detail in verdict.detail
 

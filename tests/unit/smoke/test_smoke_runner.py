@@ -27,6 +27,7 @@ from rave_cli.smoke.suite import suite
 from rave_cli.transcript import RefusedError, SigningKey, verify
 from rave_cli.transcript.signing import publish
 from tests.unit.smoke.test_smoke_inside import Guest, all_pass
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,7 +182,7 @@ def test_whatever_a_guest_says_the_transcript_agrees_with_itself(
     answer_with(monkeypatch, Guest(odd))
     found, _ = carry_out(request_)
     verified = verify(request_.output / found.files["transcript"], key=request_.key.public_file)
-    assert (verified.format, verified.status) == (2, "SUCCESS")
+    assert (verified.format, verified.status) == (3, "SUCCESS")
 
 
 def failing(checks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -344,7 +345,7 @@ def test_what_goes_on_beside_an_interrupted_run_ends_and_takes_back_what_it_adde
 
     class Late(Guest):
         def run(self, *_: Any, **__: Any) -> Any:
-            begun.wait(10)
+            begun.wait(CEILING)
             raise KeyboardInterrupt
 
     looks["security.ports"] = scan

@@ -123,7 +123,7 @@ def test_whatever_was_found_stands_in_both_and_verifies(
     if document["overall_status"] == "FAILED":
         assert reason(run) is Reason.FAILED
     else:
-        assert run.verify().format == 2
+        assert run.verify().format == 3
 
 
 def test_deep_and_long_data_are_the_same_in_both(tmp_path: Path) -> None:
@@ -304,6 +304,9 @@ SUBJECT_CHANGES: list[tuple[str, Any]] = [
     ("machine", {"name": "other", "instance": "0f" * 16, "network": "isolated"}),
     ("machine", {"name": "demo", "instance": "0e" * 16, "network": "isolated"}),
     ("machine", {"name": "demo", "instance": "0f" * 16, "network": "nat"}),
+    ("packages", {"lock": "ce" * 32, "trusted": []}),
+    ("packages", {"lock": None, "trusted": []}),
+    ("packages", {"lock": "cd" * 32, "trusted": ["0F" * 20]}),
     ("tools", {"qemu": "7.2.0", "sops": "3.11.1"}),
     ("configuration", {"flake.lock": "cd" * 32}),
     ("configuration", {}),

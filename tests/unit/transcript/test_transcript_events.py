@@ -103,7 +103,7 @@ BEGIN: tuple[str, dict[str, object]] = ("begin", {"schema": "rave-events@v2"})
         (b"", Reason.TRUNCATED),
         (chain_of(BEGIN), Reason.TRUNCATED),
         (chain_of(("end", {"count": 1})), Reason.UNKNOWN_VERSION),
-        (chain_of(("begin", {"schema": "rave-events@v3"})), Reason.UNKNOWN_VERSION),
+        (chain_of(("begin", {"schema": "rave-events@v4"})), Reason.UNKNOWN_VERSION),
         (chain_of(BEGIN, ("end", {"count": 3})), Reason.EVENTS),
         (chain_of(BEGIN, BEGIN, ("end", {"count": 3})), Reason.EVENTS),
         (chain_of(BEGIN, ("end", {"count": 2}), ("end", {"count": 3})), Reason.EVENTS),

@@ -27,6 +27,8 @@ base: debian
 max_age: 7d
 configuration:
   flake.lock: abababababababababababababababababababababababababababababababab
+lock: cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
+archive_keys: [0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F]
 """
 
 
@@ -44,6 +46,8 @@ def test_a_full_policy(tmp_path: Path) -> None:
         base="debian",
         max_age=timedelta(days=7),
         configuration={"flake.lock": "ab" * 32},
+        lock="cd" * 32,
+        archive_keys=frozenset({"0F" * 20}),
     )
 
 
@@ -74,6 +78,11 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
         ("version: 1\nrequired: [a]\nmax_age: soon", "not an age"),
         ("version: 1\nrequired: [a]\nconfiguration: [b]", "sha256 for each name"),
         ("version: 1\nrequired: [a]\nconfiguration: {x: y}", "digest of 'x'"),
+        ("version: 1\nrequired: [a]\nlock: ab", "lock is not a sha256"),
+        ("version: 1\nrequired: [a]\nlock: [ab]", "lock is not a sha256"),
+        ("version: 1\nrequired: [a]\narchive_keys: 0F", "archive_keys must list"),
+        ("version: 1\nrequired: [a]\narchive_keys: [0F]", "not 40 digits"),
+        ("version: 1\nrequired: [a]\narchive_keys: [7]", "not 40 digits"),
         ("version: 1\nrequired: [a]\nrequired: [b]", "appears twice"),
         ("version: 1\nrequired: [a]\nconfiguration: {x: y, x: z}", "appears twice"),
         ("version: 1\nrequired: !!python/name:os.system []", "not YAML"),

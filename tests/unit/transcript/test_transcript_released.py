@@ -6,14 +6,15 @@ import json
 import shutil
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.transcripts import Run, forge, make_key, make_run, refusal
+from tests.transcripts import NOW, Run, forge, make_key, make_run, refusal
 
 from rave_cli.app import cli
 from rave_cli.transcript import (
@@ -26,7 +27,12 @@ from rave_cli.transcript import (
     verify,
 )
 
-FIXTURE = Path(__file__).resolve().parents[2] / "fixtures/released-0.1.0"
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
+FIXTURE = FIXTURES / "released-0.1.0"
+SECOND = FIXTURES / "transcript_v2"
 NAMES = ("document", "events", "dsse", "sshsig")
 IMAGE = b"QFI\xfb" + bytes(60)
 
@@ -94,6 +100,33 @@ def test_a_policy_may_demand_the_newer_format(files: TranscriptFiles, tmp_path: 
     assert error.detail == ("format: it is 1, and may not be below 2",)
 
 
+# --- the second format, in which nobody said what an image was assembled from
+
+
+def second(tmp_path: Path) -> Callable[..., Verified]:
+    """Return what verifies a copy of a transcript of the second format."""
+    for path in SECOND.glob("boot_transcript_*"):
+        shutil.copy(path, tmp_path)
+    (document,) = tmp_path.glob("*Z.json")
+    return partial(verify, document, key=SECOND / "id_ed25519.pub", now=NOW)
+
+
+def test_a_transcript_of_the_second_format_verifies(tmp_path: Path) -> None:
+    found = second(tmp_path)()
+    assert (found.format, found.status) == (2, "SUCCESS")
+    assert (found.lock_sha256, found.trusted_archive_keys) == (None, None)
+
+
+def test_it_meets_no_policy_that_asks_whom_the_build_trusted(tmp_path: Path) -> None:
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(f"version: 1\nrequired: [redis.ping]\narchive_keys: []\nlock: {'cd' * 32}\n")
+    error = refusal(partial(second(tmp_path), policy=policy))
+    assert error.detail == (
+        "lock: the image's packages are those of another one, or of none",
+        "archive_keys: the transcript does not say whom the image's build trusted",
+    )
+
+
 # --- nothing newer passes for it
 
 
@@ -101,6 +134,7 @@ def as_first(members: dict[str, Any]) -> None:
     """Make a document look as the first format did."""
     members["schema"] = "rave-transcript@v1"
     del members["machine"]
+    del members["packages"]
     del members["image"]["sha256_built"]
 
 

@@ -245,7 +245,7 @@ def resign(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda m: m.update(schema="rave-transcript@v3"), Reason.UNKNOWN_VERSION),
+        (lambda m: m.update(schema="rave-transcript@v4"), Reason.UNKNOWN_VERSION),
         (lambda m: m.update(schema=["rave-transcript@v2"]), Reason.UNKNOWN_VERSION),
         (lambda m: m.update(schema="rave-transcript@v1"), Reason.MALFORMED),
         (lambda m: m.pop("tools"), Reason.MALFORMED),
@@ -265,6 +265,13 @@ def resign(run: Run, change: Callable[[dict[str, Any]], None]) -> None:
         (lambda m: m["image"].update(nar_hash="md5-x"), Reason.MALFORMED),
         (lambda m: m["image"].update(sha256_after="x"), Reason.MALFORMED),
         (lambda m: m["image"].pop("name"), Reason.MALFORMED),
+        (lambda m: m.pop("packages"), Reason.MALFORMED),
+        (lambda m: m["packages"].pop("trusted"), Reason.MALFORMED),
+        (lambda m: m["packages"].update(more=1), Reason.MALFORMED),
+        (lambda m: m["packages"].update(lock="x"), Reason.MALFORMED),
+        (lambda m: m["packages"].update(trusted=[7]), Reason.MALFORMED),
+        (lambda m: m["packages"].update(trusted=["\x1b[2J"]), Reason.MALFORMED),
+        (lambda m: m["packages"].update(trusted=["0B" * 20, "0A" * 20]), Reason.MALFORMED),
         (lambda m: m["configuration"].update(suite="x"), Reason.MALFORMED),
         (lambda m: m["tools"].update(qemu=7), Reason.MALFORMED),
         (lambda m: m["events"].update(count="8"), Reason.MALFORMED),

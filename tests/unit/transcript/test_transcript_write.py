@@ -127,7 +127,7 @@ def test_the_statement_is_an_in_toto_test_result(tmp_path: Path) -> None:
             "passedTests": ["image.integrity", "redis.ping"],
             "warnedTests": ["a.warn"],
             "failedTests": ["a.fail", "a.error"],
-            "rave_run_v2": {
+            "rave_run_v3": {
                 "transcript": {
                     "sha256": hashlib.sha256(run.files.document.read_bytes()).hexdigest()
                 },
@@ -154,6 +154,7 @@ def test_the_statement_is_an_in_toto_test_result(tmp_path: Path) -> None:
                 "redactions": 0,
                 "machine": {"name": "demo", "instance": "0f" * 16, "network": "isolated"},
                 "mode": "safe",
+                "packages": {"lock": "cd" * 32, "trusted": []},
             },
         },
     }

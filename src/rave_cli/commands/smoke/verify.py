@@ -11,6 +11,7 @@ from rave_cli.options import base_option, json_option, pass_app, profile_option
 
 if TYPE_CHECKING:
     from rave_cli.options import App
+    from rave_cli.transcript import Verified
 
 
 @click.command()
@@ -84,6 +85,7 @@ def verify(
         f"signed by {found.signer}",
         f"{counts}; {found.events} events",
         f"image sha256:{found.image_sha256}",
+        *_packages(found),
     ]
     if found.format == 1:
         app.show.note(
@@ -95,3 +97,15 @@ def verify(
     if not found.policy_checked:
         app.show.note("what had to be tested was not checked: add --policy FILE")
     app.show.result(asdict(found), *lines)
+
+
+def _packages(found: Verified) -> list[str]:
+    """Say what the image was assembled from, if its transcript does."""
+    keys = found.trusted_archive_keys
+    if found.lock_sha256 is None or keys is None:
+        return []
+    others = "".join(f", and {key}" for key in keys) or " alone"
+    return [
+        f"packages of the lock sha256:{found.lock_sha256}",
+        f"whose archives were trusted: by the distribution's keys{others}",
+    ]

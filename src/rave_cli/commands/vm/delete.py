@@ -6,24 +6,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import chosen, json_option, machines_argument, pass_app, yes_option
 
 if TYPE_CHECKING:
     from rave_cli.options import App
 
 
 @click.command()
-@machine_argument
+@machines_argument
 @click.option("--force", is_flag=True, help="Even if it runs or its record is damaged.")
+@yes_option
 @json_option
 @pass_app
-def delete(app: App, name: str, force: bool) -> None:
-    """Delete a machine with its disk, keys and logs. The image stays.
+def delete(app: App, names: tuple[str, ...], every: bool, force: bool, yes: bool) -> int:
+    """Delete machines with their disks, keys and logs. Images stay; so do protected machines.
+
+    With --all somebody is asked first.
 
     \b
     Example: rave vm delete demo
     """
     from rave_cli.machines import lifecycle
+    from rave_cli.views.consent import agreed
+    from rave_cli.views.several import Answer, for_each
 
-    lifecycle.delete(name, force=force)
-    app.show.result({"name": name, "deleted": True}, f"{name} deleted")
+    def do(name: str) -> Answer:
+        lifecycle.delete(name, force=force)
+        return Answer({"name": name, "deleted": True}, [f"{name} deleted"])
+
+    wanted = chosen(names, every=every)
+    if every and wanted and not agreed(app.show, f"Delete {', '.join(wanted)}?", yes=yes):
+        return 0
+    return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

@@ -6,32 +6,49 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import dry_run_option, json_option, keep_option, machine_argument, pass_app
+from rave_cli.options import (
+    chosen,
+    dry_run_option,
+    json_option,
+    keep_option,
+    machines_argument,
+    pass_app,
+)
 
 if TYPE_CHECKING:
     from rave_cli.options import App
 
 
 @click.command()
-@machine_argument
+@machines_argument
 @dry_run_option
 @keep_option
 @json_option
 @pass_app
-def start(app: App, name: str, dry_run: bool, keep_running: bool) -> None:
-    """Start a machine and wait until it is ready; join the wait if it is starting already.
+def start(app: App, names: tuple[str, ...], every: bool, dry_run: bool, keep_running: bool) -> int:
+    """Start machines and wait until they are ready; join the wait if one is starting already.
+
+    Several are started one after the other; one that does not become ready does not keep the
+    others from it.
 
     \b
     Example: rave vm start demo
+    Example: rave vm start --all
     """
     from rave_cli.flows import machine
     from rave_cli.machines import store
-    from rave_cli.views.machine import show_command, show_ready
+    from rave_cli.views.machine import command_lines, note_ready, ready_lines
+    from rave_cli.views.several import Answer, for_each
 
-    found = store.load(name)
-    if dry_run:
-        show_command(app.show, machine.command(found))
-        return
-    with app.show.events() as on_event:
-        ready = machine.start(found, on_event=on_event, keep_running=keep_running)
-    show_ready(app.show, ready)
+    def do(name: str) -> Answer:
+        found = store.load(name)
+        if dry_run:
+            argv = machine.command(found)
+            return Answer({"argv": list(argv)}, command_lines(argv))
+        with app.show.events() as on_event:
+            ready = machine.start(found, on_event=on_event, keep_running=keep_running)
+        note_ready(app.show, ready)
+        return Answer(ready.document, ready_lines(ready, secrets=ready.secrets))
+
+    wanted = chosen(names, every=every)
+    return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

@@ -6,26 +6,38 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import chosen, json_option, machines_argument, pass_app
+from rave_cli.views.template import format_option
 
 if TYPE_CHECKING:
     from rave_cli.options import App
 
 
 @click.command()
-@machine_argument
+@machines_argument
+@format_option
 @json_option
 @pass_app
-def status(app: App, name: str) -> None:
-    """Show what a machine is doing, as its process, QEMU and its guest tell.
+def status(app: App, names: tuple[str, ...], every: bool, template: str | None) -> int:
+    """Show what machines are doing, as their processes, QEMU and their guests tell.
 
     \b
     Example: rave vm status demo --json
+    Example: rave vm status demo --format '{state} {residentMiB}'
     """
     from rave_cli.machines import status as present
     from rave_cli.machines import store
-    from rave_cli.views.machine import plain
+    from rave_cli.views.machine import status_rows
+    from rave_cli.views.several import Answer, for_each
+    from rave_cli.views.template import lines_of
 
-    document = present.of(store.load(name)).document
-    rows = [(key, plain(value)) for key, value in document.items() if value not in (None, "", {})]
-    app.show.result(document, *app.show.table(("", ""), rows))
+    line = lines_of(template, present.FIELDS, as_json=app.show.as_json)
+
+    def do(name: str) -> Answer:
+        document = present.of(store.load(name), thorough=True).document
+        if line is not None:
+            return Answer(document, [line(document)])
+        return Answer(document, app.show.table(("", ""), status_rows(document)))
+
+    wanted = chosen(names, every=every)
+    return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

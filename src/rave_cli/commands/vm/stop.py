@@ -6,34 +6,36 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import chosen, json_option, machines_argument, pass_app, patience_option
 
 if TYPE_CHECKING:
     from rave_cli.options import App
 
 
 @click.command()
-@machine_argument
-@click.option(
-    "--patience", type=click.FloatRange(min=0), metavar="SECONDS",
-    help="Time for the guest's own shutdown (default 30); 0 ends it at once.",
-)  # fmt: skip
+@machines_argument
+@patience_option
 @json_option
 @pass_app
-def stop(app: App, name: str, patience: float | None) -> None:
-    """Stop a machine: power button, then QMP quit, then SIGTERM, then SIGKILL.
+def stop(app: App, names: tuple[str, ...], every: bool, patience: float | None) -> int:
+    """Stop machines: power button, then QMP quit, then SIGTERM, then SIGKILL.
 
     Where QEMU cannot be asked, its guest is told over SSH. A hard end is warned of.
 
     \b
     Example: rave vm stop demo
+    Example: rave vm stop --all
     """
     from rave_cli.flows import machine
     from rave_cli.machines import store
+    from rave_cli.views.machine import stopped_line
+    from rave_cli.views.several import Answer, for_each
 
-    found = store.load(name)
-    with app.show.events() as on_event:
-        report = machine.stop(found, on_event=on_event, patience=patience)
-    document = {"name": name, "rung": report.rung, "seconds": round(report.seconds, 3)}
-    text = f"{name} stopped by {report.rung} after {report.seconds:.1f} s"
-    app.show.result(document, f"{name} was not running" if report.rung == "not-running" else text)
+    def do(name: str) -> Answer:
+        found = store.load(name)
+        with app.show.events() as on_event:
+            report = machine.stop(found, on_event=on_event, patience=patience)
+        return Answer({"name": name} | report.document, [stopped_line(name, report)])
+
+    wanted = chosen(names, every=every)
+    return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

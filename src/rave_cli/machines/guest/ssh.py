@@ -7,6 +7,7 @@ second.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import way
 from rave_cli.machines.guest.session import Session
@@ -184,12 +186,12 @@ def _open(
 ) -> None:
     where = f"rave vm logs {machine.name}"
     try:
-        client.load_host_keys(str(machine.known_hosts))
+        client.load_host_keys(str(pinned(machine)))
         client.connect(
             machine.alias,
             sock=connection,
             username=USER,
-            pkey=paramiko.Ed25519Key.from_private_key_file(str(machine.login_key)),
+            pkey=login_key(machine),
             look_for_keys=False,
             allow_agent=False,
             timeout=timeout,
@@ -238,6 +240,28 @@ def _transport(sock: Any, /, **_options: Any) -> paramiko.Transport:  # noqa: AN
     return transport
 
 
+def pinned(machine: Machine) -> Path:
+    """Return the file that pins the machine's host key.
+
+    Raises:
+        RaveError: HOST if somebody else may have written it.
+    """
+    if machine.known_hosts.exists():
+        paths.require_trusted(machine.known_hosts)
+    return machine.known_hosts
+
+
+def login_key(machine: Machine) -> paramiko.PKey:
+    """Return the key that logs in to the machine.
+
+    Raises:
+        RaveError: SECRETS if others may read it; HOST if it cannot be read.
+        paramiko.SSHException: if it is none.
+    """
+    text = paths.read_private(machine.login_key).decode(errors="replace")
+    return paramiko.Ed25519Key.from_private_key(io.StringIO(text))
+
+
 def openssh_argv(
     machine: Machine,
     port: int,
@@ -258,10 +282,13 @@ def openssh_argv(
         extra: what goes behind the host: options such as `-L`, then a command.
         terminal: whether a person can answer questions.
         proxy: a command that leads to the machine's sshd, instead of the port.
+
+    Raises:
+        RaveError: HOST if somebody else may have written which host key is pinned.
     """
     options = (
         "StrictHostKeyChecking=yes",
-        f"UserKnownHostsFile={_quoted(machine.known_hosts)}",
+        f"UserKnownHostsFile={_quoted(pinned(machine))}",
         "GlobalKnownHostsFile=/dev/null",
         f"HostKeyAlias={machine.alias}",
         "HostKeyAlgorithms=ssh-ed25519",

@@ -32,6 +32,9 @@ WAY_PORT = "org.rave.way"
 COMMAND_PORT = "org.rave.command"
 COMMAND = "command"
 
+# The node of the machine's disk in QEMU's block layer.
+DISK_NODE = "disk0"
+
 # What QEMU may no longer do once it has started. `elevateprivileges=deny` forbids QEMU's own
 # -daemonize, which is why the CLI starts it in a session of its own instead.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -137,8 +140,9 @@ def _boot(spec: MachineSpec) -> tuple[str, ...]:
 def _disk(disk: Path) -> tuple[str, ...]:
     return (
         "-blockdev", f"driver=file,node-name=file0,filename={esc(disk)},discard=unmap",
-        "-blockdev", "driver=qcow2,node-name=disk0,file=file0,discard=unmap,detect-zeroes=unmap",
-        "-device", "virtio-blk-pci,drive=disk0",
+        "-blockdev",
+        f"driver=qcow2,node-name={DISK_NODE},file=file0,discard=unmap,detect-zeroes=unmap",
+        "-device", f"virtio-blk-pci,drive={DISK_NODE}",
     )  # fmt: skip
 
 

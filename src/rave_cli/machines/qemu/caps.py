@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import process
+from rave_cli import paths, process
 
 if TYPE_CHECKING:
     from rave_cli.machines.qemu.program import Kind
@@ -109,7 +109,6 @@ def no_manager() -> str | None:
         return "systemd-run is not on PATH"
     if os.getuid() == 0:
         return None if Path("/run/systemd/system").is_dir() else "systemd does not run here"
-    runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
-    if not (Path(runtime) / "systemd/private").exists():
+    if not (paths.session_dir() / "systemd/private").exists():
         return "no systemd user manager runs for you"
     return None

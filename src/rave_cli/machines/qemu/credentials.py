@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rave_cli import age, paths, signals
+from rave_cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,8 +48,7 @@ def written(machine: Machine) -> Iterator[None]:
             file cannot be read or written.
     """
     public = machine.login_key.with_suffix(".pub")
-    with paths.refusing(public):
-        authorized = public.read_bytes()
+    authorized = paths.read_trusted(public, exit_code=ExitCode.SECRETS)
     own = age.parse_identities(paths.read_private(machine.age_key).decode())[0]
     values = {
         INSTANCE_ID: machine.spec.instance_id.encode(),

@@ -28,6 +28,9 @@ class Log:
     def __init__(self, pipe: str, path: str, most: int) -> None:
         # Without waiting for a writer.
         self.fd = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        folder, _, name = pipe.rpartition("/")
+        # The end that we were born with, if it is one.
+        self.handed = int(name) if folder == "/proc/self/fd" else None
         self.path = path
         self.most = most
         self.older = 0
@@ -48,6 +51,12 @@ class Log:
             self.written_to = True
             self._keep(data)
         return bool(data) or not self.written_to
+
+    def close(self) -> None:
+        """Let go of the pipe, by which others see that its log is whole."""
+        os.close(self.fd)
+        if self.handed is not None:
+            os.close(self.handed)
 
     def _keep(self, data: bytes) -> None:
         while data:
@@ -107,6 +116,7 @@ def keep(logs: list[Log]) -> None:
                 continue
             poll.unregister(log.fd)
             logs.remove(log)
+            log.close()
 
 
 def main(words: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from rave_cli.machines.qemu.argv import accelerator_of, chardev, disk_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from rave_cli.machines.qemu.program import Kind
     from rave_cli.machines.spec import Machine
@@ -26,7 +27,8 @@ PROC = Path("/proc")
 @dataclass(frozen=True)
 class Process:
     """A running process. `ticks` is its start time as the kernel counts it, which together with the
-    pid names it for good; `started` is the same in seconds on the clock of time.monotonic().
+    pid names it for good; `started` is the same in seconds on the clock of time.monotonic();
+    `cpu_seconds` is what it has used of all processors since.
     """
 
     pid: int
@@ -34,6 +36,7 @@ class Process:
     ticks: int
     started: float
     resident_mib: int
+    cpu_seconds: float = 0.0
 
     @property
     def accelerator(self) -> Kind:
@@ -53,27 +56,56 @@ class Process:
         return disk.parent if disk is not None else None
 
 
-def placed(machine: Machine) -> Machine:
-    """Return a machine with the runtime directory that its QEMU was given, if it runs."""
-    running = find(machine)
+def placed(machine: Machine, among: Sequence[Process] | None = None) -> Machine:
+    """Return a machine with the runtime directory that its QEMU was given, if it runs.
+
+    `among` is what `machines` found, for whoever asks about several.
+    """
+    running = find(machine, among)
     place = running.runtime if running is not None else None
     return replace(machine, runtime=place) if place is not None else machine
 
 
-def find(machine: Machine) -> Process | None:
+def find(machine: Machine, among: Sequence[Process] | None = None) -> Process | None:
     """Return our QEMU process that runs this machine, or None.
 
     The argv is the evidence: a stored pid may since belong to another program. A copy of the
-    machine's directory has its uuid, but another disk.
+    machine's directory has its uuid, but another disk. `among` is what `machines` found, for
+    whoever asks about several.
     """
-    return _first(lambda argv: _runs(argv, machine) and not _elsewhere(argv, machine))
+    return _first(lambda argv: _runs(argv, machine) and not _elsewhere(argv, machine), among)
 
 
-def find_original(machine: Machine) -> Process | None:
+def find_original(machine: Machine, among: Sequence[Process] | None = None) -> Process | None:
     """Return the QEMU process of the machine that this one is a copy of, made with its whole
     directory: the two have one uuid.
     """
-    return _first(lambda argv: _runs(argv, machine) and _elsewhere(argv, machine))
+    return _first(lambda argv: _runs(argv, machine) and _elsewhere(argv, machine), among)
+
+
+def machines() -> list[Process]:
+    """Return every QEMU of ours that runs a machine of rave, found in one look at /proc."""
+    found = (_describe(entry, argv) for entry, argv in _processes() if disk_of(argv) is not None)
+    return [process for process in found if process is not None]
+
+
+def with_pid(pid: int) -> Process | None:
+    """Return our process that has this pid now, whatever it is; None if there is none."""
+    entry = PROC / str(pid)
+    argv = _argv(entry)
+    return _describe(entry, argv) if argv else None
+
+
+def proportional_mib(process: Process) -> int | None:
+    """Return the MiB of a process with what it shares divided among those who do (Pss of
+    proc_pid_smaps(5)); None if that cannot be read.
+    """
+    try:
+        text = (PROC / str(process.pid) / "smaps_rollup").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE)
+    return int(found[1]) >> 10 if found else None
 
 
 def _runs(argv: tuple[str, ...], machine: Machine) -> bool:
@@ -99,13 +131,23 @@ def find_by_directory(directory: Path) -> Process | None:
     return _first(lambda argv: disk_of(argv) == directory / "disk.qcow2")
 
 
-def _first(matches: Callable[[tuple[str, ...]], bool]) -> Process | None:
+def _first(
+    matches: Callable[[tuple[str, ...]], bool], among: Sequence[Process] | None = None
+) -> Process | None:
+    if among is not None:
+        return next((process for process in among if matches(process.argv)), None)
+    found = (entry for entry in _processes() if matches(entry[1]))
+    first = next(found, None)
+    return _describe(*first) if first is not None else None
+
+
+def _processes() -> Iterator[tuple[Path, tuple[str, ...]]]:
+    """Yield every process of ours: its place in /proc, and its argv."""
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             argv = _argv(entry)
-            if argv and matches(argv):
-                return _describe(entry, argv)
-    return None
+            if argv:
+                yield entry, argv
 
 
 def _argv(entry: Path) -> tuple[str, ...]:
@@ -126,11 +168,14 @@ def _describe(entry: Path, argv: tuple[str, ...]) -> Process | None:
     ticks = int(fields[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     resident = int(fields[21]) * os.sysconf("SC_PAGE_SIZE") >> 20
-    return Process(int(entry.name), argv, ticks, time.monotonic() - age, resident)
+    used = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return Process(int(entry.name), argv, ticks, time.monotonic() - age, resident, used)
 
 
 def _stat(entry: Path) -> list[str] | None:
-    """Return the fields of proc(5) stat from the third on: 22 (here 19) is starttime, 24 is rss."""
+    """Return the fields of proc(5) stat from the third on: 14 and 15 (here 11 and 12) are
+    utime and stime, 22 is starttime, 24 is rss.
+    """
     try:
         return (entry / "stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -43,6 +43,11 @@ class StopReport:
     seconds: float
     hard: bool = False
 
+    @property
+    def document(self) -> dict[str, object]:
+        """What `--json` shows."""
+        return {"rung": self.rung, "seconds": round(self.seconds, 3)}
+
 
 def stop_process(
     running: processes.Process,

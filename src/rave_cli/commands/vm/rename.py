@@ -1,0 +1,29 @@
+"""`rave vm rename`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from rave_cli.options import json_option, machine_argument, pass_app
+
+if TYPE_CHECKING:
+    from rave_cli.options import App
+
+
+@click.command()
+@machine_argument
+@click.argument("new", metavar="NEW")
+@json_option
+@pass_app
+def rename(app: App, name: str, new: str) -> None:
+    """Give a stopped machine another name. Its disk, keys, secrets and logs go with it.
+
+    \b
+    Example: rave vm rename demo web
+    """
+    from rave_cli.machines import changes
+
+    changes.rename(name, new)
+    app.show.result({"name": new, "renamedFrom": name}, f"{name} is now {new}")

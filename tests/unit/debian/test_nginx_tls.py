@@ -1,0 +1,114 @@
+"""The certificate that nginx shows while no secret one is installed: made, and renewed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.debian import BASE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCRIPT = BASE / "services/nginx/rootfs/usr/lib/rave/nginx-tls"
+DAY = 86400
+
+
+class Guest:
+    """The places that the script knows, and an openssl that says what it was asked for."""
+
+    def __init__(self, root: Path) -> None:
+        self.tls, self.secrets, self.bin = root / "run/tls", root / "secrets/tls", root / "bin"
+        for place in (self.tls, self.secrets, self.bin):
+            place.mkdir(parents=True)
+        (root / "auth.sh").write_text(f"set -eu\nsecrets={root}/secrets\nrun={root}/run\n")
+        self.script = root / "nginx-tls"
+        self.script.write_text(
+            SCRIPT.read_text().replace("/usr/lib/rave/auth.sh", str(root / "auth.sh"))
+        )
+        self.asked = root / "asked"
+        self.openssl()
+
+    def openssl(self, *, broken: bool = False) -> None:
+        """Install an openssl that writes a key and a certificate, or breaks off between them."""
+        program = self.bin / "openssl"
+        program.write_text(
+            f'#!/bin/sh\necho "$@" >>{self.asked}\necho key >{self.tls}/ephemeral.key\n'
+            f"{'exit 1' if broken else ''}\necho certificate >{self.tls}/ephemeral.crt\n"
+        )
+        program.chmod(0o755)
+
+    def start(self, *, trace: bool = False) -> str:
+        """Carry out the script as before a start of nginx; return what it did, if asked."""
+        done = subprocess.run(
+            ["/bin/sh", *(["-x"] if trace else []), self.script], check=True, capture_output=True,
+            text=True, env={"PATH": f"{self.bin}:{os.environ['PATH']}"},
+        )  # fmt: skip
+        return done.stderr
+
+    @property
+    def made(self) -> int:
+        """How many certificates were made."""
+        return len(self.asked.read_text().splitlines()) if self.asked.exists() else 0
+
+    def grow_old(self, days: float) -> None:
+        """Let the certificate be of `days` ago."""
+        then = time.time() - days * DAY
+        os.utime(self.tls / "ephemeral.crt", (then, then))
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Guest:
+    return Guest(tmp_path)
+
+
+def test_a_boot_makes_one_certificate_and_starts_nothing_but_openssl_and_ln(guest: Guest) -> None:
+    did = guest.start(trace=True)
+    assert guest.made == 1
+    assert "touch" not in did
+    assert (guest.tls / "current.crt").read_text() == "certificate\n"
+    assert (guest.tls / "ephemeral.key").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(("days", "made"), [(0, 1), (59.9, 1), (60.1, 2), (89, 2), (400, 2)])
+def test_a_restart_renews_it_when_30_of_its_90_days_are_left(
+    guest: Guest, days: float, made: int
+) -> None:
+    guest.start()
+    assert "-days 90 " in guest.asked.read_text()
+    guest.grow_old(days)
+    guest.start()
+    guest.start()
+    assert guest.made == made
+
+
+def test_one_for_other_names_is_made_again(guest: Guest) -> None:
+    guest.start()
+    (guest.tls / "names").write_text("DNS:other\n")
+    guest.start()
+    assert guest.made == 2
+
+
+def test_a_renewal_that_was_broken_off_is_done_at_the_next_start(guest: Guest) -> None:
+    guest.start()
+    guest.grow_old(61)
+    guest.openssl(broken=True)
+    with pytest.raises(subprocess.CalledProcessError):
+        guest.start()
+    guest.openssl()
+    guest.start()
+    assert guest.made == 3
+    assert (guest.tls / "current.crt").read_text() == "certificate\n"
+
+
+def test_a_secret_one_is_shown_and_none_is_made(guest: Guest) -> None:
+    for name in ("key", "certificate"):
+        (guest.secrets / name).write_text(f"secret {name}\n")
+    guest.start()
+    assert guest.made == 0
+    assert (guest.tls / "current.crt").read_text() == "secret certificate\n"
+    assert (guest.tls / "current.key").read_text() == "secret key\n"

@@ -1,0 +1,64 @@
+"""Kills a process at the n-th step of what it does to the file system: a crash without luck.
+
+The steps are the calls that change something (rename, unlink, mkdir, writes through os.open and
+fsync, programs that are started), as Python's audit events tell them, so that every place between
+two of them is met, and the same one in each run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STEPS = {
+    "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod",
+    "os.truncate", "subprocess.Popen", "os.posix_spawn", "shutil.rmtree", "socket.connect",
+}  # fmt: skip
+
+
+class Crash:
+    """Runs something in a process of its own, which dies (SIGKILL) before its n-th step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, do: Callable[[], Any]) -> bool:
+        """Return whether it was killed; else it has ended by itself before that step."""
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._arm()
+                do()
+            finally:
+                os._exit(0 if sys.exception() is None else 1)
+        _, ended = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(ended)
+        assert code in (0, -signal.SIGKILL), code
+        return code != 0
+
+    def _arm(self) -> None:
+        left = self.step
+
+        def count(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal left
+            writes = event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+            if event in STEPS or writes:
+                if left == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                left -= 1
+
+        sys.addaudithook(count)
+
+
+def crashes_at_each_step(count: int) -> pytest.MarkDecorator:
+    """Parametrize a test with a crash before each of the first `count` steps."""
+    return pytest.mark.parametrize(
+        "crash", [Crash(step) for step in range(count)], ids=[f"step{n}" for n in range(count)]
+    )
