@@ -55,7 +55,7 @@ class Manager:
         self._socket.close()
 
     def states(self, names: list[str]) -> dict[str, str]:
-        """State (`active`, `activating`, `failed`, `queued`, ...) of each named unit."""
+        """State (`active`, `activating`, `failed`, `queued`, `restarting`, ...) of each unit."""
         return self._units("ListUnitsByNames", names)
 
     def failed(self) -> list[str]:
@@ -128,7 +128,8 @@ def reply_serial(fields: bytes) -> int:
 def units(body: bytes) -> dict[str, str]:
     """Name and state of each element of an `a(ssssssouso)` reply.
 
-    The state is ActiveState, but `queued` for a unit that is down and has a job which may start it.
+    The state is ActiveState, but `queued` for a unit that is down and has a job which may start it,
+    and `restarting` for one that has failed and is going to be started again.
     """
     (length,) = struct.unpack_from("<I", body)
     at, end = 8, 8 + length
@@ -144,9 +145,14 @@ def units(body: bytes) -> dict[str, str]:
         at += 4
         for _ in range(2):
             _, at = _text(body, at)
-        name, state = texts[0], texts[3]
-        found[name] = "queued" if job and state in {"inactive", "failed"} else state
+        found[texts[0]] = _state(texts[3], texts[4], queued=bool(job))
     return found
+
+
+def _state(active: str, detail: str, *, queued: bool) -> str:
+    if queued and active in {"inactive", "failed"}:
+        return "queued"
+    return "restarting" if detail.startswith("auto-restart") else active
 
 
 def _text(body: bytes, at: int) -> tuple[str, int]:

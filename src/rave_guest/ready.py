@@ -4,8 +4,10 @@ A service whose plan says that it `waits` for secrets is `waiting` as long as th
 
 It starts early, so that it is awake when the last service comes up. A service is healthy when all
 its units are active and all its questions are answered; it has failed when a unit of it has, or
-when its time is over. Afterwards it says READY, which lets the jobs start that may wait (growing
-the disk, ...), and keeps the status page, status.json and the metrics of the services current.
+when its time is over. A boot in which something has failed is over soon (GRACE): nobody waits for
+what will not come, and the report says what the machine sees of itself. Afterwards it says READY,
+which lets the jobs start that may wait (growing the disk, ...), and keeps the status page,
+status.json and the metrics of the services current.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from rave_guest.questions import Round
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Any
 
     from rave_guest.questions import Question
@@ -36,6 +38,9 @@ PAUSE = 0.1  # seconds between two looks at what is not healthy yet
 UNITS_EVERY = 3  # looks per question to PID 1, which is busy while the machine boots
 BOOT_PATIENCE = 300.0  # seconds until a service that is still not healthy has failed
 PATIENCE = 15.0  # the same, once the machine runs
+# Seconds for the others, from the last that came up, once one has failed or is started again. In
+# them the slowest, PostgreSQL, is tried three times under emulation.
+GRACE = 10.0
 WATCH = 2.0  # seconds between two cheap looks (units, secrets) once the machine runs
 ASK_EVERY = 30.0  # seconds between two rounds of all questions then
 ASK_AGAIN = 5.0  # the same, while a service is not healthy
@@ -69,6 +74,7 @@ class WatchedService:
         self.state = "starting"
         self.uptime = 0.0
         self.active = False
+        self.restarted = False
         self.unanswered: set[Question] = set()
         self.under_way: set[Question] = set()
 
@@ -92,6 +98,29 @@ class WatchedService:
         }  # fmt: skip
 
 
+class Grace:
+    """Ends a boot in which something has failed, GRACE seconds after the last service came up."""
+
+    def __init__(self, on_trouble: Callable[[], None]) -> None:
+        """`on_trouble` is called when the first has failed or is started again."""
+        self._on_trouble = on_trouble
+        self._failed = self._troubled = False
+        self._calm = time.monotonic()
+
+    def over(self, verdicts: Collection[str], pending: list[WatchedService]) -> bool:
+        """Take new verdicts, and the services that have none yet; return whether there is no more
+        to wait for.
+        """
+        self._failed |= "failed" in verdicts
+        trouble = self._failed or any(service.restarted for service in pending)
+        if not trouble or any(state != "failed" for state in verdicts):
+            self._calm = time.monotonic()
+        if trouble and not self._troubled:
+            self._troubled = True
+            self._on_trouble()
+        return time.monotonic() - self._calm > GRACE
+
+
 class Watch:
     """All services of a plan. `settle` brings a verdict on each."""
 
@@ -107,6 +136,7 @@ class Watch:
         patience: float,
         pause: float = PAUSE,
         told: Callable[[WatchedService], None] | None = None,
+        grace: Grace | None = None,
     ) -> bool:
         """Ask until each service is healthy or failed; return whether any state is new.
 
@@ -114,10 +144,12 @@ class Watch:
             patience: seconds after which what is not healthy has failed.
             pause: seconds between two looks.
             told: called with each service at its verdict.
+            grace: gives up earlier; what neither failed nor came up by then keeps its state.
         """
         asking, pending, changed = Round(), list(self.services), False
         for service in pending:
             service.unanswered, service.under_way = set(service.questions), set()
+            service.restarted = False
         deadline = time.monotonic() + patience
         for look in count():
             if not pending:
@@ -129,12 +161,24 @@ class Watch:
             verdicts |= self._answers(asking, pause, len(pending) - len(verdicts))
             if time.monotonic() > deadline:
                 verdicts = {service: verdicts.get(service, "failed") for service in pending}
-            for service, state in verdicts.items():
-                changed |= service.settle(state)
-                pending.remove(service)
-                if told:
-                    told(service)
+            changed |= self._give(verdicts, told)
+            pending = [service for service in pending if service not in verdicts]
+            if grace and grace.over(verdicts.values(), pending):
+                changed |= self._give({s: "failed" for s in pending if s.restarted}, told)
+                break
         asking.close()
+        return changed
+
+    @staticmethod
+    def _give(
+        verdicts: dict[WatchedService, str], told: Callable[[WatchedService], None] | None
+    ) -> bool:
+        """Note verdicts and tell each; return whether any is new."""
+        changed = False
+        for service, state in verdicts.items():
+            changed |= service.settle(state)
+            if told:
+                told(service)
         return changed
 
     def _units(self, pending: list[WatchedService]) -> dict[WatchedService, str]:
@@ -144,6 +188,7 @@ class Watch:
         for service in pending:
             found = [states.get(unit, "failed") for unit in service.units]
             service.active = all(state == "active" for state in found)
+            service.restarted |= "restarting" in found
             if "failed" in found or ("inactive" in found and not service.waits):
                 # Inactive without a job: nothing is going to start it (a condition did not hold).
                 verdicts[service] = "failed"
@@ -177,6 +222,15 @@ class Watch:
         """Whether no service was failed by the last verdicts."""
         return all(service.state != "failed" for service in self.services)
 
+    def symptoms(self) -> dict[str, Any] | None:
+        """What the machine sees of itself, if anything has failed (symptoms.py)."""
+        if self.all_well() and self.secrets() != "failed":
+            return None
+        from rave_guest import symptoms
+
+        own = [unit for s in self.services if s.state == "failed" for unit in s.units]
+        return symptoms.look(list(dict.fromkeys([*self.failed_units(), *own])))
+
     def secrets(self) -> str:
         """`absent`, `installed` or `failed`."""
         if "failed" in self._manager.states([self._secrets_unit]).values():
@@ -204,7 +258,8 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     """Report the stages of the boot, then watch until the machine stops."""
     plan = json.loads(report.read(plans.PLACE))
     watch = Watch(plan, Manager())
-    watch.settle(BOOT_PATIENCE, told=tell_sshd)
+    # What may wait may be what mends it: a disk that has yet to grow.
+    watch.settle(BOOT_PATIENCE, told=tell_sshd, grace=Grace(lambda: notify("READY=1")))
     tell_services(watch)
     publish(plan, watch)
     notify("READY=1")
@@ -226,7 +281,9 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
 
 def tell_services(watch: Watch) -> None:
     """Report the verdicts: when the boot is over, and again whenever one changes."""
-    report.send("services", services=watch.documents(), secrets=watch.secrets())
+    symptoms = watch.symptoms()
+    more = {"symptoms": symptoms} if symptoms else {}
+    report.send("services", services=watch.documents(), secrets=watch.secrets(), **more)
 
 
 def tell_ban(before: str) -> str:

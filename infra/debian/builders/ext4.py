@@ -42,11 +42,12 @@ def write_ext4(root: Path, target: Path, *, size: int, name: str, epoch: int) ->
     # Nothing is left to initialise, or the guest would write inode tables while it boots.
     extended = f"hash_seed={uuid.uuid5(ident, 'hash')},root_owner=0:0,nodiscard"
     extended += ",lazy_itable_init=0,lazy_journal_init=0"
+    # -e: a guest whose file system is damaged stops writing, instead of damaging more of it.
     subprocess.run(
         [*guest_program(root, "usr/sbin/mke2fs"), "-q", "-F", "-t", "ext4",
          "-b", "4096", "-I", "256", "-i", str(BYTES_PER_INODE), "-J", f"size={JOURNAL_MIB}",
-         "-m", "1", "-O", FEATURES, "-E", extended, "-U", str(ident), "-L", "rave",
-         "-d", root, target],
+         "-m", "1", "-e", "remount-ro", "-O", FEATURES, "-E", extended,
+         "-U", str(ident), "-L", "rave", "-d", root, target],
         check=True, env=env,
     )  # fmt: skip
     settle_times(target, root, epoch, env)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.errors import ExitCode
-from rave_cli.options import base_option, json_option, mode_option, pass_app, profile_option
+from rave_cli.options import (
+    base_option,
+    json_option,
+    keep_option,
+    mode_option,
+    pass_app,
+    profile_option,
+)
 
 if TYPE_CHECKING:
     from rave_cli.flows.up import UpReport
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="The machine's name; else the profile's.")
 @click.option("--fresh", is_flag=True, help="Replace an existing machine; its disk is lost.")
 @click.option("--skip-smoke", is_flag=True, help="Do not run the smoke suite.")
+@keep_option
 @json_option
 @pass_app
 def up(
@@ -34,6 +42,7 @@ def up(
     name: str | None,
     fresh: bool,
     skip_smoke: bool,
+    keep_running: bool,
 ) -> int:
     """Build an image, launch it, install its secrets, run the smoke suite, sign the transcript.
 
@@ -50,7 +59,13 @@ def up(
     wanted = NewMachine(plan, mode, name=name or plan.profile)
     with app.show.events() as on_event:
         report = bring_up(
-            wanted, catalog, app.settings, fresh=fresh, check=not skip_smoke, on_event=on_event
+            wanted,
+            catalog,
+            app.settings,
+            fresh=fresh,
+            check=not skip_smoke,
+            on_event=on_event,
+            keep_running=keep_running,
         )
     app.show.result(report.document(), *_lines(app, report))
     return int(ExitCode.OK if report.passed else ExitCode.CHECK_FAILED)

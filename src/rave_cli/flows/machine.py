@@ -12,7 +12,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
 from rave_cli.flows.events import Event, step
 from rave_cli.machines import lifecycle, preflight, store
-from rave_cli.machines.guest.readiness import NAMES
+from rave_cli.machines.guest.readiness import NAMES, NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator
 from rave_cli.machines.qemu.stop import PATIENCE
@@ -221,11 +221,25 @@ def fresh(
         try:
             with hold.released():
                 machine = store.create(wanted.spec(image))
-                start(machine, on_event=on_event, title="Starting a fresh machine")
+                with _kept_elsewhere(plan):
+                    start(machine, on_event=on_event, title="Starting a fresh machine")
                 yield machine
         finally:
             if name in stored_names():
                 lifecycle.delete(name, force=True)
+
+
+@contextmanager
+def _kept_elsewhere(plan: Plan) -> Iterator[None]:
+    """What does not become ready here is deleted: say how to get one that is not."""
+    try:
+        yield
+    except NotReadyError as error:
+        error.hint = (
+            f"this machine is deleted; rave vm launch-local --profile {plan.profile} --base"
+            f" {plan.base} --name LOOK --keep-running makes one to look into"
+        )
+        raise
 
 
 def dry_run(wanted: NewMachine) -> tuple[str, ...]:

@@ -56,6 +56,7 @@ def up(
     fresh: bool,
     check: bool,
     on_event: OnEvent,
+    keep_running: bool = False,
 ) -> UpReport:
     """Build, launch, secure and prove a machine.
 
@@ -66,6 +67,7 @@ def up(
         fresh: replace an existing machine; its disk is lost.
         check: whether to prove it.
         on_event: told what happens.
+        keep_running: leave a machine that does not become ready running.
 
     Raises:
         RaveError: as the four steps do; USAGE if a machine of that name belongs to another profile
@@ -75,7 +77,7 @@ def up(
     made_from = image.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event)
     taken = machine.take_up(wanted, made_from, fresh=fresh, on_event=on_event)
     plan = plans.of(taken, lambda: wanted.plan, on_event=on_event)
-    ready = machine.start(taken, on_event=on_event)
+    ready = machine.start(taken, on_event=on_event, keep_running=keep_running)
     made = secure.make(file, catalog.secrets, on_event=on_event)
     if made.added:
         on_event(Event("note", "secrets", f"made {len(made.added)} secrets in {file}"))

@@ -7,11 +7,13 @@ import re
 import select
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import causes, evidence
+from rave_cli.machines.guest.readiness import NotReadyError
 from rave_cli.machines.guest.stages import StageReader, booted_again, current
 from rave_cli.machines.logfiles import Tail, last_lines
 from rave_cli.machines.preflight import port_taken
@@ -39,13 +41,16 @@ _FORWARD_FAULT = re.compile(r"Could not set up host forwarding rule 'tcp:([0-9.]
 @dataclass(frozen=True)
 class Boot:
     """A QEMU process whose boot is being watched. `began` is on the clock of time.monotonic();
-    `monitor` hears QEMU's events, None if another command began this boot and hears them.
+    `monitor` hears QEMU's events, None if another command began this boot and hears them; `stays`
+    says whether QEMU is left running if the machine does not become ready.
     """
 
     machine: Machine
     pid: int
     began: float
     monitor: Qmp | None = None
+    stays: bool = False
+    host_kills: int = field(default_factory=evidence.host_kills)
 
     def now(self) -> float:
         """Return the seconds since QEMU was started."""
@@ -63,7 +68,12 @@ class Boot:
 
 
 def launch(
-    machine: Machine, argv: Sequence[str], readiness: Readiness, beside: Sequence[str] = ()
+    machine: Machine,
+    argv: Sequence[str],
+    readiness: Readiness,
+    beside: Sequence[str] = (),
+    *,
+    stays: bool = False,
 ) -> Boot:
     """Start QEMU detached, so that it outlives this process, and wait for its monitor.
 
@@ -74,6 +84,7 @@ def launch(
         argv: QEMU's command.
         readiness: told of each stage.
         beside: what goes before the command of whatever must live as long as QEMU.
+        stays: whether QEMU is left running if the machine does not become ready.
 
     Raises:
         RaveError: as `watch`; HOST if QEMU is missing or a file cannot be written.
@@ -81,7 +92,7 @@ def launch(
     paths.private_dir(paths.runtime_dir())
     paths.private_dir(machine.runtime)
     with credentials.written(machine):
-        begun = spawn(machine, argv, beside)
+        begun = replace(spawn(machine, argv, beside), stays=stays)
         with _Watch.over(begun, readiness) as watching:
             return replace(begun, monitor=watching.await_monitor())
 
@@ -124,13 +135,6 @@ def watch(boot: Boot, readiness: Readiness) -> dict[int, int]:
             boot.monitor.close()
 
 
-def evidence(machine: Machine) -> tuple[str, ...]:
-    """Return the last lines of QEMU and of the guest's console."""
-    said = last_lines(machine.qemu_log, 6)
-    console = last_lines(machine.console_log, 12)
-    return tuple(f"qemu: {line}" for line in said) + tuple(f"console: {line}" for line in console)
-
-
 class _Watch:
     """Everything a boot is watched through: its process, its console and the guest's reports."""
 
@@ -142,6 +146,7 @@ class _Watch:
         self.reports = Tail(boot.machine.stage_file)
         self.lines = StageReader()
         self.monitor = boot.monitor
+        self.returncode: int | None = None
         if booted_again(boot.machine.stage_file):
             # What an earlier boot printed says nothing of this one, and nothing parts them.
             self.console.skip()
@@ -149,19 +154,36 @@ class _Watch:
     @classmethod
     @contextmanager
     def over(cls, boot: Boot, readiness: Readiness) -> Iterator[_Watch]:
-        """Watch a process; whatever fails meanwhile is raised with the evidence."""
+        """Watch a process; whatever fails meanwhile is raised with its cause and the evidence."""
         try:
             pidfd = os.pidfd_open(boot.pid)
         except ProcessLookupError:
             readiness.exited(None, boot.now())
             raise
+        watching = cls(boot, readiness, pidfd)
         try:
-            yield cls(boot, readiness, pidfd)
-        except RaveError as error:
-            error.detail = error.detail or evidence(boot.machine)
-            raise
+            yield watching
+        except NotReadyError as error:
+            raise watching.explained(error) from error
         finally:
             os.close(pidfd)
+
+    def explained(self, fault: NotReadyError) -> NotReadyError:
+        """Return a fault with its cause first, where the evidence shows one."""
+        seen = evidence.of(
+            self.boot.machine,
+            ended=self.gone(0),
+            returncode=self.returncode,
+            host_kills=evidence.host_kills() - self.boot.host_kills,
+            stays=self.boot.stays,
+        )
+        found = causes.of(seen)
+        if found:
+            fault = fault.because(found[0].name, found[0].why, found[0].hint)
+        elif not (seen.ended or seen.stays):
+            fault.hint = f"{fault.hint}; or look into it: {seen.way_in}"
+        fault.detail = causes.words(seen, found)
+        return fault
 
     def gone(self, seconds: float) -> bool:
         """Sleep at most `seconds`, less if QEMU has news; returns whether it ended."""
@@ -275,4 +297,5 @@ class _Watch:
                 hint=f"fuser -v {self.boot.machine.disk}",
                 exit_code=ExitCode.HOST,
             )
-        self.readiness.exited(self.boot.returncode(), self.boot.now())
+        self.returncode = self.boot.returncode()
+        self.readiness.exited(self.returncode, self.boot.now())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, preflight, runs, store
+from rave_cli.machines import boot, causes, evidence, preflight, runs, store
 from rave_cli.machines.guest.readiness import Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, processes
@@ -125,7 +125,7 @@ def start(
                 readiness.join()
             else:
                 cap = caps.choose(machine.spec, found.kind)
-                watched = _launch(machine, found, cap, readiness)
+                watched = _launch(machine, found, cap, readiness, stays=keep_running)
         forwards = boot.watch(watched, readiness)
     except BaseException:
         if cap is not None and not keep_running:
@@ -143,8 +143,17 @@ def start(
         secrets=reported_secrets(read_events(machine.stage_file)) or "unknown",
         accelerator=found,
         joined=cap is None,
-        notes=(cap.note,) if cap is not None and cap.note else (),
+        notes=_notes(machine, cap),
     )
+
+
+def _notes(machine: Machine, cap: caps.Cap | None) -> tuple[str, ...]:
+    """Return what is worth knowing of a machine that is ready: secrets that it could not put in
+    force, no cap around it.
+    """
+    seen = evidence.of(machine, ended=False, stays=True)
+    told = [f"{cause.why}; {cause.hint}" for cause in causes.of(seen)]
+    return (*told, *([cap.note] if cap is not None and cap.note else []))
 
 
 def _status_page(machine: Machine) -> int:
@@ -182,12 +191,23 @@ def _join(machine: Machine) -> boot.Boot | None:
         )
     if machine.suspended.is_dir():
         raise _suspended(machine)
-    # A QEMU that does not answer yet may still be starting; whoever watches it finds out.
+    monitor = _resume(machine)
+    credentials.forget(machine)
+    return boot.Boot(machine, running.pid, running.started, monitor, stays=True)
+
+
+def _resume(machine: Machine) -> Qmp | None:
+    """Let a paused machine go on; return a monitor that hears what becomes of that.
+
+    A QEMU that does not answer yet may still be starting; whoever watches it finds out.
+    """
     with suppress(QmpError), Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
         if monitor.execute("query-status", timeout=MONITOR_ANSWERS).get("status") in RESUMABLE:
+            # Nobody waits for a machine that is paused, so nobody else listens.
+            events = Qmp.connect(machine.event_socket, timeout=MONITOR_ANSWERS)
             monitor.execute("cont", timeout=MONITOR_ANSWERS)
-    credentials.forget(machine)
-    return boot.Boot(machine, running.pid, running.started)
+            return events
+    return None
 
 
 def _suspended(machine: Machine) -> RaveError:
@@ -204,7 +224,14 @@ def _lost(machine: Machine, running: processes.Process) -> bool:
     return not (starting or machine.qmp_socket.exists())
 
 
-def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Readiness) -> boot.Boot:
+def _launch(
+    machine: Machine,
+    found: Accelerator,
+    cap: caps.Cap,
+    readiness: Readiness,
+    *,
+    stays: bool,
+) -> boot.Boot:
     """Start QEMU if the host has what it needs."""
     process.require(QEMU)
     if machine.suspended.is_dir():
@@ -220,7 +247,7 @@ def _launch(machine: Machine, found: Accelerator, cap: caps.Cap, readiness: Read
     preflight.check(machine, found.kind)
     store.keep_image(machine)
     argv = (*cap.prefix, *qemu_argv(machine, found))
-    launched = boot.launch(machine, argv, readiness, cap.beside)
+    launched = boot.launch(machine, argv, readiness, cap.beside, stays=stays)
     runs.note(machine, launched.pid)
     return launched
 

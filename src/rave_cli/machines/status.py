@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rave_cli.machines import runs, store
+from rave_cli.machines import causes, evidence, runs, store
 from rave_cli.machines.guest.stages import read_events
+from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import processes, usernet
 from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
 from rave_cli.machines.store import Unreadable
@@ -135,6 +136,7 @@ def of(
     if machine.suspended.is_dir() and state in ("paused", "unresponsive"):
         # A command was killed between the saved memory and the end, or beginning, of this QEMU.
         state, detail = "suspended", _GO_ON.format(name=machine.name)
+    state, detail = _explained(machine, state, detail)
     return Status(
         machine=machine,
         state=state,
@@ -171,6 +173,19 @@ def _ended(
     if original is not None:
         return f"a copy of the machine in {original.directory}, which runs"
     return runs.end_of(machine, in_order=judge(reports)[0] == "stopping")
+
+
+def _explained(machine: Machine, state: State, detail: str) -> tuple[State, str]:
+    """Return state and detail with the cause first, where the evidence shows one."""
+    if state in ("starting", "running") and causes.panic(last_lines(machine.console_log, 1)):
+        state = "failed"
+    if state not in ("failed", "paused"):
+        return state, detail
+    found = causes.of(evidence.of(machine, ended=False, stays=True))
+    if not found:
+        return state, detail
+    why, hint = found[0].why, found[0].hint
+    return state, "; ".join(word for word in (why, "" if detail in why else detail, hint) if word)
 
 
 def reported_secrets(reports: Sequence[StageEvent]) -> str | None:

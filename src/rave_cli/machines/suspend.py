@@ -14,6 +14,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import boot, preflight, saved, store
 from rave_cli.machines.guest import command
 from rave_cli.machines.guest.door import Door, VerbRefusedError
+from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import accelerator, caps, credentials, memory, ports, processes
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
@@ -263,7 +264,7 @@ def _monitor(begun: boot.Boot) -> Qmp:
             return Qmp.connect(begun.machine.qmp_socket, timeout=MONITOR_ANSWERS)
         except QmpError as error:
             if begun.returncode() is not None or time.monotonic() > until:
-                error.detail = boot.evidence(begun.machine)
+                error.detail = last_lines(begun.machine.qemu_log, 6)
                 raise
             time.sleep(0.005)
 

@@ -7,9 +7,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, status, store
+from rave_cli.machines import causes, evidence, status, store
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.logfiles import last_lines
+from rave_cli.machines.qemu import processes
 from rave_cli.machines.states import DELETED, SECRETS, STATES
 from rave_cli.machines.watching import GLANCE, Watcher
 
@@ -111,12 +112,15 @@ def _late(name: str, target: str, timeout: float, last: MachineChange | None) ->
     if last is not None:
         seen = f"it is {last.state}" + (f" ({last.detail})" if last.detail else "")
         seen += f", its guest reported {last.stage} last" if last.stage else ""
-    evidence: tuple[str, ...] = ()
+    seen_last: tuple[str, ...] = ()
     with suppress(RaveError):
-        evidence = boot.evidence(store.load(name))
+        machine = store.load(name)
+        ended = processes.find(machine) is None
+        found = evidence.of(machine, ended=ended, stays=not ended)
+        seen_last = causes.words(found, causes.of(found))
     return WaitTimeoutError(
         f"machine {name} did not come to {target} within {timeout:g} s: {seen}",
         hint=f"rave vm status {name}; rave vm logs {name}",
         exit_code=ExitCode.NOT_READY,
-        detail=evidence,
+        detail=seen_last,
     )

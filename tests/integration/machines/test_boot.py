@@ -99,22 +99,24 @@ def test_an_isolated_guest_cannot_reach_out_and_a_nat_guest_can(
 
 
 @pytest.mark.parametrize(
-    ("do", "stage", "cause"),
+    ("do", "stage", "cause", "reason"),
     [
         # QEMU passes a report on later than console or event, so the end may overtake it.
-        ("panic", "(systemd|services)", "the guest's kernel panicked: Kernel panic - not syncing"),
-        ("emergency", "services", "the guest is in emergency mode"),
-        ("failed", "services", "the guest gave up: emergency.target"),
-        ("poweroff", "(systemd|services)", "the machine went down (guest-shutdown)"),
+        ("panic", "(systemd|services)", "the guest's kernel panicked: Kernel panic - not syncing",
+         "guest-kernel-panic"),
+        ("emergency", "services", "the guest is in emergency mode", "guest-emergency"),
+        ("failed", "services", "the guest gave up: emergency.target", "guest-emergency"),
+        ("poweroff", "(systemd|services)", "the machine went down (guest-shutdown)", None),
     ],
-)
+)  # fmt: skip
 def test_a_boot_that_ends_is_told_at_once(
-    make: MakeMachine, do: str, stage: str, cause: str
+    make: MakeMachine, do: str, stage: str, cause: str, reason: str | None
 ) -> None:
     machine = make(f"tiny.do={do}")
     error, _ = boot(machine, keep_running=False)
     assert re.search(f"stopped at stage {stage} ", error.message)
     assert cause in error.message
+    assert error.reason == reason
     assert error.exit_code == ExitCode.NOT_READY
     assert any(line.startswith("console: ") for line in error.detail)
     assert status.of(machine).state == "stopped"
@@ -156,8 +158,17 @@ def test_a_full_disk_pauses_the_machine_says_so_and_start_goes_on(
     filler.write_bytes(bytes(2 << 20))
     error, _ = boot(machine)
     assert "no space left for its disk" in error.message
+    assert error.reason == "host-disk-full"
+    assert "the host's disk is full (" in error.message
+    assert str(error.hint).startswith(f"df -h {machine.directory}")
     found = status.of(machine)
-    assert (found.state, found.detail) == ("paused", "io-error; go on: rave vm start tiny")
+    assert found.state == "paused"
+    assert found.detail.startswith("the host's disk is full (")
+    assert "io-error; go on: rave vm start tiny" in found.detail
+    # Nothing was freed: it pauses again, which is told at once, too.
+    began = time.monotonic()
+    assert boot(machine)[0].reason == "host-disk-full"
+    assert time.monotonic() - began < 20
     filler.unlink()
     _, seen = boot(machine)
     assert "services" in [stage.name for stage in seen]
@@ -176,6 +187,8 @@ def test_a_qemu_killed_while_it_boots_is_told_and_the_machine_starts_again(
     threading.Thread(target=kill, daemon=True).start()
     error, _ = boot(machine)
     assert "QEMU was killed (SIGKILL" in error.message
+    # Another program of this host may have been killed for lack of memory meanwhile.
+    assert error.reason in {"qemu-killed", "host-out-of-memory"}
     assert status.of(machine).state == "stopped"
 
 

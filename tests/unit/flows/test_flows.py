@@ -190,6 +190,21 @@ def test_a_fresh_machine_is_gone_however_its_run_ends(
     assert kinds(told) == [("begin", "start"), ("end", "start")]
 
 
+def test_a_fresh_machine_that_does_not_come_up_says_how_to_get_one_to_look_into(
+    host: Host, plan: Plan, image: Image, told: list[Event]
+) -> None:
+    host.behave(steps=[{"console": "Kernel panic - not syncing: oh\r\n"}])
+    with (
+        pytest.raises(RaveError, match="the guest's kernel panicked: oh") as caught,
+        machines.fresh(plan, image, mode="safe", network="isolated", on_event=told.append),
+    ):
+        pass
+    assert caught.value.hint is not None
+    assert "this machine is deleted" in caught.value.hint
+    assert "--keep-running" in caught.value.hint
+    assert stored_names() == []
+
+
 def ready() -> Any:
     class Ready:
         notes = ()
@@ -230,10 +245,12 @@ def test_up_is_the_four_journeys_one_after_another(
     plan: Plan, inside: Settings, monkeypatch: pytest.MonkeyPatch, told: list[Event]
 ) -> None:
     done: list[str] = []
+    kept: list[bool] = []
 
     def journey(name: str, result: Any) -> Any:
-        def go(*_args: Any, **_options: Any) -> Any:
+        def go(*_args: Any, **options: Any) -> Any:
             done.append(name)
+            kept.extend(value for key, value in options.items() if key == "keep_running")
             return result
 
         return go
@@ -250,7 +267,10 @@ def test_up_is_the_four_journeys_one_after_another(
     monkeypatch.setattr(plans, "of", journey("plan", plan))
     catalog = parse(BAKED.read_bytes())
     wanted = NewMachine(plan, "safe", "demo")
-    report: Any = up.up(wanted, catalog, inside, fresh=False, check=True, on_event=told.append)
+    report: Any = up.up(
+        wanted, catalog, inside, fresh=False, check=True, on_event=told.append, keep_running=True
+    )
+    assert kept == [True]
     assert done == ["image", "machine", "plan", "start", "make", "install", "prove"]
     assert (report.image, report.ready, report.installed) == ("an image", "ready", "installed")
     assert report.passed

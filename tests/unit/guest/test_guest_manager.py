@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 TEXT = st.text(st.characters(min_codepoint=1, max_codepoint=0x7F), max_size=40)
 
 
-def unit_reply(units: list[tuple[str, str]], job: int = 0) -> bytes:
+def unit_reply(units: list[tuple[str, str]], job: int = 0, detail: str = "running") -> bytes:
     """Body of an a(ssssssouso) reply, built by the rules of the specification."""
     rows = b""
     for name, state in units:
         rows += bytes(-len(rows) % 8)
-        for text in (name, "description", "loaded", state, "running", "", "/unit/path"):
+        for text in (name, "description", "loaded", state, detail, "", "/unit/path"):
             rows += bytes(-len(rows) % 4) + struct.pack("<I", len(text)) + text.encode() + b"\0"
         rows += bytes(-len(rows) % 4) + struct.pack("<I", job)
         for text in ("", "/"):
@@ -123,6 +123,12 @@ def test_a_connection_that_ends_is_an_error(tmp_path: Path) -> None:
 def test_a_unit_that_is_down_with_a_job_is_queued(state: str, seen: str) -> None:
     assert manager.units(unit_reply([("a", state)], job=7)) == {"a": seen}
     assert manager.units(unit_reply([("a", state)])) == {"a": state}
+
+
+@pytest.mark.parametrize("detail", ["auto-restart", "auto-restart-queued"])
+def test_a_unit_that_has_failed_and_will_be_tried_again_is_restarting(detail: str) -> None:
+    reply = unit_reply([("a", "activating")], detail=detail)
+    assert manager.units(reply) == {"a": "restarting"}
 
 
 @given(st.lists(st.tuples(TEXT, TEXT), max_size=6, unique_by=lambda unit: unit[0]))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from rave_guest import ready, report
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 class FakeManager:
@@ -84,6 +85,96 @@ def test_patience_ends() -> None:
     watch.settle(0.02, pause=0.001)
     assert state(watch, "one") == "failed"
     assert not watch.all_well()
+
+
+# --- a boot in which something fails -------------------------------------------------------------
+
+
+def settled(watch: ready.Watch) -> tuple[float, list[str]]:
+    """Settle a boot with all its patience; return the seconds, and what happened on trouble."""
+    troubles: list[str] = []
+    began = time.monotonic()
+    watch.settle(60, pause=0.001, grace=ready.Grace(lambda: troubles.append("trouble")))
+    return time.monotonic() - began, troubles
+
+
+@pytest.fixture
+def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ready, "GRACE", 0.05)
+
+
+def test_a_unit_that_is_started_over_and_over_does_not_cost_all_patience(short_grace: None) -> None:
+    manager = FakeManager({"a": "restarting", "b": "active"}, {"a": "activating", "b": "active"})
+    watch = watch_over(manager, one=record("a"), two=record("b"))
+    seconds, troubles = settled(watch)
+    assert seconds < 30
+    assert (state(watch, "one"), state(watch, "two")) == ("failed", "healthy")
+    assert troubles == ["trouble"]
+
+
+def test_nobody_waits_for_what_depends_on_a_unit_that_has_failed(short_grace: None) -> None:
+    watch = watch_over(
+        FakeManager({"a": "failed", "b": "activating"}), one=record("a"), two=record("b")
+    )
+    seconds, troubles = settled(watch)
+    assert seconds < 30
+    # It did not come up, and nobody knows that it will not.
+    assert (state(watch, "one"), state(watch, "two")) == ("failed", "starting")
+    assert troubles == ["trouble"]
+    # Later looks give it the usual time.
+    watch.settle(0.02, pause=0.001)
+    assert state(watch, "two") == "failed"
+
+
+def test_a_service_that_comes_up_after_all_is_healthy() -> None:
+    manager = FakeManager({"a": "restarting"}, {"a": "activating"}, {"a": "active"})
+    watch = watch_over(manager, one=record("a"))
+    settled(watch)
+    assert state(watch, "one") == "healthy"
+
+
+def test_a_boot_without_trouble_takes_the_time_it_takes(short_grace: None) -> None:
+    manager = FakeManager(*[{"a": "activating"}] * 40, {"a": "active"})
+    watch = watch_over(manager, one=record("a"))
+    seconds, troubles = settled(watch)
+    assert seconds > ready.GRACE
+    assert (state(watch, "one"), troubles) == ("healthy", [])
+
+
+def test_each_service_that_comes_up_gives_the_others_their_time_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    grace = ready.Grace(lambda: None)
+    for at, verdicts, over in (
+        (1, ["failed"], False), (10, ["healthy"], False), (19, [], False), (21, [], True),
+    ):  # fmt: skip
+        now[0] = float(at)
+        assert grace.over(verdicts, []) == over
+
+
+def test_what_the_machine_sees_of_itself_is_told_only_where_something_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from rave_guest import symptoms
+
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(report, "send", lambda _stage, **fields: sent.append(fields))
+    monkeypatch.setattr(symptoms, "look", lambda units: {"units": units})
+    manager = FakeManager({"a": "active", "rave-secrets.service": "inactive"})
+    watch = watch_over(manager, one=record("a"))
+    watch.settle(5, pause=0.001)
+    ready.tell_services(watch)
+    manager.looks = [{"a": "failed", "x": "failed", "rave-secrets.service": "inactive"}]
+    watch.settle(5, pause=0.001)
+    ready.tell_services(watch)
+    manager.looks = [{"a": "active", "rave-secrets.service": "failed"}]
+    watch.settle(5, pause=0.001)
+    ready.tell_services(watch)
+    assert "symptoms" not in sent[0]
+    assert sent[1]["symptoms"] == {"units": ["a", "x"]}
+    assert sent[2]["symptoms"] == {"units": ["rave-secrets.service"]}
 
 
 def test_a_service_recovers() -> None:

@@ -303,8 +303,94 @@ def test_a_failed_machine_can_be_kept_to_look_into_it(
     host.behave(steps=[*HEALTHY[:2], {"report": {"stage": "failed", "reason": "no luck"}}])
     failed_start(machine, keep_running=True)
     found = status.of(machine)
-    assert (found.state, found.detail) == ("failed", "no luck")
+    assert found.state == "failed"
+    assert found.detail.startswith(
+        "the guest gave up: no luck; mend it from inside: rave vm ssh demo"
+    )
     assert stop(machine).rung == "acpi"
+
+
+# What a guest tells with its verdict when its disk is full.
+FULL_DISK = {"report": {"stage": "services", "secrets": "absent", "services": {
+    "redis": {"state": "failed", "unit": "redis-server.service"}}, "symptoms": {
+    "size_bytes": 12 << 30, "free_bytes": 0, "units": [{"unit": "redis-server.service",
+    "result": "exit-code", "restarts": 3, "said": ["Can't open the append-only file"]}]}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_known_cause_is_named_first_with_what_mends_it_and_the_way_in(
+    machine: Machine, sshd: FakeSshd, host: Host, keep: bool
+) -> None:
+    noise = {"console": "systemd[1]: Failed to start redis.\r\n" * 20}
+    host.behave(steps=[*HEALTHY[:2], noise, FULL_DISK])
+    error = failed_start(machine, keep_running=keep)
+    assert error.message.startswith(
+        "machine demo did not become ready: the guest's disk is full (0 of 12288 MiB left); stopped"
+        " at stage services after"
+    )
+    assert error.reason == "guest-disk-full"
+    assert "--disk 20" in str(error.hint)
+    assert ("--keep-running" in str(error.hint)) != keep
+    assert any("Can't open the append-only file" in line for line in error.detail)
+    assert not any("Failed to start redis" in line for line in error.detail)
+    assert len(running_fakes(host.bin)) == keep
+    if keep:
+        found = status.of(machine)
+        assert found.state == "failed"
+        assert found.detail.startswith("the guest's disk is full")
+        assert "failed: redis (redis-server.service)" in found.detail
+
+
+def test_repeated_console_lines_are_folded(machine: Machine, sshd: FakeSshd, host: Host) -> None:
+    lines = "".join(f"[ {n}.1] Failed to start redis.\r\n" for n in range(11))
+    host.behave(steps=[{"console": lines + "Kernel panic - not syncing: oops\r\n"}, {"sleep": 5}])
+    detail = failed_start(machine).detail
+    assert "console: [ 10.1] Failed to start redis. (… 10 more like it)" in detail
+    assert sum("Failed to start" in line for line in detail) == 1
+
+
+def test_a_fault_without_a_known_cause_names_keep_running(
+    machine: Machine, sshd: FakeSshd, host: Host, impatient: None
+) -> None:
+    host.behave(steps=HEALTHY[:3])
+    assert "rave vm start demo --keep-running" in str(failed_start(machine).hint)
+
+
+def test_a_running_machine_whose_kernel_has_panicked_is_seen(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    last = "---[ end Kernel panic - not syncing: sysrq triggered crash ]---\r\n"
+    host.behave(steps=[*HEALTHY, {"sleep": 0.3}, {"console": last}])
+    start(machine)
+    until(lambda: status.of(machine).state == "failed")
+    assert "the guest's kernel panicked: sysrq triggered crash" in status.of(machine).detail
+
+
+def test_a_machine_that_is_up_without_its_secrets_says_why(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    unit = {"unit": "rave-secrets.service", "result": "exit-code", "said": ["secrets: no identity"]}
+    verdict = json.loads(json.dumps(HEALTHY[3]))
+    verdict["report"] |= {"secrets": "failed", "symptoms": {"units": [unit]}}
+    host.behave(steps=[*HEALTHY[:3], verdict])
+    (note, *_) = start(machine).notes
+    assert "could not put its secrets in force: secrets: no identity" in note
+    assert "rave secrets install demo" in note
+
+
+def test_a_paused_machine_that_pauses_again_is_told_at_once(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    """A host whose disk is still full pauses it again: that cost the whole patience."""
+    again = {"event": {"name": "BLOCK_IO_ERROR", "data": {"action": "stop", "nospace": True}}}
+    host.behave(status="io-error", steps=[HEALTHY[0], {"sleep": 1.0}, again])
+    with pytest.raises(RaveError):
+        start(machine, keep_running=True, deadline_scale=0.02)
+    began = time.monotonic()
+    error = failed_start(machine, deadline_scale=50)
+    assert time.monotonic() - began < 20
+    assert "no space left" in error.message
 
 
 def test_a_boot_that_another_command_began_is_not_ended_by_us(
@@ -496,7 +582,9 @@ def test_a_paused_machine_is_not_called_running_and_start_resumes_it(
     host.behave(status="io-error")
     start(machine)
     found = status.of(machine)
-    assert (found.state, found.detail) == ("paused", "io-error; go on: rave vm start demo")
+    assert found.state == "paused"
+    assert found.detail.startswith("QEMU stopped the machine because its disk in ")
+    assert "io-error; go on: rave vm start demo" in found.detail
     start(machine)
     assert status.of(machine).state == "running"
 

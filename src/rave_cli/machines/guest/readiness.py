@@ -76,6 +76,24 @@ class Reached:
     detail: str = ""
 
 
+class NotReadyError(RaveError):
+    """Where a boot stopped, and why if that is known."""
+
+    def __init__(self, machine: str, where: str, hint: str) -> None:
+        super().__init__(
+            f"machine {machine} did not become ready: {where}",
+            hint=hint,
+            exit_code=ExitCode.NOT_READY,
+        )
+        self._machine, self._where = machine, where
+
+    def because(self, name: str, why: str, hint: str) -> NotReadyError:
+        """Return the error with its cause told first; `name` is the cause's code word."""
+        told = NotReadyError(self._machine, f"{why}; {self._where}", hint)
+        told.reason = name
+        return told
+
+
 class Readiness:
     """Where a boot is. Every method takes what was seen and when (seconds since the start)."""
 
@@ -221,15 +239,11 @@ class Readiness:
         """
         raise self.fault(f"QEMU {describe_exit(returncode)}", now)
 
-    def fault(self, cause: str, now: float) -> RaveError:
+    def fault(self, cause: str, now: float) -> NotReadyError:
         """Return the error that says where the boot stopped and why."""
         stage = self.stage or STAGES[-1]
-        return RaveError(
-            f"machine {self.name} did not become ready: stopped at stage {stage.name} after"
-            f" {now:.1f} s: {cause}",
-            hint=stage.hint.format(name=self.name),
-            exit_code=ExitCode.NOT_READY,
-        )
+        where = f"stopped at stage {stage.name} after {now:.1f} s: {cause}"
+        return NotReadyError(self.name, where, stage.hint.format(name=self.name))
 
 
 def describe_exit(returncode: int | None) -> str:

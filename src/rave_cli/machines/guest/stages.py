@@ -12,11 +12,14 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.machines import logfiles
+from rave_cli.machines.guest import symptoms
 from rave_cli.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from rave_cli.machines.guest.symptoms import Symptoms
 
 log = logging.getLogger("rave.machines")
 
@@ -76,6 +79,17 @@ class StageEvent:
         """What the guest says of its secrets: absent, installed, failed; None if nothing."""
         value = self.data.get("secrets", self.data.get("state"))
         return clean(value) if isinstance(value, str) else None
+
+    @property
+    def symptoms(self) -> Symptoms | None:
+        """What the guest sees of itself, which it tells where something has failed."""
+        return symptoms.read(self.data.get("symptoms"))
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units that had failed when the guest gave up."""
+        value = self.data.get("units", "")
+        return tuple(clean(value).split()[:8]) if isinstance(value, str) else ()
 
     @property
     def reason(self) -> str:
