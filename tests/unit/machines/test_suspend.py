@@ -84,10 +84,17 @@ def test_it_can_be_suspended_again_and_again(running: Machine) -> None:
     assert paused(running) == "running"
 
 
-@pytest.mark.parametrize("verb", ["start", "exec", "ssh", "suspend"])
-def test_other_verbs_say_that_it_is_suspended(suspended: Machine, verb: str) -> None:
-    words = ["vm", verb, "demo", *(["--", "true"] if verb == "exec" else [])]
-    done = CliRunner().invoke(cli, words)
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("start", []), ("exec", ["--", "true"]), ("ssh", []), ("suspend", []),
+        ("set", ["--memory", "1024"]), ("set", ["--disk", "40"]), ("rename", ["other"]),
+    ],
+)  # fmt: skip
+def test_other_verbs_say_that_it_is_suspended(
+    suspended: Machine, verb: str, words: list[str]
+) -> None:
+    done = CliRunner().invoke(cli, ["vm", verb, "demo", *words])
     assert isinstance(done.exception, RaveError)
     assert done.exception.message.startswith("machine demo is suspended")
     assert done.exception.hint == "rave vm resume demo"
