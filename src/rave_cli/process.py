@@ -260,6 +260,7 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own and leave it to the caller.
 
@@ -269,7 +270,14 @@ def start(
     words = tuple(map(str, argv))
     log.debug("run: %s", shlex.join(words))
     return _popen(
-        words, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds
+        words,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=env,
+        cwd=cwd,
+        pass_fds=pass_fds,
+        umask=umask,
     )
 
 
@@ -282,6 +290,7 @@ def _popen(
     stderr: int | IO[bytes] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    umask: int = -1,
     new_session: bool = True,
 ) -> subprocess.Popen[bytes]:
     # A signal between fork and return would leave a child that nobody knows of.
@@ -295,6 +304,7 @@ def _popen(
                 env=environment(env),
                 cwd=cwd,
                 pass_fds=tuple(pass_fds),
+                umask=umask,
                 start_new_session=new_session,
             )
         except OSError as error:
@@ -315,7 +325,7 @@ def _unstartable(program: str, error: OSError) -> RaveError:
 
 def detach(argv: Sequence[str | Path], *, output: int, pass_fds: Sequence[int] = ()) -> int:
     """Start a program that outlives us, its output going to the descriptor `output`; it keeps
-    `pass_fds` open.
+    `pass_fds` open. What it makes, its sockets included, is the caller's alone.
 
     Returns its pid; os.waitpid tells its exit status while we live.
 
@@ -323,7 +333,9 @@ def detach(argv: Sequence[str | Path], *, output: int, pass_fds: Sequence[int] =
         RaveError: HOST if the program is missing or cannot be started.
     """
     with signals.held():
-        child = start(argv, stdout=output, stderr=output, cwd=Path("/"), pass_fds=pass_fds)
+        child = start(
+            argv, stdout=output, stderr=output, cwd=Path("/"), pass_fds=pass_fds, umask=0o077
+        )
         # A Popen whose child still runs complains when it is collected; this one is to run on.
         child.returncode = 0
         return child.pid

@@ -97,16 +97,22 @@ def launch(
             return replace(begun, monitor=watching.await_monitor())
 
 
-def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> Boot:
-    """Start QEMU and the keeper of its logs. Leftovers of its last run are removed first.
+def spawn(
+    machine: Machine, argv: Sequence[str], beside: Sequence[str] = (), *, go_on: bool = False
+) -> Boot:
+    """Start QEMU and the keeper of its logs. Leftovers of its last run are removed first; its logs,
+    too, unless this is to `go_on` with it.
 
     Raises:
         RaveError: HOST if QEMU is missing or a log cannot be written.
     """
-    sockets = (machine.qmp_socket, machine.event_socket, machine.way_socket)
-    for stale in (*sockets, added.place(machine)):
+    sockets = (
+        machine.qmp_socket, machine.event_socket, machine.way_socket, machine.command_socket,
+        added.place(machine),
+    )  # fmt: skip
+    for stale in sockets:
         stale.unlink(missing_ok=True)
-    fd = logs.start(machine, beside)
+    fd = logs.start(machine, beside, go_on=go_on)
     try:
         return Boot(machine, pid=process.detach(argv, output=fd), began=time.monotonic())
     finally:

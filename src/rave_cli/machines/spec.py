@@ -88,6 +88,11 @@ class Machine:
         return self.directory / "disk.qcow2"
 
     @property
+    def suspended(self) -> Path:
+        """Directory of the saved memory of a machine that is suspended; see saved.py."""
+        return self.directory / "suspended"
+
+    @property
     def plan(self) -> Path:
         """The image's plan (images/carried.py); a machine made by rave 0.1.0 has none."""
         return self.directory / carried.NAME
@@ -146,6 +151,11 @@ class Machine:
     def way_socket(self) -> Path:
         """The host's end of the way in that no ban closes."""
         return self.runtime / "way.sock"
+
+    @property
+    def command_socket(self) -> Path:
+        """The host's end of the command channel: whoever can open it is root in the guest."""
+        return self.runtime / "command.sock"
 
     @property
     def stage_file(self) -> Path:

@@ -89,6 +89,10 @@ class Fake:
         self.spoke = False
         self.status = BEHAVIOUR["status"]
         self.usernet = Usernet()
+        self.given = -1
+        self.migration = ""
+        if "-incoming" in ARGV:
+            self.steps, self.status = [], "inmigrate"
         self.poll = selectors.DefaultSelector()
         for chardev in ("qmp", "events"):
             server = listen(option(f"socket,id={chardev}", "path"))
@@ -106,7 +110,8 @@ class Fake:
             client.sendall(json.dumps(message).encode() + b"\r\n")
 
     def hear(self, client: socket.socket) -> None:
-        data = client.recv(65536)
+        data, given, _, _ = socket.recv_fds(client, 65536, 1)
+        self.given = given[0] if given else self.given
         if not data:
             self.poll.unregister(client)
             self.clients.remove(client)
@@ -115,14 +120,30 @@ class Fake:
             request = json.loads(line)
             self.obey(client, request["execute"], request.get("arguments", {}))
 
+    def migrate(self, command: str) -> None:
+        """Save or load a state, which is a few bytes."""
+        self.migration = BEHAVIOUR["migration"]
+        if self.migration == "completed" and command == "migrate":
+            os.write(self.given, b"memory")
+            self.status = "postmigrate"
+        if self.migration == "completed" and command == "migrate-incoming":
+            whole = os.read(self.given, 100) == b"memory"
+            self.status, self.migration = "paused", "completed" if whole else "failed"
+
     def obey(self, client: socket.socket, command: str, arguments: dict[str, Any]) -> None:
         if command == "block_resize":
             Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
-        if command == "cont":
-            self.status = "running"
+        self.status = {"cont": "running", "stop": "paused"}.get(command, self.status)
+        if command.startswith("migrate"):
+            self.migrate(command)
         human = arguments.get("command-line", "")
         answers = {
             "human-monitor-command": self.usernet.obey(human) if human else "",
+            "query-migrate": {"status": self.migration},
+            "query-version": {
+                "qemu": dict(zip(("major", "minor", "micro"), BEHAVIOUR["version"], strict=True)),
+                "package": "fake",
+            },
             "query-status": {
                 "status": self.status,
                 "running": self.status == "running",

@@ -49,6 +49,8 @@ CALLS: dict[str, list[str]] = {
     "vm create": ["--profile", "demo", "--base", "debian", "--name", "victim"],
     "vm start": ["demo"],
     "vm stop": ["victim"],
+    "vm suspend": ["victim"],
+    "vm resume": ["demo"],
     "vm status": ["demo"],
     "vm list": [],
     "vm ssh": ["demo"],
@@ -60,6 +62,10 @@ CALLS: dict[str, list[str]] = {
     "vm forward list": ["demo"],
     "vm open": ["demo"],
     "vm logs": ["demo"],
+    "vm snapshot create": ["victim", "one"],
+    "vm snapshot list": ["victim"],
+    "vm snapshot restore": ["victim", "one"],
+    "vm snapshot delete": ["victim", "one"],
     "vm restart": ["demo"],
     "vm wait": ["demo", "--for", "running"],
     "vm watch": ["demo", "--timeout", "0"],
@@ -98,6 +104,9 @@ WRONG = {
     "vm forward remove": ExitCode.USAGE,  # nobody added it
     "vm cp": ExitCode.CHECK_FAILED,  # the guest does not answer what it should
     "vm ssh": ExitCode.HOST,  # there is no OpenSSH
+    "vm snapshot delete": ExitCode.USAGE,  # there is none
+    "vm snapshot restore": ExitCode.USAGE,
+    "vm suspend": ExitCode.NOT_READY,  # it does not run
 }
 
 

@@ -122,12 +122,21 @@ def _greeting(candidates: Sequence[int]) -> int | None:
 def _running(machine: Machine) -> processes.Process:
     found = processes.find(machine)
     if found is None:
-        raise RaveError(
-            f"machine {machine.name} is not running",
-            hint=f"rave vm start {machine.name}",
-            exit_code=ExitCode.NOT_READY,
-        )
+        raise not_running(machine)
     return found
+
+
+def not_running(machine: Machine) -> RaveError:
+    """Return the error of a machine that does not run, with what makes it run."""
+    if machine.suspended.is_dir():
+        state, verb = "suspended", "resume"
+    else:
+        state, verb = "not running", "start"
+    return RaveError(
+        f"machine {machine.name} is {state}",
+        hint=f"rave vm {verb} {machine.name}",
+        exit_code=ExitCode.NOT_READY,
+    )
 
 
 def _silent(machine: Machine, error: QmpError) -> RaveError:
