@@ -36,6 +36,7 @@ GRACE = 2.0  # seconds that a program gets to end by itself before it is killed
 # Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
 APT_PACKAGE = {
     "git": "git",
+    "newuidmap": "uidmap",
     "nix": "nix-bin",
     "nix-store": "nix-bin",
     "qemu-img": "qemu-utils",
