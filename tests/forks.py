@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.waiting import CEILING
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -51,7 +53,7 @@ class Forks:
         assert self._server.stdout is not None
         self._server.stdin.close()
         self._server.stdout.close()
-        self._server.wait(timeout=30)
+        self._server.wait(timeout=CEILING)
 
     def __call__(
         self, *words: str, cwd: Path | str, streams: Mapping[int, str] | None = None

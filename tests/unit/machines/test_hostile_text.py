@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from tests.forks import Done
     from tests.unit.machines.fake_sshd import FakeSshd
 
+# Some tests call every command, which on a busy host takes its time.
+pytestmark = pytest.mark.timeout(3000)
+
 __all__ = ["outside"]
 
 FORGED = "error: forged"
