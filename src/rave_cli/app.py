@@ -144,13 +144,22 @@ def cli(
         ),
         "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop machines."),
         "restart": Lazy("rave_cli.commands.vm.restart:restart", "Stop machines and start them."),
+        "suspend": Lazy("rave_cli.commands.vm.suspend:suspend", "Save a machine to disk."),
+        "resume": Lazy("rave_cli.commands.vm.resume:resume", "Let a suspended machine go on."),
         "wait": Lazy("rave_cli.commands.vm.wait:wait", "Wait for a stage or state of a machine."),
         "status": Lazy("rave_cli.commands.vm.status:status", "What machines are doing."),
         "watch": Lazy("rave_cli.commands.vm.watch:watch", "Each change of what machines do."),
         "list": Lazy("rave_cli.commands.vm.list:list_", "All machines."),
         "ssh": Lazy("rave_cli.commands.vm.ssh:ssh", "Log in to a machine."),
+        "ssh-config": Lazy(
+            "rave_cli.commands.vm.ssh_config:ssh_config", "How OpenSSH reaches machines."
+        ),
         "exec": Lazy("rave_cli.commands.vm.exec:exec_", "Run one command in a machine."),
+        "cp": Lazy("rave_cli.commands.vm.cp:cp", "Copy files into a machine or out of it."),
+        "forward": Lazy("rave_cli.app:forward", "Ports of this host that lead into a machine."),
+        "open": Lazy("rave_cli.commands.vm.open:open_", "The web pages of a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
+        "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
         "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
         "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
         "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
@@ -161,6 +170,35 @@ def cli(
 )
 def vm() -> None:
     """Images and machines."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "add": Lazy("rave_cli.commands.vm.forward.add:add", "Let a port lead into a machine."),
+        "remove": Lazy("rave_cli.commands.vm.forward.remove:remove", "Take it away again."),
+        "list": Lazy("rave_cli.commands.vm.forward.list:list_", "The ports of a machine."),
+    },
+)
+def forward() -> None:
+    """Ports of this host that lead into a running machine."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "create": Lazy("rave_cli.commands.vm.snapshot.create:create", "Take a snapshot."),
+        "list": Lazy("rave_cli.commands.vm.snapshot.list:list_", "The snapshots of a machine."),
+        "restore": Lazy(
+            "rave_cli.commands.vm.snapshot.restore:restore", "Put a machine back to a snapshot."
+        ),
+        "delete": Lazy("rave_cli.commands.vm.snapshot.delete:delete", "Delete a snapshot."),
+    },
+)
+def snapshot() -> None:
+    """Keep a machine as it is now, disk and memory, and go back to that."""
 
 
 @click.group(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rave_cli import paths, process
+from rave_cli import nixstore, paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.settings import find_repository
 
@@ -152,7 +152,9 @@ def _memory() -> Diagnosis:
 
 
 def _disk() -> Diagnosis:
-    places = {_existing(place) for place in (paths.data_dir(), paths.cache_dir(), Path("/nix"))}
+    places = {
+        _existing(place) for place in (paths.data_dir(), paths.cache_dir(), nixstore.directory())
+    }
     free = {place: shutil.disk_usage(place).free // 2**20 for place in sorted(places)}
     worst = min(free, key=lambda place: free[place])
     status: Status = "ok" if free[worst] >= DISK_NEEDED else "fail"

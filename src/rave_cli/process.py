@@ -36,6 +36,7 @@ GRACE = 2.0  # seconds that a program gets to end by itself before it is killed
 # Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
 APT_PACKAGE = {
     "git": "git",
+    "newuidmap": "uidmap",
     "nix": "nix-bin",
     "nix-store": "nix-bin",
     "qemu-img": "qemu-utils",
@@ -43,6 +44,9 @@ APT_PACKAGE = {
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
 }
+
+# The same for what hardly anybody misses; `rave doctor` does not ask for it.
+EXTRA_PACKAGE = {"xdg-open": "xdg-utils"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ def require(tool: str) -> str:
     """
     path = find(tool)
     if path is None:
-        package = APT_PACKAGE.get(tool, tool)
+        package = (APT_PACKAGE | EXTRA_PACKAGE).get(tool, tool)
         raise RaveError(
             f"{tool} is not on PATH",
             hint=f"apt-get install {package}   (rave doctor lists everything that is missing)",
@@ -257,6 +261,7 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    umask: int = -1,
 ) -> subprocess.Popen[bytes]:
     """Start a program in a session of its own and leave it to the caller.
 
@@ -266,7 +271,14 @@ def start(
     words = tuple(map(str, argv))
     log.debug("run: %s", shlex.join(words))
     return _popen(
-        words, stdin=stdin, stdout=stdout, stderr=stderr, env=env, cwd=cwd, pass_fds=pass_fds
+        words,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        env=env,
+        cwd=cwd,
+        pass_fds=pass_fds,
+        umask=umask,
     )
 
 
@@ -279,6 +291,7 @@ def _popen(
     stderr: int | IO[bytes] | None = None,
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
+    umask: int = -1,
     new_session: bool = True,
 ) -> subprocess.Popen[bytes]:
     # A signal between fork and return would leave a child that nobody knows of.
@@ -292,6 +305,7 @@ def _popen(
                 env=environment(env),
                 cwd=cwd,
                 pass_fds=tuple(pass_fds),
+                umask=umask,
                 start_new_session=new_session,
             )
         except OSError as error:
@@ -312,7 +326,7 @@ def _unstartable(program: str, error: OSError) -> RaveError:
 
 def detach(argv: Sequence[str | Path], *, output: int, pass_fds: Sequence[int] = ()) -> int:
     """Start a program that outlives us, its output going to the descriptor `output`; it keeps
-    `pass_fds` open.
+    `pass_fds` open. What it makes, its sockets included, is the caller's alone.
 
     Returns its pid; os.waitpid tells its exit status while we live.
 
@@ -320,7 +334,9 @@ def detach(argv: Sequence[str | Path], *, output: int, pass_fds: Sequence[int] =
         RaveError: HOST if the program is missing or cannot be started.
     """
     with signals.held():
-        child = start(argv, stdout=output, stderr=output, cwd=Path("/"), pass_fds=pass_fds)
+        child = start(
+            argv, stdout=output, stderr=output, cwd=Path("/"), pass_fds=pass_fds, umask=0o077
+        )
         # A Popen whose child still runs complains when it is collected; this one is to run on.
         child.returncode = 0
         return child.pid

@@ -39,9 +39,16 @@ def _secrets_install(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return install.verb(arguments)
 
 
+def _resumed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from rave_guest import resumed
+
+    return resumed.verb(arguments)
+
+
 # Imports are within the verbs: a guest under TCG waits for each of them.
 VERBS: dict[str, Verb] = {
     "probe": _probe,
+    "resumed": _resumed,
     "secrets-install": _secrets_install,
 }
 

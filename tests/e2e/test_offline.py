@@ -1,9 +1,11 @@
-"""After a first success nothing is needed from outside: `make demo` again, without any network."""
+"""After a first success nothing is needed from outside: `make demo` again, without any network.
+
+How long it takes is benchmarks/bench_demo.py's question.
+"""
 
 from __future__ import annotations
 
 import os
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -35,8 +37,6 @@ def stopped(site: Site) -> Iterator[Site]:
 
 
 def test_make_demo_needs_no_network_the_second_time(stopped: Site) -> None:
-    began = time.monotonic()
     done = stopped.run([*OFFLINE, SCRIPT], timeout=300)
-    assert time.monotonic() - began < 120
     assert "SUCCESS" in done.stdout or "WARNING" in done.stdout
     assert qemu_processes(stopped) == []

@@ -64,5 +64,5 @@ def test_every_command_parses(words: list[str]) -> None:
         "--help",
     }
     before_command = rest[: rest.index("--")] if "--" in rest else rest
-    used = [word.split("=")[0] for word in before_command if word.startswith("-")]
+    used = [word.split("=")[0] for word in before_command if re.match("-.", word)]
     assert set(used) <= known, f"{command.name} has no option {set(used) - known}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import stat
 import subprocess
 from pathlib import Path
@@ -120,7 +121,9 @@ def host(tmp_path: Path) -> Path:
     return folder
 
 
-def install(host: Path, tmp_path: Path, listing: str) -> subprocess.CompletedProcess[str]:
+def install(
+    host: Path, tmp_path: Path, listing: str, path: str = ""
+) -> subprocess.CompletedProcess[str]:
     """Run a copy of the installer with a list of its own."""
     place = tmp_path / "host"
     place.mkdir()
@@ -129,8 +132,8 @@ def install(host: Path, tmp_path: Path, listing: str) -> subprocess.CompletedPro
     script.chmod(script.stat().st_mode | stat.S_IXUSR)
     (place / "mine").write_text(listing)
     return subprocess.run(
-        ["sh", script, "mine"], capture_output=True, text=True, check=False,
-        env={"PATH": f"{host}:{os.environ['PATH']}"},
+        ["/bin/sh", script, "mine"], capture_output=True, text=True, check=False,
+        env={"PATH": path or f"{host}:{os.environ['PATH']}"},
     )  # fmt: skip
 
 
@@ -154,6 +157,23 @@ def test_without_rights_the_installer_prints_the_one_command(host: Path, tmp_pat
         "hint: sudo apt-get update && sudo apt-get install --yes --no-install-recommends"
         " brings-it headers"
     )
+
+
+def test_on_another_system_the_installer_says_what_rave_runs_on(host: Path, tmp_path: Path) -> None:
+    (host / "uname").write_text("#!/bin/sh\necho Darwin arm64\n")
+    (host / "uname").chmod(0o755)
+    done = install(host, tmp_path, LISTING)
+    assert done.returncode == 3
+    assert done.stderr.startswith("error: rave builds and runs x86_64 machines on Linux")
+
+
+def test_without_apt_the_installer_names_what_is_missing(host: Path, tmp_path: Path) -> None:
+    for tool in ("sh", "dirname", "uname", "sort"):
+        (host / tool).symlink_to(shutil.which(tool) or "")
+    (host / "apt-get").rename(host / "python3")
+    done = install(host, tmp_path, LISTING, path=str(host))
+    assert done.returncode == 3
+    assert "which has no apt: brings-it headers (Debian's package names)" in done.stderr
 
 
 def test_the_installer_is_silent_where_nothing_is_missing(host: Path, tmp_path: Path) -> None:

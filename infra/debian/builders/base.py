@@ -1,7 +1,7 @@
 """Builder of the base: every package of a lock installed into one root file system, as a tar.
 
 Usage: base.py SPEC OUT; SPEC is JSON that ../default.nix writes. Of the host it uses python3,
-dpkg-deb, tar, unshare, mount and chroot; all else, dpkg included, comes from the packages.
+tar, unshare, mount and chroot; all else, dpkg included, comes from the packages.
 """
 
 from __future__ import annotations

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import lzma
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,13 +83,31 @@ def extract_deb(deb: Path, target: Path) -> None:
 
     Links that merge /bin and friends into /usr are kept.
     """
-    with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", deb], stdout=subprocess.PIPE) as reader:
-        subprocess.run(
-            ["tar", "-x", "-p", "--numeric-owner", "--keep-directory-symlink", "-C", target],
-            stdin=reader.stdout, check=True,
-        )  # fmt: skip
-    if reader.returncode:
-        raise subprocess.CalledProcessError(reader.returncode, ["dpkg-deb", str(deb)])
+    argv = ["tar", "-x", "-p", "--numeric-owner", "--keep-directory-symlink", "-C", str(target)]
+    with deb.open("rb") as stream, open_data(stream) as data:
+        with (
+            subprocess.Popen(argv, stdin=subprocess.PIPE) as tar,
+            cast("BinaryIO", tar.stdin) as to,
+        ):
+            shutil.copyfileobj(data, to, 1 << 20)
+        if tar.returncode:
+            raise subprocess.CalledProcessError(tar.returncode, argv)
+
+
+def open_data(deb: BinaryIO) -> BinaryIO:
+    """Return the files of a package as a tar stream, on a host without Debian's tools, too.
+
+    They are its last ar member, data.tar, which Debian compresses with xz or not at all (deb(5)).
+    """
+    deb.seek(8)  # !<arch>
+    while len(head := deb.read(60)) == 60:
+        member, size = head[:16].decode().strip().rstrip("/"), int(head[48:58])
+        if member == "data.tar":
+            return deb
+        if member == "data.tar.xz":
+            return cast("BinaryIO", lzma.open(deb))
+        deb.seek(size + size % 2, os.SEEK_CUR)
+    raise SystemExit(f"{deb.name} holds neither data.tar.xz nor data.tar")
 
 
 def guest_program(root: Path, program: str, *, prefix: Path | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """Builder of the image: the base plus our overlay, configured, as qcow2 with kernel and initrd.
 
 Usage: image.py SPEC OUT; SPEC is JSON that ../default.nix writes. Of the host it uses python3,
-dpkg-deb, tar, unshare, mount and chroot; compiler and file system tools come from the packages.
+tar, unshare, mount and chroot; compiler and file system tools come from the packages.
 """
 
 from __future__ import annotations

@@ -179,8 +179,9 @@ class Apt:
     def _argv(self, *words: str) -> list[str]:
         if process.find("apt-get") is None:
             raise RaveError(
-                "the Debian base needs apt-get to fetch its packages, and this host has none",
-                hint="install apt and dpkg (Fedora and nixpkgs have them, too) or use --base nixos",
+                "choosing Debian packages takes apt, and this host has none",
+                hint="rave vm lock-closure   on a host with apt, and commit; or set"
+                " RAVE_DEBIAN_SNAPSHOT to a dated archive, which has what the lock names",
                 exit_code=ExitCode.HOST,
             )
         for folder in ("state/lists/partial", "cache/archives/partial", "sources"):
@@ -190,6 +191,11 @@ class Apt:
         paths.atomic_write(self.home / "apt.conf", text.encode())
         paths.atomic_write(self.home / "sources/rave.sources", self.sources.encode())
         return ["apt-get", "--quiet", "--config-file", str(self.home / "apt.conf"), *words]
+
+
+def file_name(name: str, version: str, architecture: str) -> str:
+    """Return the name under which apt saves a package: the version's epoch colon is escaped."""
+    return f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
 
 
 def read_selection(text: str) -> tuple[Selected, ...]:

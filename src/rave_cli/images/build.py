@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import carried, closure, locking
+from rave_cli.images import carried, closure, locking, rootless
 from rave_cli.images import lock as locks
 from rave_cli.images.archives import Sources
 from rave_cli.images.closure import Supply
@@ -221,6 +221,7 @@ class _Build:
             if not builds_in_vms():
                 raise no_kvm(self.plan.profile)
             return nix
+        rootless.require()
         profile = self.plan.profile
         chosen = locking.choose(self.flake, profile, locked=self.locked)
         try:

@@ -14,13 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import paths
+from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import archives, files
-from rave_cli.images.apt import Apt
+from rave_cli.images.apt import Apt, file_name
 from rave_cli.images.archives import Sources
 from rave_cli.images.events import BuildEvent
 from rave_cli.images.lock import Lock, Package, PackageRequest, Role
+from rave_cli.images.mirror import Mirror
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from rave_cli.images.apt import Selected
     from rave_cli.images.archives import MirrorAddress
     from rave_cli.images.events import OnEvent
+    from rave_cli.images.lock import Archive
 
 # What apt calls Debian's minimum. usr-is-merged keeps the script that merges /usr later out.
 ESSENTIAL = ("?essential", "usr-is-merged")
@@ -67,8 +69,18 @@ class Supply:
         """
         return self._apt(request, archives.addresses(request.archives, self.sources), "apt")
 
-    def snapshot(self, lock: Lock) -> Apt | None:
-        """Return apt for the archives as they were when the lock was made, if that can be had.
+    def current(self, lock: Lock) -> Apt | Mirror:
+        """Return the archives of a lock as they are today.
+
+        Raises:
+            RaveError: as `apt`.
+        """
+        named = lock.requested.archives
+        places = archives.addresses(named, self.sources)
+        return self._mirror(named, places) or self.apt(lock.requested)
+
+    def snapshot(self, lock: Lock) -> Apt | Mirror | None:
+        """Return the archives as they were when the lock was made, if that can be had.
 
         Raises:
             RaveError: as `apt`.
@@ -77,12 +89,23 @@ class Supply:
             return None
         named = lock.requested.archives
         places = archives.dated(named, self.sources.snapshot, lock.resolved)
-        return self._apt(lock.requested, places, "apt-dated", aged=True)
+        return self._mirror(named, places) or self._apt(
+            lock.requested, places, "apt-dated", aged=True
+        )
 
     @property
     def trusted(self) -> tuple[str, ...]:
         """Fingerprints that the operator trusts beside the distribution's."""
         return archives.load_keys(self.keys, self.sources.keyring)[1]
+
+    def _mirror(
+        self, named: Sequence[Archive], places: Mapping[str, MirrorAddress]
+    ) -> Mirror | None:
+        """Return the archives as they are read on a host that has no apt; None if it has."""
+        if process.find("apt-get") is not None:
+            return None
+        suites = tuple((places[a.name].uri, suite) for a in named for suite in a.suites)
+        return Mirror(suites, _told(places))
 
     def _apt(
         self,
@@ -99,13 +122,16 @@ class Supply:
                 exit_code=ExitCode.BUILD,
             )
         keys, trusted = archives.load_keys(self.keys, self.sources.keyring)
-        where = "; ".join(f"{place.uri} ({place.origin})" for place in places.values())
         return Apt(
             home=paths.cache_dir() / "debian" / name,
             sources=archives.stanzas(request.archives, places, keys, trusted),
-            where=where,
+            where=_told(places),
             aged=aged,
         )
+
+
+def _told(places: Mapping[str, MirrorAddress]) -> str:
+    return "; ".join(f"{place.uri} ({place.origin})" for place in places.values())
 
 
 def pool() -> Path:
@@ -124,7 +150,7 @@ def fetch(lock: Lock, supply: Supply, on_event: OnEvent) -> tuple[Path, ...]:
     missing = [package for package in lock.packages if not _has(package)]
     if missing:
         try:
-            _download(missing, supply.apt(lock.requested), on_event)
+            _download(missing, supply.current(lock), on_event)
         except DepartedError:
             dated = supply.snapshot(lock)
             if dated is None:
@@ -181,12 +207,6 @@ def choose_packages(request: PackageRequest, apt: Apt) -> list[tuple[Selected, R
     return chosen
 
 
-def apt_file_name(selected: Selected) -> str:
-    """Return the name under which apt saves a package: the version's epoch colon is escaped."""
-    version = selected.version.replace(":", "%3a")
-    return f"{selected.name}_{version}_{selected.architecture}.deb"
-
-
 def store_name(selected: Selected) -> str:
     """Return a package's file name in the characters that the Nix store allows."""
     plain = f"{selected.name}_{selected.version}_{selected.architecture}.deb"
@@ -221,14 +241,18 @@ def _gather(chosen: Sequence[Selected], apt: Apt, target: Path, on_event: OnEven
         RaveError: HOST if apt or the network fails.
     """
     digests = apt.digests([(s.name, s.version) for s in chosen])
-    absent = [s for s in chosen if not _as_listed(s, digests.get(apt_file_name(s)))]
+    absent = [s for s in chosen if not _as_listed(s, digests.get(_saved_as(s)))]
     if not absent:
         return
     departed = apt.download([(s.name, s.version) for s in absent], target, on_event)
     if departed:
         raise DepartedError(departed)
     for selected in absent:
-        (target / apt_file_name(selected)).replace(pool() / store_name(selected))
+        (target / _saved_as(selected)).replace(pool() / store_name(selected))
+
+
+def _saved_as(selected: Selected) -> str:
+    return file_name(selected.name, selected.version, selected.architecture)
 
 
 def _as_listed(selected: Selected, sha256: str | None) -> bool:
@@ -248,22 +272,33 @@ def _package(selected: Selected, role: Role, path: Path) -> Package:
     )
 
 
-def _download(missing: Sequence[Package], apt: Apt, on_event: OnEvent) -> None:
-    """Download packages into the pool.
+def _download(missing: Sequence[Package], source: Apt | Mirror, on_event: OnEvent) -> None:
+    """Download packages into the pool."""
+    with _download_folder() as target:
+        if isinstance(source, Mirror):
+            departed = source.download(missing, target, on_event)
+        else:
+            departed = _by_apt(missing, source, target, on_event)
+        if departed:
+            raise DepartedError(departed)
+        for package in missing:
+            _keep(package, target)
+
+
+def _by_apt(
+    missing: Sequence[Package], apt: Apt, target: Path, on_event: OnEvent
+) -> tuple[str, ...]:
+    """Download packages by apt; return the names of those that have left.
 
     Lists that were fetched before may do, which saves seconds; if they do not, because they are too
     new or too old for the lock or for the mirrors, they are fetched again.
     """
     wanted = [(package.name, package.version) for package in missing]
-    with _download_folder() as target:
-        if not (apt.updated and _try_download(wanted, apt, target, on_event)):
-            on_event(BuildEvent("fetching package lists"))
-            apt.update()
-            departed = apt.download(wanted, target, on_event)
-            if departed:
-                raise DepartedError(departed)
-        for package in missing:
-            _keep(package, target)
+    if apt.updated and _try_download(wanted, apt, target, on_event):
+        return ()
+    on_event(BuildEvent("fetching package lists"))
+    apt.update()
+    return apt.download(wanted, target, on_event)
 
 
 def _try_download(
@@ -278,8 +313,7 @@ def _try_download(
 
 def _keep(package: Package, folder: Path) -> None:
     """Move a downloaded package into the pool if it is the locked one."""
-    version = package.version.replace(":", "%3a")
-    path = folder / f"{package.name}_{version}_{package.architecture}.deb"
+    path = folder / file_name(package.name, package.version, package.architecture)
     if not path.is_file() or files.digest(path) != package.sha256:
         raise RaveError(
             f"the package archive's {package.name} {package.version} is not the locked file",

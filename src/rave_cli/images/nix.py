@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections import deque
 from contextlib import contextmanager
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rave_cli import paths, process
+from rave_cli import nixstore, paths, process
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.images import rootless
 from rave_cli.images.events import BuildEvent
 from rave_cli.images.manifest import NAR_HASH
 from rave_cli.images.nixfaults import explain
@@ -65,7 +65,8 @@ class Nix:
     """Nix as one base needs it.
 
     Attributes:
-        base: debian builds with the host's tools as root; nixos builds as the host is set up.
+        base: debian builds with the host's tools and root's rights, in a store of the user's own
+            for whoever is not root; nixos builds as the host is set up.
         mode: which caps a build gets.
         lock: a Debian lock to evaluate instead of the repository's.
     """
@@ -129,6 +130,7 @@ class Nix:
         """
         paths.make_dir(out_link.parent, mode=0o755)
         argv: list[str | Path] = [
+            *self._rights(),
             *_DIE_WITH_US,
             *self._command("build"), "--out-link", out_link, "--log-format", "internal-json", "-v",
             *(SAFE if self.mode == "safe" else FULL),
@@ -158,7 +160,13 @@ class Nix:
         env = self.environment() | {"TMPDIR": str(scratch)}
         with _emptied(scratch):
             done = process.run(
-                [*_DIE_WITH_US, process.require("nix-store"), "--repair-path", path],
+                [
+                    *self._rights(),
+                    *_DIE_WITH_US,
+                    process.require("nix-store"),
+                    "--repair-path",
+                    path,
+                ],
                 env=env,
                 timeout=REPAIR_TIMEOUT,
             )
@@ -171,10 +179,10 @@ class Nix:
         found = {"NIX_CONFIG": "\n".join(lines) + "\n"}
         if self.lock is not None:
             found["RAVE_DEBIAN_LOCK"] = str(self.lock)
-        if self.base == "debian" and os.getuid() == 0:
-            # Straight to the store, so that a daemon's settings do not matter.
-            found["NIX_REMOTE"] = "local"
-        return found
+        return found | (nixstore.environment() if self.base == "debian" else {})
+
+    def _rights(self) -> tuple[str, ...]:
+        return rootless.enter() if self.base == "debian" else ()
 
     def _impure(self) -> tuple[str, ...]:
         return ("--impure",) if self.lock is not None else ()
@@ -194,12 +202,12 @@ class Nix:
 @contextmanager
 def _emptied(folder: Path) -> Iterator[None]:
     """Provide an empty directory, and remove it with all it holds."""
-    shutil.rmtree(folder, ignore_errors=True)
+    rootless.remove(folder)
     paths.make_dir(folder, mode=0o755)
     try:
         yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        rootless.remove(folder)
 
 
 class _Teller:
@@ -295,10 +303,10 @@ def describe() -> str:
         )  # fmt: skip
     if os.getuid() == 0:
         how = "builds both bases as root"
-    elif DAEMON_SOCKET.is_socket():
-        how = "builds through the daemon; the debian base only for one of its trusted users"
     else:
-        how = "no daemon and not root: can evaluate, but not build the debian base"
+        rootless.require()
+        how = f"builds the debian base in {nixstore.directory()}"
+        how += ", the nixos base " + ("through the daemon" if DAEMON_SOCKET.is_socket() else "not")
     if not builds_in_vms():
         how += "; no builder has the feature kvm, without which no image of the nixos base is built"
     return f"{done.text.strip()}: {how}"

@@ -6,7 +6,6 @@ import re
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.profiles.source import NO_STORE, no_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 SHOWN_LINES = 20
 
 # Debian packages of the tools that infra/debian/builders/start asks for, where names differ.
-BUILDER_PACKAGES = {"chroot": "coreutils", "dpkg-deb": "dpkg", "unshare": "util-linux"}
+BUILDER_PACKAGES = {"chroot": "coreutils", "unshare": "util-linux"}
 
 
 def explain(errors: Sequence[str], log: Sequence[str], base: str, what: str) -> RaveError:
@@ -32,7 +31,7 @@ def explain(errors: Sequence[str], log: Sequence[str], base: str, what: str) -> 
         match = re.search(pattern, everything, re.IGNORECASE)
         if match:
             return make(match, base, what, tuple(errors[-4:]))
-    found = re.search(r"nix log (/nix/store/\S+\.drv)|builder for '(\S+\.drv)' failed", said)
+    found = re.search(r"nix log (/\S+\.drv)|builder for '(\S+\.drv)' failed", said)
     hint = f"nix log {found[1] or found[2]}" if found else f"nix build --no-link -L '{what}'"
     return RaveError(
         f"building {what} failed", hint=hint, exit_code=ExitCode.BUILD,
@@ -49,17 +48,13 @@ def _full(_match: re.Match[str], _base: str, _what: str, errors: tuple[str, ...]
     )
 
 
-def _unprivileged(_match: re.Match[str], _base: str, _what: str, _e: tuple[str, ...]) -> RaveError:
-    return RaveError(
-        "the Debian base cannot be built by this user: its builder must run as root, outside Nix's"
-        " sandbox, to install packages",
-        hint="run it as root, or let root add 'trusted-users = root YOU' to /etc/nix/nix.conf",
-        exit_code=ExitCode.HOST,
-    )
-
-
 def _no_store(_match: re.Match[str], _base: str, _what: str, errors: tuple[str, ...]) -> RaveError:
-    return no_store(errors)
+    return RaveError(
+        "the Nix store cannot be written by this user, and no Nix daemon runs",
+        hint="rave vm build-image --base debian   (it is built in a store of this user's own)",
+        exit_code=ExitCode.HOST,
+        detail=errors,
+    )
 
 
 def _lacking(match: re.Match[str], _base: str, _what: str, _errors: tuple[str, ...]) -> RaveError:
@@ -118,11 +113,13 @@ def _unknown(_match: re.Match[str], _base: str, what: str, _errors: tuple[str, .
     )
 
 
-_NO_SPACE = r"No space left on device|Disk quota exceeded|ENOSPC"
-_NO_PRIVILEGE = (
-    r"rave: must run as root|restricted setting and you are not a trusted user"
-    r"|executing '/bin/sh': No such file"  # inside Nix's sandbox
+# What Nix says where this user has neither a store nor a daemon to ask.
+_NO_STORE = (
+    r"could not set permissions on '/nix|"
+    r"creating directory '/nix|opening lock file '/nix.*Permission denied|big-lock"
+    r"|cannot connect to (?:socket|daemon)|'/nix/store'.*not (?:exist|allowed)"
 )
+_NO_SPACE = r"No space left on device|Disk quota exceeded|ENOSPC"
 _NO_TOOL = r"rave: this host lacks (.+)"
 _NOT_OURS = r"dubious ownership|is not owned by current user"
 _NO_FEATURE = r"with features \{[^}]*\bkvm\b[^}]*\} is required"
@@ -135,11 +132,10 @@ _NO_NETWORK = (
 # Tried in order; the first pattern that Nix's words match names the fault.
 _FAULTS = (
     (_NO_SPACE, _full),
-    (_NO_PRIVILEGE, _unprivileged),
     (_NO_TOOL, _lacking),
     (_NOT_OURS, _owner),
     (_NO_FEATURE, _featureless),
     (_NO_ATTRIBUTE, _unknown),
     (_NO_NETWORK, _offline),
-    (NO_STORE, _no_store),
+    (_NO_STORE, _no_store),
 )

@@ -17,7 +17,7 @@ from rave_cli.machines.guest.readiness import NotReadyError
 from rave_cli.machines.guest.stages import StageReader, booted_again, current
 from rave_cli.machines.logfiles import Tail, last_lines
 from rave_cli.machines.preflight import port_taken
-from rave_cli.machines.qemu import credentials, logs, ports
+from rave_cli.machines.qemu import added, credentials, logs, ports
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import SSH_PORT
 
@@ -97,15 +97,22 @@ def launch(
             return replace(begun, monitor=watching.await_monitor())
 
 
-def spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str] = ()) -> Boot:
-    """Start QEMU and the keeper of its logs. Leftovers of its last run are removed first.
+def spawn(
+    machine: Machine, argv: Sequence[str], beside: Sequence[str] = (), *, go_on: bool = False
+) -> Boot:
+    """Start QEMU and the keeper of its logs. Leftovers of its last run are removed first; its logs,
+    too, unless this is to `go_on` with it.
 
     Raises:
         RaveError: HOST if QEMU is missing or a log cannot be written.
     """
-    for stale in (machine.qmp_socket, machine.event_socket, machine.way_socket):
+    sockets = (
+        machine.qmp_socket, machine.event_socket, machine.way_socket, machine.command_socket,
+        added.place(machine),
+    )  # fmt: skip
+    for stale in sockets:
         stale.unlink(missing_ok=True)
-    fd = logs.start(machine, beside)
+    fd = logs.start(machine, beside, go_on=go_on)
     try:
         return Boot(machine, pid=process.detach(argv, output=fd), began=time.monotonic())
     finally:

@@ -230,11 +230,10 @@ def _guest_disk_full(evidence: Evidence) -> Cause | None:
     if free is None or free >= FULL:
         return None
     whole = f" of {size // MIB} MiB" if size else ""
-    stop = f"rave vm stop {evidence.name}; " if evidence.stays else ""
     return Cause(
         "guest-disk-full",
         f"the guest's disk is full ({free // MIB}{whole} left)",
-        f"grow it: {stop}rave vm set {evidence.name} --disk {evidence.spec.disk_gib + GROWTH_GIB};"
+        f"grow it: rave vm set {evidence.name} --disk {evidence.spec.disk_gib + GROWTH_GIB};"
         f" rave vm start {evidence.name}; or look what fills it: {evidence.way_in}",
     )
 
@@ -291,11 +290,11 @@ def _emergency(evidence: Evidence) -> Cause | None:
         why = found
     else:
         return None
-    return Cause(
-        "guest-emergency",
-        why,
-        f"mend it from inside: {evidence.way_in}; rave vm logs {evidence.name} has its last words",
-    )
+    hint = f"rave vm logs {evidence.name} has its last words"
+    if evidence.spec.base == "debian":
+        # There emergency mode wants the SSH server; root is locked on the console of either base.
+        hint = f"mend it from inside: {evidence.way_in}; {hint}"
+    return Cause("guest-emergency", why, hint)
 
 
 def _emergency_on(console: Sequence[str]) -> str | None:

@@ -10,7 +10,7 @@ from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import identity, store
 from rave_cli.machines.names import stored_names
-from rave_cli.machines.qemu import processes
+from rave_cli.machines.qemu import ports, processes
 from rave_cli.machines.qemu.argv import DISK_NODE
 from rave_cli.machines.qemu.qmp import Qmp, check_socket_path
 from rave_cli.machines.spec import check_name, check_sizes, locate, machines_dir
@@ -101,6 +101,7 @@ def resize(
     """
     with store.locked(name):
         machine = store.load(name)
+        require_not_suspended(machine)
         old = machine.spec
         spec = replace(
             old,
@@ -168,12 +169,23 @@ def _take_up(machine: Machine) -> bool:
         return False
 
 
+def require_not_suspended(machine: Machine) -> None:
+    """Refuse what would part a saved memory from the machine that it belongs to.
+
+    Raises:
+        RaveError: NOT_READY if it is suspended.
+    """
+    if machine.suspended.is_dir():
+        raise ports.not_running(machine)
+
+
 def require_stopped(machine: Machine, what: str) -> None:
     """Refuse what cannot be done to a running machine; `what` says what it would be.
 
     Raises:
-        RaveError: USAGE if it runs.
+        RaveError: USAGE if it runs; NOT_READY if it is suspended.
     """
+    require_not_suspended(machine)
     if processes.find(machine) is not None:
         raise RaveError(
             f"machine {machine.name} is running; only a stopped one can be {what}",

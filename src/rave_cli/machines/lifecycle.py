@@ -189,6 +189,8 @@ def _join(machine: Machine) -> boot.Boot | None:
             hint=f"rave vm stop {machine.name} shuts it down in order; then start it again",
             exit_code=ExitCode.NOT_READY,
         )
+    if machine.suspended.is_dir():
+        raise _suspended(machine)
     monitor = _resume(machine)
     credentials.forget(machine)
     return boot.Boot(machine, running.pid, running.started, monitor, stays=True)
@@ -208,6 +210,14 @@ def _resume(machine: Machine) -> Qmp | None:
     return None
 
 
+def _suspended(machine: Machine) -> RaveError:
+    return RaveError(
+        f"machine {machine.name} is suspended: its memory waits for it to go on",
+        hint=f"rave vm resume {machine.name}",
+        exit_code=ExitCode.USAGE,
+    )
+
+
 def _lost(machine: Machine, running: processes.Process) -> bool:
     """Return whether a running machine's sockets and reports were removed."""
     starting = time.monotonic() - running.started < QEMU_STARTS
@@ -224,6 +234,8 @@ def _launch(
 ) -> boot.Boot:
     """Start QEMU if the host has what it needs."""
     process.require(QEMU)
+    if machine.suspended.is_dir():
+        raise _suspended(machine)
     original = processes.find_original(machine)
     if original is not None and original.directory is not None:
         raise RaveError(
@@ -316,6 +328,12 @@ def delete(name: str, *, force: bool = False) -> None:
             raise RaveError(
                 f"machine {name} is running",
                 hint=f"rave vm stop {name}; or rave vm delete {name} --force",
+                exit_code=ExitCode.USAGE,
+            )
+        if not force and (machines_dir() / name / "suspended").is_dir():
+            raise RaveError(
+                f"machine {name} is suspended: what it had in memory would be lost with its disk",
+                hint=f"rave vm resume {name}; or rave vm delete {name} --force",
                 exit_code=ExitCode.USAGE,
             )
         if running is not None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 
-class Run(BaseModel):
+class LastRun(BaseModel):
     """A QEMU process that ran a machine: `ticks` is its start as processes.Process has it, `boot`
     the id of the host's boot.
     """
@@ -32,7 +32,7 @@ class Run(BaseModel):
     boot: str
 
 
-RUN = RecordFormat(title="the record of a machine's last run", shape=Run, version=1)
+RUN = RecordFormat(title="the record of a machine's last run", shape=LastRun, version=1)
 NAME = "run.json"
 
 
@@ -41,7 +41,7 @@ def note(machine: Machine, pid: int) -> None:
     process = processes.with_pid(pid)
     if process is None:
         return
-    run = Run(pid=pid, ticks=process.ticks, boot=host_boot())
+    run = LastRun(pid=pid, ticks=process.ticks, boot=host_boot())
     # Only what people are told hangs on it: a full disk stops no start.
     with suppress(RaveError):
         RUN.write(machine.directory / NAME, run, mode=0o600)
@@ -77,7 +77,7 @@ def host_boot() -> str:
     return BOOT_ID.read_text().strip()
 
 
-def _last(machine: Machine) -> Run | None:
+def _last(machine: Machine) -> LastRun | None:
     place = machine.directory / NAME
     try:
         return RUN.read(place, hint="") if place.exists() else None

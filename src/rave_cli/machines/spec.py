@@ -88,6 +88,11 @@ class Machine:
         return self.directory / "disk.qcow2"
 
     @property
+    def suspended(self) -> Path:
+        """Directory of the saved memory of a machine that is suspended; see saved.py."""
+        return self.directory / "suspended"
+
+    @property
     def plan(self) -> Path:
         """The image's plan (images/carried.py); a machine made by rave 0.1.0 has none."""
         return self.directory / carried.NAME
@@ -146,6 +151,11 @@ class Machine:
     def way_socket(self) -> Path:
         """The host's end of the way in that no ban closes."""
         return self.runtime / "way.sock"
+
+    @property
+    def command_socket(self) -> Path:
+        """The host's end of the command channel: whoever can open it is root in the guest."""
+        return self.runtime / "command.sock"
 
     @property
     def stage_file(self) -> Path:
@@ -210,8 +220,9 @@ def locate(spec: MachineSpec) -> Machine:
     return Machine(spec, machines_dir() / spec.name, runtime)
 
 
-def parse_forward(text: str) -> Forward:
-    """Read `HOST:GUEST`, both TCP port numbers; HOST 0 means any free port.
+def parse_forward(text: str, option: str = "--port ") -> Forward:
+    """Read `HOST:GUEST`, both TCP port numbers; HOST 0 means any free port. The error begins with
+    `option`.
 
     Raises:
         RaveError: USAGE if the text is anything else.
@@ -222,7 +233,7 @@ def parse_forward(text: str) -> Forward:
         if host <= 65535 and 1 <= guest <= 65535:
             return Forward(host, guest)
     raise RaveError(
-        f"--port {text!r} is not HOST:GUEST with two TCP port numbers",
+        f"{option}{text!r} is not HOST:GUEST with two TCP port numbers",
         hint="rave vm launch-local --profile demo --port 8443:3002",
         exit_code=ExitCode.USAGE,
     )

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from rave_cli.machines.guest.readiness import NAMES
 
 State = Literal[
-    "stopped", "starting", "running", "stopping", "paused", "failed", "unresponsive"
+    "stopped", "suspended", "starting", "running", "stopping", "paused", "failed", "unresponsive"
 ]  # fmt: skip
 STATES: tuple[State, ...] = get_args(State)
 

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from rave_cli.machines.states import State
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
-RESUMABLE = ("paused", "io-error")
+RESUMABLE = ("paused", "postmigrate", "io-error")
 
 # A machine whose sockets are gone, as with XDG_RUNTIME_DIR after the last logout, still runs.
 LOST = "its guest can still be reached (rave vm ssh {name}) and shut down (rave vm stop {name})"
+
+_GO_ON = "go on: rave vm resume {name}"
 
 # How many monitors are asked at once.
 AT_ONCE = 16
@@ -126,9 +128,14 @@ def of(
     """
     running = processes.find(machine, among)
     reports = read_events(machine.stage_file)
+    if running is None and machine.suspended.is_dir():
+        return Status(machine, "suspended", _GO_ON.format(name=machine.name))
     if running is None:
         return Status(machine, "stopped", _ended(machine, reports, among))
     state, detail, forwards = _asked(machine, reports)
+    if machine.suspended.is_dir() and state in ("paused", "unresponsive"):
+        # A command was killed between the saved memory and the end, or beginning, of this QEMU.
+        state, detail = "suspended", _GO_ON.format(name=machine.name)
     state, detail = _explained(machine, state, detail)
     return Status(
         machine=machine,

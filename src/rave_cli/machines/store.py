@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
-from rave_cli import paths, process, signals
+from rave_cli import nixstore, paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import carried
 from rave_cli.images.manifest import give_origin, give_plan, quick_check
@@ -247,7 +247,8 @@ def keep_image(machine: Machine) -> None:
         RaveError: HOST if Nix refuses.
     """
     image = machine.spec.image
-    missing = not image.store_path.startswith("/nix/store/") or process.find("nix-store") is None
+    store = nixstore.directory() if image.base == "debian" else nixstore.HOST_STORE
+    missing = store not in Path(image.store_path).parents or process.find("nix-store") is None
     if missing or Path(image.store_path) == machine.image_root.resolve():
         return
     done = process.run(

@@ -54,6 +54,13 @@ def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
     return [*lines, f"  secrets      {secrets}"]
 
 
+def snapshot_line(document: dict[str, object]) -> str:
+    """Return how a snapshot reads for people."""
+    what = "running" if document["running"] else "stopped"
+    sizes = f"disk {document['diskMiB']} MiB, memory {document['memoryMiB']} MiB"
+    return f"{document['name']}  {document['since']}  {what}  {sizes}"
+
+
 def machine_rows(documents: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Return the rows of the table of machines."""
     return [tuple(cell(found) for cell in COLUMNS.values()) for found in documents]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Outcome:
     """What was done to one machine: a document for programs, lines for people."""
 
     document: dict[str, Any]
@@ -23,7 +23,7 @@ class Answer:
 
 
 def for_each(
-    show: Show, names: Sequence[str], do: Callable[[str], Answer], *, several: bool
+    show: Show, names: Sequence[str], do: Callable[[str], Outcome], *, several: bool
 ) -> int:
     """Do something to each machine, show what came of it, and return the exit code: the worst.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import lzma
 import os
 import shutil
 import subprocess
@@ -97,6 +98,7 @@ class Repository:
         packages.mkdir(parents=True, exist_ok=True)
         (packages / "Packages").write_text(index)
         (packages / "Packages.gz").write_bytes(gzip.compress(index.encode(), mtime=0))
+        (packages / "Packages.xz").write_bytes(lzma.compress(index.encode()))
         (folder / "Release").write_text(self._release(suite, packages))
         self.signer.sign(folder / "Release")
 

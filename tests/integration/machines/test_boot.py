@@ -25,7 +25,7 @@ from rave_cli.machines.guest import ssh, way
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.logfiles import dropped, older
-from rave_cli.machines.qemu import logs, ports, processes, usernet
+from rave_cli.machines.qemu import forwarding, logs, ports, processes, usernet
 from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.spec import Forward
 from rave_cli.smoke import onhost
@@ -34,6 +34,7 @@ from tests.waiting import CEILING, until
 if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.guest.readiness import Reached
+    from rave_cli.machines.qemu.added import HostForward
     from rave_cli.machines.spec import Machine
     from tests.integration.machines.conftest import MakeMachine
 
@@ -292,7 +293,7 @@ def test_the_way_that_no_ban_closes_serves_one_after_the_other(make: MakeMachine
     again.close()
 
 
-def host_forwards(machine: Machine) -> list[usernet.HostForward]:
+def host_forwards(machine: Machine) -> list[HostForward]:
     with Qmp.connect(machine.qmp_socket, timeout=CEILING) as monitor:
         return usernet.parse(monitor.human("info usernet", timeout=CEILING))
 
@@ -309,6 +310,22 @@ def test_the_monitor_is_free_while_ports_are_tried(make: MakeMachine) -> None:
         assert (found.state, found.ports) == ("running", own)
         assert len(host_forwards(machine)) == 4
     assert len(host_forwards(machine)) == 2
+
+
+def test_a_forward_that_is_added_leads_in_until_it_is_removed(make: MakeMachine) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    own = status.of(machine).ports
+    made = forwarding.add(machine, Forward(0, 22))
+    with socket.create_connection((made.address, made.host), CEILING) as connection:
+        assert connection.recv(7) == b"SSH-2.0"
+    with pytest.raises(RaveError, match="is a forward of machine tiny already"):
+        forwarding.add(machine, Forward(made.host, 22))
+    assert status.of(machine).ports == own
+    forwarding.remove(machine, made.host)
+    assert len(host_forwards(machine)) == 2
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((made.address, made.host), CEILING)
 
 
 def test_forwards_that_a_killed_command_left_are_taken_back_by_the_next(make: MakeMachine) -> None:

@@ -51,9 +51,10 @@ assert asked["redis"] == asked["postgresql"] == asked["sshd"] == asked["fail2ban
     [
         ("from rave_guest.secrets import boot", {"subprocess", "threading"}),
         ("from rave_guest import door", set()),
+        ("from rave_guest import command", set()),
         ("from rave_guest import door, probe", {"subprocess", "threading"}),
     ],
-    ids=["secrets-boot", "door", "probe"],
+    ids=["secrets-boot", "door", "command", "probe"],
 )
 def test_what_other_programs_bring_in_before_they_begin(code: str, but: set[str]) -> None:
     assert brought_in(code) & HEAVY <= but

@@ -8,6 +8,7 @@ import pytest
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import archives
+from rave_cli.images.apt import Apt
 from rave_cli.images.archives import Sources
 from rave_cli.images.closure import Supply
 from rave_cli.images.lock import Archive
@@ -168,7 +169,7 @@ def test_a_dated_archive_is_asked_for_the_locks_date(home: Path, locked: Lock) -
     sources = Sources(snapshot="https://snapshot.example/archive/")
     lock = locked.model_copy(update={"resolved": "20261120T120000Z"})
     apt = Supply(KEYS, sources).snapshot(lock)
-    assert apt is not None
+    assert isinstance(apt, Apt)
     assert "URIs: https://snapshot.example/archive/debian/20261120T120000Z\n" in apt.sources
     assert apt.aged
     assert Supply(KEYS, sources).snapshot(locked) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import lzma
 import os
 import struct
+import subprocess
 import sys
 from pathlib import Path
 
@@ -103,6 +104,39 @@ def test_modules_come_in_order_unpacked_and_without_the_built_in(tmp_path: Path)
     (tree / "kernel/drivers/failover.ko").write_bytes(b"failover")
     found = initrd.read_modules(tmp_path, ["virtio_ring", "virtio_blk", "failover"])
     assert list(found.items()) == [("virtio_blk.ko", b"block"), ("failover.ko", b"failover")]
+
+
+def package(folder: Path, compression: str) -> Path:
+    """Return a package that dpkg made."""
+    (folder / "tree/DEBIAN").mkdir(parents=True)
+    control = "Package: p\nVersion: 1\nArchitecture: all\nMaintainer: a test\nDescription: p\n"
+    (folder / "tree/DEBIAN/control").write_text(control)
+    (folder / "tree/usr/bin").mkdir(parents=True)
+    (folder / "tree/usr/bin/p").write_text("p" * 4321)
+    deb = folder / "p.deb"
+    subprocess.run(
+        ["dpkg-deb", "--root-owner-group", f"-Z{compression}", "--build", folder / "tree", deb],
+        check=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    return deb
+
+
+@pytest.mark.parametrize("compression", ["xz", "none"])
+def test_a_packages_files_are_read_as_dpkg_reads_them(tmp_path: Path, compression: str) -> None:
+    deb = package(tmp_path, compression)
+    with deb.open("rb") as stream, guestroot.open_data(stream) as data:
+        read = data.read()
+    argv = ["dpkg-deb", "--fsys-tarfile", str(deb)]
+    expected = subprocess.run(argv, check=True, capture_output=True).stdout
+    assert read.rstrip(b"\n\0") == expected.rstrip(b"\0")
+    guestroot.extract_deb(deb, tmp_path)
+    assert (tmp_path / "usr/bin/p").read_text() == "p" * 4321
+
+
+def test_a_package_in_another_format_fails_the_build(tmp_path: Path) -> None:
+    deb = package(tmp_path, "zstd")
+    with pytest.raises(SystemExit, match=r"p\.deb holds neither data\.tar\.xz nor data\.tar"):
+        guestroot.extract_deb(deb, tmp_path)
 
 
 def test_merging_replaces_files_keeps_links_and_normalises_modes(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import closure, files, locking
 from rave_cli.images import lock as locks
-from rave_cli.images.apt import Selected
+from rave_cli.images.apt import Selected, file_name
 from rave_cli.images.events import BuildEvent, ignore
 from tests.unit.images.conftest import deb, sha256
 
@@ -68,11 +68,12 @@ def test_a_version_that_left_is_told_with_its_name(
     assert caught.value.names == ("bash",)
 
 
-def test_without_apt_the_host_is_at_fault(host: Host, locked: Lock, supply: Supply) -> None:
+def test_without_apt_no_packages_are_chosen(host: Host, locked: Lock, supply: Supply) -> None:
     host.remove("apt-get")
-    with pytest.raises(RaveError, match="needs apt-get") as caught:
-        closure.fetch(locked, supply, ignore)
+    with pytest.raises(RaveError, match="takes apt, and this host has none") as caught:
+        closure.resolve(locked.requested, supply, ignore)
     assert caught.value.exit_code == ExitCode.HOST
+    assert "rave vm lock-closure" in (caught.value.hint or "")
 
 
 def test_offline_the_host_is_at_fault(host: Host, locked: Lock, supply: Supply) -> None:
@@ -199,7 +200,10 @@ def test_only_a_debian_package_has_a_build_time(tmp_path: Path) -> None:
 
 def test_names_fit_apt_and_the_store() -> None:
     selected = Selected("nginx", "1:1.22~1+deb12u1", "amd64")
-    assert closure.apt_file_name(selected) == "nginx_1%3a1.22~1+deb12u1_amd64.deb"
+    assert (
+        file_name(selected.name, selected.version, selected.architecture)
+        == "nginx_1%3a1.22~1+deb12u1_amd64.deb"
+    )
     assert closure.store_name(selected) == "nginx_1-1.22-1+deb12u1_amd64.deb"
 
 

@@ -12,14 +12,6 @@ NIX = {
     "full disk": (
         "error: writing to file: No space left on device", "debian", ExitCode.HOST, "df -h"
     ),
-    "untrusted user": (
-        "warning: 'sandbox' is a restricted setting and you are not a trusted user",
-        "debian", ExitCode.HOST, "as root",
-    ),
-    "a sandbox all the same": (
-        "executing '/bin/sh': No such file or directory", "debian", ExitCode.HOST, "as root"
-    ),
-    "builder is not root": ("rave: must run as root", "debian", ExitCode.HOST, "as root"),
     "a tool is missing": ("rave: this host lacks unshare", "debian", ExitCode.HOST, "util-linux"),
     "foreign checkout": (
         "error: repository path '/src' is not owned by current user",
@@ -38,7 +30,8 @@ NIX = {
         "nixos", ExitCode.BUILD, "--profile demo --base debian",
     ),
     "no store": (
-        "error: creating directory '/nix': Permission denied", "debian", ExitCode.HOST, "sudo -i"
+        "error: creating directory '/nix': Permission denied",
+        "nixos", ExitCode.HOST, "--base debian",
     ),
 }  # fmt: skip
 

@@ -69,6 +69,8 @@ class Behaviour:
     sigterm: bool = True
     stderr: str = ""
     dies: int | None = None
+    migration: str = "completed"
+    version: tuple[int, int, int] = (7, 2, 22)
 
 
 @dataclass

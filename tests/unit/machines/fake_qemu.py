@@ -45,13 +45,34 @@ def listen(path: str) -> socket.socket:
     return server
 
 
-def usernet() -> str:
-    head = "Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ"
-    rows = [
-        f"  TCP[HOST_FORWARD]  12       127.0.0.1 {host:5}  10.0.2.15 {int(guest):5}     0     0"
-        for guest, host in BEHAVIOUR["ports"].items()
-    ]
-    return "\r\n".join(["Hub -1 (net0):", f"  {head}", *rows, ""])
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Usernet:
+    """The table of forwards; nothing listens on those that are added."""
+
+    def __init__(self) -> None:
+        self.rows = [("127.0.0.1", host, int(guest)) for guest, host in BEHAVIOUR["ports"].items()]
+
+    def obey(self, command: str) -> str:
+        name, _, rest = command.partition(" net0 ")
+        if name == "hostfwd_add":
+            address, host, guest = rest.removeprefix("tcp:").replace("-", "").split(":")
+            self.rows.append((address, int(host) or free_port(), int(guest)))
+        elif name == "hostfwd_remove":
+            address, host = rest.removeprefix("tcp:").split(":")
+            self.rows = [row for row in self.rows if row[:2] != (address, int(host))]
+        return "" if name.startswith("hostfwd") else self.table()
+
+    def table(self) -> str:
+        head = "Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ"
+        rows = [
+            f"  TCP[HOST_FORWARD]  12       {address} {host:5}  10.0.2.15 {guest:5}     0     0"
+            for address, host, guest in self.rows
+        ]
+        return "\r\n".join(["Hub -1 (net0):", f"  {head}", *rows, ""])
 
 
 class Fake:
@@ -67,6 +88,11 @@ class Fake:
         self.heard = False
         self.spoke = False
         self.status = BEHAVIOUR["status"]
+        self.usernet = Usernet()
+        self.given = -1
+        self.migration = ""
+        if "-incoming" in ARGV:
+            self.steps, self.status = [], "inmigrate"
         self.poll = selectors.DefaultSelector()
         for chardev in ("qmp", "events"):
             server = listen(option(f"socket,id={chardev}", "path"))
@@ -84,7 +110,8 @@ class Fake:
             client.sendall(json.dumps(message).encode() + b"\r\n")
 
     def hear(self, client: socket.socket) -> None:
-        data = client.recv(65536)
+        data, given, _, _ = socket.recv_fds(client, 65536, 1)
+        self.given = given[0] if given else self.given
         if not data:
             self.poll.unregister(client)
             self.clients.remove(client)
@@ -93,13 +120,30 @@ class Fake:
             request = json.loads(line)
             self.obey(client, request["execute"], request.get("arguments", {}))
 
+    def migrate(self, command: str) -> None:
+        """Save or load a state, which is a few bytes."""
+        self.migration = BEHAVIOUR["migration"]
+        if self.migration == "completed" and command == "migrate":
+            os.write(self.given, b"memory")
+            self.status = "postmigrate"
+        if self.migration == "completed" and command == "migrate-incoming":
+            whole = os.read(self.given, 100) == b"memory"
+            self.status, self.migration = "paused", "completed" if whole else "failed"
+
     def obey(self, client: socket.socket, command: str, arguments: dict[str, Any]) -> None:
         if command == "block_resize":
             Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
-        if command == "cont":
-            self.status = "running"
+        self.status = {"cont": "running", "stop": "paused"}.get(command, self.status)
+        if command.startswith("migrate"):
+            self.migrate(command)
+        human = arguments.get("command-line", "")
         answers = {
-            "human-monitor-command": usernet(),
+            "human-monitor-command": self.usernet.obey(human) if human else "",
+            "query-migrate": {"status": self.migration},
+            "query-version": {
+                "qemu": dict(zip(("major", "minor", "micro"), BEHAVIOUR["version"], strict=True)),
+                "package": "fake",
+            },
             "query-status": {
                 "status": self.status,
                 "running": self.status == "running",

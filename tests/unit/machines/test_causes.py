@@ -169,7 +169,7 @@ def test_a_panic_of_an_earlier_boot_is_history(nothing: Evidence) -> None:
 def test_the_way_in_is_named_as_the_machine_is(nothing: Evidence, stays: bool, into: str) -> None:
     (first, _) = causes.of(replace(nothing, stays=stays, reports=(verdict(FULL),)))
     assert into in first.hint
-    assert ("rave vm stop demo" in first.hint) == stays
+    assert "grow it: rave vm set demo --disk 20; rave vm start demo" in first.hint
 
 
 def test_no_hint_destroys_data(nothing: Evidence) -> None:
@@ -244,3 +244,10 @@ def test_a_guest_cannot_paint_the_terminal_with_its_last_words(nothing: Evidence
         assert "\x1b" not in text
         assert "\x07" not in text
         assert "\n" not in text
+
+
+def test_a_way_in_is_only_named_where_there_is_one(nothing: Evidence) -> None:
+    report = StageEvent("failed", "i", 3.0, {"reason": "emergency mode"}, "b")
+    seen = replace(nothing, reports=(report,), spec=replace(nothing.spec, base="nixos"))
+    (cause,) = causes.of(seen)
+    assert cause.hint == "rave vm logs demo has its last words"

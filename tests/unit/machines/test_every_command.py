@@ -49,11 +49,23 @@ CALLS: dict[str, list[str]] = {
     "vm create": ["--profile", "demo", "--base", "debian", "--name", "victim"],
     "vm start": ["demo"],
     "vm stop": ["victim"],
+    "vm suspend": ["victim"],
+    "vm resume": ["demo"],
     "vm status": ["demo"],
     "vm list": [],
     "vm ssh": ["demo"],
+    "vm ssh-config": ["demo"],
     "vm exec": ["demo", "--", "ls", "-l"],
+    "vm cp": ["demo:/etc/hostname", "copy"],
+    "vm forward add": ["demo", "0:3002"],
+    "vm forward remove": ["demo", "8443"],
+    "vm forward list": ["demo"],
+    "vm open": ["demo"],
     "vm logs": ["demo"],
+    "vm snapshot create": ["victim", "one"],
+    "vm snapshot list": ["victim"],
+    "vm snapshot restore": ["victim", "one"],
+    "vm snapshot delete": ["victim", "one"],
     "vm restart": ["demo"],
     "vm wait": ["demo", "--for", "running"],
     "vm watch": ["demo", "--timeout", "0"],
@@ -89,7 +101,12 @@ WRONG = {
     "smoke run": ExitCode.CHECK_FAILED,
     "vm build-image": ExitCode.USAGE,  # there is no checkout
     "vm lock-closure": ExitCode.USAGE,
+    "vm forward remove": ExitCode.USAGE,  # nobody added it
+    "vm cp": ExitCode.CHECK_FAILED,  # the guest does not answer what it should
     "vm ssh": ExitCode.HOST,  # there is no OpenSSH
+    "vm snapshot delete": ExitCode.USAGE,  # there is none
+    "vm snapshot restore": ExitCode.USAGE,
+    "vm suspend": ExitCode.NOT_READY,  # it does not run
 }
 
 

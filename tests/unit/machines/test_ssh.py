@@ -7,7 +7,9 @@ import os
 import socket
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -20,14 +22,13 @@ from rave_cli.machines.guest.ssh import (
     LoginRefusedError,
     connect,
     openssh_argv,
+    openssh_config,
 )
 from rave_cli.machines.identity import new_ssh_key
 from tests.unit.machines.fake_sshd import FakeSshd
 from tests.waiting import CEILING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rave_cli.machines.spec import Machine
 
 
@@ -226,3 +227,60 @@ def test_openssh_trusts_only_the_pinned_key_and_reads_no_configuration(machine: 
         f'IdentityFile="{machine.login_key}"',
     } <= options
     assert "BatchMode=no" in openssh_argv(machine, 4022, terminal=True)
+
+
+SSH = Path("/usr/bin/ssh")
+
+
+def spaced(machine: Machine) -> Machine:
+    """Return the machine moved to a place whose name is made of what needs quoting."""
+    place = machine.directory.parent / "my 100% work"
+    machine.directory.rename(place)
+    return replace(machine, directory=place)
+
+
+@pytest.mark.skipif(not SSH.exists(), reason="there is no OpenSSH client")
+def test_openssh_reads_its_configuration_wherever_the_machine_lies(
+    machine: Machine, tmp_path: Path
+) -> None:
+    moved = spaced(machine)
+    file = tmp_path / "config"
+    file.write_text(openssh_config(moved, 4022))
+    done = subprocess.run(
+        [SSH, "-F", file, "-G", "demo"], capture_output=True, text=True, check=True
+    )
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert (told["hostname"], told["port"], told["user"]) == ("127.0.0.1", "4022", "rave")
+    assert told["stricthostkeychecking"] == "true"
+    assert told["identitiesonly"] == "yes"
+    assert "my 100% work" in told["identityfile"].replace("%%", "%")
+    assert "my 100% work" in told["userknownhostsfile"].replace("%%", "%")
+
+
+@pytest.mark.skipif(not SSH.exists(), reason="there is no OpenSSH client")
+def test_openssh_logs_in_by_its_configuration_and_by_no_other_key(
+    machine: Machine, tmp_path: Path
+) -> None:
+    moved = spaced(machine)
+    with FakeSshd(moved.host_key.read_bytes(), authorized(moved)) as server:
+        file = tmp_path / "config"
+        file.write_text(openssh_config(moved, server.port))
+        argv = [str(SSH), "-F", str(file), "demo", "hello"]
+        done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        assert (done.returncode, done.stdout) == (0, b"hello"), done.stderr
+        moved.known_hosts.write_text(f"{moved.alias} {authorized(moved)}\n")
+        done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, check=False)
+        assert done.returncode == 255
+
+
+def test_paramiko_reads_the_configuration_too(machine: Machine) -> None:
+    import paramiko
+
+    place = machine.directory.parent / "my work"
+    told = paramiko.SSHConfig.from_text(
+        openssh_config(replace(machine, directory=place), 4022)
+    ).lookup("demo")
+    assert (told["hostname"], told["port"], told["user"]) == ("127.0.0.1", "4022", "rave")
+    assert told["userknownhostsfile"] == f"{place}/known_hosts"
+    keys: Any = told["identityfile"]
+    assert keys == [f"{place}/identity/id_ed25519"]

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli.errors import RaveError
-from rave_cli.machines.qemu import usernet
-from rave_cli.machines.qemu.usernet import LOOPBACK, TEMPORARY, HostForward, parse
+from rave_cli.machines.qemu import added, usernet
+from rave_cli.machines.qemu.added import HostForward
+from rave_cli.machines.qemu.usernet import LOOPBACK, TEMPORARY, parse
 from tests.waiting import CEILING
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def test_what_a_killed_command_left_is_not_shown_and_taken_back(machine: Machine
 def test_what_a_living_command_added_is_left_alone(machine: Machine) -> None:
     machine.runtime.mkdir(parents=True)
     monitor = Monitor(*OWN, *LEFT)
-    with usernet._only_one(machine):
+    with usernet.only_one(machine):
         assert forwards(monitor, machine) == {22: 40269, 3002: 42095}
     assert monitor.rows == [*OWN, *LEFT]
     assert forwards(monitor, machine) == {22: 40269, 3002: 42095}
@@ -104,8 +105,17 @@ def test_a_port_that_the_machine_was_given_is_its_own_whatever_its_number(
 def test_two_commands_do_not_try_ports_at_once(machine: Machine) -> None:
     machine.runtime.mkdir(parents=True)
     with (
-        usernet._only_one(machine),
+        usernet.only_one(machine),
         pytest.raises(RaveError, match="another rave command tries the ports"),
         usernet.temporary(machine, [80]),
     ):
         pass
+
+
+def test_what_an_operator_added_is_kept_and_is_not_the_machine_s_own(machine: Machine) -> None:
+    machine.runtime.mkdir(parents=True)
+    asked = [HostForward(LOOPBACK, 31001, 9999), HostForward(LOOPBACK, 31002, 22)]
+    added.write(machine, asked)
+    monitor = Monitor(*OWN, *asked, *LEFT_BY_0_1_0)
+    assert forwards(monitor, machine) == {22: 40269, 3002: 42095}
+    assert monitor.rows == [*OWN, *asked]

@@ -176,7 +176,7 @@ def test_the_journal_comes_over_ssh(
 ) -> None:
     rave("vm", "start", "demo")
     out = rave("vm", "logs", "demo", "--source", "journal", "-n", "7")[1]
-    assert out == "sudo -n -- journalctl --no-pager --lines 7\n"
+    assert out == "sudo -n -- journalctl --no-pager --lines=7\n"
 
 
 def test_a_dry_run_prints_the_command_and_makes_nothing(

@@ -145,6 +145,21 @@ in
       };
     };
 
+    # What it runs is the operator's, so it is bounded no more than a session of sshd's.
+    systemd.services.rave-command = {
+      description = "Runs what the host asks for over its own port";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "rave-ready.service" ];
+      path = [ "/run/wrappers" "/run/current-system/sw" ];
+      serviceConfig = {
+        ExecStart = "${guest}/rave-guest command";
+        Delegate = true;
+        OOMPolicy = "continue";
+        Restart = "on-failure";
+        RestartSec = 2;
+      };
+    };
+
     # A machine that cannot boot says so on the port instead of waiting for a password nobody has: from the
     # system, and from the initrd before it.
     systemd.services.rave-emergency = emergency // {

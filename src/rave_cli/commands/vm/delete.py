@@ -28,11 +28,11 @@ def delete(app: App, names: tuple[str, ...], every: bool, force: bool, yes: bool
     """
     from rave_cli.machines import lifecycle
     from rave_cli.views.consent import agreed
-    from rave_cli.views.several import Answer, for_each
+    from rave_cli.views.several import Outcome, for_each
 
-    def do(name: str) -> Answer:
+    def do(name: str) -> Outcome:
         lifecycle.delete(name, force=force)
-        return Answer({"name": name, "deleted": True}, [f"{name} deleted"])
+        return Outcome({"name": name, "deleted": True}, [f"{name} deleted"])
 
     wanted = chosen(names, every=every)
     if every and wanted and not agreed(app.show, f"Delete {', '.join(wanted)}?", yes=yes):

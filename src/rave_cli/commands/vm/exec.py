@@ -44,7 +44,7 @@ def exec_(
     """
     from rave_cli.errors import RaveError
     from rave_cli.machines import store
-    from rave_cli.machines.guest.ssh import connect
+    from rave_cli.machines.guest.connection import connect
     from rave_cli.signals import Interrupted
 
     machine = store.load(name)

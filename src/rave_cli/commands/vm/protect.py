@@ -25,11 +25,11 @@ def protect(app: App, names: tuple[str, ...], every: bool) -> int:
     Example: rave vm protect demo
     """
     from rave_cli.machines import changes
-    from rave_cli.views.several import Answer, for_each
+    from rave_cli.views.several import Outcome, for_each
 
-    def do(name: str) -> Answer:
+    def do(name: str) -> Outcome:
         changes.protect(name, protected=True)
-        return Answer({"name": name, "protected": True}, [f"{name} is protected from deletion"])
+        return Outcome({"name": name, "protected": True}, [f"{name} is protected from deletion"])
 
     wanted = chosen(names, every=every)
     return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

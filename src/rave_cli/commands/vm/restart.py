@@ -36,9 +36,9 @@ def restart(
     from rave_cli.flows import machine
     from rave_cli.machines import store
     from rave_cli.views.machine import note_ready, ready_lines, stopped_line
-    from rave_cli.views.several import Answer, for_each
+    from rave_cli.views.several import Outcome, for_each
 
-    def do(name: str) -> Answer:
+    def do(name: str) -> Outcome:
         found = store.load(name)
         with app.show.events() as on_event:
             report, ready = machine.restart(
@@ -46,7 +46,7 @@ def restart(
             )
         note_ready(app.show, ready)
         lines = [stopped_line(name, report), *ready_lines(ready, secrets=ready.secrets)]
-        return Answer(ready.document | {"stopped": report.document}, lines)
+        return Outcome(ready.document | {"stopped": report.document}, lines)
 
     wanted = chosen(names, every=every)
     return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

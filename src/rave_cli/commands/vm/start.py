@@ -38,17 +38,17 @@ def start(app: App, names: tuple[str, ...], every: bool, dry_run: bool, keep_run
     from rave_cli.flows import machine
     from rave_cli.machines import store
     from rave_cli.views.machine import command_lines, note_ready, ready_lines
-    from rave_cli.views.several import Answer, for_each
+    from rave_cli.views.several import Outcome, for_each
 
-    def do(name: str) -> Answer:
+    def do(name: str) -> Outcome:
         found = store.load(name)
         if dry_run:
             argv = machine.command(found)
-            return Answer({"argv": list(argv)}, command_lines(argv))
+            return Outcome({"argv": list(argv)}, command_lines(argv))
         with app.show.events() as on_event:
             ready = machine.start(found, on_event=on_event, keep_running=keep_running)
         note_ready(app.show, ready)
-        return Answer(ready.document, ready_lines(ready, secrets=ready.secrets))
+        return Outcome(ready.document, ready_lines(ready, secrets=ready.secrets))
 
     wanted = chosen(names, every=every)
     return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

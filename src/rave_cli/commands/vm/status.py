@@ -28,16 +28,16 @@ def status(app: App, names: tuple[str, ...], every: bool, template: str | None) 
     from rave_cli.machines import status as present
     from rave_cli.machines import store
     from rave_cli.views.machine import status_rows
-    from rave_cli.views.several import Answer, for_each
+    from rave_cli.views.several import Outcome, for_each
     from rave_cli.views.template import lines_of
 
     line = lines_of(template, present.FIELDS, as_json=app.show.as_json)
 
-    def do(name: str) -> Answer:
+    def do(name: str) -> Outcome:
         document = present.of(store.load(name), thorough=True).document
         if line is not None:
-            return Answer(document, [line(document)])
-        return Answer(document, app.show.table(("", ""), status_rows(document)))
+            return Outcome(document, [line(document)])
+        return Outcome(document, app.show.table(("", ""), status_rows(document)))
 
     wanted = chosen(names, every=every)
     return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

@@ -29,13 +29,13 @@ def stop(app: App, names: tuple[str, ...], every: bool, patience: float | None) 
     from rave_cli.flows import machine
     from rave_cli.machines import store
     from rave_cli.views.machine import stopped_line
-    from rave_cli.views.several import Answer, for_each
+    from rave_cli.views.several import Outcome, for_each
 
-    def do(name: str) -> Answer:
+    def do(name: str) -> Outcome:
         found = store.load(name)
         with app.show.events() as on_event:
             report = machine.stop(found, on_event=on_event, patience=patience)
-        return Answer({"name": name} | report.document, [stopped_line(name, report)])
+        return Outcome({"name": name} | report.document, [stopped_line(name, report)])
 
     wanted = chosen(names, every=every)
     return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

@@ -23,11 +23,11 @@ def unprotect(app: App, names: tuple[str, ...], every: bool) -> int:
     Example: rave vm unprotect demo
     """
     from rave_cli.machines import changes
-    from rave_cli.views.several import Answer, for_each
+    from rave_cli.views.several import Outcome, for_each
 
-    def do(name: str) -> Answer:
+    def do(name: str) -> Outcome:
         changes.protect(name, protected=False)
-        return Answer({"name": name, "protected": False}, [f"{name} is no longer protected"])
+        return Outcome({"name": name, "protected": False}, [f"{name} is no longer protected"])
 
     wanted = chosen(names, every=every)
     return for_each(app.show, wanted, do, several=every or len(wanted) > 1)

@@ -287,18 +287,7 @@ def openssh_argv(
         RaveError: HOST if somebody else may have written which host key is pinned.
     """
     options = (
-        "StrictHostKeyChecking=yes",
-        f"UserKnownHostsFile={_quoted(pinned(machine))}",
-        "GlobalKnownHostsFile=/dev/null",
-        f"HostKeyAlias={machine.alias}",
-        "HostKeyAlgorithms=ssh-ed25519",
-        "KexAlgorithms=curve25519-sha256",
-        "UpdateHostKeys=no",
-        "CheckHostIP=no",
-        "IdentitiesOnly=yes",
-        f"IdentityFile={_quoted(machine.login_key)}",
-        "IdentityAgent=none",
-        "PasswordAuthentication=no",
+        *(f"{name}={value}" for name, value in _trusted(machine)),
         f"BatchMode={'no' if terminal else 'yes'}",
         "LogLevel=ERROR",
         *([f"ProxyCommand={shlex.join(proxy).replace('%', '%%')}"] if proxy else []),
@@ -311,6 +300,41 @@ def openssh_argv(
         f"{USER}@127.0.0.1",
         *extra,
     )  # fmt: skip
+
+
+def openssh_config(machine: Machine, port: int) -> str:
+    """Return a section of ssh_config(5) that leads to a machine, for programs that speak SSH by
+    themselves: `ssh -F`, editors, ansible, paramiko. It trusts what `openssh_argv` trusts.
+
+    Args:
+        machine: the machine.
+        port: the host port that leads to its sshd now.
+
+    Raises:
+        RaveError: HOST if somebody else may have written which host key is pinned.
+    """
+    options = (("HostName", "127.0.0.1"), ("Port", str(port)), ("User", USER), *_trusted(machine))
+    return "\n".join(
+        [f"Host {machine.name}", *(f"  {name} {value}" for name, value in options), ""]
+    )
+
+
+def _trusted(machine: Machine) -> tuple[tuple[str, str], ...]:
+    """Return the options of ssh_config(5) that trust nothing but a machine's pinned key."""
+    return (
+        ("StrictHostKeyChecking", "yes"),
+        ("UserKnownHostsFile", _quoted(pinned(machine))),
+        ("GlobalKnownHostsFile", "/dev/null"),
+        ("HostKeyAlias", machine.alias),
+        ("HostKeyAlgorithms", "ssh-ed25519"),
+        ("KexAlgorithms", "curve25519-sha256,curve25519-sha256@libssh.org"),  # two names of one
+        ("UpdateHostKeys", "no"),
+        ("CheckHostIP", "no"),
+        ("IdentitiesOnly", "yes"),
+        ("IdentityFile", _quoted(machine.login_key)),
+        ("IdentityAgent", "none"),
+        ("PasswordAuthentication", "no"),
+    )
 
 
 def is_banned(machine: Machine) -> bool:

@@ -28,6 +28,10 @@ READY_PORT = "org.rave.ready"
 # The one behind which its sshd is, too; see guest/way.py.
 WAY_PORT = "org.rave.way"
 
+# The one over which rave runs programs in the guest; see guest/command.py. The id of its chardev.
+COMMAND_PORT = "org.rave.command"
+COMMAND = "command"
+
 # The node of the machine's disk in QEMU's block layer.
 DISK_NODE = "disk0"
 
@@ -168,4 +172,6 @@ def _channels(machine: Machine) -> tuple[str, ...]:
         "-device", f"virtserialport,chardev=ready,name={READY_PORT}",
         "-chardev", f"socket,id=way,path={esc(machine.way_socket)},server=on,wait=off",
         "-device", f"virtserialport,chardev=way,name={WAY_PORT}",
+        "-chardev", f"socket,id={COMMAND},path={esc(machine.command_socket)},server=on,wait=off",
+        "-device", f"virtserialport,chardev={COMMAND},name={COMMAND_PORT}",
     )  # fmt: skip

@@ -33,11 +33,12 @@ class Log:
         self.handed = int(name) if folder == "/proc/self/fd" else None
         self.path = path
         self.most = most
-        self.size = 0
         self.older = 0
         self.dropped = 0
         self.written_to = False
         self.file = self._create()
+        # A machine that is resumed goes on where its log was.
+        self.size = os.fstat(self.file).st_size
 
     def take(self) -> bool:
         """Move what is in the pipe to the file; returns whether anybody may still write."""
@@ -90,7 +91,7 @@ class Log:
             os.close(fd)
 
     def _create(self) -> int:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             return os.open(self.path, flags, 0o600)
         except OSError:

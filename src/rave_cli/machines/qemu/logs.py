@@ -32,13 +32,13 @@ MOST_QEMU = 1 << 20
 SETTLES = 15.0
 
 
-def start(machine: Machine, prefix: Sequence[str]) -> int:
-    """Start the keeper of a machine's logs and return the descriptor for QEMU's own output. The
-    logs of the last run are removed.
+def start(machine: Machine, prefix: Sequence[str], *, go_on: bool = False) -> int:
+    """Start the keeper of a machine's logs and return the descriptor for QEMU's own output.
 
     Args:
         machine: the machine.
         prefix: what goes before the keeper's argv, so that it outlives us as QEMU does.
+        go_on: add to the logs of the last run, which is being resumed, instead of removing them.
 
     Raises:
         RaveError: HOST if a pipe or a log cannot be made.
@@ -49,7 +49,7 @@ def start(machine: Machine, prefix: Sequence[str]) -> int:
         (machine.qemu_pipe, machine.qemu_log, MOST_QEMU),
     )
     for pipe, log, _ in kept:
-        for old in (pipe, log, older(log), dropped_file(log)):
+        for old in (pipe,) if go_on else (pipe, log, older(log), dropped_file(log)):
             with paths.refusing(old):
                 old.unlink(missing_ok=True)
         with paths.refusing(pipe):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from selectors import EVENT_READ, DefaultSelector
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from rave_cli.machines.qemu.usernet import LOOPBACK
 from rave_cli.machines.spec import SSH_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rave_cli.machines.spec import Machine
 
@@ -30,9 +30,20 @@ def of(machine: Machine) -> dict[int, int]:
     Raises:
         RaveError: NOT_READY if it does not run or QEMU does not answer.
     """
+    with answering(machine):
+        return asked(machine)
+
+
+@contextmanager
+def answering(machine: Machine) -> Iterator[None]:
+    """Say what it means if a machine's QEMU cannot be asked.
+
+    Raises:
+        RaveError: NOT_READY if it does not run or QEMU does not answer.
+    """
     _running(machine)
     try:
-        return asked(machine)
+        yield
     except QmpError as error:
         raise _silent(machine, error) from error
 
@@ -111,12 +122,21 @@ def _greeting(candidates: Sequence[int]) -> int | None:
 def _running(machine: Machine) -> processes.Process:
     found = processes.find(machine)
     if found is None:
-        raise RaveError(
-            f"machine {machine.name} is not running",
-            hint=f"rave vm start {machine.name}",
-            exit_code=ExitCode.NOT_READY,
-        )
+        raise not_running(machine)
     return found
+
+
+def not_running(machine: Machine) -> RaveError:
+    """Return the error of a machine that does not run, with what makes it run."""
+    if machine.suspended.is_dir():
+        state, verb = "suspended", "resume"
+    else:
+        state, verb = "not running", "start"
+    return RaveError(
+        f"machine {machine.name} is {state}",
+        hint=f"rave vm {verb} {machine.name}",
+        exit_code=ExitCode.NOT_READY,
+    )
 
 
 def _silent(machine: Machine, error: QmpError) -> RaveError:

@@ -135,12 +135,28 @@ class Qmp:
         Raises:
             QmpError: if QEMU refuses, hangs up, or does not answer within `timeout` seconds.
         """
+        return self._asked(command, arguments, timeout, [])
+
+    def hand_over(self, fd: int, name: str, *, timeout: float) -> None:
+        """Give QEMU a descriptor, by a name that later commands call it by.
+
+        Raises:
+            QmpError: as `execute`.
+        """
+        self._asked("getfd", {"fdname": name}, timeout, [fd])
+
+    def _asked(
+        self, command: str, arguments: dict[str, object], timeout: float, fds: list[int]
+    ) -> Any:  # noqa: ANN401 - as the QMP schema says
         request: dict[str, object] = {"execute": command}
         if arguments:
             request["arguments"] = arguments
+        line = json.dumps(request).encode() + b"\n"
         try:
             self._socket.settimeout(timeout)
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            # The descriptors come with the first bytes.
+            sent = socket.send_fds(self._socket, [line], fds) if fds else 0
+            self._socket.sendall(line[sent:])
         except OSError as error:
             raise QmpError(f"the monitor is gone: {error.strerror or error}") from error
         answer = self._answer("return", timeout)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import RaveError
+from rave_cli.machines.qemu import added
+from rave_cli.machines.qemu.added import HostForward
 from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
 
 if TYPE_CHECKING:
@@ -39,15 +40,6 @@ _ROW = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class HostForward:
-    """A TCP port of the host that leads to one of the guest's."""
-
-    address: str
-    host: int
-    guest: int
-
-
 def parse(table: str) -> list[HostForward]:
     """Return the forwards of a table that `info usernet` printed."""
     return [
@@ -67,9 +59,10 @@ def forwards(monitor: Qmp, machine: Machine, *, timeout: float) -> dict[int, int
     stray = [forward for forward in found if _is_stray(forward, machine)]
     if stray:
         # Whoever holds the lock is alive and takes its own back.
-        with suppress(RaveError), _only_one(machine):
+        with suppress(RaveError), only_one(machine):
             _remove(monitor, stray)
-    return {f.guest: f.host for f in found if f.address == LOOPBACK and f not in stray}
+    others = {*stray, *_added(machine)}
+    return {f.guest: f.host for f in found if f.address == LOOPBACK and f not in others}
 
 
 @contextmanager
@@ -85,7 +78,7 @@ def temporary(machine: Machine, guests: Iterable[int]) -> Iterator[dict[int, tup
         QmpError: if the monitor does not do it.
         RaveError: HOST if another command does the same.
     """
-    with _only_one(machine):
+    with only_one(machine):
         try:
             with Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor:
                 for guest in guests:
@@ -111,7 +104,12 @@ def take_back(machine: Machine) -> None:
         _remove(monitor, (forward for forward in table if _is_stray(forward, machine)))
 
 
-def _only_one(machine: Machine) -> AbstractContextManager[None]:
+def only_one(machine: Machine) -> AbstractContextManager[None]:
+    """Hold the right to change a machine's forwards.
+
+    Raises:
+        RaveError: HOST if another command has it.
+    """
     return paths.lock(
         machine.runtime / "forwards.lock",
         busy=f"another rave command tries the ports of machine {machine.name}",
@@ -123,7 +121,16 @@ def _is_stray(forward: HostForward, machine: Machine) -> bool:
     if forward.address != LOOPBACK:
         return forward.address == TEMPORARY
     own = {asked.guest for asked in machine.spec.forwards}
-    return forward.guest not in own and forward.host in DRAWN
+    drawn = forward.guest not in own and forward.host in DRAWN
+    return drawn and forward not in _added(machine)
+
+
+def _added(machine: Machine) -> frozenset[HostForward]:
+    """Return what an operator added; whoever only looks does not fail because of the list."""
+    try:
+        return added.read(machine)
+    except RaveError:
+        return frozenset()
 
 
 def _add(monitor: Qmp, guest: int) -> None:

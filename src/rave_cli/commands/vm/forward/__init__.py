@@ -1,0 +1,1 @@
+"""`rave vm forward`: a file per verb."""

@@ -1,0 +1,1 @@
+"""`rave vm snapshot`: a file per verb."""

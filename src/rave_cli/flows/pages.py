@@ -1,0 +1,87 @@
+"""The web pages of a running machine that this host reaches, from its plan and its real ports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from rave_cli import process
+from rave_cli.errors import ExitCode, RaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rave_cli.profiles.catalog import Plan
+
+# What opens a page in the user's browser (xdg-utils), and what it needs of our environment.
+OPENER = "xdg-open"
+DISPLAY = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "XDG_CURRENT_DESKTOP")
+
+
+@dataclass(frozen=True)
+class WebPage:
+    """A page of a service, as this host reaches it."""
+
+    service: str
+    title: str
+    url: str
+
+    @property
+    def document(self) -> dict[str, str]:
+        """What `--json` shows."""
+        return {"service": self.service, "title": self.title, "url": self.url}
+
+
+def of(plan: Plan, ports: Mapping[int, int]) -> tuple[WebPage, ...]:
+    """Return the pages of a plan's services.
+
+    A service says where it answers in its health questions; a page is where that port is one that
+    leads to this host. Names below `localhost` mean this host, too (RFC 6761, 6.3).
+
+    Args:
+        plan: what the machine carries.
+        ports: guest port -> port of 127.0.0.1.
+    """
+    found = []
+    for name, service in plan.services.items():
+        for check in service.checks:
+            url = urlsplit(check.url or "")
+            if url.port is not None and url.port in ports:
+                address = f"{url.scheme}://{url.hostname}:{ports[url.port]}/"
+                found.append(WebPage(name, service.title, address))
+    return tuple(dict.fromkeys(found))
+
+
+def chosen(pages: Sequence[WebPage], service: str | None) -> tuple[WebPage, ...]:
+    """Return the pages of one service, or all.
+
+    Raises:
+        RaveError: USAGE if that service has none here.
+    """
+    found = tuple(page for page in pages if service in (None, page.service))
+    if service is not None and not found:
+        known = ", ".join(sorted({page.service for page in pages})) or "none has"
+        raise RaveError(
+            f"no page of {service} is exposed to this host (of these there are: {known})",
+            hint="rave vm ssh NAME -- -N -L HOST:localhost:GUEST leads to what is not exposed;"
+            " docs/reference/catalog.md has the ports",
+            exit_code=ExitCode.USAGE,
+        )
+    return found
+
+
+def show(page: WebPage, environment: Mapping[str, str]) -> None:
+    """Open a page in the user's browser.
+
+    Raises:
+        RaveError: HOST if there is nothing that opens it.
+    """
+    display = {name: environment[name] for name in DISPLAY if name in environment}
+    done = process.run([OPENER, page.url], timeout=30, env=display)
+    if not done.ok:
+        raise RaveError(
+            f"{OPENER} does not open {page.url}: {' '.join(done.tail(1)) or 'it does not say why'}",
+            hint=f"open it by hand: {page.url}",
+            exit_code=ExitCode.HOST,
+        )

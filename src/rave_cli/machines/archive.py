@@ -1,0 +1,444 @@
+"""Trees of files as tar streams: packed for a guest, and taken apart from one that may be hostile.
+
+What comes from a guest is written into a folder made for it, every name relative to a directory
+that is open, and no link is ever followed. Refused is whatever could act outside of it, now or
+later: names that lead out, links that do, devices, set-user-ID bits, files that others may write.
+
+Sources: POSIX.1-2017 pax (ustar), PEP 706 (what an archive of data may hold).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from rave_cli import paths
+from rave_cli.errors import ExitCode, RaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# How the one thing that is copied is called inside a stage.
+CONTENT = "content"
+
+# Bytes that are moved at once.
+CHUNK = 1 << 18
+
+# Bytes of a header's extension, such as a long name: a path may have 4096 (PATH_MAX).
+LONGEST_EXTENSION = 1 << 16
+
+# Bytes behind the end of an archive; GNU tar fills its last record of 10 KiB.
+MOST_PADDING = 1 << 20
+
+_EXTENSIONS = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)  # fmt: skip
+
+# What may be read, run and changed by whom: no set-user-ID, and nothing that others may change.
+_ALLOWED = 0o755
+
+
+class UnsafeContentError(RaveError):
+    """What a guest sent could act outside of the place it was meant for."""
+
+    reason = "unsafe-content"
+
+    def __init__(self, why: str, hint: str = "copy less of it, or look at what it is") -> None:
+        super().__init__(
+            f"what the machine sent is refused: {why}", hint=hint, exit_code=ExitCode.CHECK_FAILED
+        )
+
+
+@dataclass
+class Copied:
+    """What was copied: `size` in bytes, what was left out of it, and what the guest remarked."""
+
+    files: int = 0
+    size: int = 0
+    left_out: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+class _Header(tarfile.TarInfo):
+    """A header whose extensions are bounded: they are read into memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Header:
+        """Read a header."""
+        found = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
+        if found.type in _EXTENSIONS and found.size > LONGEST_EXTENSION:
+            raise UnsafeContentError(f"a header of {found.size} bytes")
+        return found
+
+
+def unpack(
+    stream: IO[bytes], stage: Path, *, leave_out: bool, on_bytes: Callable[[int], None]
+) -> Copied:
+    """Write what a tar stream holds below `stage`, as one file or one folder named CONTENT.
+
+    Modes and times are kept, but for what `_ALLOWED` takes away.
+
+    Args:
+        stream: a folder as `.` and what is in it, or one file under any name.
+        stage: an empty directory of ours that nobody else may enter.
+        leave_out: leave devices and links that lead out of the tree out, instead of refusing all.
+        on_bytes: told the size of each piece that was written.
+
+    Raises:
+        UnsafeContentError: CHECK_FAILED for content that must not be on this host.
+        RaveError: HOST if it cannot be written.
+    """
+    copied = Copied()
+    try:
+        with (
+            _Stage(stage, copied, on_bytes, leave_out=leave_out) as place,
+            tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Header,
+                         errors="surrogateescape", encoding="utf-8") as archive,
+        ):  # fmt: skip
+            while (member := archive.next()) is not None:
+                # Else it keeps every header there was.
+                archive.members = []  # type: ignore[attr-defined]
+                place.take(member, archive)
+            _drain(stream)
+    except (tarfile.TarError, RecursionError, ValueError) as error:
+        raise UnsafeContentError(f"it is no tar archive that rave reads ({error})") from error
+    except OSError as error:
+        raise paths.os_fault(error, stage.parent) from error
+    return copied
+
+
+def _drain(stream: IO[bytes]) -> None:
+    """Read the padding behind the end, so that whoever sends it can end."""
+    size = 0
+    while data := stream.read(CHUNK):
+        size += len(data)
+        if size > MOST_PADDING:
+            raise UnsafeContentError("it goes on behind its end")
+
+
+class _Stage:
+    """A directory that is filled member by member."""
+
+    def __init__(
+        self, stage: Path, copied: Copied, on_bytes: Callable[[int], None], *, leave_out: bool
+    ) -> None:
+        self.copied = copied
+        self.on_bytes = on_bytes
+        self.leave_out = leave_out
+        self.root = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # The directory that was opened last, since what is in one comes together.
+        self.open: tuple[tuple[str, ...], int] | None = None
+        self.folders: list[tuple[tuple[str, ...], int, float]] = []
+        self.whole = False
+
+    def __enter__(self) -> _Stage:
+        return self
+
+    def __exit__(self, fault: type[BaseException] | None, *_rest: object) -> None:
+        try:
+            if fault is None:
+                self._finish()
+        finally:
+            self._close()
+            os.close(self.root)
+
+    def take(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
+        """Write one member."""
+        if self.whole:
+            raise UnsafeContentError("a file with something behind it")
+        if not self.folders:
+            # The first says what it is: a folder, or else one file whose name is ours to give.
+            if _parts(member.name) and not member.isreg():
+                raise UnsafeContentError(f"{member.name!r} is neither a file nor a folder")
+            self.whole = member.isreg()
+            parts: tuple[str, ...] = (CONTENT,)
+        else:
+            parts = (CONTENT, *_parts(member.name))
+        if member.isdir():
+            self._folder(parts, member)
+        elif member.isreg() and not member.issparse():
+            self._file(parts, member, archive)
+        elif member.issym():
+            self._link(parts, member)
+        elif member.islnk():
+            raise UnsafeContentError(f"{member.name!r} is a second name of {member.linkname!r}")
+        else:
+            self._omit(f"{member.name} is no file that can be copied")
+
+    def _folder(self, parts: tuple[str, ...], member: tarfile.TarInfo) -> None:
+        with _once(member):
+            os.mkdir(parts[-1], 0o700, dir_fd=self._parent(parts))
+        self.folders.append((parts, member.mode & _ALLOWED | 0o700, _moment(member)))
+
+    def _file(
+        self, parts: tuple[str, ...], member: tarfile.TarInfo, archive: tarfile.TarFile
+    ) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with _once(member):
+            fd = os.open(parts[-1], flags, 0o600, dir_fd=self._parent(parts))
+        try:
+            content = archive.extractfile(member)
+            while content is not None and (data := content.read(CHUNK)):
+                write(fd, data)
+                self.copied.size += len(data)
+                self.on_bytes(len(data))
+            os.fchmod(fd, member.mode & _ALLOWED)
+            os.utime(fd, (_moment(member), _moment(member)))
+        finally:
+            os.close(fd)
+        self.copied.files += 1
+
+    def _link(self, parts: tuple[str, ...], member: tarfile.TarInfo) -> None:
+        target = member.linkname
+        if leads_out(target, len(parts) - 2):
+            self._omit(f"{member.name} is a link to {target}, which leads out of the folder")
+            return
+        with _once(member):
+            os.symlink(target, parts[-1], dir_fd=self._parent(parts))
+        self.copied.files += 1
+
+    def _omit(self, why: str) -> None:
+        if not self.leave_out:
+            raise UnsafeContentError(why, hint="--leave-out copies the rest")
+        self.copied.left_out.append(why)
+
+    def _parent(self, parts: tuple[str, ...]) -> int:
+        """Return the directory that is to hold a member; no link is followed on the way."""
+        folder = parts[:-1]
+        if not folder:
+            return self.root
+        if self.open is None or self.open[0] != folder:
+            fd = self._descend(folder)
+            self._close()
+            self.open = (folder, fd)
+        return self.open[1]
+
+    def _descend(self, folder: tuple[str, ...]) -> int:
+        fd = os.dup(self.root)
+        for name in folder:
+            try:
+                below = os.open(
+                    name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd
+                )
+            except (FileNotFoundError, NotADirectoryError) as error:
+                where = "/".join(folder[1:])
+                raise UnsafeContentError(f"something in {where!r}, which is no folder") from error
+            finally:
+                os.close(fd)
+            fd = below
+        return fd
+
+    def _close(self) -> None:
+        if self.open is not None:
+            os.close(self.open[1])
+            self.open = None
+
+    def _finish(self) -> None:
+        """Give the folders their modes and times, which writing into them would have changed."""
+        if not self.folders and not self.whole:
+            raise UnsafeContentError("there is nothing in it")
+        for parts, mode, moment in reversed(self.folders):
+            fd = self._descend(parts)
+            try:
+                os.fchmod(fd, mode)
+                os.utime(fd, (moment, moment))
+            finally:
+                os.close(fd)
+
+
+@contextmanager
+def _once(member: tarfile.TarInfo) -> Iterator[None]:
+    """Refuse a member whose place is taken: an honest archive has each name once."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise UnsafeContentError(f"{member.name!r} comes twice") from error
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Return the parts of a member's name; none for the folder itself."""
+    parts = tuple(part for part in name.split("/") if part not in ("", "."))
+    if name.startswith("/") or ".." in parts:
+        raise UnsafeContentError(f"the name {name!r} leads out of the folder")
+    return parts
+
+
+def leads_out(target: str, depth: int) -> bool:
+    """Return whether a link leads out of the tree in which it lies `depth` folders deep.
+
+    `..` behind a name is not looked into: where that leads depends on what the name is.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    up = next((n for n, part in enumerate(parts) if part != ".."), len(parts))
+    return not target or target.startswith("/") or up > depth or ".." in parts[up:]
+
+
+def _moment(member: tarfile.TarInfo) -> float:
+    """Return when a member was changed last, within what every file system can hold."""
+    return min(max(float(member.mtime), 0.0), float(2**32 - 1))
+
+
+def write(fd: int, data: bytes) -> None:
+    """Write all of it."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def place(stage: Path, target: Path, *, folder: bool) -> None:
+    """Put what is in a stage where it belongs. A file takes the place of another at once; a folder
+    that is there keeps what else it holds, and gets each file at once.
+
+    Raises:
+        RaveError: USAGE if a file would have to take the place of a folder, or the other way; HOST
+            if it cannot be written.
+    """
+    content = stage / CONTENT
+    with paths.refusing(target):
+        if not folder or not os.path.lexists(target):
+            _replace(content, target)
+            paths.sync_dir(target.parent)
+            return
+        for below, folders, files in os.walk(content):
+            where = target.joinpath(os.path.relpath(below, content))
+            for name in list(folders):
+                source = os.path.join(below, name)  # noqa: PTH118 - many of them
+                if os.path.islink(source) or not os.path.lexists(where / name):  # noqa: PTH114
+                    # A folder that is not there yet comes as a whole.
+                    folders.remove(name)
+                    _replace(content.joinpath(source), where / name)
+                elif not stat.S_ISDIR((where / name).lstat().st_mode):
+                    raise _in_the_way(where / name)
+            for name in files:
+                _replace(content.joinpath(below, name), where / name)
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename over whatever is there, unless that is a folder."""
+    try:
+        source.replace(target)
+    except (IsADirectoryError, NotADirectoryError) as error:
+        raise _in_the_way(target) from error
+
+
+def _in_the_way(target: Path) -> RaveError:
+    return RaveError(
+        f"{target} is in the way: one of it and what is copied is a folder, the other is not",
+        hint=f"ls -ld {target}",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+# --- packing -------------------------------------------------------------------------------------
+
+
+def measure(source: Path) -> int:
+    """Return how many bytes of content a file or folder has."""
+    return sum(found.st_size for _, found in _walk(source) if stat.S_ISREG(found.st_mode))
+
+
+def pack(source: Path, stream: IO[bytes], *, end: str, on_bytes: Callable[[int], None]) -> Copied:
+    """Write a file or folder as a tar stream, under the name CONTENT, and behind it an empty file
+    named `end`: without it, it is not whole.
+
+    Links are packed as links, but for `source` itself. Owners and special bits are not.
+
+    Raises:
+        RaveError: HOST if something cannot be read, or is cut short meanwhile.
+    """
+    copied = Copied()
+    with tarfile.open(
+        fileobj=stream, mode="w|", bufsize=CHUNK, format=tarfile.GNU_FORMAT,
+        errors="surrogateescape", encoding="utf-8",
+    ) as archive:  # fmt: skip
+        for path, found in _walk(source):
+            member = _member(_name(path, source), path, found)
+            if member is None:
+                copied.left_out.append(f"{path} is no file that can be copied")
+            elif member.isreg():
+                with _Counted(path, on_bytes) as content:
+                    archive.addfile(member, content)
+            else:
+                archive.addfile(member)
+            if member is not None and not member.isdir():
+                copied.files += 1
+                copied.size += member.size
+        archive.addfile(tarfile.TarInfo(end))
+    return copied
+
+
+def _name(path: str, source: Path) -> str:
+    rest = os.path.relpath(path, source)
+    return CONTENT if rest == "." else f"{CONTENT}/{rest}"
+
+
+def _walk(source: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield what is to be packed with its status, folders before what is in them."""
+    with paths.refusing(source):
+        found = source.stat()
+        yield str(source), found
+        waiting = [str(source)] if stat.S_ISDIR(found.st_mode) else []
+        while waiting:
+            folder = waiting.pop()
+            with os.scandir(folder) as entries:
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    status = entry.stat(follow_symlinks=False)
+                    yield entry.path, status
+                    if stat.S_ISDIR(status.st_mode):
+                        waiting.append(entry.path)
+
+
+def _member(name: str, path: str, found: os.stat_result) -> tarfile.TarInfo | None:
+    """Return the header of what is to be packed; None for what is no file, folder or link."""
+    member = tarfile.TarInfo(name)
+    member.mode = found.st_mode & 0o777
+    member.mtime = int(found.st_mtime)
+    if stat.S_ISDIR(found.st_mode):
+        member.type = tarfile.DIRTYPE
+    elif stat.S_ISLNK(found.st_mode):
+        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)  # noqa: PTH115
+    elif stat.S_ISREG(found.st_mode):
+        member.size = found.st_size
+    else:
+        return None
+    return member
+
+
+class _Counted:
+    """A file whose pieces are counted while they are read."""
+
+    def __init__(self, path: str, on_bytes: Callable[[int], None]) -> None:
+        self.path, self.on_bytes = Path(path), on_bytes
+        with paths.refusing(self.path):
+            self.file = self.path.open("rb", buffering=0)
+
+    def __enter__(self) -> IO[bytes]:
+        return cast("IO[bytes]", self)
+
+    def __exit__(self, *_fault: object) -> None:
+        self.file.close()
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next piece.
+
+        Raises:
+            RaveError: HOST if it cannot be read, or the file has become shorter.
+        """
+        data = b""
+        with paths.refusing(self.path):
+            while len(data) < size and (more := self.file.read(size - len(data))):
+                data += more
+        if len(data) < size:
+            raise RaveError(
+                f"{self.path} became shorter while it was copied",
+                hint="copy it again once nobody writes to it",
+                exit_code=ExitCode.HOST,
+            )
+        self.on_bytes(len(data))
+        return data

@@ -1,0 +1,382 @@
+"""The command channel: programs in a guest over a virtio-serial port that only our account opens.
+
+An SSH handshake costs a TCG guest over a second of CPU time; here a program is started in some
+hundredths. The protocol is told in rave_guest/command.py. QEMU serves one client at a time, so that
+whoever finds the channel in use, or a guest that does not serve it, goes by SSH (connection.py).
+
+A guest is not trusted: its lines are bounded, its words are known or a fault, and what it says
+before it has repeated this session's nonce belongs to the session before.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import select
+import socket
+import time
+from binascii import a2b_base64, b2a_base64
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from rave_cli import paths, signals
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.qemu.argv import COMMAND
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
+from rave_cli.process import Completed
+from rave_cli.text import clean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rave_cli.machines.spec import Machine
+
+    OnOutput = Callable[[int, bytes], None]
+
+VERSION = 1
+# Bytes of a line of the guest; its own pieces of output have 22 KiB.
+LONGEST = 256 << 10
+# Bytes that may come before the guest's greeting: what the session before left behind.
+MOST_BEFORE = 1 << 20
+# Output beyond this is a mistake of the command; reading it all would only fill our memory.
+MOST_OUTPUT = 64 << 20
+# Bytes of input under way at most, whatever window the guest offers, and in one line.
+WINDOW = 64 << 10
+PIECE = 48 << 10
+# Seconds for the guest to answer a greeting, for another command to leave the channel to us, for
+# QEMU's monitor, and for the guest to end a program.
+GREETS = 5.0
+LEAVES = 0.3
+MONITOR_ANSWERS = 2.0
+ENDS = 10.0
+
+STREAMS = {b"out": 1, b"err": 2}
+
+
+class AnotherGuestError(RaveError):
+    """What answers on the channel is not the machine it belongs to."""
+
+
+class CommandChannel:
+    """An open session on the channel; use `connect`. One program runs at a time."""
+
+    def __init__(self, connection: socket.socket, name: str, window: int = WINDOW) -> None:
+        self._socket = connection
+        self._name = name
+        self._window = window
+        self._rest = b""
+        self._running = False
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: bytes = b"",
+        timeout: float,
+        sudo: bool = False,
+    ) -> Completed:
+        """Run a program in the guest and return what it said, whatever its exit status.
+
+        Args:
+            argv: program and arguments. Never a secret.
+            stdin: bytes for standard input: the way for secrets.
+            timeout: seconds for all of it.
+            sudo: whether root runs it.
+
+        Raises:
+            RaveError: NOT_READY if the channel breaks or the program does not end in time.
+        """
+        outputs = {1: bytearray(), 2: bytearray()}
+
+        def take(stream: int, data: bytes) -> None:
+            outputs[stream] += data
+            if sum(map(len, outputs.values())) > MOST_OUTPUT:
+                raise self._broken("the command printed more than 64 MiB")
+
+        status = self.stream(argv, stdin=stdin, on_output=take, timeout=timeout, sudo=sudo)
+        return Completed(tuple(argv), status, bytes(outputs[1]), bytes(outputs[2]))
+
+    def stream(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: int | bytes | None,
+        on_output: OnOutput,
+        timeout: float,
+        sudo: bool = False,
+    ) -> int:
+        """Run a program in the guest, passing its output on as it comes; return its exit status,
+        negative if that signal ended it.
+
+        However this ends before the program does, the guest is told to end that with everything
+        that it started.
+
+        Args:
+            argv: program and arguments. Never a secret.
+            stdin: bytes, or a descriptor whose bytes become standard input; None gives it none.
+            on_output: told each piece of output with the stream it belongs to, 1 or 2. While it
+                has not returned no more is taken, so that what waits stays bounded.
+            timeout: seconds for all of it.
+            sudo: whether root runs it.
+
+        Raises:
+            RaveError: NOT_READY if the channel breaks or the program does not end in time.
+        """
+        deadline = time.monotonic() + timeout
+        request = json.dumps({"argv": list(argv), "root": sudo}).encode()
+        try:
+            self._running = True
+            self._say(b"run " + request, deadline)
+            return self._carry(_Input(stdin, self._window), on_output, deadline)
+        except TimeoutError as error:
+            self._end()
+            raise self._broken(f"{argv[0]} did not finish within {timeout:g} s") from error
+        except BaseException:
+            with signals.held():
+                self._end()
+            raise
+
+    def _carry(self, given: _Input, on_output: OnOutput, deadline: float) -> int:
+        while True:
+            for line in given.lines():
+                self._say(line, deadline)
+            status = self._hear(given, on_output, deadline)
+            if status is not None:
+                return status
+
+    def _hear(self, given: _Input, on_output: OnOutput, deadline: float) -> int | None:
+        """Wait for something to happen and deal with it; returns the exit status once it is told.
+
+        Raises:
+            TimeoutError: the deadline passed.
+        """
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        waited: list[Any] = [self._socket, *([given.source] if given.wanted() else [])]
+        ready = select.select(waited, [], [], left)[0]
+        if given.source in ready:
+            given.read()
+        for line in self._lines() if self._socket in ready else ():
+            word, _, rest = line.partition(b" ")
+            if word in STREAMS:
+                on_output(STREAMS[word], self._decoded(rest))
+            elif word == b"took":
+                given.under_way -= self._number(rest)
+            elif word == b"exit":
+                self._running = False
+                return self._number(rest)
+            elif word == b"refused":
+                self._running = False
+                raise self._broken(f"the guest refuses: {clean(rest.decode(errors='replace'))}")
+            else:
+                raise self._broken(f"its guest says what it should not: {line[:40]!r}")
+        return None
+
+    def _end(self) -> None:
+        """Have what runs ended, and wait until the guest says so. What it still prints is dropped.
+
+        Raises:
+            RaveError: NOT_READY if that is not known to have worked.
+        """
+        until = time.monotonic() + ENDS
+        try:
+            with suppress(RaveError):
+                if self._running:
+                    self._say(b"kill", until)
+                while self._running:
+                    self._hear(_Input(None, 0), lambda _stream, _data: None, until)
+        except TimeoutError as error:
+            raise RaveError(
+                f"the command may still run in machine {self._name}, which does not answer",
+                hint=f"rave vm status {self._name}",
+                exit_code=ExitCode.NOT_READY,
+            ) from error
+
+    def _say(self, line: bytes, deadline: float) -> None:
+        self._socket.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            self._socket.sendall(line + b"\n")
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise self._broken(f"the connection broke: {error.strerror or error}") from error
+
+    def _lines(self) -> list[bytes]:
+        """Return the lines that are whole now, after one read."""
+        try:
+            data = self._socket.recv(1 << 16)
+        except OSError as error:
+            raise self._broken(f"the connection broke: {error.strerror or error}") from error
+        if not data:
+            raise self._broken("the connection broke: closed by QEMU")
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if len(self._rest) > LONGEST:
+            raise self._broken("its guest says a line without end")
+        return lines
+
+    def greet(self, instance: str, deadline: float) -> bool:
+        """Begin a session; returns whether the guest answered before `deadline`.
+
+        Raises:
+            AnotherGuestError: NOT_READY if what answers is another instance.
+        """
+        nonce = secrets.token_hex(8)
+        hello = json.dumps({"v": VERSION, "nonce": nonce}).encode()
+        before = 0
+        try:
+            # The newline ends whatever line the one before us left half said.
+            self._say(b"\nhello " + hello, deadline)
+            while (left := deadline - time.monotonic()) > 0 and before < MOST_BEFORE:
+                if not select.select([self._socket], [], [], left)[0]:
+                    return False
+                for line in self._lines():
+                    before += len(line) + 1
+                    answer = _greeting(line)
+                    if answer.get("nonce") == nonce:
+                        return self._known(answer, instance)
+        except AnotherGuestError:
+            raise
+        except (RaveError, TimeoutError):
+            pass
+        return False
+
+    def _known(self, answer: dict[str, Any], instance: str) -> bool:
+        if answer.get("instance") != instance:
+            raise AnotherGuestError(
+                f"what answers on the command channel of machine {self._name} is another machine",
+                hint=f"rave vm stop {self._name}; rave vm start {self._name}",
+                exit_code=ExitCode.NOT_READY,
+            )
+        window = answer.get("window")
+        self._window = min(window, WINDOW) if isinstance(window, int) and window > 0 else WINDOW
+        return answer.get("v") == VERSION
+
+    def _decoded(self, text: bytes) -> bytes:
+        try:
+            return a2b_base64(text, strict_mode=True)
+        except ValueError:
+            raise self._broken("its guest says what is no data") from None
+
+    def _number(self, text: bytes) -> int:
+        try:
+            return int(text[:12])
+        except ValueError:
+            raise self._broken("its guest says what is no number") from None
+
+    def _broken(self, why: str) -> RaveError:
+        return RaveError(
+            f"machine {self._name}: {why}",
+            hint=f"rave vm status {self._name}; rave vm logs {self._name}",
+            exit_code=ExitCode.NOT_READY,
+        )
+
+
+class _Input:
+    """Standard input of a program: bytes, or whatever a descriptor gives until its end."""
+
+    def __init__(self, stdin: int | bytes | None, window: int) -> None:
+        self.source = stdin if isinstance(stdin, int) else None
+        self._rest = stdin if isinstance(stdin, bytes) else b""
+        self._window = window
+        self._told_end = False
+        self.under_way = 0
+
+    def wanted(self) -> bool:
+        """Whether more may be read from the descriptor now."""
+        return self.source is not None and not self._rest and self.under_way < self._window
+
+    def read(self) -> None:
+        """Take what the descriptor gives; it is ready."""
+        assert self.source is not None  # noqa: S101 - for mypy: whoever calls has seen it ready
+        self._rest = os.read(self.source, PIECE)
+        if not self._rest:
+            self.source = None
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield what may be sent now."""
+        while self._rest and (room := min(PIECE, self._window - self.under_way)) > 0:
+            piece, self._rest = self._rest[:room], self._rest[room:]
+            self.under_way += len(piece)
+            yield b"in " + b2a_base64(piece, newline=False)
+        if self.source is None and not self._rest and not self._told_end:
+            self._told_end = True
+            yield b"eof"
+
+
+def _greeting(line: bytes) -> dict[str, Any]:
+    """Return what a line says if it is a greeting; else nothing."""
+    word, _, rest = line.partition(b" ")
+    try:
+        found = json.loads(rest) if word == b"hello" else None
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def connect(machine: Machine, *, timeout: float = GREETS) -> Iterator[CommandChannel | None]:
+    """Open the channel of a running machine; None if it has none, its guest does not serve it, it
+    is in use, or nobody answers within `timeout` seconds.
+
+    Raises:
+        AnotherGuestError: NOT_READY if another instance answers.
+        RaveError: HOST if the lock beside the socket cannot be made.
+    """
+    with _reserved(machine) as ours, socket.socket(socket.AF_UNIX) as connection:
+        channel = CommandChannel(connection, machine.name)
+        yield channel if ours and _opened(channel, connection, machine, timeout) else None
+
+
+def _opened(
+    channel: CommandChannel, connection: socket.socket, machine: Machine, timeout: float
+) -> bool:
+    if not served(machine):
+        return False
+    deadline = time.monotonic() + timeout
+    try:
+        connection.settimeout(timeout)
+        connection.connect(os.fspath(machine.command_socket))
+    except OSError:
+        return False
+    return channel.greet(machine.spec.instance_id, deadline)
+
+
+def served(machine: Machine) -> bool:
+    """Return whether the guest has its end of the channel open, as QEMU sees it."""
+    try:
+        with Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
+            found = monitor.execute("query-chardev", timeout=MONITOR_ANSWERS)
+    except QmpError:
+        return False
+    return any(entry.get("label") == COMMAND and entry.get("frontend-open") for entry in found)
+
+
+@contextmanager
+def _reserved(machine: Machine) -> Iterator[bool]:
+    """Keep other commands from the channel; yields whether it is ours, soon enough."""
+    if not machine.command_socket.exists():
+        yield False
+        return
+    place = machine.command_socket.with_suffix(".lock")
+    with paths.refusing(place):
+        fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield _soon_ours(fd)
+    finally:
+        os.close(fd)
+
+
+def _soon_ours(fd: int) -> bool:
+    until = time.monotonic() + LEAVES
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+        else:
+            return True

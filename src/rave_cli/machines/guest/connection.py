@@ -1,0 +1,34 @@
+"""The quickest way into a guest: its command channel, or SSH where that is not to be had."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rave_cli.machines.guest import command
+from rave_cli.machines.qemu import ports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rave_cli.machines.guest.command import CommandChannel
+    from rave_cli.machines.guest.session import Session
+    from rave_cli.machines.spec import Machine
+
+
+@contextmanager
+def connect(machine: Machine) -> Iterator[CommandChannel | Session]:
+    """Open a connection to a running machine over which programs can be run.
+
+    Raises:
+        RaveError: NOT_READY as `ssh.connect`, or if the command channel is another machine's.
+    """
+    with command.connect(machine) as channel:
+        if channel is not None:
+            yield channel
+            return
+    # Only now: paramiko takes longer to import than the channel to answer.
+    from rave_cli.machines.guest import ssh
+
+    with ssh.connect(machine, port=ports.ssh(machine)) as session:
+        yield session

@@ -1,0 +1,185 @@
+"""A program that the host runs here: started, fed, listened to, and ended with all that it started.
+
+It gets a session of its own and, where there are control groups, one of those: what it leaves
+behind in the background cannot hide in another session.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import time
+from contextlib import suppress
+
+OPERATOR = "rave"
+DOOR = ["/usr/lib/rave/rave-guest", "door"]
+CGROUPS = "/sys/fs/cgroup"
+GRACE = 2.0  # seconds that a program gets to end by itself
+NOT_STARTED = 127  # as a shell says it
+PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+-./:,_")
+
+
+class Child:
+    """One started program: its pid, a pidfd that tells of its end, and its three pipes."""
+
+    def __init__(self, argv: list[str], *, root: bool, number: int) -> None:
+        """Start it.
+
+        Args:
+            argv: program and arguments; not empty.
+            root: whether root runs it; else the operator does, by their shell, as over SSH.
+            number: tells its control group from others'.
+
+        Raises:
+            OSError: there are no more processes or descriptors.
+        """
+        self.group = _make_group(number)
+        given, self.stdin = os.pipe2(os.O_CLOEXEC)
+        self.stdout, said = os.pipe2(os.O_CLOEXEC)
+        self.stderr, complained = os.pipe2(os.O_CLOEXEC)
+        self.pid = os.fork()
+        if self.pid == 0:
+            _become(argv, root=root, group=self.group, pipes=(given, said, complained))
+        for fd in (given, said, complained):
+            os.close(fd)
+        for fd in (self.stdin, self.stdout, self.stderr):
+            os.set_blocking(fd, False)
+        self.pidfd = os.pidfd_open(self.pid)
+        self.status: int | None = None
+        self.kill_at = 0.0
+
+    def reap(self) -> int | None:
+        """Return how it ended (negative: by that signal); None as long as it runs."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status
+
+    def end(self) -> None:
+        """Tell it and everything that it started to end; `kill` is due after `GRACE`."""
+        if not self.kill_at:
+            self.kill_at = time.monotonic() + GRACE
+            for number in (signal.SIGTERM, signal.SIGCONT):
+                self._send(number)
+
+    def kill(self) -> None:
+        """Kill it and everything that it started."""
+        if self.group:
+            with suppress(OSError):
+                _write(f"{self.group}/cgroup.kill", "1")
+        self._send(signal.SIGKILL)
+
+    def left(self) -> bool:
+        """Whether anything of it still runs."""
+        return self.reap() is None or bool(self._members())
+
+    def forget(self) -> None:
+        """Give the descriptors back, and the control group if nobody is in it."""
+        for fd in (self.stdin, self.stdout, self.stderr, self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+        self.stdin = self.stdout = self.stderr = self.pidfd = -1
+        if self.group:
+            with suppress(OSError):
+                os.rmdir(self.group)
+
+    def _members(self) -> list[int]:
+        if not self.group:
+            return []
+        try:
+            with open(f"{self.group}/cgroup.procs") as stream:
+                return [int(line) for line in stream]
+        except OSError:
+            return []
+
+    def _send(self, number: int) -> None:
+        for pid in self._members():
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+        # A session's leader that is not reaped keeps its number; afterwards it may be another's.
+        if self.status is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+
+def _make_group(number: int) -> str:
+    """Make a control group for one program below our own; empty where that cannot be."""
+    try:
+        with open("/proc/self/cgroup") as stream:
+            own = next((line[3:].strip() for line in stream if line.startswith("0::")), "")
+        if os.getuid() or not own.endswith(".service"):
+            return ""
+        place = f"{CGROUPS}{own}/run-{number}"
+        with suppress(FileExistsError):
+            os.mkdir(place)
+    except OSError:
+        return ""
+    return place
+
+
+def _become(argv: list[str], *, root: bool, group: str, pipes: tuple[int, int, int]) -> None:
+    """Be the program from here on; never returns."""
+    try:
+        if group:
+            _write(f"{group}/cgroup.procs", str(os.getpid()))
+        os.setsid()
+        for fd, pipe in enumerate(pipes):
+            os.dup2(pipe, fd)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        argv, variables = _account(argv, root=root)
+        if root and argv == DOOR:
+            _answer()
+        os.execvpe(argv[0], argv, variables)  # noqa: S606 - a program is what was asked for
+    except OSError as error:
+        os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
+    finally:
+        os._exit(NOT_STARTED)
+
+
+def _answer() -> None:
+    """Be the door: that takes a copy of this process no time to start."""
+    os.closerange(3, 256)
+    from rave_guest import door
+
+    door.main([])
+
+
+def _account(argv: list[str], *, root: bool) -> tuple[list[str], dict[str, str]]:
+    """Take on the account that is to run it; returns the words to execute and their environment."""
+    try:
+        operator = pwd.getpwnam(OPERATOR)
+    except KeyError:
+        operator = pwd.getpwuid(os.getuid())
+    account = operator if not root else pwd.getpwuid(0)
+    if not os.getuid() and not root:
+        os.initgroups(account.pw_name, account.pw_gid)
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+    with suppress(OSError):
+        os.chdir(operator.pw_dir)
+    variables = {
+        "HOME": account.pw_dir,
+        "LOGNAME": account.pw_name,
+        "PATH": os.environ.get("PATH", os.defpath),
+        "SHELL": account.pw_shell,
+        "USER": account.pw_name,
+    }
+    if root:
+        return argv, variables | {"SUDO_USER": operator.pw_name}
+    return [account.pw_shell, "-c", " ".join(map(quoted, argv))], variables
+
+
+def quoted(word: str) -> str:
+    """A word as a shell reads it back; shlex would bring `re` with it."""
+    if word and PLAIN.issuperset(word):
+        return word
+    return "'" + word.replace("'", "'\"'\"'") + "'"
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)

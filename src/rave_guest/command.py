@@ -1,0 +1,308 @@
+"""The command channel: the host runs programs here over the virtio-serial port org.rave.command.
+
+Lines of text, so that whoever comes next begins with a newline and is understood, whatever the one
+before left half said. Binary data is in base64.
+
+    host     hello {"v": 1, "nonce": "…"}          begins a session and ends the one before
+             run {"argv": […], "root": false}      starts a program, one at a time
+             in DATA / eof                         its standard input, within the window
+             kill                                  ends it and everything that it started
+    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536}
+             out DATA / err DATA                   what it prints
+             took COUNT                            so many bytes of its input are gone
+             exit STATUS                           negative: by that signal
+             refused WHY                           what was asked for is not done
+
+The port is root's alone, and so is its other end on the host the operator's: who can open either is
+root here. A host that leaves ends what it had started.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import sys
+import time
+from binascii import a2b_base64, b2a_base64
+from contextlib import suppress
+
+from rave_guest import report
+from rave_guest.child import Child
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+VERSION = 1
+PORT = "org.rave.command"
+LONGEST = 128 << 10  # bytes of a line
+WINDOW = 64 << 10  # bytes of input that may be under way
+CHUNK = 16 << 10  # bytes of output in a line
+WAITING = 64 << 10  # bytes for the host above which no more output is taken
+
+
+class Server:
+    """One port and what goes on over it. Its memory is bounded, whatever the host does."""
+
+    def __init__(self, fd: int, instance: str) -> None:
+        """Listen on `fd`, which does not block, in the name of an instance."""
+        self.fd = fd
+        self.instance = instance
+        self.poll = select.epoll()
+        # By edges: a port without a host is readable all the time, and must wake nobody.
+        self.poll.register(fd, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        self.heard = b""
+        self.dropping = False
+        self.greeted = False
+        self.child: Child | None = None
+        self.input = b""
+        self.closing = False
+        self.output = b""
+        self.ending: list[Child] = []
+        self.count = 0
+
+    def step(self) -> bool:
+        """Wait until something happens and deal with it; return whether the host is still there."""
+        ready = dict(self.poll.poll(self._patience()))
+        present = self._hear() if self.fd in ready else True
+        if not present:
+            self._leave()
+        child = self.child
+        if child is not None:
+            if child.stdin in ready:
+                self._feed(child)
+            for fd, word in ((child.stdout, b"out"), (child.stderr, b"err")):
+                if fd in ready and fd >= 0:
+                    self._listen(child, fd, word)
+            self._conclude(child)
+        self._end_the_ended()
+        self._speak()
+        self._watch_output()
+        return present
+
+    def _patience(self) -> float:
+        """Seconds until something has to be killed; -1 if nothing has."""
+        due = [c.kill_at for c in (*self.ending, self.child) if c is not None and c.kill_at]
+        return max(0.0, min(due) - time.monotonic()) + 0.01 if due else -1
+
+    # What the host says.
+
+    def _hear(self) -> bool:
+        while True:
+            try:
+                data = os.read(self.fd, LONGEST)
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+            if not data:
+                return False
+            *lines, self.heard = (self.heard + data).split(b"\n")
+            for line in lines:
+                if not self.dropping and len(line) <= LONGEST:
+                    self._obey(line)
+                self.dropping = False
+            if len(self.heard) > LONGEST:
+                self.heard, self.dropping = b"", True
+
+    def _obey(self, line: bytes) -> None:
+        word, _, rest = line.partition(b" ")
+        if word == b"hello":
+            self._greet(rest)
+        elif not self.greeted:
+            return
+        elif word == b"run":
+            self._run(rest)
+        elif self.child is None:
+            return
+        elif word == b"in":
+            self._take(rest)
+        elif word == b"eof":
+            self.closing = True
+            self._feed(self.child)
+        elif word == b"kill":
+            self.child.end()
+
+    def _greet(self, rest: bytes) -> None:
+        self._leave()
+        request = document(rest)
+        nonce = request.get("nonce")
+        if request.get("v") != VERSION or not isinstance(nonce, str):
+            return
+        answer = {"v": VERSION, "nonce": nonce, "instance": self.instance, "window": WINDOW}
+        self._say(b"hello", json.dumps(answer).encode())
+        self.greeted = True
+
+    def _run(self, rest: bytes) -> None:
+        found = program(rest)
+        if found is None:
+            self._say(b"refused", b"not a program, its arguments and who runs it")
+            return
+        argv, root = found
+        if self.child is not None:
+            self._say(b"refused", b"another program of this session runs")
+            return
+        self.count += 1
+        try:
+            self.child = child = Child(argv, root=root, number=self.count)
+        except OSError as error:
+            self._say(b"refused", os.strerror(error.errno or 0).encode())
+            return
+        self.input, self.closing = b"", False
+        for fd in (child.stdout, child.stderr, child.pidfd):
+            self.poll.register(fd, select.EPOLLIN)
+        print(
+            "command as", "root:" if root else "operator:", json.dumps(argv)[:300], file=sys.stderr
+        )
+
+    def _take(self, rest: bytes) -> None:
+        try:
+            data = a2b_base64(rest, strict_mode=True)
+        except ValueError:
+            data = b""
+        if not data or len(self.input) + len(data) > WINDOW or self.closing:
+            # A host that does not keep to the window is not ours.
+            self._leave()
+        elif self.child is not None:
+            self.input += data
+            self._feed(self.child)
+
+    # What the program gets and says.
+
+    def _feed(self, child: Child) -> None:
+        if child.stdin < 0:
+            self._took(len(self.input))
+            self.input = b""
+            return
+        over = self.closing
+        while self.input:
+            try:
+                done = os.write(child.stdin, self.input)
+            except BlockingIOError:
+                break
+            except OSError:
+                # It wants no more; what it says is still to come.
+                done, over = len(self.input), True
+            self.input = self.input[done:]
+            self._took(done)
+        with suppress(FileNotFoundError):
+            self.poll.unregister(child.stdin)
+        if self.input:
+            self.poll.register(child.stdin, select.EPOLLOUT)
+        elif over:
+            os.close(child.stdin)
+            child.stdin = -1
+
+    def _took(self, count: int) -> None:
+        if count:
+            self._say(b"took", str(count).encode())
+
+    def _listen(self, child: Child, fd: int, word: bytes) -> None:
+        try:
+            data = os.read(fd, CHUNK)
+        except BlockingIOError:
+            return
+        if data:
+            self._say(word, b2a_base64(data, newline=False))
+            return
+        self.poll.unregister(fd)
+        os.close(fd)
+        if fd == child.stdout:
+            child.stdout = -1
+        else:
+            child.stderr = -1
+
+    def _conclude(self, child: Child) -> None:
+        """Tell the end of a program once it is over and has said all."""
+        if child.reap() is not None and child.pidfd >= 0:
+            self.poll.unregister(child.pidfd)
+            os.close(child.pidfd)
+            child.pidfd = -1
+        if child.status is None or child.stdout >= 0 or child.stderr >= 0:
+            return
+        self._forget(child)
+        self.child = None
+        if child.kill_at:
+            self.ending.append(child)
+        self._say(b"exit", str(child.status).encode())
+
+    def _leave(self) -> None:
+        """End the session, and what it has started."""
+        self.greeted, self.output, self.input = False, b"", b""
+        if self.child is not None:
+            self.child.end()
+            self.ending.append(self.child)
+            self._forget(self.child)
+            self.child = None
+
+    def _end_the_ended(self) -> None:
+        now = time.monotonic()
+        for child in (*self.ending, self.child):
+            if child is not None and child.kill_at and child.kill_at <= now:
+                child.kill()
+                child.kill_at = now + 1.0
+        for child in list(self.ending):
+            if not child.left():
+                child.forget()
+                self.ending.remove(child)
+
+    def _forget(self, child: Child) -> None:
+        for fd in (child.stdin, child.stdout, child.stderr, child.pidfd):
+            if fd >= 0:
+                with suppress(FileNotFoundError):
+                    self.poll.unregister(fd)
+        child.forget()
+
+    # What the host is told.
+
+    def _say(self, word: bytes, rest: bytes) -> None:
+        self.output += word + b" " + rest + b"\n"
+
+    def _speak(self) -> None:
+        while self.output:
+            try:
+                self.output = self.output[os.write(self.fd, self.output) :]
+            except BlockingIOError:
+                return
+            except OSError:
+                self.output = b""
+
+    def _watch_output(self) -> None:
+        """Take output only as fast as the host does: what waits in the pipes holds a program up."""
+        mask = 0 if len(self.output) > WAITING else select.EPOLLIN
+        if self.child is not None:
+            for fd in (self.child.stdout, self.child.stderr):
+                if fd >= 0:
+                    self.poll.modify(fd, mask)
+
+
+def program(text: bytes) -> tuple[list[str], bool] | None:
+    """The words of a program that is to be run, and whether as root; None if that is not said."""
+    request = document(text)
+    argv, root = request.get("argv"), request.get("root")
+    if not isinstance(argv, list) or not argv or not isinstance(root, bool):
+        return None
+    good = all(isinstance(word, str) and "\0" not in word for word in argv)
+    return (argv, root) if good else None
+
+
+def document(text: bytes) -> dict[str, Any]:
+    """The JSON object of a line; empty if it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signature
+    """Serve the host for ever; end at once where it has given this machine no such port."""
+    device = report.port(report.PORTS, PORT)
+    if device is None:
+        return 0
+    server = Server(
+        os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), report.instance()
+    )
+    while True:
+        server.step()

@@ -1,0 +1,344 @@
+"""The command channel: the host's client against the guest's own program, and a hostile one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.guest import command, connection
+from rave_cli.machines.guest.command import AnotherGuestError, CommandChannel, connect
+from rave_cli.signals import Interrupted
+from rave_guest import child as guest_child
+from rave_guest.command import LONGEST, WAITING, WINDOW, Server
+from tests.unit.machines.test_exec import alive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rave_cli.machines.spec import Machine
+    from tests.unit.machines.conftest import Host
+
+MARK = f"66.{os.getpid()}"
+
+
+def serve(server: Server) -> None:
+    """Be the guest's program until the host is gone and everything it started is, too."""
+    gone = False
+    while not gone or server.ending:
+        gone |= not server.step()
+
+
+@contextmanager
+def port(machine: Machine, serve: Callable[[socket.socket], object]) -> Iterator[None]:
+    """What QEMU does: one client of the socket at a time is the host's end of the guest's port."""
+    machine.runtime.mkdir(parents=True, exist_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(machine.command_socket))
+    listener.listen(4)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                with client, suppress(OSError):
+                    serve(client)
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        machine.command_socket.unlink()
+
+
+@pytest.fixture
+def guest(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose guest serves the channel with its own program."""
+    monkeypatch.setattr(command, "served", lambda _machine: True)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+
+    def accepted(client: socket.socket) -> None:
+        client.setblocking(False)
+        serve(Server(client.fileno(), machine.spec.instance_id))
+
+    with port(machine, accepted):
+        yield
+
+
+@pytest.fixture
+def channel(machine: Machine, guest: None) -> Iterator[CommandChannel]:
+    with connect(machine) as found:
+        assert found is not None
+        yield found
+
+
+def hostile(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, *answers: bytes | None
+) -> AbstractContextManager[None]:
+    """A guest that greets as it should, unless told otherwise, and then says `answers`."""
+    monkeypatch.setattr(command, "served", lambda _machine: True)
+
+    def serve(client: socket.socket) -> None:
+        heard = b""
+        while b"hello" not in heard or not heard.endswith(b"\n"):
+            heard += client.recv(4096)
+        nonce = json.loads(heard.partition(b"hello ")[2])["nonce"]
+        greeting = {"v": 1, "nonce": nonce, "instance": machine.spec.instance_id, "window": 10}
+        client.sendall(b"hello " + json.dumps(greeting).encode() + b"\n")
+        client.recv(4096)
+        for answer in answers:
+            client.sendall(answer or b"")
+        while client.recv(4096):
+            pass
+
+    return port(machine, serve)
+
+
+def test_a_program_runs_with_its_streams_apart_and_its_exit_status(channel: CommandChannel) -> None:
+    done = channel.run(["sh", "-c", "cat; echo no >&2; exit 7"], stdin=b"yes", timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (7, b"yes", b"no\n")
+
+
+def test_one_session_runs_one_program_after_the_other(channel: CommandChannel) -> None:
+    said = [channel.run(["echo", str(number)], timeout=20).text for number in range(20)]
+    assert said == [f"{number}\n" for number in range(20)]
+
+
+def test_a_word_reaches_the_program_as_it_is(channel: CommandChannel) -> None:
+    words = ["a b", "$HOME", "it's", "", "*", "~", "ä\n", "\udc80", "x=1", "!!", "#"]
+    done = channel.run(["printf", "%s|", *words], timeout=20)
+    assert done.stdout == b"".join(os.fsencode(word) + b"|" for word in words)
+
+
+@given(st.text(st.characters(blacklist_characters="\0"), max_size=20))
+def test_a_shell_reads_a_quoted_word_back(word: str) -> None:
+    import shlex
+
+    assert shlex.split(guest_child.quoted(word)) == [word]
+
+
+def test_much_goes_through_both_ways_byte_for_byte(channel: CommandChannel) -> None:
+    data = os.urandom(3 << 20)
+    assert channel.run(["cat"], stdin=data, timeout=60).stdout == data
+
+
+def test_a_program_that_wants_no_input_is_not_held_up_by_it(channel: CommandChannel) -> None:
+    done = channel.run(["sh", "-c", "exec <&-; echo done"], stdin=b"x" * (1 << 20), timeout=30)
+    assert done.stdout == b"done\n"
+
+
+def test_output_that_nobody_takes_holds_the_program_up_instead_of_filling_memory(
+    machine: Machine,
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        server = Server(theirs.fileno(), "i")
+        ours.sendall(b'\nhello {"v":1,"nonce":"n"}\nrun {"argv":["/usr/bin/yes"],"root":false}\n')
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        until = time.monotonic() + 20
+        while len(server.output) <= WAITING and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert WAITING < len(server.output) < 2 * WAITING
+        ours.close()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+def test_a_program_that_takes_too_long_is_ended_with_what_it_started(
+    channel: CommandChannel,
+) -> None:
+    with pytest.raises(RaveError, match=r"did not finish within 0\.5 s") as caught:
+        channel.run(["sh", "-c", f"sleep {MARK}1 & sleep {MARK}1"], timeout=0.5)
+    assert caught.value.exit_code is ExitCode.NOT_READY
+    assert not alive(f"sleep {MARK}1")
+    assert channel.run(["echo", "on"], timeout=20).stdout == b"on\n", "the session goes on"
+
+
+def test_a_program_that_ignores_its_end_is_killed(channel: CommandChannel) -> None:
+    with pytest.raises(RaveError, match="did not finish"):
+        channel.run(["sh", "-c", f"trap '' TERM; while :; do sleep 0.{MARK}; done"], timeout=0.5)
+    assert not alive(f"sleep 0.{MARK}")
+
+
+def test_an_interruption_ends_the_program_in_the_guest(channel: CommandChannel) -> None:
+    def interrupt(_stream: int, _data: bytes) -> None:
+        raise Interrupted(2)
+
+    argv = ["sh", "-c", f"echo begun; exec sleep {MARK}2"]
+    with pytest.raises(Interrupted):
+        channel.stream(argv, stdin=None, on_output=interrupt, timeout=20)
+    assert not alive(f"sleep {MARK}2")
+
+
+def test_a_host_that_leaves_ends_what_it_started(machine: Machine, guest: None) -> None:
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.connect(str(machine.command_socket))
+        request = json.dumps({"argv": ["sleep", f"{MARK}3"], "root": False})
+        gone.sendall(f'\nhello {{"v":1,"nonce":"n"}}\nrun {request}\n'.encode())
+        assert b"hello" in gone.recv(4096)
+    assert not alive(f"sleep {MARK}3")
+
+
+def test_whoever_comes_next_is_understood_whatever_was_left_half_said(machine: Machine) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        server = Server(theirs.fileno(), machine.spec.instance_id)
+        ours.sendall(b'\nhello {"v":1,"nonce":"old"}\nrun {"argv":["cat"],"root":fal')
+        server.step()
+        channel = CommandChannel(ours, "demo")
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        assert channel.greet(machine.spec.instance_id, time.monotonic() + 5)
+        assert channel.run(["echo", "mine"], timeout=5).stdout == b"mine\n"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"in AAAA",
+        b"run []",
+        b'run {"argv":[],"root":true}',
+        b'run {"argv":["a\\u0000"],"root":true}',
+        b'run {"argv":["/bin/true"],"root":1}',
+        b"hello 7",
+        b"\xff\xfe",
+        b"x" * (LONGEST + 10),
+        b"[" * 9000,
+        b"kill",
+        b"eof",
+        b"in " + b"A" * (WINDOW * 2),
+    ],
+)
+def test_nothing_that_a_host_says_stops_the_guest(machine: Machine, line: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        server = Server(theirs.fileno(), machine.spec.instance_id)
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        ours.sendall(b'\nhello {"v":1,"nonce":"n"}\n' + line + b"\n")
+        channel = CommandChannel(ours, "demo")
+        assert channel.greet(machine.spec.instance_id, time.monotonic() + 5)
+        assert channel.run(["/bin/true"], timeout=10).ok
+
+
+def test_two_at_once_get_the_channel_one_and_ssh_the_other(machine: Machine, guest: None) -> None:
+    with connect(machine) as first, connect(machine) as second:
+        assert first is not None
+        assert second is None
+    with connect(machine) as again:
+        assert again is not None
+
+
+def test_whoever_waits_a_moment_gets_it(machine: Machine, guest: None) -> None:
+    with connect(machine) as first:
+        assert first is not None
+        found: list[object] = []
+
+        def late() -> None:
+            with connect(machine) as second:
+                found.append(second)
+
+        thread = threading.Thread(target=late)
+        thread.start()
+        time.sleep(0.1)
+    thread.join(10)
+    assert found != [None]
+
+
+def test_a_machine_without_the_channel_is_reached_by_ssh(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with connect(machine) as found:
+        assert found is None
+    with pytest.raises(RaveError, match="not running"), connection.connect(machine):
+        pass
+
+
+def test_a_guest_that_does_not_serve_it_costs_no_wait(machine: Machine) -> None:
+    began = time.monotonic()
+    with port(machine, lambda client: client.recv(1)), connect(machine) as found:
+        assert found is None
+    assert time.monotonic() - began < 1
+
+
+def test_a_guest_that_never_answers_is_given_up(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "served", lambda _machine: True)
+
+    def serve(client: socket.socket) -> None:
+        while client.recv(100):
+            pass
+
+    with port(machine, serve), connect(machine, timeout=0.3) as found:
+        assert found is None
+
+
+def test_one_that_floods_instead_is_given_up_too(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "served", lambda _machine: True)
+
+    def serve(client: socket.socket) -> None:
+        while True:
+            client.sendall(b"hello {}\n" * 1000)
+
+    with port(machine, serve), connect(machine, timeout=20) as found:
+        assert found is None
+
+
+def test_another_instance_is_not_spoken_to(machine: Machine, guest: None) -> None:
+    from dataclasses import replace
+
+    other = replace(machine, spec=replace(machine.spec, instance_id="f" * 32))
+    with pytest.raises(AnotherGuestError), connect(other):
+        pass
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"out !!!!\n", b"exit many\n", b"took x\n", b"\x1b[2J\n", b"hello {}\n", b"\n",
+        b"x" * (300 << 10), b"refused \x1b]0;no\x07\n", None,
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_none_is_a_fault_that_names_the_machine(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: bytes | None
+) -> None:
+    monkeypatch.setattr(command, "ENDS", 0.2)
+    with hostile(machine, monkeypatch, answer), connect(machine) as found:
+        assert found is not None
+        with pytest.raises(RaveError, match="machine demo") as caught:
+            found.run(["true"], timeout=0.5)
+    assert caught.value.exit_code is ExitCode.NOT_READY
+    assert "\x1b" not in caught.value.message
+
+
+def test_the_socket_of_a_started_machine_is_the_operators_alone(
+    host: Host, machine: Machine
+) -> None:
+    from rave_cli import process
+
+    place = machine.directory / "made"
+    fd = os.open(os.devnull, os.O_WRONLY)
+    try:
+        pid = process.detach(["/bin/sh", "-c", f"echo >{place}"], output=fd)
+        os.waitpid(pid, 0)
+    finally:
+        os.close(fd)
+    assert place.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,150 @@
+"""rave killed at every line of suspending, resuming, taking and restoring a snapshot.
+
+Each time the machine is in a state that is told, nothing of its memory is lost that was not to be,
+and the next command repairs it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rave_cli.machines import lifecycle, saved, snapshots, status, suspend
+from rave_cli.machines.qemu import memory, processes
+from rave_cli.machines.qemu.qmp import Qmp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from rave_cli.machines.spec import Machine
+    from tests.unit.machines.fake_sshd import FakeSshd
+
+WATCHED = {module.__file__ for module in (suspend, saved, snapshots, memory)}
+
+# Every so many lines; each is a start of a machine, a kill and a repair.
+STRIDE = int(os.environ.get("RAVE_KILL_STRIDE", "5"))
+
+
+def killed_at(line: int, call: Callable[[], object]) -> bool:
+    """Do something in a process that is killed at its n-th line in the watched modules; returns
+    whether it came to that.
+    """
+    pid = os.fork()
+    if pid == 0:
+        left = line
+
+        def trace(frame: FrameType, event: str, _argument: Any) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename not in WATCHED:
+                return None
+            if event == "line":
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return trace
+
+        try:
+            sys.settrace(trace)
+            call()
+            sys.settrace(None)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, -signal.SIGKILL), code
+    return code != 0
+
+
+def repaired(machine: Machine) -> str:
+    """Let the machine go on as its status tells, and return what that was."""
+    found = status.of(machine)
+    if found.state == "suspended":
+        assert found.detail == "go on: rave vm resume demo"
+        suspend.resume(machine)
+    elif found.state != "running":
+        lifecycle.start(machine, on_stage=lambda _stage: None)
+    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
+        assert monitor.execute("query-status", timeout=5)["running"]
+    assert not machine.suspended.exists()
+    return found.state
+
+
+@pytest.fixture
+def running(machine: Machine, sshd: FakeSshd) -> Machine:
+    """A machine that runs."""
+    lifecycle.start(machine, on_stage=lambda _stage: None)
+    return machine
+
+
+def processes_of(machine: Machine) -> int:
+    argvs = [processes._argv(entry) for entry in processes.PROC.iterdir() if entry.name.isdigit()]
+    return sum(machine.spec.uuid in argv for argv in argvs)
+
+
+def every_point(before: Callable[[], object], call: Callable[[], object]) -> Any:
+    """Yield after each kill; at least ten of them."""
+    count, line = 0, 0
+    while True:
+        before()
+        if not killed_at(line, call):
+            break
+        yield line
+        count, line = count + 1, line + STRIDE
+    assert count >= 50 // STRIDE
+
+
+def test_a_suspend_that_is_killed_loses_nothing(running: Machine) -> None:
+    seen = set()
+    for _ in every_point(lambda: None, lambda: suspend.suspend(running)):
+        seen.add(repaired(running))
+        assert processes_of(running) == 1
+    assert seen >= {"running", "suspended"}
+    assert "stopped" not in seen
+
+
+def test_a_resume_that_is_killed_loses_nothing(running: Machine) -> None:
+    seen = set()
+
+    def before() -> None:
+        if not running.suspended.exists():
+            suspend.suspend(running)
+
+    for _ in every_point(before, lambda: suspend.resume(running)):
+        seen.add(repaired(running))
+        assert processes_of(running) == 1
+    assert seen >= {"running", "suspended"}
+    assert "stopped" not in seen
+
+
+def test_a_snapshot_that_is_killed_is_there_whole_or_not_at_all(running: Machine) -> None:
+    def before() -> None:
+        if snapshots.names(running):
+            snapshots.delete(running, "one")
+
+    for _ in every_point(before, lambda: snapshots.create(running, "one")):
+        assert repaired(running) in ("running", "paused")
+        for name in snapshots.names(running):
+            assert snapshots.load(running, name).record.state is not None
+
+
+def test_a_restore_that_is_killed_can_be_done_again(running: Machine) -> None:
+    snapshots.create(running, "one")
+    disk = running.disk.read_bytes()
+    lifecycle.stop(running)
+
+    def before() -> None:
+        running.disk.write_bytes(b"changed")
+
+    for _ in every_point(before, lambda: snapshots.restore(running, "one")):
+        assert running.disk.read_bytes() in (b"changed", disk)
+        assert status.of(running).state in ("stopped", "suspended")
+        if running.suspended.exists():
+            assert running.disk.read_bytes() == disk, "a memory belongs to its own disk"
+        snapshots.restore(running, "one")
+        assert (status.of(running).state, running.disk.read_bytes()) == ("suspended", disk)
+        suspend.give_up(running)
