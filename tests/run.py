@@ -84,7 +84,9 @@ def burning(count: int) -> Iterator[None]:
     """Run this many endless loops meanwhile."""
     with ExitStack() as stack:
         for _ in range(count):
-            child = stack.enter_context(subprocess.Popen(["/bin/sh", "-c", "while :; do :; done"]))
+            child = stack.enter_context(
+                subprocess.Popen(["/bin/sh", "-c", "while kill -0 $PPID; do :; done"])
+            )
             stack.callback(child.kill)
         yield
         print(f"{count} endless loops went on beside it; load average {os.getloadavg()[0]:.0f}")

@@ -291,7 +291,7 @@ def test_a_pipe_that_nobody_writes_into_has_a_limit(
     monkeypatch.setattr(paths, "PIPE_PATIENCE", 0.2)
     os.mkfifo(home / "silent", 0o600)
     monkeypatch.setenv("SOPS_AGE_KEY_FILE", str(home / "silent"))
-    with pytest.raises(RaveError, match="nobody wrote a key into it") as caught:
+    with pytest.raises(RaveError, match="nobody wrote into it") as caught:
         identity.load()
     assert caught.value.exit_code is ExitCode.SECRETS
 
