@@ -1,7 +1,7 @@
 """Which Nix store the Debian base is built in: the host's for root, else one of the user's own.
 
-Its derivations use nothing of any other store, so a store can lie anywhere: the image is the same
-to the byte, and neither a daemon nor a right to write /nix is needed.
+Its derivations use nothing of any other store, so a store can lie anywhere, and neither a daemon
+nor a right to write /nix is needed.
 Docs: docs/adr/0019-the-rights-of-a-build.md.
 """
 
