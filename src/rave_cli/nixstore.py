@@ -2,7 +2,7 @@
 
 Its derivations use nothing of any other store, so a store can lie anywhere, and neither a daemon
 nor a right to write /nix is needed.
-Docs: docs/adr/0019-the-rights-of-a-build.md.
+Docs: docs/adr/0021-the-rights-of-a-build.md.
 """
 
 from __future__ import annotations

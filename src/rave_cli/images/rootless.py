@@ -2,7 +2,7 @@
 
 A guest's files belong to many users. In a namespace (user_namespaces(7)) the caller is root and
 owns a range of further ids, which subuid(5) gives them.
-Docs: docs/adr/0019-the-rights-of-a-build.md.
+Docs: docs/adr/0021-the-rights-of-a-build.md.
 """
 
 from __future__ import annotations
