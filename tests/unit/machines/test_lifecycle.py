@@ -351,9 +351,10 @@ def test_repeated_console_lines_are_folded(machine: Machine, sshd: FakeSshd, hos
 
 
 def test_a_fault_without_a_known_cause_names_keep_running(
-    machine: Machine, sshd: FakeSshd, host: Host, impatient: None
+    machine: Machine, sshd: FakeSshd, host: Host, impatient: Callable[[str], None]
 ) -> None:
     host.behave(steps=HEALTHY[:3])
+    impatient("services")
     assert "rave vm start demo --keep-running" in str(failed_start(machine).hint)
 
 
