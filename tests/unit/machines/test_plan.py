@@ -109,6 +109,7 @@ def test_the_status_page_is_where_the_machine_s_plan_has_it(
         spec = older.spec
         forwards = tuple(replace(f, guest=3002) if f.guest == 8443 else f for f in spec.forwards)
         older = replace(older, spec=replace(spec, forwards=forwards))
+        store.save(older)
     public = older.login_key.with_suffix(".pub").read_text().split()[1]
     with FakeSshd(older.host_key.read_bytes(), public) as server:
         host.behave(ports={22: server.port, page: 4711})
