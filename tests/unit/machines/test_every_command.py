@@ -272,6 +272,7 @@ def test_in_a_checkout_that_cannot_be_written_each_does_what_needs_no_writing(
     checkout.chmod(0o555)
     wrong = WRONG | {
         "smoke run": ExitCode.HOST,  # it writes into the working directory
+        "vm cp": ExitCode.HOST,
         "vm build-image": ExitCode.BUILD,  # it has no lock
         "vm lock-closure": ExitCode.HOST,  # there is no Nix
         "up": ExitCode.BUILD,
