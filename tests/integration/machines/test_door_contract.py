@@ -135,4 +135,4 @@ def test_no_thread_that_hangs_holds_the_door_open(guest: Guest, tmp_path: Path) 
 def test_the_program_names_what_it_can_do(guest: Guest) -> None:
     done = guest.run(("/usr/lib/rave/rave-guest", "nonsense"), timeout=CEILING)
     assert done.returncode == 1
-    assert b"usage: rave-guest door|" in done.stderr
+    assert b"usage: rave-guest command|door|" in done.stderr
