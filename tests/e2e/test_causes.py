@@ -33,6 +33,8 @@ def sick(site: Site) -> Iterator[Site]:
               "--memory", "1024")  # fmt: skip
     yield site
     site.rave("vm", "delete", NAME, "--force", check=False)
+    # The other tests find it running.
+    site.rave("vm", "start", "demo")
 
 
 def inside(site: Site, script: str) -> str:
@@ -68,13 +70,3 @@ def test_a_full_disk_is_named_first_and_grown_by_the_command_of_the_hint(sick: S
     assert "postgresql" in ready["services"]
     assert int(inside(sick, "df --output=avail -BG / | tail -1").strip(" G\n")) >= 6
     inside(sick, "rm -f /var/fill /var/fill2; sync")
-
-
-def test_a_kernel_that_panics_is_named_by_whoever_looks(sick: Site) -> None:
-    sick.rave("vm", "start", NAME)
-    inside(sick, "(sleep 1; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &")
-    deadline = time.monotonic() + 30
-    while (found := sick.json("vm", "status", NAME))["state"] != "failed":
-        assert time.monotonic() < deadline
-    assert found["detail"].startswith("the guest's kernel panicked: sysrq triggered crash")
-    assert fault(sick, "vm", "start", NAME)["reason"] == "guest-kernel-panic"

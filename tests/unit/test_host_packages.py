@@ -30,7 +30,8 @@ STARTED = {
 # Of Debian's essential packages, of apt, or what a checkout cannot be had and used without.
 BASIC = {
     "apt-cache", "apt-get", "base64", "bash", "cat", "chroot", "date", "dpkg", "dpkg-deb", "echo",
-    "env", "git", "id", "make", "mount", "printf", "setpriv", "setsid", "sh", "sleep", "tar", "true",
+    "env", "git", "id", "make", "mount", "printf",
+    "setpriv", "setsid", "sh", "sleep", "tar", "true",
     "umount", "unshare", "yes",
 }  # fmt: skip
 # Run in the guest, or brought by pip.
