@@ -68,13 +68,14 @@ class Copied:
 class _Header(tarfile.TarInfo):
     """A header whose extensions are bounded: they are read into memory."""
 
-    @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> _Header:
-        """Read a header."""
-        found = super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]
-        if found.type in _EXTENSIONS and found.size > LONGEST_EXTENSION:
-            raise UnsafeContentError(f"a header of {found.size} bytes")
-        return found
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """Take a header's content in: the entry point that tarfile names for subclasses. Before it,
+        versions differ in what they call (`frombuf` is left out by some).
+        """
+        if self.type in _EXTENSIONS and self.size > LONGEST_EXTENSION:
+            raise UnsafeContentError(f"a header of {self.size} bytes")
+        taken: tarfile.TarInfo | None = super()._proc_member(archive)  # type: ignore[misc]
+        return taken
 
 
 def unpack(
