@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 RECORD = "snapshot.json"
 DISK = "disk.qcow2"
+# What the guest had reported until then: with later reports, a memory put back would look as if it
+# had gone on to its end.
+STAGES = "stages.jsonl"
 CHUNK = 64 << 20
 
 
@@ -139,11 +142,13 @@ def _take(machine: Machine, draft: Path) -> SavedState | None:
         suspend.refuse_full_disk(machine, running.resident_mib + _mib(machine.disk))
         with suspend.standing_still(machine, running, draft / saved.MEMORY) as live:
             _copy(machine.disk, draft / DISK)
+            _copy(machine.stage_file, draft / STAGES)
         return live
     state = saved.read(machine)
     suspend.refuse_full_disk(machine, _mib(machine.disk) + (saved.memory_size(machine) >> 20))
     if state is not None:
         _copy(machine.suspended / saved.MEMORY, draft / saved.MEMORY)
+        _copy(machine.stage_file, draft / STAGES)
     _copy(machine.disk, draft / DISK)
     return state
 
@@ -178,17 +183,22 @@ def restore(machine: Machine, name: str) -> Snapshot:
 def _put_back(machine: Machine, found: Snapshot) -> None:
     """Copy first, and then exchange: whatever breaks off before that has changed nothing."""
     disk = machine.disk.with_name(".disk-new.qcow2")
+    stages = machine.directory / ".stages-new.jsonl"
     with paths.refusing(disk):
         disk.unlink(missing_ok=True)
+        stages.unlink(missing_ok=True)
     try:
         _copy(found.place / DISK, disk)
         state = found.record.state
         if state is not None:
             _copy(found.place / saved.MEMORY, saved.draft(machine) / saved.MEMORY)
+            _copy(found.place / STAGES, stages)
         with signals.held(), paths.refusing(machine.disk):
             # The memory of before must not come back over this disk, nor this over that of before.
             saved.put_aside(machine, but_draft=True)
             disk.rename(machine.disk)
+            if state is not None:
+                stages.rename(machine.stage_file)
             paths.sync_dir(machine.directory)
             if state is not None:
                 stamp = saved.disk_stamp(machine)
@@ -196,6 +206,7 @@ def _put_back(machine: Machine, found: Snapshot) -> None:
     finally:
         with signals.held(), suppress(OSError):
             disk.unlink(missing_ok=True)
+            stages.unlink(missing_ok=True)
 
 
 def delete(machine: Machine, name: str) -> None:

@@ -62,6 +62,17 @@ def test_a_running_machine_goes_on_and_can_be_put_back_running(running: Machine)
     assert running.disk.read_bytes() == before
 
 
+def test_what_the_guest_reported_later_is_not_taken_for_its_present(running: Machine) -> None:
+    snapshots.create(running, "one")
+    last = json.loads(running.stage_file.read_text().splitlines()[-1])
+    with running.stage_file.open("a") as reports:
+        reports.write(json.dumps(last | {"stage": "stopping"}) + "\n")
+    lifecycle.stop(running)
+    snapshots.restore(running, "one")
+    suspend.resume(running)
+    assert status.of(running).state == "running"
+
+
 def test_a_snapshot_can_be_restored_again_and_again(running: Machine) -> None:
     snapshots.create(running, "one")
     for _ in range(2):
