@@ -50,4 +50,5 @@ def main(name: str, rounds: int = 10, mib: int = 16) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*(int(word) if word.isdigit() else word for word in sys.argv[1:])))  # type: ignore[arg-type]
+    name, *numbers = sys.argv[1:]
+    sys.exit(main(name, *map(int, numbers)))

@@ -25,7 +25,7 @@ def main(seconds: int = 30) -> int:
         running(MACHINES),
         subprocess.Popen([rave, "vm", "watch", "--json"], stdout=subprocess.PIPE) as watching,
     ):
-        assert watching.stdout is not None  # noqa: S101 - for the type checker
+        assert watching.stdout is not None  # noqa: S101 - it was given a pipe
         for _ in range(MACHINES):
             watching.stdout.readline()
         time.sleep(2)

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 HOST_SOURCES = Path("/etc/apt")
 SECURITY = "debian-security"
 
-# What Debian's installer names where nobody says anything (https://deb.debian.org).
+# What Debian itself names where nobody says anything (https://www.debian.org/mirror/list).
 DEFAULTS = {
-    "debian": "http://deb.debian.org/debian",
+    "debian": "http://ftp.debian.org/debian",
     SECURITY: "http://security.debian.org/debian-security",
 }
 

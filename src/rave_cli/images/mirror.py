@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from rave_cli.images.events import OnEvent
     from rave_cli.images.lock import Package
 
+# Most bytes of a package, and of a list, packed or not. No signature is checked before they are
+# read: the lock's sha256 are what counts.
+MOST = 512 << 20
+
 TIMEOUT = 60.0  # seconds without an answer
 SCHEMES = ("http:", "https:", "file:")
 
@@ -73,8 +77,8 @@ class Mirror:
                 break
             address = f"{uri}/dists/{suite}/main/binary-amd64/Packages.xz"
             try:
-                text = lzma.decompress(self._fetch(address)).decode()
-            except (lzma.LZMAError, UnicodeError) as error:
+                text = unpacked(self._fetch(address)).decode()
+            except (lzma.LZMAError, ValueError) as error:
                 raise self._fault(address, f"it is no list ({error})") from error
             places = read_index(text.splitlines())
             found |= {sha256: f"{uri}/{path}" for sha256, path in places if sha256 in digests}
@@ -84,13 +88,16 @@ class Mirror:
         if not address.startswith(SCHEMES):
             raise self._fault(address, "only http, https and file are read without apt")
         try:
-            with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:  # noqa: S310 - SCHEMES
-                return bytes(answer.read())
+            with urllib.request.urlopen(address, timeout=TIMEOUT) as answer:  # noqa: S310 - its scheme is one of SCHEMES
+                data = bytes(answer.read(MOST + 1))
         except urllib.error.HTTPError as error:
             error.close()
             raise self._fault(address, str(error)) from error
         except (OSError, http.client.HTTPException) as error:
             raise self._fault(address, str(error)) from error
+        if len(data) > MOST:
+            raise self._fault(address, f"it is longer than {MOST >> 20} MiB")
+        return data
 
     def _fault(self, address: str, why: str) -> RaveError:
         return RaveError(
@@ -99,6 +106,20 @@ class Mirror:
             exit_code=ExitCode.HOST,
             detail=(f"asked: {self.where}",),
         )
+
+
+def unpacked(data: bytes) -> bytes:
+    """Return what xz has packed.
+
+    Raises:
+        lzma.LZMAError: it is not xz.
+        ValueError: it is cut short, or longer than MOST.
+    """
+    unpacker = lzma.LZMADecompressor()
+    text = unpacker.decompress(data, MOST)
+    if not unpacker.eof:
+        raise ValueError(f"it is cut short, or longer than {MOST >> 20} MiB")
+    return text
 
 
 def read_index(lines: Iterable[str]) -> Iterator[tuple[str, str]]:

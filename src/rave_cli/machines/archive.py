@@ -74,7 +74,7 @@ class _Header(tarfile.TarInfo):
         """
         if self.type in _EXTENSIONS and self.size > LONGEST_EXTENSION:
             raise UnsafeContentError(f"a header of {self.size} bytes")
-        taken: tarfile.TarInfo | None = super()._proc_member(archive)  # type: ignore[misc]
+        taken: tarfile.TarInfo | None = super()._proc_member(archive)  # type: ignore[misc]  # not in typeshed
         return taken
 
 
@@ -103,7 +103,7 @@ def unpack(
                          errors="surrogateescape", encoding="utf-8") as archive,
         ):  # fmt: skip
             while (member := archive.next()) is not None:
-                # Else it keeps every header there was.
+                # Else it keeps every header there was. (typeshed leaves the attribute out.)
                 archive.members = []  # type: ignore[attr-defined]
                 place.take(member, archive)
             _drain(stream)
@@ -309,15 +309,15 @@ def place(stage: Path, target: Path, *, folder: bool) -> None:
         for below, folders, files in os.walk(content):
             where = target.joinpath(os.path.relpath(below, content))
             for name in list(folders):
-                source = os.path.join(below, name)  # noqa: PTH118 - many of them
-                if os.path.islink(source) or not os.path.lexists(where / name):  # noqa: PTH114
+                source = Path(below, name)
+                if source.is_symlink() or not os.path.lexists(where / name):
                     # A folder that is not there yet comes as a whole.
                     folders.remove(name)
-                    _replace(content.joinpath(source), where / name)
+                    _replace(source, where / name)
                 elif not stat.S_ISDIR((where / name).lstat().st_mode):
                     raise _in_the_way(where / name)
             for name in files:
-                _replace(content.joinpath(below, name), where / name)
+                _replace(Path(below, name), where / name)
 
 
 def _replace(source: Path, target: Path) -> None:

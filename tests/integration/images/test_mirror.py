@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import lzma
 import shutil
 import threading
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pytest
 
 from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import closure
+from rave_cli.images import closure, mirror
 from rave_cli.images.archives import Sources
 from rave_cli.images.closure import DepartedError, Supply
 from rave_cli.images.events import ignore
@@ -127,6 +128,18 @@ def test_a_list_that_is_cut_off_is_the_hosts_fault(
     place = main.place / "dists/bookworm/main/binary-amd64/Packages.xz"
     place.write_bytes(place.read_bytes()[:100])
     with pytest.raises(RaveError, match="could not be fetched") as caught:
+        closure.fetch(locked, supply, ignore)
+    assert caught.value.exit_code == ExitCode.HOST
+
+
+@pytest.mark.parametrize("most", [16, 1000])
+def test_what_would_fill_the_memory_is_the_hosts_fault(
+    locked: Lock, supply: Supply, main: Repository, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = main.place / "dists/bookworm/main/binary-amd64/Packages.xz"
+    place.write_bytes(lzma.compress(bytes(100_000)))
+    monkeypatch.setattr(mirror, "MOST", most)
+    with pytest.raises(RaveError, match="longer than") as caught:
         closure.fetch(locked, supply, ignore)
     assert caught.value.exit_code == ExitCode.HOST
 
