@@ -247,4 +247,4 @@ def test_every_directory_of_ours_is_made_by_the_one_function() -> None:
         if re.search(r"\.mkdir\(|makedirs\(", source.read_text())
     }
     # What comes out of a machine is made below a directory that is open, with its mode.
-    assert makers == {"paths.py", "machines/archive.py"}
+    assert makers == {"paths.py", "machines/transfer/unpacking.py"}

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows.events import step
-from rave_cli.machines import copying, store
+from rave_cli.machines import store
+from rave_cli.machines.transfer import copying, placing
 
 if TYPE_CHECKING:
     from rave_cli.flows.events import OnEvent, Step
-    from rave_cli.machines.archive import Copied
-    from rave_cli.machines.copying import Endpoint
     from rave_cli.machines.spec import Machine
+    from rave_cli.machines.transfer.content import Copied
+    from rave_cli.machines.transfer.endpoint import Endpoint
 
 # Seconds between two tellings of how far it is.
 TELLS = 0.1
@@ -148,7 +149,7 @@ def _inward(
         )
         return copied, where
     copied = copying.send(
-        machine, copying.existing(source.path), target.path, source.name,
+        machine, placing.existing(source.path), target.path, source.name,
         sudo=sudo, on_total=meter.expect, on_bytes=meter.count,
     )  # fmt: skip
     return copied, where
@@ -169,7 +170,7 @@ def _outward(
             sudo=sudo, on_total=meter.expect, on_bytes=meter.count,
         )  # fmt: skip
         return copied, "-"
-    place = copying.landing(target.path, source.name)
+    place = placing.landing(target.path, source.name)
     copied = copying.fetch(
         machine, source.path, place, sudo=sudo, leave_out=leave_out,
         on_total=meter.expect, on_bytes=meter.count,

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import archive
-from rave_cli.machines.archive import CONTENT, Copied, UnsafeContentError
+from rave_cli.machines.transfer import packing, placing, unpacking
+from rave_cli.machines.transfer.content import CONTENT, Copied, UnsafeContentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def stage(tmp_path: Path) -> Path:
 
 
 def unpack(stream: io.BytesIO, stage: Path, *, leave_out: bool = False) -> Copied:
-    return archive.unpack(stream, stage, leave_out=leave_out, on_bytes=lambda _size: None)
+    return unpacking.unpack(stream, stage, leave_out=leave_out, on_bytes=lambda _size: None)
 
 
 def everything_below(place: Path) -> set[str]:
@@ -190,7 +190,7 @@ def test_no_archive_writes_outside(entries: list[tuple[list[str], bytes, list[st
      ("/a", 5, True), ("a/..", 3, True), ("./a//b/.", 0, False), (".", 0, False)],
 )  # fmt: skip
 def test_a_link_is_judged_by_where_it_lies(target: str, depth: int, out: bool) -> None:
-    assert archive.leads_out(target, depth) is out
+    assert unpacking.leads_out(target, depth) is out
 
 
 # --- there and back ------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def fill_tree(place: Path) -> Path:
 
 def pack(source: Path, then: Callable[[tarfile.TarFile], None] = lambda _tar: None) -> io.BytesIO:
     stream = io.BytesIO()
-    archive.pack(source, stream, end="end", on_bytes=lambda _size: None)
+    packing.pack(source, stream, end="end", on_bytes=lambda _size: None)
     stream.seek(0)
     return stream
 
@@ -229,7 +229,7 @@ def test_a_tree_comes_back_as_it_went(tmp_path: Path, stage: Path) -> None:
                 as_guest.addfile(entry, data)
     inner.seek(0)
     copied = unpack(inner, stage)
-    assert copied.size == archive.measure(tree) == 100_000 + 2 + 10
+    assert copied.size == packing.measure(tree) == 100_000 + 2 + 10
     assert copied.files == 4
     back = stage / CONTENT
     assert everything_below(back) == everything_below(tree)
@@ -253,7 +253,7 @@ def test_what_is_no_file_is_told_and_left_out(tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
     os.mkfifo(tree / "p")
-    copied = archive.pack(tree, io.BytesIO(), end="end", on_bytes=lambda _size: None)
+    copied = packing.pack(tree, io.BytesIO(), end="end", on_bytes=lambda _size: None)
     assert copied.left_out == [f"{tree}/p is no file that can be copied"]
 
 
@@ -265,7 +265,7 @@ def test_a_file_that_shrinks_meanwhile_is_told(tmp_path: Path) -> None:
         os.truncate(file, 10)
 
     with pytest.raises(RaveError, match="became shorter"):
-        archive.pack(file, io.BytesIO(), end="end", on_bytes=shrink)
+        packing.pack(file, io.BytesIO(), end="end", on_bytes=shrink)
 
 
 # --- into its place ------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_a_folder_that_is_there_keeps_what_else_it_holds(tmp_path: Path, stage: 
     (target / "d").mkdir(parents=True)
     (target / "a").write_text("old")
     (target / "d" / "y").write_text("kept")
-    archive.place(staged(stage), target, folder=True)
+    placing.place(staged(stage), target, folder=True)
     assert (target / "a").read_text() == "new"
     assert everything_below(target) == {"a", "d", "d/x", "d/y"}
 
@@ -291,7 +291,7 @@ def test_a_link_in_the_target_is_replaced_never_followed(tmp_path: Path, stage: 
     target = tmp_path / "target"
     target.mkdir()
     (target / "a").symlink_to(tmp_path / "victim")
-    archive.place(staged(stage), target, folder=True)
+    placing.place(staged(stage), target, folder=True)
     assert (tmp_path / "victim").read_text() == "mine"
     assert (target / "a").read_text() == "new"
 
@@ -302,7 +302,7 @@ def test_a_link_to_a_folder_in_the_target_is_in_the_way(tmp_path: Path, stage: P
     elsewhere.mkdir()
     (target / "d").symlink_to(elsewhere)
     with pytest.raises(RaveError, match="is in the way"):
-        archive.place(staged(stage), target, folder=True)
+        placing.place(staged(stage), target, folder=True)
     assert not any(elsewhere.iterdir())
 
 
@@ -310,4 +310,4 @@ def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path, stage: Path)
     target = tmp_path / "target"
     (target / "a").mkdir(parents=True)
     with pytest.raises(RaveError, match="is in the way"):
-        archive.place(staged(stage), target, folder=True)
+        placing.place(staged(stage), target, folder=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode
-from rave_cli.machines.copying import Endpoint, parse_endpoint
+from rave_cli.machines.transfer.endpoint import Endpoint, parse_endpoint
 from tests.terminal import RAVE, Terminal
 from tests.unit.machines.fake_sshd import SYSTEM
 from tests.unit.machines.test_archive import everything_below, fill_tree

@@ -40,7 +40,7 @@ def cp(app: App, source: str, target: str, *, sudo: bool, leave_out: bool) -> No
     Example: rave vm cp demo:/etc/os-release - | sort
     """
     from rave_cli.flows import copy as flow
-    from rave_cli.machines.copying import parse_endpoint
+    from rave_cli.machines.transfer.endpoint import parse_endpoint
 
     start, end = parse_endpoint(source), parse_endpoint(target)
     if end.is_stream:

@@ -10,23 +10,21 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import shutil
-import tempfile
 import threading
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from rave_cli import paths, signals
+from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import archive
-from rave_cli.machines.archive import Copied
 from rave_cli.machines.guest.ssh import connect
-from rave_cli.machines.spec import NAME_RULE
+from rave_cli.machines.transfer.content import CHUNK, CONTENT, Copied, UnsafeContentError, write
+from rave_cli.machines.transfer.packing import measure, pack
+from rave_cli.machines.transfer.placing import place, staging
+from rave_cli.machines.transfer.programs import BAD_PATH, RECEIVE, SEND
+from rave_cli.machines.transfer.unpacking import unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from rave_cli.machines.spec import Machine
 
@@ -42,109 +40,6 @@ MOST_SAID = 4096
 
 # Bytes of one frame of a stream that goes into a guest.
 FRAME = 1 << 20
-
-# What the programs of a guest end with if a path is wrong (EX_NOINPUT of sysexits.h).
-BAD_PATH = 66
-
-# Says what it sends and how much, then sends it. GNU tar ends with 1 if a file changed meanwhile.
-_SEND = r"""
-fail() { echo "$1" >&2; exit 66; }
-real=$(readlink -e -- "$1") || fail "there is no $1, or the user may not see it"
-if [ -d "$real" ]; then
-  [ "$2" = tree ] || fail "$1 is a folder; only a file can be a stream"
-  size=$(du -sb -- "$real" 2>/dev/null | cut -f1)
-  echo "folder ${size:-0}"
-  exec tar -C "$real" --format=gnu --hard-dereference -cf - .
-fi
-[ -f "$real" ] || fail "$1 is neither a file nor a folder"
-[ -r "$real" ] || fail "the user may not read $1"
-echo "file $(stat -c %s -- "$real")"
-[ "$2" = tree ] || exec cat -- "$real"
-exec tar -C "${real%/*}/" --format=gnu -cf - -- "./${real##*/}"
-"""
-
-# Takes a tree or the frames of a stream into a stage, and puts it in its place if it is whole.
-_RECEIVE = r"""
-set -eu
-fail() { echo "$1" >&2; exit 66; }
-dest=$1 name=$2 kind=$3 end=$4
-case $dest in /*) ;; *) dest=$PWD/$dest ;; esac
-target=$dest
-if [ -d "$dest" ]; then
-  [ -z "$name" ] || target=${dest%/}/$name
-else
-  case $dest in */) fail "there is no folder $1" ;; esac
-fi
-parent=$(dirname -- "$target")
-[ -d "$parent" ] || fail "there is no folder $parent"
-[ -w "$parent" ] || fail "the user may not write in $parent"
-stage=$(umask 077 && mktemp -d -- "$parent/.rave-cp.XXXXXXXX")
-trap 'rm -rf -- "$stage"' EXIT
-trap 'exit 1' HUP INT TERM PIPE
-if [ "$kind" = tree ]; then
-  tar -C "$stage" --no-same-owner -pxf -
-else
-  while read -r size; do
-    if [ "$size" = "$end" ]; then : >"$stage/$end"; break; fi
-    head -c "$size"
-  done >"$stage/content"
-  if [ -f "$target" ]; then mode=$(stat -c %a -- "$target"); else mode=644; fi
-  chmod "$mode" -- "$stage/content"
-fi
-[ -e "$stage/$end" ] || { echo "the copy broke off" >&2; exit 1; }
-if [ -d "$stage/content" ] && [ -d "$target" ]; then
-  cd -- "$stage/content"
-  find . -type d -exec sh -ec '
-    target=$1; shift
-    for folder; do
-      [ -d "$folder" ] || continue
-      if [ -e "$target/$folder" ]; then
-        [ -d "$target/$folder" ] || { echo "$target/$folder is no folder" >&2; exit 1; }
-        find "$folder" -mindepth 1 -maxdepth 1 ! -type d -print0 |
-          xargs -0r mv -f -t "$target/$folder" --
-      else
-        mv -T -- "$folder" "$target/$folder"
-      fi
-    done' merge "$target" {} +
-else
-  [ ! -d "$target" ] || fail "$target is a folder, and what is copied is a file"
-  if [ -d "$stage/content" ] && [ -e "$target" ]; then
-    fail "$target is a file, and what is copied is a folder"
-  fi
-  mv -fT -- "$stage/content" "$target"
-fi
-"""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where something is copied from or to: a path of a machine, or of this host if there is no
-    machine.
-    """
-
-    machine: str | None
-    path: str
-
-    @property
-    def is_stream(self) -> bool:
-        """Whether it is standard input or output."""
-        return self.machine is None and self.path == "-"
-
-    @property
-    def name(self) -> str:
-        """The name that it keeps in a folder; empty if only what is in it is meant."""
-        name = os.path.basename(self.path.rstrip("/"))  # noqa: PTH119 - keeps a final dot
-        return "" if name in (".", "..") else name
-
-
-def parse_endpoint(text: str) -> Endpoint:
-    """Read `NAME:PATH` as scp and docker cp do; anything with a slash before its first colon is a
-    path of this host. An empty path of a machine is its user's home.
-    """
-    name, colon, path = text.partition(":")
-    if colon and NAME_RULE.fullmatch(name):
-        return Endpoint(name, path or ".")
-    return Endpoint(None, text)
 
 
 def send(
@@ -172,11 +67,11 @@ def send(
         RaveError: USAGE if `to` cannot be a target; HOST if `source` cannot be read; NOT_READY if
             the guest does not take it, or cannot be reached.
     """
-    on_total(archive.measure(source))
+    on_total(measure(source))
     end = _mark()
 
     def fill(stream: IO[bytes]) -> Copied:
-        return archive.pack(source, stream, end=end, on_bytes=on_bytes)
+        return pack(source, stream, end=end, on_bytes=on_bytes)
 
     return _sent(machine, (to, name, "tree", end), fill, sudo=sudo)
 
@@ -220,7 +115,7 @@ def _sent(
         with _Helper(lambda: _filled(sink, fill)) as helper:
             try:
                 status = session.stream(
-                    ("sh", "-c", _RECEIVE, "rave-cp", *words),
+                    ("sh", "-c", RECEIVE, "rave-cp", *words),
                     stdin=source, on_output=said.take, timeout=LONGEST, sudo=sudo,
                 )  # fmt: skip
             finally:
@@ -256,7 +151,7 @@ def fetch(
     Args:
         machine: the machine; it runs.
         source: a path in the guest.
-        target: what it is called here; see `landing`.
+        target: what it is called here; see placing.landing.
         sudo: whether root reads it.
         leave_out: leave out what must not be on this host, instead of refusing all.
         on_total: told how many bytes there are, as the guest says.
@@ -267,15 +162,15 @@ def fetch(
         RaveError: USAGE if there is no `source`, or `target` is in the way; HOST if it cannot be
             written; NOT_READY if the guest cannot be reached.
     """
-    with _stage(target) as stage:
+    with staging(target) as stage:
 
         def take(stream: IO[bytes]) -> Copied:
-            return archive.unpack(stream, stage, leave_out=leave_out, on_bytes=on_bytes)
+            return unpack(stream, stage, leave_out=leave_out, on_bytes=on_bytes)
 
         copied = _fetched(machine, (source, "tree"), take, sudo=sudo, on_total=on_total)
         with signals.held():
-            content = stage / archive.CONTENT
-            archive.place(stage, target, folder=content.is_dir() and not content.is_symlink())
+            content = stage / CONTENT
+            place(stage, target, folder=content.is_dir() and not content.is_symlink())
     return copied
 
 
@@ -290,8 +185,8 @@ def fetch_stream(
 
     def take(stream: IO[bytes]) -> Copied:
         copied = Copied(files=1)
-        while data := stream.read1(archive.CHUNK):  # type: ignore[attr-defined]
-            archive.write(target, data)
+        while data := stream.read1(CHUNK):  # type: ignore[attr-defined]
+            write(target, data)
             copied.size += len(data)
             on_bytes(len(data))
         return copied
@@ -321,14 +216,14 @@ def _fetched(
                 said.take(number, data)
                 return
             try:
-                archive.write(sink, head.rest(data))
+                write(sink, head.rest(data))
             except BrokenPipeError as error:
                 raise _StoppedError from error
 
         with _Helper(lambda: _taken(source, take)) as helper:
             try:
                 status = session.stream(
-                    ("sh", "-c", _SEND, "rave-cp", *words),
+                    ("sh", "-c", SEND, "rave-cp", *words),
                     stdin=None, on_output=pass_on, timeout=LONGEST, sudo=sudo,
                 )  # fmt: skip
             except _StoppedError:
@@ -346,7 +241,7 @@ def _fetched(
 
 
 def _taken(source: int, take: Callable[[IO[bytes]], Copied]) -> Copied:
-    with os.fdopen(source, "rb", buffering=archive.CHUNK) as stream:
+    with os.fdopen(source, "rb", buffering=CHUNK) as stream:
         return take(stream)
 
 
@@ -367,11 +262,11 @@ class _Head:
         if not found:
             self.data = line
             if len(line) > self.LONGEST:
-                raise archive.UnsafeContentError("it does not begin as it should")
+                raise UnsafeContentError("it does not begin as it should")
             return b""
         match = re.fullmatch(rb"(?:file|folder) ([0-9]{1,18})", line)
         if match is None:
-            raise archive.UnsafeContentError("it does not begin as it should")
+            raise UnsafeContentError("it does not begin as it should")
         self.data = None
         self.on_total(int(match[1]))
         return rest
@@ -452,62 +347,3 @@ class _Helper:
         if self._fault is not None:
             raise self._fault
         return self._result
-
-
-# --- places on this host -------------------------------------------------------------------------
-
-
-def landing(target: str, name: str) -> Path:
-    """Return what something called `name` is called at a target of this host: in it, if that is a
-    folder.
-
-    Raises:
-        RaveError: USAGE if there is no such folder.
-    """
-    place = Path(target)
-    with paths.refusing(place):
-        if place.is_dir():
-            place = place / name if name else place
-        elif target.endswith("/"):
-            raise _no_folder(place)
-        if not place.absolute().parent.is_dir():
-            raise _no_folder(place.parent)
-    return place
-
-
-def existing(source: str) -> Path:
-    """Return a file or folder of this host.
-
-    Raises:
-        RaveError: USAGE if there is none.
-    """
-    place = Path(source)
-    with paths.refusing(place):
-        if place.is_dir() or place.is_file():
-            return place
-    raise RaveError(
-        f"{source} is neither a file nor a folder of this host",
-        hint=f"ls -ld {source}; a path of a machine is NAME:PATH",
-        exit_code=ExitCode.USAGE,
-    )
-
-
-def _no_folder(place: Path) -> RaveError:
-    return RaveError(
-        f"there is no folder {place}", hint=f"mkdir -p {place}", exit_code=ExitCode.USAGE
-    )
-
-
-@contextmanager
-def _stage(target: Path) -> Iterator[Path]:
-    """Yield an empty directory beside a target; it is removed in the end."""
-    parent = target.absolute().parent
-    with signals.held() as hold:
-        with paths.refusing(parent):
-            stage = Path(tempfile.mkdtemp(prefix=".rave-cp.", dir=parent))
-        try:
-            with hold.released():
-                yield stage
-        finally:
-            with suppress(OSError):
-                shutil.rmtree(stage)

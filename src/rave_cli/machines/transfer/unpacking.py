@@ -1,8 +1,8 @@
-"""Trees of files as tar streams: packed for a guest, and taken apart from one that may be hostile.
+"""A tar stream of a guest, which may be hostile, taken apart into a stage.
 
-What comes from a guest is written into a folder made for it, every name relative to a directory
-that is open, and no link is ever followed. Refused is whatever could act outside of it, now or
-later: names that lead out, links that do, devices, set-user-ID bits, files that others may write.
+What comes is written into a folder made for it, every name relative to a directory that is open,
+and no link is ever followed. Refused is whatever could act outside of it, now or later: names that
+lead out, links that do, devices, set-user-ID bits, files that others may write.
 
 Sources: POSIX.1-2017 pax (ustar), PEP 706 (what an archive of data may hold).
 """
@@ -10,24 +10,16 @@ Sources: POSIX.1-2017 pax (ustar), PEP 706 (what an archive of data may hold).
 from __future__ import annotations
 
 import os
-import stat
 import tarfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING
 
 from rave_cli import paths
-from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.transfer.content import CHUNK, CONTENT, Copied, UnsafeContentError, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-# How the one thing that is copied is called inside a stage.
-CONTENT = "content"
-
-# Bytes that are moved at once.
-CHUNK = 1 << 18
+    from pathlib import Path
 
 # Bytes of a header's extension, such as a long name: a path may have 4096 (PATH_MAX).
 LONGEST_EXTENSION = 1 << 16
@@ -42,27 +34,6 @@ _EXTENSIONS = (
 
 # What may be read, run and changed by whom: no set-user-ID, and nothing that others may change.
 _ALLOWED = 0o755
-
-
-class UnsafeContentError(RaveError):
-    """What a guest sent could act outside of the place it was meant for."""
-
-    reason = "unsafe-content"
-
-    def __init__(self, why: str, hint: str = "copy less of it, or look at what it is") -> None:
-        super().__init__(
-            f"what the machine sent is refused: {why}", hint=hint, exit_code=ExitCode.CHECK_FAILED
-        )
-
-
-@dataclass
-class Copied:
-    """What was copied: `size` in bytes, what was left out of it, and what the guest remarked."""
-
-    files: int = 0
-    size: int = 0
-    left_out: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
 
 
 class _Header(tarfile.TarInfo):
@@ -283,163 +254,3 @@ def leads_out(target: str, depth: int) -> bool:
 def _moment(member: tarfile.TarInfo) -> float:
     """Return when a member was changed last, within what every file system can hold."""
     return min(max(float(member.mtime), 0.0), float(2**32 - 1))
-
-
-def write(fd: int, data: bytes) -> None:
-    """Write all of it."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def place(stage: Path, target: Path, *, folder: bool) -> None:
-    """Put what is in a stage where it belongs. A file takes the place of another at once; a folder
-    that is there keeps what else it holds, and gets each file at once.
-
-    Raises:
-        RaveError: USAGE if a file would have to take the place of a folder, or the other way; HOST
-            if it cannot be written.
-    """
-    content = stage / CONTENT
-    with paths.refusing(target):
-        if not folder or not os.path.lexists(target):
-            _replace(content, target)
-            paths.sync_dir(target.parent)
-            return
-        for below, folders, files in os.walk(content):
-            where = target.joinpath(os.path.relpath(below, content))
-            for name in list(folders):
-                source = Path(below, name)
-                if source.is_symlink() or not os.path.lexists(where / name):
-                    # A folder that is not there yet comes as a whole.
-                    folders.remove(name)
-                    _replace(source, where / name)
-                elif not stat.S_ISDIR((where / name).lstat().st_mode):
-                    raise _in_the_way(where / name)
-            for name in files:
-                _replace(Path(below, name), where / name)
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Rename over whatever is there, unless that is a folder."""
-    try:
-        source.replace(target)
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise _in_the_way(target) from error
-
-
-def _in_the_way(target: Path) -> RaveError:
-    return RaveError(
-        f"{target} is in the way: one of it and what is copied is a folder, the other is not",
-        hint=f"ls -ld {target}",
-        exit_code=ExitCode.USAGE,
-    )
-
-
-# --- packing -------------------------------------------------------------------------------------
-
-
-def measure(source: Path) -> int:
-    """Return how many bytes of content a file or folder has."""
-    return sum(found.st_size for _, found in _walk(source) if stat.S_ISREG(found.st_mode))
-
-
-def pack(source: Path, stream: IO[bytes], *, end: str, on_bytes: Callable[[int], None]) -> Copied:
-    """Write a file or folder as a tar stream, under the name CONTENT, and behind it an empty file
-    named `end`: without it, it is not whole.
-
-    Links are packed as links, but for `source` itself. Owners and special bits are not.
-
-    Raises:
-        RaveError: HOST if something cannot be read, or is cut short meanwhile.
-    """
-    copied = Copied()
-    with tarfile.open(
-        fileobj=stream, mode="w|", bufsize=CHUNK, format=tarfile.GNU_FORMAT,
-        errors="surrogateescape", encoding="utf-8",
-    ) as archive:  # fmt: skip
-        for path, found in _walk(source):
-            member = _member(_name(path, source), path, found)
-            if member is None:
-                copied.left_out.append(f"{path} is no file that can be copied")
-            elif member.isreg():
-                with _Counted(path, on_bytes) as content:
-                    archive.addfile(member, content)
-            else:
-                archive.addfile(member)
-            if member is not None and not member.isdir():
-                copied.files += 1
-                copied.size += member.size
-        archive.addfile(tarfile.TarInfo(end))
-    return copied
-
-
-def _name(path: str, source: Path) -> str:
-    rest = os.path.relpath(path, source)
-    return CONTENT if rest == "." else f"{CONTENT}/{rest}"
-
-
-def _walk(source: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield what is to be packed with its status, folders before what is in them."""
-    with paths.refusing(source):
-        found = source.stat()
-        yield str(source), found
-        waiting = [str(source)] if stat.S_ISDIR(found.st_mode) else []
-        while waiting:
-            folder = waiting.pop()
-            with os.scandir(folder) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    status = entry.stat(follow_symlinks=False)
-                    yield entry.path, status
-                    if stat.S_ISDIR(status.st_mode):
-                        waiting.append(entry.path)
-
-
-def _member(name: str, path: str, found: os.stat_result) -> tarfile.TarInfo | None:
-    """Return the header of what is to be packed; None for what is no file, folder or link."""
-    member = tarfile.TarInfo(name)
-    member.mode = found.st_mode & 0o777
-    member.mtime = int(found.st_mtime)
-    if stat.S_ISDIR(found.st_mode):
-        member.type = tarfile.DIRTYPE
-    elif stat.S_ISLNK(found.st_mode):
-        member.type, member.linkname = tarfile.SYMTYPE, os.readlink(path)  # noqa: PTH115
-    elif stat.S_ISREG(found.st_mode):
-        member.size = found.st_size
-    else:
-        return None
-    return member
-
-
-class _Counted:
-    """A file whose pieces are counted while they are read."""
-
-    def __init__(self, path: str, on_bytes: Callable[[int], None]) -> None:
-        self.path, self.on_bytes = Path(path), on_bytes
-        with paths.refusing(self.path):
-            self.file = self.path.open("rb", buffering=0)
-
-    def __enter__(self) -> IO[bytes]:
-        return cast("IO[bytes]", self)
-
-    def __exit__(self, *_fault: object) -> None:
-        self.file.close()
-
-    def read(self, size: int = -1) -> bytes:
-        """Return the next piece.
-
-        Raises:
-            RaveError: HOST if it cannot be read, or the file has become shorter.
-        """
-        data = b""
-        with paths.refusing(self.path):
-            while len(data) < size and (more := self.file.read(size - len(data))):
-                data += more
-        if len(data) < size:
-            raise RaveError(
-                f"{self.path} became shorter while it was copied",
-                hint="copy it again once nobody writes to it",
-                exit_code=ExitCode.HOST,
-            )
-        self.on_bytes(len(data))
-        return data

@@ -1,0 +1,1 @@
+"""Copies between this host and a running machine."""
