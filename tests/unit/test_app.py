@@ -39,6 +39,19 @@ def test_help_imports_nothing_heavy() -> None:
     assert "rave up --profile demo --base debian" in done.stdout
 
 
+def test_a_file_is_checked_without_the_ways_into_a_machine(tmp_path: Path) -> None:
+    """Importing them costs each use 0.1 s."""
+    program = (
+        "import sys; from rave_cli.app import main\n"
+        "try: main(['secrets', 'validate', '--file', 'none.yaml'])\n"
+        "except SystemExit: print('paramiko' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout == "False\n", done.stderr
+
+
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = []
     ctx = click.Context(group)

@@ -11,6 +11,7 @@ from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
 from rave_cli.flows import secure
 from rave_cli.flows.events import step
+from rave_cli.secrets.store import place
 from rave_cli.smoke import runner
 from rave_cli.smoke.operator import open_operator
 from rave_cli.smoke.request import SmokeRequest
@@ -67,7 +68,7 @@ def prove(
     request = SmokeRequest(
         machine=machine,
         plan=plan,
-        operator=open_operator(plan, secure.place(asked.file)),
+        operator=open_operator(plan, place(asked.file)),
         output=asked.output,
         key=key,
         timeout=asked.timeout or settings.validation_timeout,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rave_cli.flows.events import Event, step
 from rave_cli.secrets import init as making
 from rave_cli.secrets import install as installing
-from rave_cli.secrets.store import default_file
+from rave_cli.secrets.store import place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
     from rave_cli.profiles.catalog import Plan, Secret
     from rave_cli.secrets.init import Initialized
     from rave_cli.secrets.install import InstallReport
-
-
-def place(file: Path | None) -> Path:
-    """Return where the secrets file is: the one that was named, else the operator's own."""
-    return (file or default_file()).absolute()
 
 
 def make(

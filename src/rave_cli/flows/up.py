@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rave_cli.flows import image, machine, prove, secure
 from rave_cli.flows import plan as plans
 from rave_cli.flows.events import Event
+from rave_cli.secrets.store import place
 
 if TYPE_CHECKING:
     from rave_cli.flows.events import OnEvent
@@ -73,7 +74,7 @@ def up(
         RaveError: as the four steps do; USAGE if a machine of that name belongs to another profile
             or base.
     """
-    file = secure.place(None)
+    file = place(None)
     made_from = image.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event)
     taken = machine.take_up(wanted, made_from, fresh=fresh, on_event=on_event)
     plan = plans.of(taken, lambda: wanted.plan, on_event=on_event)

@@ -36,6 +36,11 @@ def default_file() -> Path:
     return paths.config_dir() / FILE_NAME
 
 
+def place(file: Path | None) -> Path:
+    """Return where the secrets file is: the one that was named, else the operator's own."""
+    return (file or default_file()).absolute()
+
+
 def read(file: Path) -> bytes:
     """Return the encrypted file.
 

@@ -31,13 +31,12 @@ def edit(app: App, file: Path | None, reencrypt: bool, discard: bool) -> None:
     \b
     Example: EDITOR=nano rave secrets edit
     """
-    from rave_cli.flows import secure
     from rave_cli.secrets import edit as editing
-    from rave_cli.secrets import editor, identity
+    from rave_cli.secrets import editor, identity, store
 
     if reencrypt and discard:
         raise click.UsageError("Give --reencrypt or --discard, not both.")
-    place = secure.place(file)
+    place = store.place(file)
     if discard:
         thrown = editing.discard(place)
         app.show.result({"file": str(place), "discarded": thrown}, f"{thrown} texts thrown away")

@@ -31,10 +31,11 @@ def init(app: App, file: Path | None, recipients: tuple[str, ...]) -> None:
     Example: rave secrets init
     """
     from rave_cli.flows import secure
+    from rave_cli.secrets import store
 
     with app.show.events() as on_event:
         done = secure.make(
-            secure.place(file), app.catalog().secrets, on_event=on_event, recipients=recipients
+            store.place(file), app.catalog().secrets, on_event=on_event, recipients=recipients
         )
     text = f"{done.file}: {len(done.added)} secrets added, {len(done.kept)} kept"
     app.show.result(done.document(), text)

@@ -30,6 +30,7 @@ def install(app: App, name: str, file: Path | None) -> None:
     from rave_cli.flows import plan as plans
     from rave_cli.flows import secure
     from rave_cli.machines import store
+    from rave_cli.secrets.store import place
 
     machine = store.load(name)
     spec = machine.spec
@@ -37,7 +38,7 @@ def install(app: App, name: str, file: Path | None) -> None:
         plan = plans.of(
             machine, lambda: app.plan(spec.profile, spec.base, spec.mode), on_event=on_event
         )
-        report = secure.install(machine, plan, secure.place(file), on_event=on_event)
+        report = secure.install(machine, plan, place(file), on_event=on_event)
     text = (
         f"{name}: {len(report.secrets)} secrets in place, {len(report.changed)} changed, "
         f"{len(report.proofs)} services proven, {report.seconds['total']:.1f} s"

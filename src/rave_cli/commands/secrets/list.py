@@ -26,10 +26,10 @@ def list_(app: App, file: Path | None) -> None:
     \b
     Example: rave secrets list
     """
-    from rave_cli.flows import secure
+    from rave_cli.secrets import store
     from rave_cli.secrets.listing import listing
 
-    found = listing(secure.place(file), app.catalog().secrets)
+    found = listing(store.place(file), app.catalog().secrets)
     rows = [
         (entry.name, entry.owner, entry.path, "yes" if entry.present else "no")
         for entry in found.entries

@@ -26,13 +26,12 @@ def rotate(app: App, names: tuple[str, ...], everything: bool, file: Path | None
     \b
     Example: rave secrets rotate redis/password
     """
-    from rave_cli.flows import secure
-    from rave_cli.secrets import identity
+    from rave_cli.secrets import identity, store
     from rave_cli.secrets.init import rotate as renew
 
     if bool(names) == everything:
         raise click.UsageError("Name the secrets to rotate, or give --all.")
-    catalog, place = app.catalog().secrets, secure.place(file)
+    catalog, place = app.catalog().secrets, store.place(file)
     with app.show.progress("Making new values"):
         changed = renew(place, catalog, names or tuple(catalog), identity.load())
     app.show.result(

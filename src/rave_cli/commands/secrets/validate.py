@@ -30,12 +30,11 @@ def validate(app: App, file: Path | None, keyless: bool) -> int:
     \b
     Example: rave secrets validate
     """
-    from rave_cli.flows import secure
-    from rave_cli.secrets import identity
+    from rave_cli.secrets import identity, store
     from rave_cli.secrets import validate as validation
 
     keys = None if keyless else identity.load()
-    report = validation.validate(secure.place(file), app.catalog().secrets, keys)
+    report = validation.validate(store.place(file), app.catalog().secrets, keys)
     app.show.result(report.document(), *_verdict(app, report))
     return int(ExitCode.SECRETS if report.errors else ExitCode.OK)
 
