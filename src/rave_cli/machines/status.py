@@ -7,9 +7,10 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from rave_cli.machines import causes, evidence, runs, store
+from rave_cli.machines import causes, evidence, runs, saved, store
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import processes, usernet
@@ -86,6 +87,13 @@ class Status:
         return self.process.resident_mib if self.process is not None else None
 
     @property
+    def origin(self) -> str | None:
+        """How the guest that runs began: `cold`, by a boot, or `resumed`, from a saved memory."""
+        if self.process is None:
+            return None
+        return "resumed" if saved.INCOMING in pairwise(self.process.argv) else "cold"
+
+    @property
     def document(self) -> dict[str, object]:
         """What `--json` shows."""
         spec, process = self.machine.spec, self.process
@@ -93,7 +101,7 @@ class Status:
         average = 100 * used / self.uptime if used is not None and self.uptime else None
         values = (
             spec.name, self.state, self.detail, self.stage, spec.profile, spec.base, spec.mode,
-            "cold", spec.protected,
+            self.origin, spec.protected,
             process.accelerator if process is not None else None,
             spec.memory_mib,
             self.resident_mib,

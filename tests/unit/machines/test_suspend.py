@@ -70,6 +70,14 @@ def test_it_goes_on_and_its_memory_is_of_the_past(suspended: Machine) -> None:
     assert not [entry for entry in suspended.directory.iterdir() if "suspended" in entry.name]
 
 
+def test_how_its_guest_began_is_told(running: Machine) -> None:
+    assert status.of(running).document["origin"] == "cold"
+    suspend.suspend(running)
+    assert status.of(running).document["origin"] is None
+    suspend.resume(running)
+    assert status.of(running).document["origin"] == "resumed"
+
+
 def test_what_the_guest_reported_before_still_holds(suspended: Machine) -> None:
     before = read_events(suspended.stage_file)
     suspend.resume(suspended)
