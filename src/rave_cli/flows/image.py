@@ -98,7 +98,12 @@ def build(
 
 
 def lock(
-    plan: Plan, settings: Settings, *, on_event: OnEvent, dry_run: bool = False
+    plan: Plan,
+    settings: Settings,
+    *,
+    on_event: OnEvent,
+    dry_run: bool = False,
+    renew: bool = False,
 ) -> tuple[Path, tuple[PackageChange, ...]]:
     """Lock the current packages of a plan; return the lock's place and what has changed.
 
@@ -107,9 +112,10 @@ def lock(
         settings: where the flake is, and where packages come from.
         on_event: told what happens.
         dry_run: only tell what would change.
+        renew: choose the services' wheels and tarballs anew, too.
 
     Raises:
-        RaveError: USAGE without a flake; HOST or BUILD as apt says.
+        RaveError: USAGE without a flake; HOST or BUILD as apt, pip and npm say.
     """
     flake = settings.require_flake()
     with step(on_event, "image", f"Locking the packages of {plan.profile}") as doing:
@@ -118,6 +124,7 @@ def lock(
             flake=flake,
             sources=settings.sources,
             dry_run=dry_run,
+            renew=renew,
             on_event=_telling(doing),
         )
 
