@@ -165,9 +165,19 @@ class Machine:
         return before if before.exists() else self.directory / "stages.jsonl"
 
     @property
+    def console(self) -> Path:
+        """The name of the guest's console for QEMU, which adds `.in` and `.out` for its pipes."""
+        return self.runtime / "console"
+
+    @property
     def console_pipe(self) -> Path:
         """What QEMU writes the guest's console into."""
-        return self.runtime / "console.pipe"
+        return self.runtime / "console.out"
+
+    @property
+    def console_keys(self) -> Path:
+        """What QEMU reads as typed at the guest's console."""
+        return self.runtime / "console.in"
 
     @property
     def stage_pipe(self) -> Path:
