@@ -15,7 +15,15 @@ from rave_cli.machines import boot, preflight, saved, store
 from rave_cli.machines.guest import command
 from rave_cli.machines.guest.door import Door, VerbRefusedError
 from rave_cli.machines.logfiles import last_lines
-from rave_cli.machines.qemu import accelerator, caps, credentials, memory, ports, processes
+from rave_cli.machines.qemu import (
+    accelerator,
+    caps,
+    credentials,
+    forwarding,
+    memory,
+    ports,
+    processes,
+)
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
@@ -48,13 +56,14 @@ class Suspended:
 @dataclass(frozen=True)
 class Resumed:
     """A machine that goes on: its pid, its ports of now (guest to host), the seconds until it went
-    on, and whether its guest has answered since.
+    on, whether its guest has answered since, and what is worth a warning.
     """
 
     pid: int
     ports: dict[int, int]
     seconds: float
     answered: bool
+    notes: tuple[str, ...] = ()
 
 
 def suspend(machine: Machine) -> Suspended:
@@ -176,7 +185,7 @@ def resume(machine: Machine) -> Resumed:
         else:
             pid = _bring_back(machine)
     seconds = time.monotonic() - began
-    return Resumed(pid, ports.of(machine), seconds, _wake(machine))
+    return Resumed(pid, ports.of(machine), seconds, _wake(machine), forwarding.restore(machine))
 
 
 def give_up(machine: Machine) -> None:
