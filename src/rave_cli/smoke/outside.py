@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rave_cli import signals
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
@@ -49,14 +50,15 @@ def transport(context: CheckContext, timeout: float) -> Iterator[paramiko.Transp
         security = opened.get_security_options()
         security.kex = ("curve25519-sha256@libssh.org",)
         security.key_types = ("ssh-ed25519",)
-        opened.start_client(timeout=timeout)
+        signals.apart(lambda: opened.start_client(timeout=timeout))
         key = opened.get_remote_server_key()
         if pinned is None or pinned.get(key.get_name()) != key:
             raise paramiko.SSHException("the host key is not the pinned one")
         yield opened
     finally:
-        opened.close()
-        plain.close()
+        with signals.held():
+            plain.close()
+            opened.close()
 
 
 @check("boot.ssh", phase="boot", viewpoint="outside", step="login",
@@ -143,7 +145,7 @@ def _refused(attempt: Callable[[], object]) -> Exception | None:
     import paramiko
 
     try:
-        attempt()
+        signals.apart(attempt)
     except paramiko.AuthenticationException as error:
         return error
     return None

@@ -39,7 +39,7 @@ def log_in_anew(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     if how == "none":
         monkeypatch.delenv("XDG_RUNTIME_DIR")
     else:
-        place = tmp_path / "session"
+        place = tmp_path / "s"
         if how == "another":
             place.mkdir()
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))

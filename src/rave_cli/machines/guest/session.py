@@ -1,4 +1,8 @@
-"""An open SSH connection to a guest: commands with their input and output."""
+"""An open SSH connection to a guest: commands with their input and output.
+
+paramiko is only called where a signal can't break it off, see `signals`: what may wait for the
+guest in a thread of its own, the rest while signals are held.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import select
 import shlex
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import paramiko
 
@@ -97,11 +101,12 @@ class Session:
         words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
         deadline = time.monotonic() + timeout
         with self._told(words[0], timeout), self._channel(timeout) as channel:
-            if terminal is not None:
-                rows, columns = terminal.size()
-                channel.get_pty(terminal.kind, columns, rows)
-            channel.exec_command(os.fsencode(shlex.join(words)))
             try:
+                if terminal is not None:
+                    rows, columns = terminal.size()
+                    kind = terminal.kind
+                    signals.apart(lambda: channel.get_pty(kind, columns, rows))
+                signals.apart(lambda: channel.exec_command(os.fsencode(shlex.join(words))))
                 _carry(channel, _Input(channel, stdin, terminal), on_output, deadline)
                 return self._status(channel, deadline)
             except (paramiko.SSHException, EOFError, ConnectionError):
@@ -160,7 +165,7 @@ class Session:
                 raise self._broken("the command printed more than 64 MiB")
 
         with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(os.fsencode(shlex.join(words)))
+            signals.apart(lambda: channel.exec_command(os.fsencode(shlex.join(words))))
             _carry(channel, _Input(channel, stdin), take, deadline)
             status = self._status(channel, deadline)
         return Completed(words, status, bytes(outputs[1]), bytes(outputs[2]))
@@ -177,19 +182,28 @@ class Session:
 
     @contextmanager
     def _channel(self, timeout: float) -> Iterator[paramiko.Channel]:
+        channel = signals.apart(lambda: self._opened(timeout))
+        try:
+            yield channel
+        finally:
+            with signals.held():
+                channel.close()
+
+    def _opened(self, timeout: float) -> paramiko.Channel:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
             raise EOFError("closed by the guest")
         channel = transport.open_session(timeout=timeout)
-        try:
-            yield channel
-        finally:
-            channel.close()
+        channel.settimeout(0.0)
+        return channel
 
     @staticmethod
     def _status(channel: paramiko.Channel, deadline: float) -> int:
-        if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
-            raise TimeoutError
+        # It comes with the end of the output, or right behind it.
+        while not channel.status_event.is_set():
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(0.005)
         return channel.exit_status
 
     def _broken(self, why: str) -> RaveError:
@@ -207,7 +221,6 @@ def _carry(channel: paramiko.Channel, given: _Input, on_output: OnOutput, deadli
         TimeoutError: the deadline passed.
         EOFError: the guest closed the connection.
     """
-    channel.settimeout(0.0)
     while True:
         if time.monotonic() > deadline:
             raise TimeoutError
@@ -235,9 +248,15 @@ class _Input:
         if terminal is not None:
             self._source = terminal.input
         self._rest = memoryview(stdin if isinstance(stdin, bytes) else b"")
+        with signals.held():
+            self._happens = channel.fileno()
 
     def send(self) -> None:
         """Send what there is and the window takes; tell the guest when it is over."""
+        if self._rest or (self._source is None and not self._channel.eof_sent):
+            signals.apart(self._send)
+
+    def _send(self) -> None:
         try:
             while self._rest and self._channel.send_ready():
                 self._rest = self._rest[self._channel.send(bytes(self._rest[:_CHUNK])) :]
@@ -250,7 +269,7 @@ class _Input:
     def wait(self, deadline: float) -> None:
         """Sleep until something may have happened; take what the descriptor gives then."""
         source = None if self._rest else self._source
-        waited: list[Any] = [self._channel] if source is None else [self._channel, source]
+        waited = [self._happens] if source is None else [self._happens, source]
         if self._terminal is not None:
             waited.append(self._terminal.changes)
         # Nothing becomes readable when the window for what is still to be sent opens.
@@ -260,7 +279,7 @@ class _Input:
         if self._terminal is not None and self._terminal.changes in ready:
             self._terminal.changed()
             rows, columns = self._terminal.size()
-            self._channel.resize_pty(columns, rows)
+            signals.apart(lambda: self._channel.resize_pty(columns, rows))
         if source is not None and source in ready:
             typed = self._terminal.read(_CHUNK) if self._terminal is not None else None
             self._rest = memoryview(os.read(source, _CHUNK) if typed is None else typed)
@@ -274,11 +293,14 @@ def _receive(channel: paramiko.Channel, on_output: OnOutput) -> bool:
         (1, channel.recv_ready, channel.recv),
         (2, channel.recv_stderr_ready, channel.recv_stderr),
     ):
-        if ready():
-            on_output(stream, receive(_CHUNK))
+        with signals.held():
+            data = receive(_CHUNK) if ready() else None
+        if data is not None:
+            on_output(stream, data)
             moved = True
     return moved
 
 
 def _pending(channel: paramiko.Channel) -> bool:
-    return channel.recv_ready() or channel.recv_stderr_ready()
+    with signals.held():
+        return channel.recv_ready() or channel.recv_stderr_ready()
