@@ -237,14 +237,13 @@ def _bring_back(machine: Machine) -> int:
     found = accelerator.detect()
     preflight.check(machine, found.kind)
     argv = qemu_argv(machine, found)
-    now = state.model_copy(
-        update={
-            "accelerator": found.kind,
-            "cpu": saved.processor(found.kind),
-            "command": saved.shape(argv, machine),
-            "disk": saved.disk_stamp(machine),
-            "size": saved.memory_size(machine),
-        }
+    now = replace(
+        state,
+        accelerator=found.kind,
+        cpu=saved.processor(found.kind),
+        command=saved.shape(argv, machine),
+        disk=saved.disk_stamp(machine),
+        size=saved.memory_size(machine),
     )
     saved.refuse_misfit(machine, state, now)
     cap = caps.choose(machine.spec, found.kind)
@@ -254,9 +253,7 @@ def _bring_back(machine: Machine) -> int:
         begun = boot.spawn(machine, (*cap.prefix, *argv, *saved.INCOMING), cap.beside, go_on=True)
         try:
             with _monitor(begun) as monitor:
-                saved.refuse_misfit(
-                    machine, state, state.model_copy(update={"qemu": memory.version(monitor)})
-                )
+                saved.refuse_misfit(machine, state, replace(state, qemu=memory.version(monitor)))
                 _load(machine, monitor)
                 _go_on(machine, monitor)
         except BaseException:

@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu.probe import Trial, try_guest
@@ -90,10 +88,9 @@ class Accelerator:
         return asdict(self)
 
 
-class _Answer(BaseModel):
+@dataclass(frozen=True)
+class _Answer:
     """The probe's answer as it is kept: `key` is what it holds for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: dict[str, str | None]
     accelerator: Accelerator

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from rave_cli.records import RecordFormat
 
 if TYPE_CHECKING:
@@ -32,10 +30,9 @@ class HostForward:
         return f"{self.address}:{self.host} -> {self.guest}"
 
 
-class AddedForwards(BaseModel):
+@dataclass(frozen=True)
+class AddedForwards:
     """The content of forwards.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     forwards: tuple[HostForward, ...]
 
