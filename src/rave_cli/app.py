@@ -160,12 +160,18 @@ def cli(
         "forward": Lazy("rave_cli.app:forward", "Ports of this host that lead into a machine."),
         "open": Lazy("rave_cli.commands.vm.open:open_", "The web pages of a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
+        "console": Lazy(
+            "rave_cli.commands.vm.console:console", "The serial console of a machine, live."
+        ),
         "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
         "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
         "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
         "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
         "unprotect": Lazy("rave_cli.commands.vm.unprotect:unprotect", "Lift that again."),
         "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete machines and their disks."),
+        "debug-bundle": Lazy(
+            "rave_cli.commands.vm.debug_bundle:debug_bundle", "What is known of a machine, packed."
+        ),
         "prune": Lazy("rave_cli.commands.vm.prune:prune", "Remove what dead machines left."),
     },
 )

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rave_cli.flows.machine import NewMachine
-    from rave_cli.profiles.catalog import Catalog, Mode, Plan
+    from rave_cli.profiles.catalog import Catalog, Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
     from rave_cli.show import Show
 

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rave_cli.images.events import OnEvent as OnBuildEvent
     from rave_cli.images.lock import PackageChange
     from rave_cli.images.manifest import Image
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
 
 

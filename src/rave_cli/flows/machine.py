@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.qemu.stop import StopReport
     from rave_cli.machines.spec import Forward, Machine, MachineSpec, Network
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
 
 

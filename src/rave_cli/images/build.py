@@ -31,7 +31,8 @@ from rave_cli.records import DamagedRecordError
 if TYPE_CHECKING:
     from rave_cli.images.events import OnEvent
     from rave_cli.images.nix import Output
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
 
 NO_SOURCES = Sources()
 

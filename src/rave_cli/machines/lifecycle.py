@@ -13,7 +13,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import boot, causes, evidence, preflight, runs, status, store
 from rave_cli.machines.guest.readiness import Readiness
 from rave_cli.machines.guest.stages import read_events
-from rave_cli.machines.qemu import accelerator, caps, credentials, processes
+from rave_cli.machines.qemu import accelerator, caps, credentials, forwarding, processes
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
@@ -142,7 +142,7 @@ def start(
         secrets=reported_secrets(read_events(machine.stage_file)) or "unknown",
         accelerator=found,
         joined=cap is None,
-        notes=_notes(machine, cap),
+        notes=(*_notes(machine, cap), *forwarding.restore(machine)),
     )
 
 

@@ -95,7 +95,9 @@ class Fake:
 
     def __init__(self) -> None:
         self.instance = credential("rave.instance-id")
-        self.console = Path(option("file,id=console", "path")).open("wb", buffering=0)  # noqa: SIM115
+        end = option("pipe,id=console", "path")
+        self.console = Path(f"{end}.out").open("r+b", buffering=0)  # noqa: SIM115
+        self.keys = os.open(f"{end}.in", os.O_RDWR | os.O_NONBLOCK)
         self.reports = Path(option("file,id=ready", "path")).open("wb", buffering=0)  # noqa: SIM115
         self.steps = list(BEHAVIOUR["steps"])
         self.wake = 0.0
@@ -109,6 +111,7 @@ class Fake:
         if "-incoming" in ARGV:
             self.steps, self.status = [], "inmigrate"
         self.poll = selectors.DefaultSelector()
+        self.poll.register(self.keys, selectors.EVENT_READ, self.echo)
         for chardev in ("qmp", "events"):
             server = listen(option(f"socket,id={chardev}", "path"))
             self.poll.register(server, selectors.EVENT_READ, self.accept)
@@ -120,6 +123,10 @@ class Fake:
         time.sleep(BEHAVIOUR["slow"])
         if BEHAVIOUR["greet"]:
             self.say(client, {"QMP": {"version": {}, "capabilities": []}})
+
+    def echo(self, keys: int) -> None:
+        """Print what is typed at the console, as a guest's terminal does."""
+        self.console.write(os.read(keys, 4096))
 
     def say(self, client: socket.socket, message: dict[str, Any]) -> None:
         with suppress(OSError):

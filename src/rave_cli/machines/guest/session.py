@@ -22,6 +22,8 @@ from rave_cli.process import Completed
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from rave_cli.terminal import Terminal
+
     # Takes a piece of output and the stream it belongs to: 1 or 2.
     OnOutput = Callable[[int, bytes], None]
 
@@ -76,6 +78,7 @@ class Session:
         on_output: OnOutput,
         timeout: float,
         sudo: bool = False,
+        terminal: Terminal | None = None,
     ) -> int:
         """Run a command in the guest, passing its output on as it comes; return its exit status.
 
@@ -89,16 +92,22 @@ class Session:
                 has not returned no more is taken, so that what waits stays bounded.
             timeout: seconds for all of it.
             sudo: whether root runs it.
+            terminal: the one that it gets a likeness of, and its input from.
 
         Raises:
             RaveError: NOT_READY if the connection breaks or the command does not end in time.
+            LeftError: whoever is at the terminal has pressed the way out.
         """
         words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
         deadline = time.monotonic() + timeout
         with self._told(words[0], timeout), self._channel(timeout) as channel:
             try:
+                if terminal is not None:
+                    rows, columns = terminal.size()
+                    kind = terminal.kind
+                    signals.apart(lambda: channel.get_pty(kind, columns, rows))
                 signals.apart(lambda: channel.exec_command(os.fsencode(shlex.join(words))))
-                _carry(channel, stdin, on_output, deadline)
+                _carry(channel, _Input(channel, stdin, terminal), on_output, deadline)
                 return self._status(channel, deadline)
             except (paramiko.SSHException, EOFError, ConnectionError):
                 raise
@@ -157,7 +166,7 @@ class Session:
 
         with self._told(words[0], timeout), self._channel(timeout) as channel:
             signals.apart(lambda: channel.exec_command(os.fsencode(shlex.join(words))))
-            _carry(channel, stdin, take, deadline)
+            _carry(channel, _Input(channel, stdin), take, deadline)
             status = self._status(channel, deadline)
         return Completed(words, status, bytes(outputs[1]), bytes(outputs[2]))
 
@@ -205,16 +214,13 @@ class Session:
         )
 
 
-def _carry(
-    channel: paramiko.Channel, stdin: bytes | int | None, on_output: OnOutput, deadline: float
-) -> None:
+def _carry(channel: paramiko.Channel, given: _Input, on_output: OnOutput, deadline: float) -> None:
     """Carry standard input to the guest and both outputs from it, until the guest closes them.
 
     Raises:
         TimeoutError: the deadline passed.
         EOFError: the guest closed the connection.
     """
-    given = _Input(channel, stdin)
     while True:
         if time.monotonic() > deadline:
             raise TimeoutError
@@ -229,11 +235,18 @@ def _carry(
 
 
 class _Input:
-    """Standard input of a command: bytes, or whatever a descriptor gives until its end."""
+    """Standard input of a command: bytes, or whatever a descriptor or a terminal gives until its
+    end; of a terminal also each change of its size.
+    """
 
-    def __init__(self, channel: paramiko.Channel, stdin: bytes | int | None) -> None:
+    def __init__(
+        self, channel: paramiko.Channel, stdin: bytes | int | None, terminal: Terminal | None = None
+    ) -> None:
         self._channel = channel
+        self._terminal = terminal
         self._source = None if isinstance(stdin, bytes) else stdin
+        if terminal is not None:
+            self._source = terminal.input
         self._rest = memoryview(stdin if isinstance(stdin, bytes) else b"")
         with signals.held():
             self._happens = channel.fileno()
@@ -257,12 +270,19 @@ class _Input:
         """Sleep until something may have happened; take what the descriptor gives then."""
         source = None if self._rest else self._source
         waited = [self._happens] if source is None else [self._happens, source]
+        if self._terminal is not None:
+            waited.append(self._terminal.changes)
         # Nothing becomes readable when the window for what is still to be sent opens.
         most = 0.005 if self._rest else 0.25
         left = max(0.0, deadline - time.monotonic())
         ready = select.select(waited, [], [], min(left, most))[0]
+        if self._terminal is not None and self._terminal.changes in ready:
+            self._terminal.changed()
+            rows, columns = self._terminal.size()
+            signals.apart(lambda: self._channel.resize_pty(columns, rows))
         if source is not None and source in ready:
-            self._rest = memoryview(os.read(source, _CHUNK))
+            typed = self._terminal.read(_CHUNK) if self._terminal is not None else None
+            self._rest = memoryview(os.read(source, _CHUNK) if typed is None else typed)
             self._source = source if self._rest else None
 
 
