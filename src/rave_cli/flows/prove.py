@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from rave_cli.flows.events import OnEvent
     from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine, Network
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
     from rave_cli.smoke.model import SmokeRun
 

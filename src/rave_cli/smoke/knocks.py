@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from rave_cli import signals
 from rave_cli.errors import RaveError
 from rave_cli.machines.guest import ssh
 
@@ -61,7 +62,7 @@ class Knocks:
 
     def close(self) -> None:
         """Close those that nobody took."""
-        with self._lock:
+        with signals.held(), self._lock:
             for _, opened in self._waiting:
                 opened.close()
             self._waiting.clear()

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rave_cli import signals
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke.declarations import check
 from rave_cli.smoke.knocks import LOOPBACK, knock
@@ -40,13 +41,15 @@ def transport(context: CheckContext, timeout: float) -> Iterator[paramiko.Transp
     """Lend an SSH connection that has seen the pinned host key, and is not logged in: one that was
     made ahead, or else a new one. It is closed afterwards.
     """
-    opened = context.knocks.take()
-    if opened is None:
-        opened = knock(context.machine, context.ports[SSH_PORT], timeout)
+    with signals.held():
+        waiting = context.knocks.take()
+    port = context.ports[SSH_PORT]
+    opened = waiting or signals.apart(lambda: knock(context.machine, port, timeout))
     try:
         yield opened
     finally:
-        opened.close()
+        with signals.held():
+            opened.close()
 
 
 @check("boot.ssh", phase="boot", viewpoint="outside", step="login",
@@ -136,7 +139,7 @@ def _refused(attempt: Callable[[], object]) -> Exception | None:
     import paramiko
 
     try:
-        attempt()
+        signals.apart(attempt)
     except paramiko.AuthenticationException as error:
         return error
     return None

@@ -17,7 +17,8 @@ from rave_cli.smoke.phases import PHASE_IDS, PHASES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rave_cli.profiles.catalog import HealthCheck, Mode, Plan
+    from rave_cli.profiles.catalog import HealthCheck, Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.smoke.declarations import Declaration
     from rave_cli.smoke.phases import Step
 
