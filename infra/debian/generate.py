@@ -86,8 +86,8 @@ def foundation(plan: dict[str, Any]) -> dict[str, str]:
 
 
 def limits(service: dict[str, Any]) -> str:
-    """Drop-in with a unit's memory cap, its place in the order in which the kernel kills, and how late
-    its timers may come.
+    """Drop-in with a unit's memory cap, its place in the order in which the kernel kills, and how
+    late its timers may come.
     """
     slack = service["timerSlackMs"]
     late = f"TimerSlackNSec={slack}ms\n" if slack else ""
