@@ -68,6 +68,9 @@ in
     sharedBuffersMiB = { safe = 64; full = 256; };
     maxConnections = { safe = 120; full = 200; };
     settings = {
+      # As much as by default (100 pages each 0.2 s), and a fifth of the wake-ups.
+      bgwriter_delay = "1s";
+      bgwriter_lru_maxpages = 500;
       idle_in_transaction_session_timeout = "10min";
       # Refused logins are logged anyway; each health question would be another line.
       log_connections = "off";
