@@ -74,7 +74,7 @@ def plain(value: object) -> Any:  # noqa: ANN401 - anything JSON can carry
 
 def _read(kind: Any, value: object, place: str, faults: list[str]) -> Any:  # noqa: ANN401 - types as values
     """Return a value as that type says; what is wrong is added to `faults`."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _record(kind, value, place, faults)
     words = get_args(kind)
     if words:
@@ -96,7 +96,7 @@ def _wrong(expected: str, place: str, faults: list[str]) -> None:
 def _record(kind: type[Any], value: object, place: str, faults: list[str]) -> Any:  # noqa: ANN401
     if not isinstance(value, dict):
         return _wrong("an object", place, faults)
-    hints, before = _hints(kind), len(faults)
+    hints, before = _hints(kind), len(faults)  # type: ignore[arg-type] # a type has a hash
     given = {}
     for name, expected in hints.items():
         if name in value:

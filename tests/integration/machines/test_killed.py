@@ -54,7 +54,7 @@ def told(machine: Machine) -> list[int]:
 def synced_is_there(machine: Machine, raw: Path) -> None:
     """Nothing of the last numbers that the guest called synced is missing from its disk."""
     # Only leaked clusters (3) may be left behind.
-    check = ["qemu-img", "check", "-q", machine.disk]
+    check = ["qemu-img", "check", "-q", str(machine.disk)]
     assert subprocess.run(check, check=False).returncode in (0, 3)
     subprocess.run(["qemu-img", "convert", "-O", "raw", machine.disk, raw], check=True)
     last = told(machine)[-1]
