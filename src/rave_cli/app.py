@@ -85,6 +85,7 @@ class LazyGroup(click.Group):
         "vm": Lazy("rave_cli.app:vm", "Images and machines."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
+        "bench": Lazy("rave_cli.commands.bench:bench", "What things cost on this host."),
         "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
         "config": Lazy("rave_cli.commands.config:config", "Settings and where they come from."),
         "completion": Lazy("rave_cli.commands.completion:completion", "Shell completion script."),
