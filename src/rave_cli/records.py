@@ -165,9 +165,10 @@ class RecordFormat(Versions, Generic[T]):
     def document(self, value: T) -> Document:
         """Return a record as JSON-ready values, with its version."""
         if is_dataclass(value):
-            return {self.member: self.version} | shapes.plain(value)
-        dump = value.model_dump  # type: ignore[attr-defined]
-        return {self.member: self.version} | dump(mode="json", by_alias=True)
+            members: Document = shapes.plain(value)
+        else:
+            members = value.model_dump(mode="json", by_alias=True)  # type: ignore[attr-defined]
+        return {self.member: self.version} | members
 
     def write(self, place: Path, value: T, *, mode: int = 0o644) -> None:
         """Write a record, atomically.

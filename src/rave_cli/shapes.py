@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -74,7 +74,7 @@ def plain(value: object) -> Any:  # noqa: ANN401 - anything JSON can carry
 
 def _read(kind: Any, value: object, place: str, faults: list[str]) -> Any:  # noqa: ANN401 - types as values
     """Return a value as that type says; what is wrong is added to `faults`."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return _record(kind, value, place, faults)
     words = get_args(kind)
     if words:
@@ -108,7 +108,7 @@ def _record(kind: type[Any], value: object, place: str, faults: list[str]) -> An
 
 
 @cache
-def _hints(kind: type[Any]) -> dict[str, Any]:
+def _hints(kind: Hashable) -> dict[str, Any]:
     return get_type_hints(kind, include_extras=True)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli import bench
-from rave_cli.bench import measures
 from rave_cli.bench.figures import FEW, LEVELS, bar, plot, shares, summary
 from rave_cli.bench.measures import MEASURES, BenchSubject, Measure
 from rave_cli.commands.bench import KINDS
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
+from rave_cli.flows import plan as plans
+from rave_cli.flows import prove
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines.qemu import accelerator
 from rave_cli.show import Show
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
-    from rave_cli.smoke.model import SmokeRun
     from tests.unit.machines.conftest import Host
     from tests.unit.machines.fake_sshd import FakeSshd
 
@@ -129,7 +130,7 @@ def fresh(
 ) -> None:
     """Machines that are made answer with the keys of the one that the server knows."""
     monkeypatch.setattr(images, "built", lambda _plan: image)
-    monkeypatch.setattr(measures.secrets, "token_hex", lambda _count: "ab")
+    monkeypatch.setattr("secrets.token_hex", lambda _count: "ab")
 
     def create(spec: object) -> Machine:
         assert getattr(spec, "name", "").startswith("bench-")
@@ -176,16 +177,9 @@ def test_a_command_is_measured_with_and_without_python_s_start(
 def test_a_smoke_run_that_finds_something_is_no_measurement(
     machine: Machine, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def prove(*_: object, **__: object) -> SmokeRun:
-        return failed
-
-    class _Failed:
-        status = "FAILURE"
-        results = ()
-
-    failed = _Failed()
-    monkeypatch.setattr(measures.prove, "prove", prove)
-    monkeypatch.setattr(measures.plans, "of", lambda *_, **__: plan)
+    failed = SimpleNamespace(status="FAILURE", results=())
+    monkeypatch.setattr(prove, "prove", lambda *_, **__: failed)
+    monkeypatch.setattr(plans, "of", lambda *_, **__: plan)
     with pytest.raises(RaveError, match="found something") as caught:
         carried_out("smoke", machine, plan, rounds=1)
     assert caught.value.exit_code is ExitCode.CHECK_FAILED

@@ -285,7 +285,7 @@ def test_images_that_no_machine_is_made_from_are_added_up(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unused = leftovers.Leftover("image", home / "x.json", "no machine", size=3 << 30)
-    monkeypatch.setattr(building.leftovers, "find", lambda **_: [unused])
+    monkeypatch.setattr(leftovers, "find", lambda **_: [unused])
     one = found("store")
     assert (one.status, one.facts["unusedBytes"]) == ("ok", 3 << 30)
     assert "3.0 GiB" in one.detail
@@ -333,7 +333,7 @@ def test_the_key_opens_what_the_profile_needs_or_what_is_wrong_is_told(
     identity.ensure()
     one = found("secrets")
     assert one.status == "fail", "another key opens nothing"
-    values = keys.store.default_file().read_text()
+    values = default_file().read_text()
     assert not any(line in one.detail for line in values.splitlines() if "ENC[" in line)
 
 
