@@ -83,6 +83,7 @@ class LazyGroup(click.Group):
         "up": Lazy("rave_cli.commands.up:up", "Everything: build, launch, secrets, smoke run."),
         "down": Lazy("rave_cli.commands.down:down", "Stop a machine that `up` launched."),
         "vm": Lazy("rave_cli.app:vm", "Images and machines."),
+        "image": Lazy("rave_cli.app:image", "What images are made of."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "bench": Lazy("rave_cli.commands.bench:bench", "What things cost on this host."),
@@ -177,6 +178,17 @@ def cli(
 )
 def vm() -> None:
     """Images and machines."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "sbom": Lazy("rave_cli.commands.image.sbom:sbom", "Print an image's bill of materials."),
+    },
+)
+def image() -> None:
+    """What images are made of."""
 
 
 @click.group(

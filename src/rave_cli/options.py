@@ -169,7 +169,7 @@ dry_run_option = click.option(
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 patience_option = click.option(
     "--patience", type=click.FloatRange(min=0), metavar="SECONDS",
-    help="Time for the guest's own shutdown (default 30); 0 ends it at once.",
+    help="Time for the guest's own shutdown (default 30, busy hosts more); 0 ends it at once.",
 )  # fmt: skip
 keep_option = click.option(
     "--keep-running", is_flag=True, help="Leave a machine that does not become ready running."

@@ -164,8 +164,9 @@ class RecordFormat(Versions, Generic[T]):
 
     def document(self, value: T) -> Document:
         """Return a record as JSON-ready values, with its version."""
+        members: Document
         if is_dataclass(value):
-            members: Document = shapes.plain(value)
+            members = shapes.plain(value)
         else:
             members = value.model_dump(mode="json", by_alias=True)  # type: ignore[attr-defined]
         return {self.member: self.version} | members

@@ -96,7 +96,7 @@ def _wrong(expected: str, place: str, faults: list[str]) -> None:
 def _record(kind: type[Any], value: object, place: str, faults: list[str]) -> Any:  # noqa: ANN401
     if not isinstance(value, dict):
         return _wrong("an object", place, faults)
-    hints, before = _hints(kind), len(faults)
+    hints, before = _hints(kind), len(faults)  # type: ignore[arg-type] # a type has a hash
     given = {}
     for name, expected in hints.items():
         if name in value:

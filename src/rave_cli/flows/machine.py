@@ -15,7 +15,6 @@ from rave_cli.machines import lifecycle, preflight, store
 from rave_cli.machines.guest.readiness import NAMES, NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator
-from rave_cli.machines.qemu.stop import PATIENCE
 from rave_cli.machines.spec import check_name, choose_forwards, locate, parse_forward
 
 if TYPE_CHECKING:
@@ -177,11 +176,7 @@ def stop(machine: Machine, *, on_event: OnEvent, patience: float | None = None) 
         RaveError: HOST if even SIGKILL does not end QEMU.
     """
     with step(on_event, "stop", f"Stopping {machine.name}") as doing:
-        report = lifecycle.stop(
-            machine,
-            patience=PATIENCE if patience is None else patience,
-            on_rung=doing.progress,
-        )
+        report = lifecycle.stop(machine, patience=patience, on_rung=doing.progress)
         if report.hard:
             doing.warning(
                 f"the guest of machine {machine.name} was ended by {report.rung} without shutting"

@@ -72,7 +72,8 @@ def test_the_accelerator_is_what_a_guest_ran_on(
     assert found.kind in {"kvm", "tcg"}
     assert found.reason
     assert 0 < found.loop_seconds < probe.PROBE_SECONDS
-    monkeypatch.setattr(accelerator, "try_guest", lambda *_: pytest.fail("asked again"))
+    again = "rave_cli.machines.qemu.accelerator.try_guest"
+    monkeypatch.setattr(again, lambda *_words: pytest.fail("asked again"))
     assert accelerator.detect() == found
 
 

@@ -127,8 +127,8 @@ def test_no_secret_that_is_known_or_looks_like_one_is_in_it(planted: list[bytes]
     for secret in planted:
         found = [form for form in forms(secret) if form in whole]
         assert found == [], found
-    for word in SLIPPED:
-        assert word not in whole, word
+    for slipped in SLIPPED:
+        assert slipped not in whole, slipped
     assert done.redacted > len(planted)
     assert MARK in parts["machine/console.log"]
     assert MARK in parts["guest/journal/nginx.service.txt"]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ARGV = sys.argv[1:]
+FATAL = Path(sys.argv[0]).with_name("fatal")
 BEHAVIOUR = json.loads(Path(sys.argv[0]).with_name("behaviour.json").read_text())
 
 
@@ -45,6 +46,19 @@ def listen(path: str) -> socket.socket:
     return server
 
 
+def perhaps_die(when: str) -> None:
+    """Die before or after the n-th order from when a test has written both to FATAL."""
+    try:
+        left, chosen = FATAL.read_text().split()
+    except FileNotFoundError:
+        return
+    if int(left) == 0 and when == chosen:
+        FATAL.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if when == "after":
+        FATAL.write_text(f"{int(left) - 1} {chosen}")
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -53,8 +67,9 @@ def free_port() -> int:
 class Usernet:
     """The table of forwards; nothing listens on those that are added."""
 
-    def __init__(self) -> None:
-        self.rows = [("127.0.0.1", host, int(guest)) for guest, host in BEHAVIOUR["ports"].items()]
+    def __init__(self, instance: str) -> None:
+        ports = BEHAVIOUR["each"].get(instance, BEHAVIOUR["ports"])
+        self.rows = [("127.0.0.1", host, int(guest)) for guest, host in ports.items()]
 
     def obey(self, command: str) -> str:
         name, _, rest = command.partition(" net0 ")
@@ -90,7 +105,7 @@ class Fake:
         self.heard = False
         self.spoke = False
         self.status = BEHAVIOUR["status"]
-        self.usernet = Usernet()
+        self.usernet = Usernet(self.instance)
         self.given = -1
         self.migration = ""
         if "-incoming" in ARGV:
@@ -105,6 +120,7 @@ class Fake:
         client, _ = server.accept()
         self.clients.append(client)
         self.poll.register(client, selectors.EVENT_READ, self.hear)
+        time.sleep(BEHAVIOUR["slow"])
         if BEHAVIOUR["greet"]:
             self.say(client, {"QMP": {"version": {}, "capabilities": []}})
 
@@ -125,7 +141,9 @@ class Fake:
             client.close()
         for line in data.splitlines():
             request = json.loads(line)
+            perhaps_die("before")
             self.obey(client, request["execute"], request.get("arguments", {}))
+            perhaps_die("after")
 
     def migrate(self, command: str) -> None:
         """Save or load a state, which is a few bytes."""

@@ -77,6 +77,7 @@ CALLS: dict[str, list[str]] = {
     "vm unprotect": ["victim"],
     "vm delete": ["victim"],
     "vm prune": ["--dry-run"],
+    "image sbom": ["--profile", "demo"],
     "secrets init": [],
     "secrets edit": [],
     "secrets rotate": ["redis/password"],
@@ -104,6 +105,7 @@ WRONG = {
     "smoke run": ExitCode.CHECK_FAILED,
     "vm build-image": ExitCode.USAGE,  # there is no checkout
     "vm lock-closure": ExitCode.USAGE,
+    "image sbom": ExitCode.USAGE,
     "vm forward remove": ExitCode.USAGE,  # nobody added it
     "vm cp": ExitCode.CHECK_FAILED,  # the guest does not answer what it should
     "vm ssh": ExitCode.HOST,  # there is no OpenSSH
@@ -278,6 +280,7 @@ def test_in_a_checkout_that_cannot_be_written_each_does_what_needs_no_writing(
         "vm cp": ExitCode.HOST,
         "vm debug-bundle": ExitCode.HOST,
         "vm build-image": ExitCode.BUILD,  # it has no lock
+        "image sbom": ExitCode.BUILD,
         "vm lock-closure": ExitCode.HOST,  # there is no Nix
         "up": ExitCode.BUILD,
     }

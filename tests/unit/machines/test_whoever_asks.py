@@ -136,7 +136,7 @@ def lost(
         host.behave(ports={22: server.port, 3002: 9})
         ready = start(machine)
         shutil.rmtree(machine.runtime)
-        monkeypatch.setattr(lifecycle, "QEMU_STARTS", 0.0)
+        monkeypatch.setattr(status, "QEMU_STARTS", 0.0)
         monkeypatch.setattr(ports, "listening", lambda _pid: (server.port,))
         yield machine, server
 
