@@ -160,6 +160,7 @@ def cli(
         "open": Lazy("rave_cli.commands.vm.open:open_", "The web pages of a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
         "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
+        "template": Lazy("rave_cli.app:template", "Booted machines that others start from."),
         "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
         "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
         "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
@@ -199,6 +200,19 @@ def forward() -> None:
 )
 def snapshot() -> None:
     """Keep a machine as it is now, disk and memory, and go back to that."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "create": Lazy("rave_cli.commands.vm.template.create:create", "Make a template."),
+        "list": Lazy("rave_cli.commands.vm.template.list:list_", "The templates that there are."),
+        "delete": Lazy("rave_cli.commands.vm.template.delete:delete", "Delete a template."),
+    },
+)
+def template() -> None:
+    """Make, list and delete booted machines that others are started from."""
 
 
 @click.group(

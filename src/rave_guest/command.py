@@ -7,10 +7,12 @@ before left half said. Binary data is in base64.
              run {"argv": […], "root": false}      starts a program, one at a time
              in DATA / eof                         its standard input, within the window
              kill                                  ends it and everything that it started
-    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536}
+             hold {} / become {…}                  what held.py does, which needs no program
+    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536, "own": ["hold", …]}
              out DATA / err DATA                   what it prints
              took COUNT                            so many bytes of its input are gone
              exit STATUS                           negative: by that signal
+             did {…}                               the answer of `hold` or `become`
              refused WHY                           what was asked for is not done
 
 The port is root's alone, and so is its other end on the host the operator's: who can open either is
@@ -29,6 +31,8 @@ from contextlib import suppress
 
 from rave_guest import report
 from rave_guest.child import Child
+from rave_guest.manager import ManagerError
+from rave_guest.refusal import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +43,7 @@ PORT = "org.rave.command"
 LONGEST = 128 << 10  # bytes of a line
 WINDOW = 64 << 10  # bytes of input that may be under way
 CHUNK = 16 << 10  # bytes of output in a line
+OWN = (b"hold", b"become")  # what is done here, and not by a program
 WAITING = 64 << 10  # bytes for the host above which no more output is taken
 
 
@@ -114,6 +119,8 @@ class Server:
             return
         elif word == b"run":
             self._run(rest)
+        elif word in OWN:
+            self._do(word.decode(), rest)
         elif self.child is None:
             return
         elif word == b"in":
@@ -130,7 +137,10 @@ class Server:
         nonce = request.get("nonce")
         if request.get("v") != VERSION or not isinstance(nonce, str):
             return
-        answer = {"v": VERSION, "nonce": nonce, "instance": self.instance, "window": WINDOW}
+        answer = {
+            "v": VERSION, "nonce": nonce, "instance": self.instance, "window": WINDOW,
+            "own": [word.decode() for word in OWN],
+        }  # fmt: skip
         self._say(b"hello", json.dumps(answer).encode())
         self.greeted = True
 
@@ -155,6 +165,20 @@ class Server:
         print(
             "command as", "root:" if root else "operator:", json.dumps(argv)[:300], file=sys.stderr
         )
+
+    def _do(self, verb: str, rest: bytes) -> None:
+        # Only here: a machine that is no template never needs it.
+        from rave_guest import held
+
+        try:
+            answer = held.VERBS[verb](document(rest))
+        except Refused as error:
+            self._say(b"refused", f"{verb} ({error.stage}): {error}".encode())
+        except (OSError, ManagerError, ValueError, KeyError) as error:
+            self._say(b"refused", f"{verb}: {error}".replace("\n", " ").encode())
+        else:
+            self.instance = report.instance()
+            self._say(b"did", json.dumps(answer).encode())
 
     def _take(self, rest: bytes) -> None:
         try:

@@ -12,6 +12,7 @@ status.json and the metrics of the services current.
 
 from __future__ import annotations
 
+import _signal
 import _thread
 import json
 import os
@@ -258,6 +259,8 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     """Report the stages of the boot, then watch until the machine stops."""
     plan = json.loads(report.read(plans.PLACE))
     watch = Watch(plan, Manager())
+    # Not `signal`, which imports much; blocked, it is waited for instead of delivered.
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, (_signal.SIGUSR1,))
     # What may wait may be what mends it: a disk that has yet to grow.
     watch.settle(BOOT_PATIENCE, told=tell_sshd, grace=Grace(lambda: notify("READY=1")))
     tell_services(watch)
@@ -268,13 +271,15 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     asked = time.monotonic()
     mark, banned = secrets_mark(), ""
     while True:
-        time.sleep(WATCH)
+        # A machine that has just become itself (held.py) wants its own verdict at once.
+        anew = _signal.sigtimedwait((_signal.SIGUSR1,), WATCH) is not None
         banned = tell_ban(banned)
         clock.follow()
-        due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
+        due = anew or time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or not watch.all_active():
             mark, asked = secrets_mark(), time.monotonic()
-            if watch.settle(PATIENCE, pause=1.0):
+            patience, pause = (BOOT_PATIENCE, PAUSE) if anew else (PATIENCE, 1.0)
+            if watch.settle(patience, pause=pause) or anew:
                 tell_services(watch)
             publish(plan, watch)
 

@@ -27,23 +27,27 @@ def serve() -> None:
     device = report.port(report.PORTS, PORT)
     if device is None:
         return
-    word = report.instance().encode() + b"\n"
     fd = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     said = b""
     while True:
         try:
-            said = admit(fd, word, said)
+            said = admit(fd, said)
         except OSError:
             said = b""
             time.sleep(PAUSE)
 
 
-def admit(fd: int, word: bytes, said: bytes) -> bytes:
+def password() -> bytes:
+    """The word: a copy of a template has another one than that."""
+    return report.instance().encode() + b"\n"
+
+
+def admit(fd: int, said: bytes) -> bytes:
     """Wait for somebody who says the word and pass bytes on until they leave.
 
     `said` is what was read already; returns what was read of the next one.
     """
-    while word not in said:
+    while b"\n" not in said or (word := password()) not in said:
         data = receive(fd)
         if data is None:
             said = b""

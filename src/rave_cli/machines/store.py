@@ -60,10 +60,12 @@ def _give_states(document: Document) -> Document:
 MACHINE = RecordFormat(
     title="the record of a machine",
     shape=StoredMachine,
-    version=3,
+    version=4,
     upgrades={
         1: lambda document: give_plan(document, "machine.image."),
         2: lambda document: _give_states(give_origin(document, "machine.image.")),
+        # All were made from images.
+        3: lambda document: amend(document, "machine.template", None),
     },
 )
 
@@ -140,9 +142,13 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def create(spec: MachineSpec) -> Machine:
+def create(spec: MachineSpec, base: Path | None = None) -> Machine:
     """Make a machine: identity, pinned host key, overlay disk and record; it appears at once or not
     at all.
+
+    Args:
+        spec: what it is to be.
+        base: the disk of the template that it is made from.
 
     Raises:
         RaveError: USAGE if the name is taken; HOST if the image is truncated, a tool is missing or
@@ -159,7 +165,7 @@ def create(spec: MachineSpec) -> Machine:
         with paths.refusing(machines_dir()):
             draft = Path(tempfile.mkdtemp(prefix=f".new-{spec.name}.", dir=machines_dir()))
         try:
-            _fill(replace(machine, directory=draft))
+            fill(replace(machine, directory=draft), base)
             with paths.refusing(machine.directory):
                 draft.rename(machine.directory)
                 paths.sync_dir(machines_dir())
@@ -172,11 +178,19 @@ def create(spec: MachineSpec) -> Machine:
         return machine
 
 
-def _fill(machine: Machine) -> None:
-    """Write everything a machine's directory holds before its first boot."""
+def fill(machine: Machine, base: Path | None = None) -> None:
+    """Write everything a machine's directory holds before its first start.
+
+    Raises:
+        RaveError: as `create`.
+    """
     identity.write(machine)
     if machine.spec.image.plan is not None:
         carried.write(machine.plan, carried.read(machine.spec.image.plan))
+    if base is not None:
+        # A name of its own: whoever gives the template up does not take it from the machine.
+        with paths.refusing(machine.base_disk):
+            machine.base_disk.hardlink_to(base)
     _overlay(machine)
     save(machine)
 
@@ -218,11 +232,12 @@ def _overlay(machine: Machine) -> None:
             hint=f"--disk {least} or more",
             exit_code=ExitCode.USAGE,
         )
+    below = machine.base_disk.name if machine.base_disk.exists() else machine.spec.image.qcow2
     done = process.run(
         [
             "qemu-img", "create", "-q",
             "-f", "qcow2",
-            "-b", machine.spec.image.qcow2,
+            "-b", below,
             "-F", "qcow2",
             machine.disk,
             f"{machine.spec.disk_gib}G",

@@ -9,6 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from rave_cli.machines.status import origin_of
 from rave_cli.smoke import reports
 from rave_cli.smoke.context import Recorded
 from rave_cli.smoke.model import SmokeRun
@@ -41,6 +42,7 @@ class RunRecorder:
         self._log = log
         self._subject = subject
         self._checks = checks
+        self._origin = origin_of(request.machine)
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._spans: dict[str, list[tuple[float, float]]] = {}
@@ -143,7 +145,14 @@ class RunRecorder:
         )
 
     def _write(self, run: SmokeRun) -> SmokeRun:
-        record = run_record(run, self._subject, self.request.plan, self.digests, self._checks)
+        record = run_record(
+            run,
+            self._subject,
+            self.request.plan,
+            self.digests,
+            self._checks,
+            origin=self._origin,
+        )
         files = write_transcript(record, self._log, self.request.key)
         places = {"transcript": files.document, "events": files.events}
         if files.dsse is not None and files.sshsig is not None:

@@ -50,6 +50,7 @@ def sshd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     server = Sshd()
     monkeypatch.setattr(way, "SSHD", server.listener.getsockname())
     monkeypatch.setattr(way, "PAUSE", 0.01)
+    monkeypatch.setattr(way, "password", lambda: WORD)
     yield server
     server.listener.shutdown(socket.SHUT_RDWR)
     server.listener.close()
@@ -74,7 +75,7 @@ def host(sshd: Sshd, rounds: list[bytes]) -> Iterator[socket.socket]:
         said = b""
         with suppress(OSError):
             while not ended.is_set():
-                said = way.admit(there.fileno(), WORD, said)
+                said = way.admit(there.fileno(), said)
                 rounds.append(said)
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -152,7 +153,7 @@ def test_a_host_that_hangs_up_ends_the_connection_to_sshd(sshd: Sshd) -> None:
         here.close()
 
     threading.Thread(target=leave, daemon=True).start()
-    assert way.admit(there.fileno(), WORD, b"") == b""
+    assert way.admit(there.fileno(), b"") == b""
     there.close()
 
 
