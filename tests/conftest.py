@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
+from tests import kills
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -32,6 +34,12 @@ for ending in ENDING:
 # A property holds however busy the machine is; pytest-timeout ends what hangs.
 settings.register_profile("rave", deadline=None)
 settings.load_profile("rave")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End with how often something was killed, and where."""
+    for line in kills.told():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -38,12 +38,21 @@ LINTERS = (
     ("imports", ["lint-imports", "--no-cache"]),
 )
 
+
+@dataclass(frozen=True)
+class Suite:
+    """What one run of pytest is given, and how many files of it are tested at a time."""
+
+    paths: tuple[str, ...]
+    workers: int
+
+
 # In the order they run. The end-to-end tests come before whatever else builds an image, so that
-# their first `make demo` starts from nothing.
+# their first `make demo` starts from nothing; they share one machine. A unit test waits, mostly.
 SUITES = {
-    "unit": ["tests/unit"],
-    "e2e": ["tests/e2e"],
-    "integration": ["tests/nix", "tests/integration"],
+    "unit": Suite(("tests/unit",), workers=2 * (os.cpu_count() or 1)),
+    "e2e": Suite(("tests/e2e",), workers=1),
+    "integration": Suite(("tests/nix", "tests/integration"), workers=os.cpu_count() or 1),
 }
 
 BURNER = "--beside-a-burner"
@@ -58,6 +67,10 @@ class Outcome:
     counts: Counter[str]
     skips: Counter[str]
 
+    def __add__(self, other: Outcome) -> Outcome:
+        """Both together."""
+        return Outcome(self.counts + other.counts, self.skips + other.skips)
+
 
 def main(words: list[str]) -> int:
     """Run what was asked for and print the closing lines."""
@@ -69,9 +82,7 @@ def main(words: list[str]) -> int:
         sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}\n{__doc__}")
         return 2
     failed = [] if words and "lint" not in words else lint()
-    suites = [
-        path for name, paths in SUITES.items() if not words or name in words for path in paths
-    ]
+    suites = [suite for name, suite in SUITES.items() if not words or name in words]
     outcome = Outcome(Counter(), Counter())
     if suites:
         status, outcome = test(suites, measure=not words)
@@ -107,18 +118,30 @@ def step(name: str, argv: list[str]) -> bool:
     return done.returncode == 0
 
 
-def test(paths: list[str], *, measure: bool) -> tuple[int, Outcome]:
-    """Run pytest over `paths`, with branch coverage if `measure`; return its status and counts."""
-    existing = [path for path in paths if any((ROOT / path).rglob("test_*.py"))]
+def test(suites: list[Suite], *, measure: bool) -> tuple[int, Outcome]:
+    """Run pytest over each, with branch coverage if `measure`; return worst status and counts."""
+    status, outcome = 0, Outcome(Counter(), Counter())
+    if measure:
+        step("coverage erase", [sys.executable, "-m", "coverage", "erase"])
     with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch) / "junit.xml"
-        runner = ["-m", "coverage", "run"] if measure else []
-        argv = [sys.executable, *runner, "-m", "pytest", "-q", f"--junitxml={report}", *existing]
-        status = subprocess.run(argv, cwd=ROOT, check=False).returncode
-        if measure:
-            step("coverage data", [sys.executable, "-m", "coverage", "combine", "--quiet"])
-            subprocess.run([sys.executable, "-m", "coverage", "report"], cwd=ROOT, check=False)
-        return status, read(report) if report.exists() else Outcome(Counter(), Counter())
+        for number, suite in enumerate(suites):
+            report = Path(scratch) / f"{number}.xml"
+            status = max(status, run(suite, report, measure=measure))
+            if report.exists():
+                outcome = outcome + read(report)
+    if measure:
+        subprocess.run([sys.executable, "-m", "coverage", "report"], cwd=ROOT, check=False)
+    return status, outcome
+
+
+def run(suite: Suite, report: Path, *, measure: bool) -> int:
+    """Run pytest over one suite and return its status; files stay whole, each in one process."""
+    side_by_side = [f"-n{suite.workers}", "--dist=loadfile"] if suite.workers > 1 else []
+    coverage = ["--cov", "--cov-append", "--cov-report="] if measure else []
+    words = ["-q", f"--junitxml={report}", *side_by_side, *coverage, *suite.paths]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False
+    ).returncode
 
 
 def read(report: Path) -> Outcome:

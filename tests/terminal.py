@@ -17,6 +17,7 @@ from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 SETSID = shutil.which("setsid") or "setsid"
 RAVE = (sys.executable, "-m", "rave_cli")
@@ -32,6 +33,7 @@ class Terminal:
         env: Mapping[str, str] | None = None,
         size: tuple[int, int] = (24, 80),
         stdout: int | None = None,
+        cwd: Path | None = None,
     ) -> None:
         self.master, slave = pty.openpty()
         termios.tcsetwinsize(slave, size)
@@ -42,6 +44,7 @@ class Terminal:
             stdout=slave if stdout is None else stdout,
             stderr=slave,
             env=dict(os.environ) | {"TERM": "xterm"} | dict(env or {}),
+            cwd=cwd,
         )
         os.close(slave)
 

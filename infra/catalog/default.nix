@@ -7,7 +7,7 @@ let
   facts = import ./facts;
   bases = [ "nixos" "debian" ];
 
-  pick = names: set: builtins.listToAttrs (map (name: { inherit name; value = set.${name}; }) names);
+  byName = of: names: builtins.listToAttrs (map (name: { inherit name; value = of name; }) names);
   unique = builtins.foldl' (seen: x: if builtins.elem x seen then seen else seen ++ [ x ]) [ ];
 
   attrOf = base: profile: if base == "nixos" then profile else "${profile}-${base}";
@@ -80,10 +80,17 @@ rec {
     (name: profile: builtins.listToAttrs (map (base: { name = base; value = plan base name profile; }) bases))
     profiles;
 
-  # Debian packages that a profile's services bring on the Debian base.
-  debianPackages = profile: unique (builtins.concatMap
-    (id: services.${id}.bases.debian.packages or [ ])
-    profiles.${profile}.services);
+  # What a profile's services bring on the Debian base: its packages, and by service what a set of their own holds.
+  debianRequest = profile:
+    let
+      of = kind: id: services.${id}.bases.debian.${kind} or [ ];
+      sets = kind: byName (of kind) (builtins.filter (id: of kind id != [ ]) profiles.${profile}.services);
+    in
+    {
+      packages = unique (builtins.concatMap (of "packages") profiles.${profile}.services);
+      wheels = sets "wheels";
+      tarballs = sets "tarballs";
+    };
 
   # What `nix eval --json .#profileMetadata` prints and the CLI reads.
   metadata = {

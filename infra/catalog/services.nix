@@ -5,6 +5,8 @@
 #   bases.<base>.exceptions  where a check may find a secret, because nothing better can be done, with the
 #                        reason: `place` is a part of a file's path, or of a process' control group
 #   bases.debian.packages  Debian packages that bring it
+#   bases.debian.wheels  Python wheels of a set of its own: names with extras and bounds, "wiki[all]==1.2"
+#   bases.debian.tarballs  packages of npm for that set, each in one version: "@team/tool@1.2.3"
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
 #   checks               health questions that are data, asked inside the guest unless `from = "host"`; what it takes
 #                        the service's own protocol to ask is declared in its module in src/rave_guest/services/

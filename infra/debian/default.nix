@@ -51,8 +51,8 @@ let
   plan = catalog.plans.${profile}.debian;
 
   checked = value:
-    if lock.version != 2 then throw "the lock of profile ${profile} has another format; run: rave vm lock-closure --profile ${profile}"
-    else if lock.requested == request packages (catalog.debianPackages profile) then value
+    if lock.version != 3 then throw "the lock of profile ${profile} has another format; run: rave vm lock-closure --profile ${profile}"
+    else if lock.requested == request packages (catalog.debianRequest profile) then value
     else throw "the lock of profile ${profile} was made for other packages; run: rave vm lock-closure --profile ${profile}";
 
   base = run {
@@ -64,6 +64,23 @@ let
       kernel = locked (one (role "kernel"));
       packages = map (package: { inherit (package) name; essential = package.role == "essential"; file = locked package; })
         (builtins.filter (package: package.role == "essential" || package.role == "guest") lock.packages);
+    };
+  };
+
+  # A service's wheels and tarballs, each set a derivation of its own: a change of our code, of another set or of
+  # another profile builds none of them again.
+  setOf = id: builtins.filter (file: (file.service or "") == id) files;
+  lockedOf = kind: id: map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == kind) (setOf id));
+  set = id: run {
+    name = "rave-debian-set-${id}";
+    program = "sealed.py";
+    files = [ "sealed.py" "launcher.py" "guestroot.py" ];
+    spec = {
+      inherit (lock) epoch;
+      inherit base;
+      name = id;
+      wheels = lockedOf "wheel" id;
+      tarballs = lockedOf "npm" id;
     };
   };
 
@@ -91,6 +108,7 @@ let
       } // builtins.listToAttrs (map (id: { name = "services/${id}"; value = source "rave-service-${id}" (folder id); }) carried);
       initrd = source "rave-initrd" ./initrd;
       tools = map locked (role "tool");
+      sets = map set (builtins.filter (id: setOf id != [ ]) (builtins.attrNames plan.services));
       binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
       carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));

@@ -16,9 +16,9 @@ let
   image = profile: { name = catalog.plans.${profile}.debian.attr; value = (guest profile (lockOf profile)).image; };
 in
 {
-  # What `rave vm lock-closure` asks apt for.
+  # What `rave vm lock-closure` asks apt, pip and npm for.
   requests = builtins.mapAttrs
-    (profile: _: import ./request.nix (import ./packages.nix) (catalog.debianPackages profile))
+    (profile: _: import ./request.nix (import ./packages.nix) (catalog.debianRequest profile))
     catalog.profiles;
 
   packages = builtins.listToAttrs (map image (builtins.attrNames catalog.profiles));

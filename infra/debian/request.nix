@@ -1,10 +1,13 @@
-# What a lock is made for: the foundation and what the services of a profile bring, from the archives.
+# What a lock is made for: the foundation and what the services of a profile bring, from the archives, from the
+# index of Python's packages and from the registry of npm. `services` is catalog.debianRequest's answer.
 packages: services:
 let
   unique = builtins.foldl' (seen: name: if builtins.elem name seen then seen else seen ++ [ name ]) [ ];
+  # A lock does not mention what nobody asks for.
+  present = name: if services.${name} == { } then { } else { ${name} = services.${name}; };
 in
 {
   inherit (import ./archives.nix) archives;
   inherit (packages) kernel tools;
-  guest = unique (builtins.sort builtins.lessThan (packages.foundation ++ services));
-}
+  guest = unique (builtins.sort builtins.lessThan (packages.foundation ++ services.packages));
+} // present "wheels" // present "tarballs"

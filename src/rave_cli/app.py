@@ -83,6 +83,7 @@ class LazyGroup(click.Group):
         "up": Lazy("rave_cli.commands.up:up", "Everything: build, launch, secrets, smoke run."),
         "down": Lazy("rave_cli.commands.down:down", "Stop a machine that `up` launched."),
         "vm": Lazy("rave_cli.app:vm", "Images and machines."),
+        "image": Lazy("rave_cli.app:image", "What images are made of."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
@@ -159,6 +160,9 @@ def cli(
         "forward": Lazy("rave_cli.app:forward", "Ports of this host that lead into a machine."),
         "open": Lazy("rave_cli.commands.vm.open:open_", "The web pages of a machine."),
         "logs": Lazy("rave_cli.commands.vm.logs:logs", "The console or journal of a machine."),
+        "console": Lazy(
+            "rave_cli.commands.vm.console:console", "The serial console of a machine, live."
+        ),
         "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
         "template": Lazy("rave_cli.app:template", "Booted machines that others start from."),
         "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
@@ -166,11 +170,25 @@ def cli(
         "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
         "unprotect": Lazy("rave_cli.commands.vm.unprotect:unprotect", "Lift that again."),
         "delete": Lazy("rave_cli.commands.vm.delete:delete", "Delete machines and their disks."),
+        "debug-bundle": Lazy(
+            "rave_cli.commands.vm.debug_bundle:debug_bundle", "What is known of a machine, packed."
+        ),
         "prune": Lazy("rave_cli.commands.vm.prune:prune", "Remove what dead machines left."),
     },
 )
 def vm() -> None:
     """Images and machines."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "sbom": Lazy("rave_cli.commands.image.sbom:sbom", "Print an image's bill of materials."),
+    },
+)
+def image() -> None:
+    """What images are made of."""
 
 
 @click.group(

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rave_cli.flows.machine import NewMachine
-    from rave_cli.profiles.catalog import Catalog, Mode, Plan
+    from rave_cli.profiles.catalog import Catalog, Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
     from rave_cli.show import Show
 
@@ -175,7 +176,7 @@ dry_run_option = click.option(
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 patience_option = click.option(
     "--patience", type=click.FloatRange(min=0), metavar="SECONDS",
-    help="Time for the guest's own shutdown (default 30); 0 ends it at once.",
+    help="Time for the guest's own shutdown (default 30, busy hosts more); 0 ends it at once.",
 )  # fmt: skip
 keep_option = click.option(
     "--keep-running", is_flag=True, help="Leave a machine that does not become ready running."

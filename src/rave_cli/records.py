@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from rave_cli import paths
+from rave_cli import paths, shapes
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pydantic import BaseModel, ValidationError
+    from pydantic import ValidationError
 
-T = TypeVar("T", bound="BaseModel")
+T = TypeVar("T")
 
 Document = dict[str, Any]
 Upgrade = Callable[[Document], Document]
@@ -109,7 +109,9 @@ class Versions:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordFormat(Versions, Generic[T]):
-    """A kind of record that is JSON. `shape` is today's members, without the version."""
+    """A kind of record that is JSON. `shape` is today's members, without the version: a dataclass
+    (shapes.py), or a model of pydantic where members come from elsewhere.
+    """
 
     shape: type[T]
 
@@ -134,17 +136,27 @@ class RecordFormat(Versions, Generic[T]):
             NewerRecordError: if a newer rave made it.
             DamagedRecordError: if it is damaged.
         """
-        from pydantic import ValidationError
-
         try:
             document = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise self.damaged(place, (f"it is not JSON: {error}",), hint) from error
         members = self.upgraded(document, place, hint=hint)
+        if is_dataclass(self.shape):
+            try:
+                found: T = shapes.read(self.shape, members)
+            except shapes.MisfitError as error:
+                raise self.damaged(place, error.faults, hint) from error
+            return found
+        return self._validated(members, place, hint)
+
+    def _validated(self, members: Document, place: Path, hint: str) -> T:
+        from pydantic import ValidationError
+
         try:
-            return self.shape.model_validate(members)
+            valid: T = self.shape.model_validate(members)  # type: ignore[attr-defined]
         except ValidationError as error:
             raise self.damaged(place, faults(error), hint) from error
+        return valid
 
     def render(self, value: T) -> bytes:
         """Return a record as the text of its file."""
@@ -152,7 +164,12 @@ class RecordFormat(Versions, Generic[T]):
 
     def document(self, value: T) -> Document:
         """Return a record as JSON-ready values, with its version."""
-        return {self.member: self.version} | value.model_dump(mode="json", by_alias=True)
+        members: Document
+        if is_dataclass(value):
+            members = shapes.plain(value)
+        else:
+            members = value.model_dump(mode="json", by_alias=True)  # type: ignore[attr-defined]
+        return {self.member: self.version} | members
 
     def write(self, place: Path, value: T, *, mode: int = 0o644) -> None:
         """Write a record, atomically.

@@ -17,7 +17,7 @@ from rave_cli.records import Versions
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
 
 DEFAULTS: Mapping[str, str] = {
     "SAFE_MODE": "1",

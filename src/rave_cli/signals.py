@@ -4,6 +4,10 @@ SIGINT, SIGTERM and SIGHUP (Ctrl-C, a cancelled CI job, a closed terminal) raise
 the main thread. It unwinds the program like any fault, so each `finally` on its way cleans up; what
 arrives while it does so is dropped, because clean-up that is broken off leaves behind what nobody
 looks for. Clean-up that runs for another reason is protected by `held`.
+
+An exception that may come between any two steps leaves a lock taken that a library acquires before
+its `try`, as paramiko does, and whoever wants it next waits for ever. What calls such a library
+does so within `held` where that is short, else `apart`.
 """
 
 from __future__ import annotations
@@ -12,13 +16,16 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
+from queue import SimpleQueue
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from types import FrameType
     from typing import Self
+
+_T = TypeVar("_T")
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -105,6 +112,38 @@ def held() -> Hold:
     which never see signals, nothing changes.
     """
     return Hold()
+
+
+def holding() -> bool:
+    """Return whether a signal that came now would be put off."""
+    return _state.held or _elsewhere()
+
+
+def apart(work: Callable[[], _T]) -> _T:
+    """Do `work` in a thread of its own, where no signal breaks it off, and return what it returns.
+
+    This thread waits meanwhile and can be interrupted; the work then goes on, and nobody hears of
+    its end.
+
+    Raises:
+        BaseException: whatever it raises.
+    """
+    if _elsewhere():
+        return work()
+    ended: SimpleQueue[tuple[_T | None, BaseException | None]] = SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put((work(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again where it can be handled
+            ended.put((None, error))
+
+    with held():
+        threading.Thread(target=run, daemon=True).start()
+    result, fault = ended.get()
+    if fault is not None:
+        raise fault
+    return result  # type: ignore[return-value]
 
 
 @contextmanager

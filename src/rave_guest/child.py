@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import signal
+import termios
 import time
 from contextlib import suppress
 
@@ -21,33 +22,54 @@ PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 
 class Child:
-    """One started program: its pid, a pidfd that tells of its end, and its three pipes."""
+    """One started program: its pid, a pidfd that tells of its end, and its three pipes; at a
+    terminal it has that for all three, and `stderr` is -1.
+    """
 
-    def __init__(self, argv: list[str], *, root: bool, number: int) -> None:
+    def __init__(self, argv: list[str], *, root: bool, number: int, terminal: str = "") -> None:
         """Start it.
 
         Args:
             argv: program and arguments; not empty.
             root: whether root runs it; else the operator does, by their shell, as over SSH.
             number: tells its control group from others'.
+            terminal: the kind of terminal that it gets; none if empty.
 
         Raises:
-            OSError: there are no more processes or descriptors.
+            OSError: there are no more processes, descriptors or terminals.
         """
         self.group = _make_group(number)
-        given, self.stdin = os.pipe2(os.O_CLOEXEC)
-        self.stdout, said = os.pipe2(os.O_CLOEXEC)
-        self.stderr, complained = os.pipe2(os.O_CLOEXEC)
+        self.terminal = terminal
+        if terminal:
+            self.stdin, theirs = os.openpty()
+            self.stdout, self.stderr = os.dup(self.stdin), -1
+            ends: tuple[int, ...] = (theirs,)
+        else:
+            given, self.stdin = os.pipe2(os.O_CLOEXEC)
+            self.stdout, said = os.pipe2(os.O_CLOEXEC)
+            self.stderr, complained = os.pipe2(os.O_CLOEXEC)
+            ends = (given, said, complained)
         self.pid = os.fork()
         if self.pid == 0:
-            _become(argv, root=root, group=self.group, pipes=(given, said, complained))
-        for fd in (given, said, complained):
+            _become(argv, root=root, group=self.group, ends=ends, terminal=terminal)
+        for fd in ends:
             os.close(fd)
-        for fd in (self.stdin, self.stdout, self.stderr):
+        for fd in self.pipes():
             os.set_blocking(fd, False)
         self.pidfd = os.pidfd_open(self.pid)
         self.status: int | None = None
         self.kill_at = 0.0
+
+    def pipes(self) -> list[int]:
+        """Our ends of its streams that are open."""
+        return [fd for fd in (self.stdin, self.stdout, self.stderr) if fd >= 0]
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Give its terminal another size, of which it is told; one that it cannot have changes
+        nothing.
+        """
+        with suppress(OverflowError, ValueError, termios.error):
+            termios.tcsetwinsize(self.stdin, (rows, columns))
 
     def reap(self) -> int | None:
         """Return how it ended (negative: by that signal); None as long as it runs."""
@@ -60,7 +82,9 @@ class Child:
         """Tell it and everything that it started to end; `kill` is due after `GRACE`."""
         if not self.kill_at:
             self.kill_at = time.monotonic() + GRACE
-            for number in (signal.SIGTERM, signal.SIGCONT):
+            # A shell at a terminal takes no notice of SIGTERM.
+            hang_up = (signal.SIGHUP,) if self.terminal else ()
+            for number in (*hang_up, signal.SIGTERM, signal.SIGCONT):
                 self._send(number)
 
     def kill(self) -> None:
@@ -76,7 +100,7 @@ class Child:
 
     def forget(self) -> None:
         """Give the descriptors back, and the control group if nobody is in it."""
-        for fd in (self.stdin, self.stdout, self.stderr, self.pidfd):
+        for fd in (*self.pipes(), self.pidfd):
             if fd >= 0:
                 os.close(fd)
         self.stdin = self.stdout = self.stderr = self.pidfd = -1
@@ -118,16 +142,23 @@ def _make_group(number: int) -> str:
     return place
 
 
-def _become(argv: list[str], *, root: bool, group: str, pipes: tuple[int, int, int]) -> None:
+def _become(
+    argv: list[str], *, root: bool, group: str, ends: tuple[int, ...], terminal: str
+) -> None:
     """Be the program from here on; never returns."""
     try:
         if group:
             _write(f"{group}/cgroup.procs", str(os.getpid()))
-        os.setsid()
-        for fd, pipe in enumerate(pipes):
-            os.dup2(pipe, fd)
+        if terminal:
+            os.login_tty(*ends)
+        else:
+            os.setsid()
+            for fd, end in enumerate(ends):
+                os.dup2(end, fd)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         argv, variables = _account(argv, root=root)
+        if terminal:
+            variables["TERM"] = terminal
         if root and argv == DOOR:
             _answer()
         os.execvpe(argv[0], argv, variables)  # noqa: S606 - a program is what was asked for
@@ -153,6 +184,9 @@ def _account(argv: list[str], *, root: bool) -> tuple[list[str], dict[str, str]]
         operator = pwd.getpwuid(os.getuid())
     account = operator if not root else pwd.getpwuid(0)
     if not os.getuid() and not root:
+        if os.isatty(0):
+            # As sshd does: programs open the terminal by its name.
+            os.fchown(0, account.pw_uid, -1)
         os.initgroups(account.pw_name, account.pw_gid)
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)

@@ -4,11 +4,14 @@ Lines of text, so that whoever comes next begins with a newline and is understoo
 before left half said. Binary data is in base64.
 
     host     hello {"v": 1, "nonce": "…"}          begins a session and ends the one before
-             run {"argv": […], "root": false}      starts a program, one at a time
+             run {"argv": […], "root": false}      starts a program, one at a time; "terminal":
+                                                   [ROWS, COLUMNS, KIND] gives it one
              in DATA / eof                         its standard input, within the window
+             size ROWS COLUMNS                     its terminal has another size
              kill                                  ends it and everything that it started
              hold {} / become {…}                  what held.py does, which needs no program
-    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536, "own": ["hold", …]}
+    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536, "terminal": true,
+                    "own": ["hold", "become"]}
              out DATA / err DATA                   what it prints
              took COUNT                            so many bytes of its input are gone
              exit STATUS                           negative: by that signal
@@ -128,6 +131,8 @@ class Server:
         elif word == b"eof":
             self.closing = True
             self._feed(self.child)
+        elif word == b"size":
+            self._resize(self.child, rest)
         elif word == b"kill":
             self.child.end()
 
@@ -139,7 +144,7 @@ class Server:
             return
         answer = {
             "v": VERSION, "nonce": nonce, "instance": self.instance, "window": WINDOW,
-            "own": [word.decode() for word in OWN],
+            "terminal": True, "own": [word.decode() for word in OWN],
         }  # fmt: skip
         self._say(b"hello", json.dumps(answer).encode())
         self.greeted = True
@@ -149,19 +154,23 @@ class Server:
         if found is None:
             self._say(b"refused", b"not a program, its arguments and who runs it")
             return
-        argv, root = found
+        argv, root, terminal = found
         if self.child is not None:
             self._say(b"refused", b"another program of this session runs")
             return
         self.count += 1
         try:
-            self.child = child = Child(argv, root=root, number=self.count)
+            kind = terminal[2] if terminal else ""
+            self.child = child = Child(argv, root=root, number=self.count, terminal=kind)
         except OSError as error:
             self._say(b"refused", os.strerror(error.errno or 0).encode())
             return
+        if terminal:
+            child.resize(*terminal[:2])
         self.input, self.closing = b"", False
         for fd in (child.stdout, child.stderr, child.pidfd):
-            self.poll.register(fd, select.EPOLLIN)
+            if fd >= 0:
+                self.poll.register(fd, select.EPOLLIN)
         print(
             "command as", "root:" if root else "operator:", json.dumps(argv)[:300], file=sys.stderr
         )
@@ -191,6 +200,14 @@ class Server:
         elif self.child is not None:
             self.input += data
             self._feed(self.child)
+
+    @staticmethod
+    def _resize(child: Child, rest: bytes) -> None:
+        try:
+            rows, columns = map(int, rest.split())
+        except ValueError:
+            return
+        child.resize(rows, columns)
 
     # What the program gets and says.
 
@@ -227,6 +244,9 @@ class Server:
             data = os.read(fd, CHUNK)
         except BlockingIOError:
             return
+        except OSError:
+            # How a terminal tells that nobody has it open any more.
+            data = b""
         if data:
             self._say(word, b2a_base64(data, newline=False))
             return
@@ -301,14 +321,30 @@ class Server:
                     self.poll.modify(fd, mask)
 
 
-def program(text: bytes) -> tuple[list[str], bool] | None:
-    """The words of a program that is to be run, and whether as root; None if that is not said."""
+def program(text: bytes) -> tuple[list[str], bool, tuple[int, int, str] | None] | None:
+    """The words of a program that is to be run, whether as root, and rows, columns and kind of the
+    terminal that it gets, if any; None if that is not said.
+    """
     request = document(text)
     argv, root = request.get("argv"), request.get("root")
     if not isinstance(argv, list) or not argv or not isinstance(root, bool):
         return None
-    good = all(isinstance(word, str) and "\0" not in word for word in argv)
-    return (argv, root) if good else None
+    if not all(isinstance(word, str) and "\0" not in word for word in argv):
+        return None
+    if "terminal" not in request:
+        return argv, root, None
+    terminal = terminal_of(request["terminal"])
+    return (argv, root, terminal) if terminal else None
+
+
+def terminal_of(found: object) -> tuple[int, int, str] | None:
+    """Rows, columns and kind of a terminal; None if that is none."""
+    if not isinstance(found, list) or len(found) != 3:
+        return None
+    rows, columns, kind = found
+    if not isinstance(rows, int) or not isinstance(columns, int) or not isinstance(kind, str):
+        return None
+    return (rows, columns, kind) if kind and "\0" not in kind else None
 
 
 def document(text: bytes) -> dict[str, Any]:

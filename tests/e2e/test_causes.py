@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,88 @@ def fault(site: Site, *words: str) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture
+def kept(sick: Site) -> Iterator[Site]:
+    """The machine as it was before it fell ill, whatever became of it: its disk is put back."""
+    sick.rave("vm", "stop", NAME, check=False)
+    sick.rave("vm", "snapshot", "create", NAME, "well")
+    yield sick
+    sick.rave("vm", "stop", NAME, "--patience", "0", check=False)
+    sick.rave("vm", "set", NAME, "--memory", "1024")
+    sick.rave("vm", "snapshot", "restore", NAME, "well")
+    sick.rave("vm", "snapshot", "delete", NAME, "well")
+
+
+def test_too_little_memory_is_named_first_and_mended_by_the_command_of_the_hint(
+    kept: Site,
+) -> None:
+    kept.rave("vm", "set", NAME, "--memory", "256")
+    found = fault(kept, "vm", "start", NAME)
+    assert found["reason"] == "guest-out-of-memory"
+    assert "ran out of memory: its kernel killed" in found["error"]
+    more = re.search(rf"rave vm set {NAME} --memory (\d+); rave vm start {NAME}", found["hint"])
+    assert more is not None
+    assert qemu_processes(kept) == []
+    kept.rave("vm", "set", NAME, "--memory", more[1])
+    assert "postgresql" in kept.json("vm", "start", NAME)["services"]
+
+
+BROKEN = """[Unit]
+DefaultDependencies=no
+Before=local-fs.target
+[Service]
+Type=oneshot
+ExecStart=/bin/false
+"""
+
+
+def test_emergency_mode_is_named_first_and_mended_from_inside(kept: Site) -> None:
+    kept.rave("vm", "start", NAME)
+    units = "/etc/systemd/system"
+    wanted = f"{units}/local-fs.target.requires"
+    inside(
+        kept,
+        f"mkdir -p {wanted}; ln -s {units}/broken.service {wanted}/broken.service;"
+        f" printf '%s' '{BROKEN}' >{units}/broken.service; sync",
+    )
+    kept.rave("vm", "stop", NAME)
+    found = fault(kept, "vm", "start", NAME, "--keep-running")
+    assert found["reason"] == "guest-emergency"
+    assert "in emergency mode, because broken.service failed" in found["error"]
+    assert f"rave vm ssh {NAME}" in found["hint"]
+    assert "broken.service" in kept.json("vm", "status", NAME)["detail"]
+    inside(kept, f"rm -r {wanted} {units}/broken.service; sync")
+    kept.rave("vm", "restart", NAME)
+    assert kept.json("vm", "status", NAME)["state"] == "running"
+
+
+def test_secrets_that_do_not_open_are_told_and_mended_by_the_command_of_the_hint(
+    kept: Site,
+) -> None:
+    kept.rave("vm", "start", NAME)
+    kept.rave("secrets", "install", NAME)
+    inside(kept, "sed -i 's/ENC\\[AES256_GCM,data:/&AAAA/' /var/lib/rave/secrets/*.yaml; sync")
+    kept.rave("vm", "stop", NAME)
+    ready = kept.json("vm", "start", NAME)
+    (note,) = [note for note in ready["notes"] if "secrets" in note]
+    assert "could not put its secrets in force" in note
+    assert f"rave secrets install {NAME}" in note
+    assert ready["secrets"] == "failed"
+    kept.rave("secrets", "install", NAME)
+    assert kept.json("vm", "status", NAME)["secrets"] == "installed"
+
+
+def test_a_guest_that_panics_starts_anew_by_itself(kept: Site) -> None:
+    kept.rave("vm", "start", NAME)
+    before = kept.json("vm", "status", NAME)["boot"]
+    kept.rave("vm", "exec", NAME, "--sudo", "--timeout", "10", "--", "sh", "-c",
+              "echo c >/proc/sysrq-trigger", check=False)  # fmt: skip
+    ready = kept.json("vm", "start", NAME)
+    assert "postgresql" in ready["services"]
+    assert kept.json("vm", "status", NAME)["boot"] != before
+
+
+# The last: its disk takes 12 GiB of the host from here on.
 def test_a_full_disk_is_named_first_and_grown_by_the_command_of_the_hint(sick: Site) -> None:
     inside(sick, "fallocate -l 100G /var/fill; dd if=/dev/zero of=/var/fill2 bs=4k; sync; true")
     # A full disk closes neither the way in nor the way down.

@@ -30,7 +30,7 @@ from rave_guest.services import sshd as openssh
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
     from rave_cli.smoke.model import Verdict as Outside
     from rave_guest.verdict import Verdict as Inside
 

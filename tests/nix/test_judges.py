@@ -13,7 +13,7 @@ from tests.nix import judges
 from tests.nix.conftest import HERE, MODES, PROFILES, Evaluator
 
 if TYPE_CHECKING:
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
 
 pytestmark = pytest.mark.integration
 

@@ -43,6 +43,7 @@ def main() -> None:
     epoch = int(spec["epoch"])
     os.umask(0o022)
     say("unpacking the base")
+    root.mkdir()
     unpack(Path(spec["base"]) / "root.tar", root)
     say("adding the overlay")
     add_overlay(root, spec)
@@ -53,6 +54,7 @@ def main() -> None:
     out.mkdir()
     write_initrd(root, tools, Path(spec["initrd"]), out / "initrd")
     compile_code(root, epoch)
+    add_sets(root / LIBRARY / "sets", spec["sets"])
     say("configuring the guest")
     configure(root, spec["build"], epoch)
     remove(root, LEFTOVERS)
@@ -69,12 +71,11 @@ def main() -> None:
     shutil.copyfile(spec["carried"], out / "plan.json")
 
 
-def unpack(archive: Path, root: Path) -> None:
-    """Unpack the base's archive."""
-    root.mkdir()
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a builder's archive into a directory."""
     subprocess.run(
         ["tar", "-x", "-p", "--numeric-owner", "--xattrs", "--xattrs-include=security.capability",
-         "-f", archive, "-C", root],
+         "-f", archive, "-C", target],
         check=True,
     )  # fmt: skip
 
@@ -122,6 +123,13 @@ def compile_code(root: Path, epoch: int) -> None:
     """
     compiler = ["python3", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
     run_in(root, [*compiler, f"/{LIBRARY}"], guest_environment(epoch))
+
+
+def add_sets(target: Path, sets: list[str]) -> None:
+    """Unpack the services' sets, which come compiled."""
+    for folder in sets:
+        target.mkdir(exist_ok=True)
+        unpack(Path(folder) / "set.tar", target)
 
 
 def configure(root: Path, parts: dict[str, str], epoch: int) -> None:

@@ -19,7 +19,7 @@ from rave_cli.options import (
 if TYPE_CHECKING:
     from rave_cli.flows.up import UpReport
     from rave_cli.options import App
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
     from rave_cli.show import Line
 
 

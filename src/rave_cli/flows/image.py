@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows.events import step
 from rave_cli.images import build as builds
+from rave_cli.images import lock as locks
+from rave_cli.images import locking, sbom
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rave_cli.flows.events import OnEvent, Step
     from rave_cli.images.events import BuildEvent
     from rave_cli.images.events import OnEvent as OnBuildEvent
     from rave_cli.images.lock import PackageChange
     from rave_cli.images.manifest import Image
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
 
 
@@ -98,7 +102,12 @@ def build(
 
 
 def lock(
-    plan: Plan, settings: Settings, *, on_event: OnEvent, dry_run: bool = False
+    plan: Plan,
+    settings: Settings,
+    *,
+    on_event: OnEvent,
+    dry_run: bool = False,
+    renew: bool = False,
 ) -> tuple[Path, tuple[PackageChange, ...]]:
     """Lock the current packages of a plan; return the lock's place and what has changed.
 
@@ -107,9 +116,10 @@ def lock(
         settings: where the flake is, and where packages come from.
         on_event: told what happens.
         dry_run: only tell what would change.
+        renew: choose the services' wheels and tarballs anew, too.
 
     Raises:
-        RaveError: USAGE without a flake; HOST or BUILD as apt says.
+        RaveError: USAGE without a flake; HOST or BUILD as apt, pip and npm say.
     """
     flake = settings.require_flake()
     with step(on_event, "image", f"Locking the packages of {plan.profile}") as doing:
@@ -118,8 +128,52 @@ def lock(
             flake=flake,
             sources=settings.sources,
             dry_run=dry_run,
+            renew=renew,
             on_event=_telling(doing),
         )
+
+
+@dataclass(frozen=True)
+class BillOfMaterials:
+    """A bill of materials. `of` says in words what it is of."""
+
+    data: bytes
+    of: str
+
+    @property
+    def sha256(self) -> str:
+        """Return its sha256 in hex."""
+        return locks.digest(self.data)
+
+    def write(self, place: Path) -> None:
+        """Write it to a file.
+
+        Raises:
+            RaveError: HOST if that cannot be done.
+        """
+        paths.atomic_write(place, self.data)
+
+
+def bill(plan: Plan, settings: Settings, form: str) -> BillOfMaterials:
+    """Return the bill of materials of a plan's image: the one that is there, else of the checkout.
+
+    Args:
+        plan: of the Debian base.
+        settings: where the flake is.
+        form: one of sbom.FORMATS.
+
+    Raises:
+        RaveError: HOST if there is no image and no checkout; BUILD if the lock is not understood.
+    """
+    image = builds.existing_image(plan)
+    if image is not None and image.lock_sha256 is not None:
+        lock, data = locks.load(Path(image.store_path) / builds.LOCK)
+        of = f"the image {image.qcow2.name}"
+    else:
+        place = locking.choose(settings.require_flake(), plan.profile).path
+        lock, data = locks.load(place)
+        of = f"the lock {place}"
+    return BillOfMaterials(sbom.FORMATS[form](lock, data, f"rave-{plan.attr}"), of)
 
 
 def _telling(doing: Step) -> OnBuildEvent:

@@ -15,7 +15,6 @@ from rave_cli.machines import lifecycle, preflight, store
 from rave_cli.machines.guest.readiness import NAMES, WARM, NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator
-from rave_cli.machines.qemu.stop import PATIENCE
 from rave_cli.machines.spec import check_name, choose_forwards, locate, parse_forward
 from rave_cli.machines.templates import kept, making
 from rave_cli.machines.templates import warm as warming
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.qemu.stop import StopReport
     from rave_cli.machines.spec import Forward, Machine, MachineSpec, Network
     from rave_cli.machines.templates.kept import MachineTemplate
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
 
 
@@ -292,11 +292,7 @@ def stop(machine: Machine, *, on_event: OnEvent, patience: float | None = None) 
         RaveError: HOST if even SIGKILL does not end QEMU.
     """
     with step(on_event, "stop", f"Stopping {machine.name}") as doing:
-        report = lifecycle.stop(
-            machine,
-            patience=PATIENCE if patience is None else patience,
-            on_rung=doing.progress,
-        )
+        report = lifecycle.stop(machine, patience=patience, on_rung=doing.progress)
         if report.hard:
             doing.warning(
                 f"the guest of machine {machine.name} was ended by {report.rung} without shutting"

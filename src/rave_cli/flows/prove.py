@@ -19,8 +19,10 @@ from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
     from rave_cli.flows.events import OnEvent
+    from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine, Network
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
     from rave_cli.smoke.model import SmokeRun
 
@@ -56,8 +58,17 @@ def prove(
     *,
     on_event: OnEvent,
     asked: Asked = EVERYTHING,
+    session: Session | None = None,
 ) -> SmokeRun:
     """Check a running machine; write its reports and its signed transcript.
+
+    Args:
+        machine: the machine.
+        plan: what its base makes of its profile.
+        settings: where the flake and the signing key are.
+        on_event: told what happens.
+        asked: what is asked.
+        session: an open connection to the machine, which stays open; None opens one.
 
     Raises:
         RaveError: as the smoke runner does; the run's own verdict is in what is returned.
@@ -75,6 +86,7 @@ def prove(
         phases=frozenset(asked.phases) or None,
         lock_file=flake / "flake.lock" if flake else None,
         nonce=asked.nonce,
+        session=session,
     )
     with step(on_event, "check", f"Checking {machine.name}") as doing:
         if key.created:

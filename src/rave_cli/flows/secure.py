@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.flows.events import OnEvent
+    from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan, Secret
     from rave_cli.secrets.init import Initialized
@@ -41,15 +42,29 @@ def make(
     return made
 
 
-def install(machine: Machine, plan: Plan, file: Path, *, on_event: OnEvent) -> InstallReport:
+def install(
+    machine: Machine,
+    plan: Plan,
+    file: Path,
+    *,
+    on_event: OnEvent,
+    session: Session | None = None,
+) -> InstallReport:
     """Give a running machine the secrets of its plan, and prove that its services took them.
+
+    Args:
+        machine: the machine.
+        plan: what its base makes of its profile.
+        file: the operator's secrets file.
+        on_event: told what happens.
+        session: an open connection to the machine; None opens one.
 
     Raises:
         RaveError: SECRETS if the file is refused or the machine does not take them; NOT_READY if
             it cannot be reached.
     """
     with step(on_event, "secrets", f"Installing secrets in {machine.name}") as doing:
-        report = installing.install(machine, plan, file, on_event=doing.progress)
+        report = installing.install(machine, plan, file, on_event=doing.progress, session=session)
     for finding in report.warnings:
         doing.warning(finding.message)
     return report

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rave_cli.flows import image, machine, prove, secure
 from rave_cli.flows import plan as plans
 from rave_cli.flows.events import Event
+from rave_cli.machines.guest import ssh
 from rave_cli.secrets.store import place
 
 if TYPE_CHECKING:
@@ -86,6 +87,10 @@ def up(
     made = secure.make(file, catalog.secrets, on_event=on_event)
     if made.added:
         on_event(Event("note", "secrets", f"made {len(made.added)} secrets in {file}"))
-    installed = secure.install(taken, plan, file, on_event=on_event)
-    run = prove.prove(taken, plan, settings, on_event=on_event) if check else None
+    # One login serves both: it costs an emulated guest a second.
+    with ssh.connect(taken) as session:
+        installed = secure.install(taken, plan, file, on_event=on_event, session=session)
+        run = None
+        if check:
+            run = prove.prove(taken, plan, settings, on_event=on_event, session=session)
     return UpReport(made_from, ready, installed, run)

@@ -31,7 +31,8 @@ from rave_cli.records import DamagedRecordError
 if TYPE_CHECKING:
     from rave_cli.images.events import OnEvent
     from rave_cli.images.nix import Output
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
 
 NO_SOURCES = Sources()
 
@@ -120,6 +121,7 @@ def update_lock(
     flake: Path,
     sources: Sources = NO_SOURCES,
     dry_run: bool = False,
+    renew: bool = False,
     on_event: OnEvent = ignore,
 ) -> tuple[Path, tuple[locks.PackageChange, ...]]:
     """Lock the current packages of a profile in the repository; return where, and what changed.
@@ -129,22 +131,27 @@ def update_lock(
         flake: directory of the flake.
         sources: what the operator says about package archives.
         dry_run: only tell; write nothing.
+        renew: choose the sets of wheels and tarballs anew, too; otherwise those that are locked
+            stay while they answer what is asked.
         on_event: hears what happens.
 
     Raises:
-        RaveError: HOST if apt or the network fails; BUILD if the flake cannot be evaluated.
+        RaveError: HOST if apt, pip, npm or the network fails; BUILD if the flake cannot be
+            evaluated, or there is no set as its services ask.
     """
     asked = Nix("debian", "safe").evaluate(installable(flake, f"debianRequests.{plan.profile}"))
     request = locks.PackageRequest.model_validate(asked)
-    fresh = closure.resolve(request, Supply.of(flake, sources), on_event)
     place = locking.repository_lock(flake, plan.profile)
     try:
-        old = locks.parse(place.read_bytes(), place)
+        old: locks.Lock | None = locks.parse(place.read_bytes(), place)
     except (OSError, DamagedRecordError):  # none yet, or one that this command is to replace
-        old = fresh.model_copy(update={"packages": (), "files": ()})
-    changes = locks.difference(old, fresh)
+        old = None
+    supply = Supply.of(flake, sources)
+    fresh = closure.resolve(request, supply, on_event, old=old, renew=renew)
+    changes = locks.difference(old or fresh.model_copy(update={"packages": (), "files": ()}), fresh)
     # A lock that says the same keeps its date: what it names was there then, too.
-    if not dry_run and (changes or old.requested != fresh.requested):
+    same = old is not None and fresh.model_copy(update={"resolved": old.resolved}) == old
+    if not dry_run and not same:
         paths.atomic_write(place, locks.render(fresh))
     return place, changes
 
@@ -279,8 +286,7 @@ def _origin(output: Path) -> dict[str, Any]:
     place = output / LOCK
     if not place.exists():
         return {}
-    data = paths.read_trusted(place, exit_code=ExitCode.BUILD)
-    lock = locks.parse(data, place)
+    lock, data = locks.load(place)
     if not lock.requested.archives:
         return {}
     return {"lock_sha256": locks.digest(data), "trusted_keys": tuple(sorted(set(lock.trusted)))}

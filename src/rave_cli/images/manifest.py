@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - pydantic reads it
+from pathlib import Path  # noqa: TC003 - the record reads the annotations
 from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.records import Document, RecordFormat, amend
+from rave_cli.shapes import AtLeast, Matches
+
+# The plan's file, in an image's output and in a machine's directory.
+PLAN = "plan.json"
 
 NAR_HASH = r"^sha256-[A-Za-z0-9+/]{43}=$"
 
 # What a transcript can say of an image; anything else is refused where it is read.
-PlainName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-NarHash = Annotated[str, Field(pattern=NAR_HASH)]
+PlainName = Annotated[str, Matches(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")]
+Sha256 = Annotated[str, Matches(r"[0-9a-f]{64}")]
+NarHash = Annotated[str, Matches(NAR_HASH)]
 # An OpenPGP key of version 4 (RFC 4880, 12.2).
-Fingerprint = Annotated[str, Field(pattern=r"^[0-9A-F]{40}$")]
-CommandLine = Annotated[str, Field(pattern=r"^[ -~]*$")]
+Fingerprint = Annotated[str, Matches(r"[0-9A-F]{40}")]
+CommandLine = Annotated[str, Matches(r"[ -~]*")]
 
 
 @dataclass(frozen=True)
@@ -60,46 +62,18 @@ class Image:
     base: PlainName
     qcow2: Path
     sha256: Sha256
-    size: int
+    size: Annotated[int, AtLeast(0)]
     store_path: str
     nar_hash: NarHash
     boot: BootMethod
     plan: Path | None = None
-    door: int = 2
+    door: Annotated[int, AtLeast(1)] = 2
     lock_sha256: Sha256 | None = None
     trusted_keys: tuple[Fingerprint, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """Return the image as JSON-ready values."""
-        return MANIFEST.document(_Manifest.model_validate(self))
-
-
-class _Boot(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
-
-    kind: Literal["kernel", "disk"]
-    kernel: Path | None
-    initrd: Path | None
-    cmdline: CommandLine
-
-
-class _Manifest(BaseModel):
-    """What the file holds, checked as it is read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
-
-    profile: PlainName
-    base: PlainName
-    qcow2: Path
-    sha256: Sha256
-    size: int = Field(ge=0)
-    store_path: str
-    nar_hash: NarHash
-    boot: _Boot
-    plan: Path | None
-    door: int = Field(ge=1)
-    lock_sha256: Sha256 | None
-    trusted_keys: tuple[Fingerprint, ...]
+        return MANIFEST.document(self)
 
 
 def give_plan(document: Document, place: str = "") -> Document:
@@ -114,7 +88,7 @@ def give_origin(document: Document, place: str = "") -> Document:
 
 MANIFEST = RecordFormat(
     title="the manifest",
-    shape=_Manifest,
+    shape=Image,
     version=3,
     upgrades={1: give_plan, 2: give_origin},
     member="schema_version",
@@ -130,8 +104,7 @@ def load_image(manifest: Path) -> Image:
         RaveError: HOST if there is none or it cannot be read.
     """
     hint = f"rave vm build-image   (writes {manifest.name} anew; the image is not built again)"
-    found = MANIFEST.read(manifest, hint=hint)
-    return Image(**(dict(found) | {"boot": BootMethod(**dict(found.boot))}))
+    return MANIFEST.read(manifest, hint=hint)
 
 
 def save_image(image: Image, manifest: Path) -> None:
@@ -140,7 +113,7 @@ def save_image(image: Image, manifest: Path) -> None:
     Raises:
         RaveError: HOST if it cannot be written.
     """
-    MANIFEST.write(manifest, _Manifest.model_validate(image))
+    MANIFEST.write(manifest, image)
 
 
 def quick_check(image: Image) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from rave_cli.images.events import OnEvent
     from rave_cli.images.nixlog import NixEvent
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
 
 EVALUATION_TIMEOUT = 900.0
 ADD_TIMEOUT = 300.0

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, causes, evidence, preflight, runs, store
+from rave_cli.machines import boot, causes, evidence, preflight, runs, status, store
 from rave_cli.machines.guest.readiness import Readiness
 from rave_cli.machines.guest.stages import read_events
-from rave_cli.machines.qemu import accelerator, caps, credentials, processes
+from rave_cli.machines.qemu import accelerator, caps, credentials, forwarding, processes
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from rave_cli.machines.qemu.stop import Rung
     from rave_cli.machines.spec import Machine
 
-
-# Seconds after which a QEMU that was started has its monitor, wherever that was put.
-QEMU_STARTS = 10.0
 
 # Seconds for a guest to take an order over SSH.
 GUEST_ANSWERS = 20.0
@@ -130,6 +127,8 @@ def start(
                 cap = caps.choose(machine.spec, found.kind)
                 watched = _launch(machine, found, cap, readiness, stays=keep_running)
         forwards = boot.watch(watched, readiness)
+        if cap is None:
+            credentials.forget(machine)
     except BaseException:
         if cap is not None and not keep_running:
             with signals.held():
@@ -162,7 +161,7 @@ def ready(
         secrets=reported_secrets(read_events(machine.stage_file)) or "unknown",
         accelerator=found,
         joined=cap is None,
-        notes=_notes(machine, cap),
+        notes=(*_notes(machine, cap), *forwarding.restore(machine)),
         origin=origin,
     )
 
@@ -192,8 +191,12 @@ def patience(found: Accelerator, cpus: int) -> float:
     """Return the factor on the deadlines of a boot, which were measured with two CPUs on an idle
     host: how slow the accelerator was, how many CPUs the guest has, how busy the host is now.
     """
-    pressure = os.getloadavg()[0] / (os.cpu_count() or 1)
-    return found.deadline_scale * max(1.0, 2 / cpus) * min(max(pressure, 1.0), 3.0)
+    return found.deadline_scale * max(1.0, 2 / cpus) * _pressure()
+
+
+def _pressure() -> float:
+    """Return how busy the host is: from 1, where a processor is free, to 3."""
+    return min(max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0), 3.0)
 
 
 def _join(machine: Machine) -> boot.Boot | None:
@@ -217,17 +220,19 @@ def _join(machine: Machine) -> boot.Boot | None:
     if machine.suspended.is_dir():
         raise _suspended(machine)
     monitor = _resume(machine)
-    credentials.forget(machine)
     return boot.Boot(machine, running.pid, running.started, monitor, stays=True)
 
 
 def _resume(machine: Machine) -> Qmp | None:
     """Let a paused machine go on; return a monitor that hears what becomes of that.
 
-    A QEMU that does not answer yet may still be starting; whoever watches it finds out.
+    A QEMU that does not answer yet may still be starting, and has yet to read what a command that
+    was killed has left for it; whoever watches it finds out.
     """
     with suppress(QmpError), Qmp.connect(machine.qmp_socket, timeout=MONITOR_ANSWERS) as monitor:
-        if monitor.execute("query-status", timeout=MONITOR_ANSWERS).get("status") in RESUMABLE:
+        found = monitor.execute("query-status", timeout=MONITOR_ANSWERS)
+        credentials.forget(machine)
+        if found.get("status") in RESUMABLE:
             # Nobody waits for a machine that is paused, so nobody else listens.
             events = Qmp.connect(machine.event_socket, timeout=MONITOR_ANSWERS)
             monitor.execute("cont", timeout=MONITOR_ANSWERS)
@@ -245,7 +250,7 @@ def _suspended(machine: Machine) -> RaveError:
 
 def _lost(machine: Machine, running: processes.Process) -> bool:
     """Return whether a running machine's sockets and reports were removed."""
-    starting = time.monotonic() - running.started < QEMU_STARTS
+    starting = time.monotonic() - running.started < status.QEMU_STARTS
     return not (starting or machine.qmp_socket.exists())
 
 
@@ -281,14 +286,15 @@ def _launch(
 def stop(
     machine: Machine,
     *,
-    patience: float = PATIENCE,
+    patience: float | None = None,
     on_rung: Callable[[Rung], None] = lambda _rung: None,
 ) -> StopReport:
     """Stop a machine; one that does not run is stopped already.
 
     Args:
         machine: the machine.
-        patience: seconds for the guest's own shutdown; 0 does not even ask it.
+        patience: seconds for the guest's own shutdown; 0 does not even ask it; None is PATIENCE,
+            and more on a busy host.
         on_rung: called when a rung of the ladder is tried.
 
     Raises:
@@ -299,6 +305,8 @@ def stop(
     credentials.forget(machine)
     if running is None:
         return StopReport("not-running", 0.0)
+    if patience is None:
+        patience = PATIENCE * _pressure()
     report = stop_process(
         running,
         machine.qmp_socket,

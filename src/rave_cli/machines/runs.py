@@ -7,9 +7,8 @@ read from it.
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
 
 from rave_cli.errors import RaveError
 from rave_cli.machines.qemu import processes
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 
-class LastRun(BaseModel):
+@dataclass(frozen=True)
+class LastRun:
     """A QEMU process that ran a machine: `ticks` is its start as processes.Process has it, `boot`
     the id of the host's boot.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     pid: int
     ticks: int

@@ -10,15 +10,14 @@ import hashlib
 import os
 import shutil
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
 
 from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu.argv import without_memory_file
-from rave_cli.machines.qemu.program import Kind  # noqa: TC001 - pydantic reads the annotations
+from rave_cli.machines.qemu.program import Kind  # noqa: TC001 - the record reads the annotations
 from rave_cli.records import RecordFormat
 
 if TYPE_CHECKING:
@@ -33,7 +32,8 @@ MEMORY = "memory"
 INCOMING = ("-incoming", "defer")
 
 
-class SavedState(BaseModel):
+@dataclass(frozen=True)
+class SavedState:
     """What a saved memory belongs to: nothing but the same can go on with it.
 
     Attributes:
@@ -45,8 +45,6 @@ class SavedState(BaseModel):
         size: bytes of the memory file.
         since: seconds since the epoch.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     qemu: str
     accelerator: Kind

@@ -13,16 +13,14 @@ import re
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
 
 from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import saved, store, suspend
 from rave_cli.machines.qemu import processes
-from rave_cli.machines.saved import SavedState  # noqa: TC001 - pydantic reads the annotations
+from rave_cli.machines.saved import SavedState  # noqa: TC001 - the record reads the annotations
 from rave_cli.machines.spec import NAME_RULE
 from rave_cli.records import RecordFormat
 
@@ -39,12 +37,11 @@ STAGES = "stages.jsonl"
 CHUNK = 64 << 20
 
 
-class SnapshotRecord(BaseModel):
+@dataclass(frozen=True)
+class SnapshotRecord:
     """The content of snapshot.json: when it was taken, of which image and disk, and what its memory
     belongs to; None if there is none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     since: float
     image: str
@@ -202,7 +199,7 @@ def _put_back(machine: Machine, found: Snapshot) -> None:
             paths.sync_dir(machine.directory)
             if state is not None:
                 stamp = saved.disk_stamp(machine)
-                saved.keep(machine, state.model_copy(update={"disk": stamp}))
+                saved.keep(machine, replace(state, disk=stamp))
     finally:
         with signals.held(), suppress(OSError):
             disk.unlink(missing_ok=True)

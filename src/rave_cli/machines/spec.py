@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import carried
-from rave_cli.images.manifest import Image, PlainName  # noqa: TC001 - the store reads the annotations
-from rave_cli.profiles.catalog import Mode  # noqa: TC001 - the store reads the annotations
+from rave_cli.images.manifest import PLAN, Image, PlainName
+from rave_cli.profiles.names import Mode  # noqa: TC001 - the store reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +125,7 @@ class Machine:
     @property
     def plan(self) -> Path:
         """The image's plan (images/carried.py); a machine made by rave 0.1.0 has none."""
-        return self.directory / carried.NAME
+        return self.directory / PLAN
 
     @property
     def image_root(self) -> Path:
@@ -196,9 +195,19 @@ class Machine:
         return before if before.exists() else self.directory / "stages.jsonl"
 
     @property
+    def console(self) -> Path:
+        """The name of the guest's console for QEMU, which adds `.in` and `.out` for its pipes."""
+        return self.runtime / "console"
+
+    @property
     def console_pipe(self) -> Path:
         """What QEMU writes the guest's console into."""
-        return self.runtime / "console.pipe"
+        return self.runtime / "console.out"
+
+    @property
+    def console_keys(self) -> Path:
+        """What QEMU reads as typed at the guest's console."""
+        return self.runtime / "console.in"
 
     @property
     def stage_pipe(self) -> Path:

@@ -36,8 +36,10 @@ _GO_ON = "go on: rave vm resume {name}"
 # How many monitors are asked at once.
 AT_ONCE = 16
 
-# Seconds in which a healthy QEMU answers on its monitor.
+# Seconds in which a healthy QEMU answers on its monitor, and after which one that was started has
+# its monitor, wherever that was put.
 MONITOR_ANSWERS = 2.0
+QEMU_STARTS = 10.0
 
 
 # What `Status.document` has, in its order.
@@ -157,8 +159,8 @@ def of(
         return Status(machine, "suspended", _GO_ON.format(name=machine.name))
     if running is None:
         return Status(machine, "stopped", _ended(machine, reports, among))
-    state, detail, forwards = _asked(machine, reports)
-    if machine.suspended.is_dir() and state in ("paused", "unresponsive"):
+    state, detail, forwards = _asked(machine, running, reports)
+    if machine.suspended.is_dir() and state in ("paused", "unresponsive", "starting"):
         # A command was killed between the saved memory and the end, or beginning, of this QEMU.
         state, detail = "suspended", _GO_ON.format(name=machine.name)
     if machine.restoring.exists():
@@ -223,7 +225,7 @@ def reported_secrets(reports: Sequence[StageEvent]) -> str | None:
 
 
 def _asked(
-    machine: Machine, reports: Sequence[StageEvent]
+    machine: Machine, running: processes.Process, reports: Sequence[StageEvent]
 ) -> tuple[State, str, dict[int, int] | None]:
     """Return state, its detail and the ports as QEMU's monitor and the guest tell them."""
     try:
@@ -231,6 +233,8 @@ def _asked(
             answer = monitor.execute("query-status", timeout=MONITOR_ANSWERS)
             forwards = usernet.forwards(monitor, machine, timeout=MONITOR_ANSWERS)
     except MonitorGoneError as error:
+        if time.monotonic() - running.started < QEMU_STARTS:
+            return "starting", "", None
         return "unresponsive", f"{error.message}; {LOST.format(name=machine.name)}", None
     except QmpError as error:
         return "unresponsive", error.message, None

@@ -12,14 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict
-
 from rave_cli import nixstore, paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import carried
 from rave_cli.images.manifest import give_origin, give_plan, quick_check
-from rave_cli.images.nix import Nix
-from rave_cli.machines import identity
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.spec import (
@@ -35,19 +30,20 @@ from rave_cli.records import DamagedRecordError, NewerRecordError, RecordFormat,
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from types import ModuleType
 
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Forward, Network
-    from rave_cli.profiles.catalog import Mode, Plan
+    from rave_cli.profiles.catalog import Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.records import Document
 
 RECORD = "machine.json"
 
 
-class StoredMachine(BaseModel):
+@dataclass(frozen=True)
+class StoredMachine:
     """The content of machine.json."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     machine: MachineSpec
 
@@ -108,7 +104,7 @@ def new_spec(
         RaveError: USAGE for a bad name, port or size; HOST if the image's plan cannot be read.
     """
     if image.plan is not None:
-        plan = carried.read(image.plan).plan
+        plan = _carried().read(image.plan).plan
     memory, processors, disk = choose_resources(
         plan, mode, memory_mib=memory_mib, cpus=cpus, disk_gib=disk_gib
     )
@@ -184,8 +180,12 @@ def fill(machine: Machine, base: Path | None = None) -> None:
     Raises:
         RaveError: as `create`.
     """
+    # Only now: the keys' library takes long to import, and hardly a command makes a machine.
+    from rave_cli.machines import identity
+
     identity.write(machine)
     if machine.spec.image.plan is not None:
+        carried = _carried()
         carried.write(machine.plan, carried.read(machine.spec.image.plan))
     if base is not None:
         # A name of its own: whoever gives the template up does not take it from the machine.
@@ -266,6 +266,8 @@ def keep_image(machine: Machine) -> None:
     missing = store not in Path(image.store_path).parents or process.find("nix-store") is None
     if missing or Path(image.store_path) == machine.image_root.resolve():
         return
+    from rave_cli.images.nix import Nix
+
     done = process.run(
         [
             "nix-store",
@@ -321,7 +323,16 @@ def plan(machine: Machine) -> Plan | None:
     Raises:
         RaveError: HOST if it is damaged or of a newer rave.
     """
-    return carried.read(machine.plan).plan if machine.plan.exists() else None
+    return _carried().read(machine.plan).plan if machine.plan.exists() else None
+
+
+def _carried() -> ModuleType:
+    """Return the reader of plans, only now: pydantic, which checks them, takes longer to import
+    than whoever needs no plan may take.
+    """
+    from rave_cli.images import carried
+
+    return carried
 
 
 def list_machines(

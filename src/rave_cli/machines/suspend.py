@@ -15,7 +15,15 @@ from rave_cli.machines import boot, preflight, saved, store
 from rave_cli.machines.guest import command
 from rave_cli.machines.guest.door import Door, VerbRefusedError
 from rave_cli.machines.logfiles import last_lines
-from rave_cli.machines.qemu import accelerator, caps, credentials, memory, ports, processes
+from rave_cli.machines.qemu import (
+    accelerator,
+    caps,
+    credentials,
+    forwarding,
+    memory,
+    ports,
+    processes,
+)
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
@@ -48,13 +56,14 @@ class Suspended:
 @dataclass(frozen=True)
 class Resumed:
     """A machine that goes on: its pid, its ports of now (guest to host), the seconds until it went
-    on, and whether its guest has answered since.
+    on, whether its guest has answered since, and what is worth a warning.
     """
 
     pid: int
     ports: dict[int, int]
     seconds: float
     answered: bool
+    notes: tuple[str, ...] = ()
 
 
 def suspend(machine: Machine) -> Suspended:
@@ -182,7 +191,7 @@ def resume(machine: Machine) -> Resumed:
         else:
             pid = _bring_back(machine)
     seconds = time.monotonic() - began
-    return Resumed(pid, ports.of(machine), seconds, _wake(machine))
+    return Resumed(pid, ports.of(machine), seconds, _wake(machine), forwarding.restore(machine))
 
 
 def give_up(machine: Machine) -> None:
@@ -234,14 +243,13 @@ def _bring_back(machine: Machine) -> int:
     found = accelerator.detect()
     preflight.check(machine, found.kind)
     argv = qemu_argv(machine, found)
-    now = state.model_copy(
-        update={
-            "accelerator": found.kind,
-            "cpu": saved.processor(found.kind),
-            "command": saved.shape(argv, machine),
-            "disk": saved.disk_stamp(machine),
-            "size": saved.memory_size(machine),
-        }
+    now = replace(
+        state,
+        accelerator=found.kind,
+        cpu=saved.processor(found.kind),
+        command=saved.shape(argv, machine),
+        disk=saved.disk_stamp(machine),
+        size=saved.memory_size(machine),
     )
     saved.refuse_misfit(machine, state, now)
     cap = caps.choose(machine.spec, found.kind)
@@ -251,9 +259,7 @@ def _bring_back(machine: Machine) -> int:
         begun = boot.spawn(machine, (*cap.prefix, *argv, *saved.INCOMING), cap.beside, go_on=True)
         try:
             with _monitor(begun) as monitor:
-                saved.refuse_misfit(
-                    machine, state, state.model_copy(update={"qemu": memory.version(monitor)})
-                )
+                saved.refuse_misfit(machine, state, replace(state, qemu=memory.version(monitor)))
                 _load(machine, monitor)
                 _go_on(machine, monitor)
         except BaseException:

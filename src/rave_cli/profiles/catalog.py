@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from rave_cli.errors import ExitCode, RaveError
 
+if TYPE_CHECKING:
+    from rave_cli.profiles.names import Mode
+
 SCHEMA_VERSION = 1
 
 T = TypeVar("T")
-Mode = Literal["safe", "full"]
 
 
 def _alias(name: str) -> str:

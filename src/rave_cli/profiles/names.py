@@ -1,10 +1,13 @@
-"""The names that the baked catalog knows, cheap enough for shell completion."""
+"""The names that the baked catalog knows, and those of modes: cheap enough for shell completion."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+# How much of the host a machine and a build may use.
+Mode = Literal["safe", "full"]
 
 BAKED = Path(__file__).with_name("catalog.json")
 

@@ -15,11 +15,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rave_cli import signals
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke import inside
 from rave_cli.smoke.declarations import FORGIVE, RELEASE, check
+from rave_cli.smoke.knocks import LOOPBACK
 from rave_cli.smoke.model import Check, Verdict, judge
-from rave_cli.smoke.outside import LOOPBACK, new_key, transport
+from rave_cli.smoke.outside import new_key, transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,9 +34,11 @@ SETTINGS = "security.fail2ban"
 # A ban that lasts longer is not risked.
 LONGEST_BAN = 120
 KEYS = 3
-# Seconds for which the ban is held, and within which a door that is open shows its banner. A slow
+# Seconds within which a door that is open shows its banner, and between two looks at it. A slow
 # machine may take longer, so that silence counts only together with what fail2ban says inside.
-HOLD, PATIENCE = 3.0, 1.5
+PATIENCE, PAUSE = 0.8, 0.2
+# Seconds for which the ban is held: a look that began just before it, and a whole one after that.
+HOLD = 2 * PATIENCE + PAUSE
 # Once the ban is lifted nothing but slowness is in the way.
 REOPENED, GREETING = 40.0, 10.0
 
@@ -85,11 +89,10 @@ class BanCheck:
             # The refusals of this run and of one just before it may have been enough.
             inside.ask(self.door, [forgive(gateway)], {}, most_seconds=60)
             return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
-        # A door that is shut already, by refusals before this run, needs no more of them.
-        if self._greeted(GREETING):
-            self._provoke()
-        with ThreadPoolExecutor(1) as pool:
+        with ThreadPoolExecutor(2) as pool:
+            # What waits inside takes longer to begin than the failures take.
             released = pool.submit(inside.ask, self.door, [release(gateway)], {}, most_seconds=60)
+            pool.submit(self._provoke)
             shut = self._shut_while(lambda: not released.done())
             inner = released.result().results[0]
         return judge_ban(shut=shut, inner=inner, reopened=self._reopened())
@@ -98,22 +101,22 @@ class BanCheck:
         import paramiko
 
         # Refused keys, one after another over one connection; earlier refusals count as well, so
-        # the door may have shut before, or shut in between.
+        # the door may have shut before, which lets no new connection in, or shut in between.
         user = self.context.plan.facts.operator
         with (
             suppress(OSError, EOFError, paramiko.SSHException),
-            transport(self.context, 20) as opened,
+            transport(self.context, GREETING) as opened,
         ):
             for _ in range(KEYS):
                 with suppress(paramiko.AuthenticationException):
-                    opened.auth_publickey(user, new_key())
+                    signals.apart(lambda: opened.auth_publickey(user, new_key()))
 
     def _shut_while(self, holding: Callable[[], bool]) -> bool:
         """Return whether a new connection goes without a greeting while the ban is being held."""
         while holding():
             if not self._greeted(PATIENCE):
                 return True
-            time.sleep(0.3)
+            time.sleep(PAUSE)
         return False
 
     def _reopened(self) -> bool:

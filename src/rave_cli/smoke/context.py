@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rave_cli.machines.guest.door import Door
+from rave_cli.smoke.knocks import Knocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -50,6 +51,7 @@ class CheckContext:
         recorded: tells how much the run has recorded.
         stack: closed when nothing more is asked through the connection.
         session: the one connection; None before the login, and if it failed.
+        knocks: connections of strangers that were made ahead.
         greeting: what came of offering TLS 1.3, and the certificate (DER); None before it was.
     """
 
@@ -67,6 +69,7 @@ class CheckContext:
     recorded: Callable[[], Recorded] = lambda: Recorded(0, 0)
     stack: ExitStack = field(default_factory=ExitStack)
     session: Session | None = None
+    knocks: Knocks = field(default_factory=Knocks)
     greeting: tuple[str, bytes | None] | None = None
 
     @property

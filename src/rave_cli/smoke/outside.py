@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from rave_cli import signals
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke.declarations import check
+from rave_cli.smoke.knocks import LOOPBACK, knock
 from rave_cli.smoke.model import Verdict, judge
 
 if TYPE_CHECKING:
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from rave_cli.smoke.context import CheckContext
 
-LOOPBACK = "127.0.0.1"
 # A certificate that ends sooner is worth a warning.
 SOON_DAYS = 14
 PAGE_TRIES, PAGE_LIMIT = 5, 1.0
@@ -37,34 +38,29 @@ CLOCK_TOLERANCE = 3.0
 
 @contextmanager
 def transport(context: CheckContext, timeout: float) -> Iterator[paramiko.Transport]:
-    """Open an SSH transport that has seen the pinned host key, and is not logged in."""
-    import paramiko
-
-    from rave_cli.machines.guest import ssh
-
-    pinned = paramiko.HostKeys(str(ssh.pinned(context.machine))).lookup(context.machine.alias)
-    plain = socket.create_connection((LOOPBACK, context.ports[SSH_PORT]), timeout)
-    opened = paramiko.Transport(plain)
+    """Lend an SSH connection that has seen the pinned host key, and is not logged in: one that was
+    made ahead, or else a new one. It is closed afterwards.
+    """
+    with signals.held():
+        waiting = context.knocks.take()
+    port = context.ports[SSH_PORT]
+    opened = waiting or signals.apart(lambda: knock(context.machine, port, timeout))
     try:
-        security = opened.get_security_options()
-        security.kex = ("curve25519-sha256@libssh.org",)
-        security.key_types = ("ssh-ed25519",)
-        opened.start_client(timeout=timeout)
-        key = opened.get_remote_server_key()
-        if pinned is None or pinned.get(key.get_name()) != key:
-            raise paramiko.SSHException("the host key is not the pinned one")
         yield opened
     finally:
-        opened.close()
-        plain.close()
+        with signals.held():
+            opened.close()
 
 
 @check("boot.ssh", phase="boot", viewpoint="outside", step="login",
        title="the login works, with the host key that was pinned before boot")  # fmt: skip
 def log_in(context: CheckContext) -> Verdict:
-    """Open the one connection that everything inside is asked over."""
+    """Open the one connection that everything inside is asked over, unless it is open already."""
     from rave_cli.machines.guest import ssh
 
+    if context.session is not None:
+        context.session.run(["true"], timeout=context.within(20.0))
+        return Verdict("pass", "logged in before the run, with the host key pinned before the boot")
     connection = ssh.connect(
         context.machine, port=context.ports[SSH_PORT], timeout=context.within(60.0)
     )
@@ -72,7 +68,7 @@ def log_in(context: CheckContext) -> Verdict:
     return Verdict("pass", "key accepted, host key as pinned before the first boot")
 
 
-@check("boot.clock", phase="boot", viewpoint="outside", needs=("boot.ssh",),
+@check("boot.clock", phase="boot", viewpoint="outside", step="early", needs=("boot.ssh",),
        title="the guest's clock is the host's",
        figures={"error_seconds": "clock_error_seconds"})  # fmt: skip
 def clock(context: CheckContext, timeout: float = 20.0) -> Verdict:
@@ -143,7 +139,7 @@ def _refused(attempt: Callable[[], object]) -> Exception | None:
     import paramiko
 
     try:
-        attempt()
+        signals.apart(attempt)
     except paramiko.AuthenticationException as error:
         return error
     return None
@@ -224,7 +220,7 @@ def _handshake(
 
 
 @check("security.certificate", phase="security", viewpoint="outside", service="nginx",
-       title="the certificate is the machine's own, valid")  # fmt: skip
+       step="early", title="the certificate is the machine's own, valid")  # fmt: skip
 def certificate(context: CheckContext, timeout: float = 20.0) -> Verdict:
     """Compare the certificate shown outside with the operator's, or else with the one that the
     pinned SSH connection brought from inside.

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-# When in a run a check is carried out; the runner says what goes on beside what.
-#   image, image-end   the image is read, before anything may change it and after everything
+# When in a run a check is carried out; the runner says what goes on beside what. In this order the
+# record has them, whichever ends first.
 #   start              looks that cost nothing, before the guest is asked
 #   login              the one connection
-#   outside, logins    the view through the forwarded ports, and then logins that must fail
+#   outside            the view through the forwarded ports, which needs no login
+#   scan               the same, of ports that must not answer
+#   early              what the ban goes by, and what compares outside and inside
 #   inside             the guest's first batch
 #   traces             what the guest's tries left on the host
+#   logins             logins that must fail
 #   ban                the outside is shut out
 #   late               the guest's second batch: after whatever handles secrets
+#   image              the image is read, before anything may change it
 #   end                what the run itself may have left
+#   image-end          the image is read again, after everything
 Step = Literal[
-    "image", "start", "login", "outside", "logins", "inside", "traces", "ban", "late", "end",
-    "image-end",
+    "start", "login", "outside", "scan", "early", "inside", "traces", "logins", "ban", "late",
+    "image", "end", "image-end",
 ]  # fmt: skip
+STEPS: tuple[Step, ...] = get_args(Step)
+# The steps that read the image.
+READS: dict[Literal["before", "after"], Step] = {"before": "image", "after": "image-end"}
 
 
 @dataclass(frozen=True)

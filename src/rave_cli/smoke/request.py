@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.images.manifest import Image
+    from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.operator import Operator
@@ -29,6 +30,7 @@ class SmokeRequest:
         phases: ids of the phases to ask; None asks all.
         lock_file: the flake's lock, whose digest the transcript carries.
         nonce: a challenge of whoever will verify the run.
+        session: a connection to the machine that is open already; None opens one.
     """
 
     machine: Machine
@@ -40,6 +42,7 @@ class SmokeRequest:
     phases: frozenset[str] | None = None
     lock_file: Path | None = None
     nonce: str | None = None
+    session: Session | None = None
 
     @property
     def image(self) -> Image:

@@ -1,16 +1,17 @@
 """Carries out a smoke run on a running machine and writes its reports and its transcript.
 
-What is carried out is declared (suite.py); here stands what goes on beside what. Three things go on
-at once: the guest answers its batches over one SSH connection, the outside view goes through the
-forwarded ports, and the host reads the image. What overlaps does not depend on each other. The ban
-comes last of the outside view, because it shuts the outside out.
+What is carried out is declared (suite.py); here stands what goes on beside what. The guest answers
+its batches over one SSH connection; the outside view goes through the forwarded ports, and so does
+the scan; connections are made ahead for the logins that must fail; the host reads the image. What
+overlaps does not depend on each other. The ban comes as soon as nothing else has to come in, for it
+shuts the outside out, and the guest goes on answering meanwhile.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,12 @@ import paramiko
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu import ports as forwarded
 from rave_cli.machines.qemu import usernet
+from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke import inside, onhost
 from rave_cli.smoke.context import CheckContext, decoys
 from rave_cli.smoke.model import Verdict, blocked, settle, unasked
 from rave_cli.smoke.recorder import RunRecorder
-from rave_cli.smoke.suite import LOGIN, suite
+from rave_cli.smoke.suite import asked, suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -69,14 +71,15 @@ def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeR
     with ExitStack() as stack:
         listeners = stack.enter_context(decoys(request.plan.facts.network.gateway))
         checks = checks_of(request, listeners)
-        recorder = stack.enter_context(RunRecorder.begin(request, hidden, checks))
+        chosen = asked(checks, request.phases)
+        recorder = stack.enter_context(RunRecorder.begin(request, hidden, checks, chosen))
         context = CheckContext(
             request.machine, request.plan, request.image, ports, request.operator, hidden,
             listeners, deadline=time.monotonic() + request.timeout, known=recorder.known,
             digests=recorder.digests, keep_digest=recorder.keep_digest,
-            recorded=recorder.recorded,
+            recorded=recorder.recorded, session=request.session,
         )  # fmt: skip
-        session = SmokeSession(request, context, checks, recorder, on_event)
+        session = SmokeSession(request, context, checks, chosen, recorder, on_event)
         try:
             session.carry_out()
         except (KeyboardInterrupt, OutOfTimeError) as error:
@@ -114,18 +117,11 @@ class SmokeSession:
     request: SmokeRequest
     context: CheckContext
     checks: Sequence[Check]
+    asked: Sequence[Check]
     recorder: RunRecorder
     on_event: Callable[[Settled], None]
-    asked: list[Check] = field(init=False)
     workers: list[Worker] = field(default_factory=list)
     stopped: bool = False
-
-    def __post_init__(self) -> None:
-        phases = self.request.phases
-        # Whatever is asked inside needs the login.
-        self.asked = [
-            c for c in self.checks if phases is None or c.phase in phases or c.id == LOGIN
-        ]
 
     # --- the course of a run ---------------------------------------------------------------------
 
@@ -136,16 +132,17 @@ class SmokeSession:
             OutOfTimeError: the run's time is over.
         """
         image = self._beside(lambda: self._read_image("before", "image"))
-        self._look("start")
-        with self.context.stack:
-            self._look("login")
-            view = self._beside(lambda: self._look("outside", "logins"))
+        knocks = self._beside(self._knock)
+        view = self._beside(lambda: self._look("outside"))
+        scan = self._beside(lambda: self._look("scan"))
+        with self.context.stack as stack:
+            stack.callback(self.context.knocks.close)
+            self._look("start", "login")
+            ban = self._beside(lambda: self._shut_out(knocks, view, scan))
             self._batch("inside")
             self._look("traces")
-            self._join(view)
-            ban = self._beside(lambda: self._look("ban"))
             self._batch("late")
-            self._join(ban, image)
+            self._join(knocks, view, scan, ban, image)
         after = self._beside(lambda: self._read_image("after", "image-end"))
         self._look("end")
         self._join(after)
@@ -161,14 +158,30 @@ class SmokeSession:
             worker.join(max(0.0, deadline - time.monotonic()))
         usernet.take_back(self.request.machine)
 
+    def _knock(self) -> None:
+        """Make the connections of the logins that must fail, ahead of their turn."""
+        looks = {c.look for c in self.asked if c.step in ("logins", "ban")}
+        port = self.context.ports.get(SSH_PORT)
+        if port is not None:
+            self.context.knocks.make(self.request.machine, port, len(looks))
+
+    def _shut_out(self, *before: Worker) -> None:
+        """Fail to log in, and get banned, once nothing else has to come in."""
+        self._batch("early")
+        self._look("early")
+        self._join(*before)
+        self._look("logins", "ban")
+
     def _read_image(self, moment: Moment, step: Step) -> None:
         """Carry out the checks that read the image; its digest stands in the transcript, whatever
         is asked.
         """
         self._look(step)
         if moment not in self.context.digests:
-            with suppress(OSError):
+            try:
                 self.context.keep_digest(moment, onhost.digest(self.request.image))
+            except OSError:
+                self.recorder.no_digest(moment)
 
     # --- asking ----------------------------------------------------------------------------------
 
@@ -183,13 +196,13 @@ class SmokeSession:
             answer = inside.ask(self.context.door, batch, known, most_seconds=self._left())
         except RaveError as error:
             self._left()
+            self.recorder.keep_facts(step, {})
             spent = time.monotonic() - began
             for check in batch:
                 verdict = Verdict("error", error.message)
                 self._record(settle(check, verdict, seconds=spent, attempts=1))
             return
-        if answer.facts:
-            self.recorder.keep_facts(answer.facts)
+        self.recorder.keep_facts(step, answer.facts)
         for result in answer.results:
             self._record(result)
 

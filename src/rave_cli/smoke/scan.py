@@ -46,7 +46,7 @@ def targets(context: CheckContext) -> tuple[int, ...]:
     return tuple(sorted((known | set(EXTRA)) - exposed))
 
 
-@check("security.ports", phase="security", viewpoint="outside",
+@check("security.ports", phase="security", viewpoint="outside", step="scan",
        title="from outside only the exposed ports can be reached")  # fmt: skip
 def ports(context: CheckContext, timeout: float = 10.0) -> Verdict:
     """Scan from outside; the exposed ports must answer, and no other."""

@@ -5,6 +5,7 @@ Order within a phase is the order in which people read them; a check comes after
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -16,7 +17,8 @@ from rave_cli.smoke.phases import PHASE_IDS, PHASES
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rave_cli.profiles.catalog import HealthCheck, Mode, Plan
+    from rave_cli.profiles.catalog import HealthCheck, Plan
+    from rave_cli.profiles.names import Mode
     from rave_cli.smoke.declarations import Declaration
     from rave_cli.smoke.phases import Step
 
@@ -56,7 +58,12 @@ def suite(
     for name in plan.services:
         own = [_bind(d, about) for d in declared if d.service == name and d.viewpoint == "guest"]
         checks += [_units(plan, name), *_of_records(plan, name, own), *own]
-    return _in_order(checks)
+    return _in_order(_together(checks))
+
+
+def asked(checks: Iterable[Check], phases: frozenset[str] | None) -> tuple[Check, ...]:
+    """Return the checks of some phases (None: of all), and the login that those inside need."""
+    return tuple(c for c in checks if phases is None or c.phase in phases or c.id == LOGIN)
 
 
 def _of_host() -> Iterator[Declaration]:
@@ -160,6 +167,20 @@ def _arguments(plan: Plan, record: HealthCheck) -> dict[str, Any]:
         "user": record.user,
         "environment_secret": secrets,
     }
+
+
+def _together(checks: Sequence[Check]) -> list[Check]:
+    """Return checks such that what the guest is asked early is asked with all that it needs, and
+    with all that needs it: two batches that go on at once know nothing of each other.
+    """
+    guest = [check for check in checks if check.viewpoint == "guest"]
+    early = {check.id for check in guest if check.step == "early"}
+    more = early
+    while more:
+        needed = {name for check in guest if check.id in early for name in check.needs}
+        more = {c.id for c in guest if c.id in needed or not early.isdisjoint(c.needs)} - early
+        early |= more
+    return [replace(check, step="early") if check.id in early else check for check in checks]
 
 
 def _in_order(checks: Iterable[Check]) -> tuple[Check, ...]:

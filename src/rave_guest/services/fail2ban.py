@@ -46,9 +46,9 @@ def _settings(about: Subject) -> dict[str, Any]:
     return {"maxretry": about.plan["facts"]["failedLogins"]}
 
 
-# The ban goes by its figures, so it is asked early.
+# The ban goes by its figures, so it is asked first, by itself.
 @check("security.fail2ban", phase="security", title="fail2ban bans after {maxretry} failures",
-       needs=UNITS, step="inside", arguments=_settings)  # fmt: skip
+       needs=UNITS, step="early", arguments=_settings)  # fmt: skip
 def settings(arguments: Mapping[str, Any], _system: System) -> Verdict:
     """The jail of sshd bans after the promised number of failures."""
     retries = _say(["get", JAIL, "maxretry"], arguments)

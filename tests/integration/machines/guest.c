@@ -209,6 +209,22 @@ static void fill_disk(void) {
   close(fd);
 }
 
+/* Write a growing number to ever new places of the disk, and tell each once it is synced. */
+static void write_and_tell(void) {
+  static char block[4096];
+  int fd = open("/dev/vda", O_WRONLY);
+  for (unsigned count = 1;; count++, usleep(3000)) {
+    char more[40];
+    memcpy(block, &count, sizeof count);
+    if (pwrite(fd, block, sizeof block, (off_t)(count % 8000 + 1) << 16) != sizeof block || fsync(fd)) {
+      perror("/dev/vda");
+      continue;
+    }
+    snprintf(more, sizeof more, ",\"count\":%u", count);
+    report("wrote", more);
+  }
+}
+
 /* Write without end, as a guest does that means harm. */
 static void flood(int fd) {
   static char block[1 << 16];
@@ -244,7 +260,8 @@ int main(void) {
   if (!strncmp(act, "shout", 5)) report_services("healthy", -1), flood(1);
   /* The power button starts it anew, and its second boot goes wrong. */
   int reboots = !strncmp(act, "reboot", 6);
-  if (reboots) act = "ready";
+  int writes = !strncmp(act, "write", 5);
+  if (reboots || writes) act = "ready";
   if (!strncmp(act, "ready", 5)) {
     set_network();
     serve_banners();
@@ -252,6 +269,7 @@ int main(void) {
     int again = reboots && booted_before();
     if (again) sleep(1);
     report_services(again ? "failed" : "healthy", number ? reaches_host(number) : -1);
+    if (writes && !fork()) write_and_tell();
     heed_power_button();
     if (boot[0]) report("stopping", "");
     if (reboots) sleep(1);

@@ -193,12 +193,24 @@ def test_a_qemu_killed_while_it_boots_is_told_and_the_machine_starts_again(
     assert status.of(machine).state == "stopped"
 
 
-def test_a_frozen_qemu_is_seen_and_ended(make: MakeMachine) -> None:
+def test_a_frozen_qemu_is_seen_and_shuts_its_guest_down_in_order(make: MakeMachine) -> None:
     machine = make("tiny.do=ready")
     boot(machine)
     os.kill(wait_for_process(machine).pid, signal.SIGSTOP)
     assert status.of(machine).state == "unresponsive"
-    assert stop(machine).rung == "sigkill"
+    assert stop(machine).rung == "acpi"
+
+
+def test_a_monitor_that_serves_somebody_else_first_still_gets_the_power_button(
+    make: MakeMachine,
+) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    with Qmp.connect(machine.qmp_socket, timeout=CEILING) as other:
+        leaves = threading.Timer(2.0, other.close)
+        leaves.start()
+        assert stop(machine).rung == "acpi"
+        leaves.join()
 
 
 def test_a_guest_that_ignores_the_power_button_is_ended_by_quit(make: MakeMachine) -> None:
@@ -383,7 +395,7 @@ def test_a_machine_whose_runtime_directory_is_lost_is_reached_through_what_qemu_
     assert set(ports.listening(running.pid)) == {before[22], before[3002]}
     assert ports.ssh(machine) == before[22]
     assert "rave vm stop tiny" in status.of(store.load("tiny")).detail
-    monkeypatch.setattr(lifecycle, "QEMU_STARTS", 0.0)
+    monkeypatch.setattr(status, "QEMU_STARTS", 0.0)
     error, seen = boot(machine)
     assert "runs, but" in error.message
     assert seen == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from rave_cli.flows.machine import NewMachine
 from rave_cli.images import build as builds
 from rave_cli.images.events import BuildEvent
 from rave_cli.machines import lifecycle
+from rave_cli.machines.guest import ssh
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.spec import locate
 from rave_cli.profiles.catalog import parse
@@ -246,11 +248,13 @@ def test_up_is_the_four_journeys_one_after_another(
 ) -> None:
     done: list[str] = []
     kept: list[bool] = []
+    used: list[tuple[str, object]] = []
 
     def journey(name: str, result: Any) -> Any:
         def go(*_args: Any, **options: Any) -> Any:
             done.append(name)
             kept.extend(value for key, value in options.items() if key == "keep_running")
+            used.extend((name, o) for key, o in options.items() if key == "session")
             return result
 
         return go
@@ -268,6 +272,7 @@ def test_up_is_the_four_journeys_one_after_another(
     monkeypatch.setattr(secure, "make", journey("make", Made()))
     monkeypatch.setattr(secure, "install", journey("install", "installed"))
     monkeypatch.setattr(prove, "prove", journey("prove", None))
+    monkeypatch.setattr(ssh, "connect", lambda _: nullcontext("the connection"))
     monkeypatch.setattr(plans, "of", journey("plan", plan))
     catalog = parse(BAKED.read_bytes())
     wanted = NewMachine(plan, "safe", "demo")
@@ -275,6 +280,7 @@ def test_up_is_the_four_journeys_one_after_another(
         wanted, catalog, inside, fresh=False, check=True, on_event=told.append, keep_running=True
     )
     assert kept == [True]
+    assert used == [("install", "the connection"), ("prove", "the connection")]
     assert done == ["image", "machine", "plan", "make", "install", "prove"]
     assert (report.image, report.ready, report.installed) == ("an image", ready, "installed")
     assert report.passed

@@ -187,7 +187,7 @@ def test_a_profile_without_a_lock_says_how_to_make_one(flake: Path, home: Path) 
 def test_another_sops_than_the_locks_is_refused(host: Host, locked: Lock) -> None:
     other = locked.files[0].model_copy(update={"sha256": "0" * 64})
     with pytest.raises(RaveError, match="the lock wants sops") as caught:
-        files.provide(other, closure.pool())
+        files.provide([other], (), closure.pool(), ignore)
     assert caught.value.exit_code == ExitCode.HOST
 
 
@@ -211,7 +211,7 @@ def test_the_sops_of_this_environment_is_a_program() -> None:
     path, version = files.installed("sops")
     assert path.read_bytes()[:4] == b"\x7fELF"
     (record,) = files.programs()
-    assert (record.version, record.sha256) == (version, files.digest(path))
+    assert (record.version, record.sha256) == (version, locks.file_digest(path))
 
 
 @pytest.mark.parametrize("which", ["repository", "own"])

@@ -94,9 +94,11 @@ def test_lock_closure_changes_the_repositorys_lock(updated: Host, flake: Path) -
     document = json.loads(done.stdout)
     assert document["lock"] == str(locking.repository_lock(flake, "demo"))
     assert document["changes"] == [
-        {"name": "bash", "old": "1:5.2-1", "new": "1:5.3-1", "security": True},
-        {"name": "usr-is-merged", "old": None, "new": "37", "security": False},
-    ]
+        {"name": "bash", "old": "1:5.2-1", "new": "1:5.3-1", "security": True, "service": "",
+         "why": "security update"},
+        {"name": "usr-is-merged", "old": None, "new": "37", "security": False, "service": "",
+         "why": ""},
+    ]  # fmt: skip
     assert "1:5.3-1" in locking.repository_lock(flake, "demo").read_text()
 
 

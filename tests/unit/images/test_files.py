@@ -4,38 +4,29 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import zipfile
+import json
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import closure, files
-from rave_cli.images.lock import File
+from rave_cli.images import closure, files, sets, tarballs
+from rave_cli.images.events import ignore
+from rave_cli.images.lock import File, Package, PackageRequest, file_digest
+from tests.integration.images.index import Wheel
+from tests.unit.images.test_sealed import tarball
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WHEEL = "tiny-1.0-cp311-abi3-manylinux_2_28_x86_64.whl"
-
-
-def make_wheel(folder: Path) -> Path:
-    """Make a wheel that fits the guest's Python alone."""
-    path = folder / WHEEL
-    content = {
-        "tiny.py": b"",
-        "tiny-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
-        "tiny-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: false\n"
-        b"Tag: cp311-abi3-manylinux_2_28_x86_64\n",
-    }
-    record = "".join(
-        f"{name},sha256={base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode()},\n"
-        for name, data in content.items()
-    )
-    with zipfile.ZipFile(path, "w") as wheel:
-        for name, data in (content | {"tiny-1.0.dist-info/RECORD": record.encode()}).items():
-            wheel.writestr(name, data)
-    return path
+TINY = Wheel("tiny", tag="cp311-abi3-manylinux_2_28_x86_64")
+VERSIONS = {"python3": "3.11.2-1+b1", "libc6": "2.36-9"}
+PACKAGES = tuple(
+    Package(name=name, version=version, architecture="amd64", file=f"{name}.deb",
+            sha256="0" * 64, role="guest")
+    for name, version in VERSIONS.items()
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -52,54 +43,162 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def locked_wheel(path: Path, sha256: str | None = None) -> File:
     return File(
         kind="wheel", name="tiny", version="1.0", file=path.name,
-        sha256=sha256 or files.digest(path),
+        sha256=sha256 or file_digest(path),
     )  # fmt: skip
 
 
+def provide(wanted: File) -> Path:
+    (path,) = files.provide([wanted], PACKAGES, closure.pool(), ignore)
+    return path
+
+
 def test_pip_fetches_a_wheel_for_the_guests_python(home: Path, index: Path) -> None:
-    made = make_wheel(index)
-    found = files.provide(locked_wheel(made), closure.pool())
-    assert found == closure.pool() / WHEEL
+    made = TINY.write(index)
+    found = provide(locked_wheel(made))
+    assert found == closure.pool() / TINY.file
     assert found.read_bytes() == made.read_bytes()
     made.unlink()
-    assert files.provide(locked_wheel(found), closure.pool()) == found  # from the pool
-    assert sorted(path.name for path in closure.pool().iterdir()) == [WHEEL]
+    assert provide(locked_wheel(found)) == found  # from the pool
+    assert sorted(path.name for path in closure.pool().iterdir()) == [TINY.file]
 
 
 def test_a_wheel_with_other_content_is_refused(home: Path, index: Path) -> None:
-    made = make_wheel(index)
-    with pytest.raises(RaveError, match=r"tiny 1\.0 could not be fetched") as caught:
-        files.provide(locked_wheel(made, "0" * 64), closure.pool())
+    made = TINY.write(index)
+    with pytest.raises(RaveError, match=r"other files than the lock names: tiny 1\.0") as caught:
+        provide(locked_wheel(made, "0" * 64))
     assert any("hash" in line.lower() for line in caught.value.detail)
     assert not list(closure.pool().iterdir())
 
 
 @pytest.mark.parametrize(
-    ("file", "python", "abi"),
-    [(WHEEL, ("cp", "311"), "abi3"), ("a-1-py2.py3-none-any.whl", ("py", "2"), "none")],
+    ("packages", "said"),
+    [
+        (PACKAGES[:1], "no package libc6"),
+        ([PACKAGES[0], PACKAGES[1].model_copy(update={"version": "unknown"})], "unknown form"),
+    ],
 )
-def test_a_wheels_name_tells_whom_it_fits(file: str, python: tuple[str, str], abi: str) -> None:
-    tags = files.wheel_tags(file)
-    assert (tags[1], tags[3], tags[5]) == (*python, abi)
-
-
-def test_npm_packs_a_tarball_without_running_its_scripts(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_whom_a_wheel_must_fit_is_read_from_the_guests_packages(
+    home: Path, index: Path, packages: list[Package], said: str
 ) -> None:
-    fake = tmp_path / "bin/npm"
-    fake.parent.mkdir()
-    fake.write_text(
-        '#!/bin/sh\n[ "$1 $2 $3 $5" = "pack --silent --ignore-scripts @a/tool@2.0.0" ] || exit 1\n'
-        'printf tarball >"${4#--pack-destination=}/a-tool-2.0.0.tgz"\n'
+    with pytest.raises(RaveError, match=said) as caught:
+        files.provide([locked_wheel(TINY.write(index))], packages, closure.pool(), ignore)
+    assert caught.value.exit_code == ExitCode.BUILD
+
+
+# npm's own words, of version 9 and 10, where its registry does what the name says.
+SAID = {
+    "down": "npm ERR! code ECONNREFUSED\nnpm ERR! FetchError: request to x failed",
+    "nameless": "npm error code ENOTFOUND\nnpm error network request to x failed",
+    "gone": "npm ERR! code ETARGET\nnpm ERR! notarget No matching version found for tool@2.0.0.",
+    "unknown": "npm error code E404\nnpm error 404 Not Found - GET x - Not found",
+    "tampered": "npm ERR! code EINTEGRITY\nnpm ERR! sha512-a integrity checksum failed",
+    "full": "npm ERR! code ENOSPC\nnpm ERR! syscall write",
+    "odd": "npm ERR! something else",
+}
+
+FAKE_NPM = """#!/bin/sh
+[ -z "$SAYS" ] || { echo "$SAYS" >&2; exit 1; }
+[ "$1 $2 $4" = "pack --json --ignore-scripts" ] || { echo "odd words: $*" >&2; exit 1; }
+for word; do case $word in --pack-destination=*) to=${word#*=} ;; esac; release=$word; done
+[ "$release" = "@a/tool@2.0.0" ] || { echo "odd release: $release" >&2; exit 1; }
+cp "$TARBALL" "$to/a-tool-2.0.0.tgz"
+cat "$ANSWER"
+"""
+
+
+@pytest.fixture
+def npm(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An npm that packs one tarball, and says what npm says of it; returns the tarball."""
+    package = json.dumps({"name": "@a/tool", "version": "2.0.0", "license": "MIT"})
+    made = tarball(tmp_path, {"package/package.json": package, "package/main.js": "1"})
+    digest = base64.b64encode(hashlib.sha512(made.read_bytes()).digest()).decode()
+    answer = tmp_path / "answer.json"
+    answer.write_text(json.dumps([{
+        "id": "@a/tool@2.0.0", "name": "@a/tool", "version": "2.0.0", "size": 1,
+        "filename": "@a/tool-2.0.0.tgz", "integrity": f"sha512-{digest}",
+    }]))  # fmt: skip
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "npm").write_text(
+        FAKE_NPM.replace("$SAYS", "$NPM_CONFIG_SAYS")
+        .replace("$TARBALL", str(made)).replace("$ANSWER", str(answer))
+    )  # fmt: skip
+    (folder / "npm").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    monkeypatch.delenv("NPM_CONFIG_SAYS", raising=False)
+    return made
+
+
+def chosen() -> File:
+    request = PackageRequest(
+        guest=(), kernel="linux", tools=(), tarballs={"wiki": ("@a/tool@2.0.0",)}
     )
-    fake.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
-    sha256 = hashlib.sha256(b"tarball").hexdigest()
-    wanted = File(
-        kind="npm", name="@a/tool", version="2.0.0", file="a-tool-2.0.0.tgz", sha256=sha256
-    )
-    assert files.provide(wanted, closure.pool()).read_bytes() == b"tarball"
-    other = wanted.model_copy(update={"sha256": "0" * 64, "file": "other.tgz"})
+    (found,) = sets.choose(request, (), None, closure.pool(), ignore)
+    return found
+
+
+def test_npm_packs_a_tarball_without_running_its_scripts(npm: Path) -> None:
+    found = chosen()
+    assert found == File(
+        kind="npm", service="wiki", name="@a/tool", version="2.0.0", file="a-tool-2.0.0.tgz",
+        sha256=file_digest(npm), licence="MIT",
+    )  # fmt: skip
+    (closure.pool() / found.file).unlink()
+    assert provide(found).read_bytes() == npm.read_bytes()
+
+
+def test_another_tarball_than_the_locked_one_is_refused(npm: Path) -> None:
+    other = chosen().model_copy(update={"sha256": "0" * 64, "file": "other.tgz"})
     with pytest.raises(RaveError, match="has another file") as caught:
-        files.provide(other, closure.pool())
+        provide(other)
+    assert caught.value.exit_code == ExitCode.BUILD
+    assert sorted(path.name for path in closure.pool().iterdir()) == ["a-tool-2.0.0.tgz"]
+
+
+def test_a_tarball_that_is_not_what_the_registry_says_is_refused(npm: Path) -> None:
+    npm.write_bytes(npm.read_bytes() + b"more")
+    with pytest.raises(RaveError, match="integrity hash differs") as caught:
+        chosen()
+    assert caught.value.exit_code == ExitCode.BUILD
+    assert not list(closure.pool().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("said", "message", "code"),
+    [
+        ("down", "does not answer", ExitCode.HOST),
+        ("nameless", "does not answer", ExitCode.HOST),
+        ("gone", "the registry of npm has no @a/tool@2.0.0", ExitCode.BUILD),
+        ("unknown", "the registry of npm has no @a/tool@2.0.0", ExitCode.BUILD),
+        ("tampered", "integrity hash differs", ExitCode.BUILD),
+        ("full", "no space left", ExitCode.HOST),
+        ("odd", "could not be fetched by npm", ExitCode.HOST),
+    ],
+)
+def test_what_npm_says_is_told_with_the_way_out(
+    npm: Path, monkeypatch: pytest.MonkeyPatch, said: str, message: str, code: ExitCode
+) -> None:
+    monkeypatch.setenv("NPM_CONFIG_SAYS", SAID[said])
+    with pytest.raises(RaveError, match=message) as caught:
+        chosen()
+    assert caught.value.exit_code == code
+    assert caught.value.hint
+    assert not list(closure.pool().iterdir())
+
+
+def test_a_host_without_npm_says_what_to_install(
+    npm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(RaveError, match="npm is not on PATH") as caught:
+        chosen()
+    assert "apt-get install npm" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"\x1f\x8b\x08junk"])
+def test_what_is_no_package_of_npm_is_refused(tmp_path: Path, content: bytes) -> None:
+    page = tmp_path / "error.tgz"
+    page.write_bytes(content)
+    with pytest.raises(RaveError, match="not a package of npm") as caught:
+        tarballs.read_package(page)
     assert caught.value.exit_code == ExitCode.BUILD

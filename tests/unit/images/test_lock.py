@@ -27,12 +27,14 @@ packages = st.builds(
     Package,
     name=names, version=st.text(min_size=1, max_size=20), architecture=st.just("amd64"),
     file=files, sha256=digests, role=st.sampled_from(["essential", "guest", "kernel", "tool"]),
+    licence=st.sampled_from(["", "MIT"]),
     security=st.booleans(),
 )  # fmt: skip
 others = st.builds(
     File,
     kind=st.sampled_from(["program", "wheel", "npm"]), name=names, version=st.just("1.0"),
-    file=files, sha256=digests,
+    file=files, sha256=digests, service=st.sampled_from(["", "wiki"]),
+    needed_by=st.lists(names, max_size=2).map(tuple),
 )  # fmt: skip
 fingerprints = st.text("0123456789ABCDEF", min_size=40, max_size=40)
 archives = st.builds(
@@ -49,6 +51,8 @@ lock_values = st.builds(
         guest=st.tuples(names),
         kernel=names,
         tools=st.tuples(names, names),
+        wheels=st.sampled_from([{}, {"wiki": ("wiki[all]==1.0", "paper>=2,<3")}]),
+        tarballs=st.sampled_from([{}, {"wiki": ("@a/tool@1.2.3",)}]),
     ),
     packages=st.lists(packages, min_size=1, max_size=5).map(tuple),
     files=st.lists(others, max_size=3).map(tuple),
@@ -105,7 +109,7 @@ def test_half_a_lock_is_refused(locked: Lock) -> None:
 
 
 def test_a_lock_of_a_newer_rave_is_not_called_damaged(locked: Lock) -> None:
-    document = json.loads(locks.render(locked)) | {"version": 3, "more": True}
+    document = json.loads(locks.render(locked)) | {"version": 4, "more": True}
     with pytest.raises(RaveError, match="made by a newer rave") as caught:
         locks.parse(json.dumps(document).encode(), PLACE)
     assert "lock-closure" not in str(caught.value.hint)
@@ -121,15 +125,22 @@ def test_a_lock_of_version_1_is_still_read() -> None:
     assert locks.parse(locks.render(found), place) == found
 
 
+def test_a_lock_of_version_2_is_still_read(locked: Lock) -> None:
+    document = json.loads(locks.render(locked)) | {"version": 2}
+    assert locks.parse(json.dumps(document).encode(), PLACE) == locked
+
+
 def test_a_difference_names_all_that_changed_came_and_went(locked: Lock) -> None:
     bash = locked.packages[0]
     newer = bash.model_copy(update={"version": "1:5.3-1", "security": True})
     dash = bash.model_copy(update={"name": "dash"})
     sops = locked.files[0].model_copy(update={"version": "3.12.0"})
     other = locked.model_copy(update={"packages": (dash, newer), "files": (sops,)})
+    asked = locked.requested.model_copy(update={"guest": ("bash", "dash")})
+    other = other.model_copy(update={"requested": asked})
     assert list(map(str, locks.difference(locked, other))) == [
         "bash 1:5.2-1 -> 1:5.3-1  (security update)",
-        "+ dash 1:5.2-1",
+        "+ dash 1:5.2-1  (asked for)",
         "sops 3.11.0 -> 3.12.0",
     ]
     assert str(locks.difference(other, locked)[1]) == "- dash 1:5.2-1"

@@ -62,7 +62,10 @@ class Behaviour:
 
     steps: list[dict[str, Any]] = field(default_factory=lambda: list(HEALTHY))
     ports: dict[int, int] = field(default_factory=dict)
+    # The same by instance id, where machines differ.
+    each: dict[str, dict[int, int]] = field(default_factory=dict)
     greet: bool = True
+    slow: float = 0.0
     status: str = "running"
     powerdown: bool = True
     quit: bool = True

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import kills
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 STEPS = {
     "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod",
@@ -41,6 +43,8 @@ class Crash:
         _, ended = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(ended)
         assert code in (0, -signal.SIGKILL), code
+        if code:
+            kills.count()
         return code != 0
 
     def _arm(self) -> None:
@@ -62,3 +66,17 @@ def crashes_at_each_step(count: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         "crash", [Crash(step) for step in range(count)], ids=[f"step{n}" for n in range(count)]
     )
+
+
+def every_step(
+    do: Callable[[], Any], *, least: int, before: Callable[[], object] = lambda: None
+) -> Iterator[int]:
+    """Yield after each crash of `do`, before every STRIDE-th of its steps, until it ends by itself;
+    `before` makes ready for each. `least` is how many steps it is known to have.
+    """
+    for step in range(0, sys.maxsize, kills.STRIDE):
+        before()
+        if not Crash(step)(do):
+            assert step >= least, step
+            return
+        yield step

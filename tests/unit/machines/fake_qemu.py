@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ARGV = sys.argv[1:]
+FATAL = Path(sys.argv[0]).with_name("fatal")
 BEHAVIOUR = json.loads(Path(sys.argv[0]).with_name("behaviour.json").read_text())
 
 
@@ -45,6 +46,19 @@ def listen(path: str) -> socket.socket:
     return server
 
 
+def perhaps_die(when: str) -> None:
+    """Die before or after the n-th order from when a test has written both to FATAL."""
+    try:
+        left, chosen = FATAL.read_text().split()
+    except FileNotFoundError:
+        return
+    if int(left) == 0 and when == chosen:
+        FATAL.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if when == "after":
+        FATAL.write_text(f"{int(left) - 1} {chosen}")
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
@@ -53,8 +67,9 @@ def free_port() -> int:
 class Usernet:
     """The table of forwards; nothing listens on those that are added."""
 
-    def __init__(self) -> None:
-        self.rows = [("127.0.0.1", host, int(guest)) for guest, host in BEHAVIOUR["ports"].items()]
+    def __init__(self, instance: str) -> None:
+        ports = BEHAVIOUR["each"].get(instance, BEHAVIOUR["ports"])
+        self.rows = [("127.0.0.1", host, int(guest)) for guest, host in ports.items()]
 
     def obey(self, command: str) -> str:
         name, _, rest = command.partition(" net0 ")
@@ -85,7 +100,9 @@ class Fake:
         if "-incoming" in ARGV:
             remembered = Path(sys.argv[0]).with_name("instance")
             self.held = remembered.read_text() if remembered.exists() else self.instance
-        self.console = Path(option("file,id=console", "path")).open("wb", buffering=0)  # noqa: SIM115
+        end = option("pipe,id=console", "path")
+        self.console = Path(f"{end}.out").open("r+b", buffering=0)  # noqa: SIM115
+        self.keys = os.open(f"{end}.in", os.O_RDWR | os.O_NONBLOCK)
         self.reports = Path(option("file,id=ready", "path")).open("wb", buffering=0)  # noqa: SIM115
         self.steps = list(BEHAVIOUR["steps"])
         self.wake = 0.0
@@ -93,12 +110,13 @@ class Fake:
         self.heard = False
         self.spoke = False
         self.status = BEHAVIOUR["status"]
-        self.usernet = Usernet()
+        self.usernet = Usernet(self.instance)
         self.given = -1
         self.migration = ""
         if "-incoming" in ARGV:
             self.steps, self.status = [], "inmigrate"
         self.poll = selectors.DefaultSelector()
+        self.poll.register(self.keys, selectors.EVENT_READ, self.echo)
         for chardev in ("qmp", "events"):
             server = listen(option(f"socket,id={chardev}", "path"))
             self.poll.register(server, selectors.EVENT_READ, self.accept)
@@ -112,7 +130,10 @@ class Fake:
         with client, client.makefile("rwb") as lines:
             for line in lines:
                 word, _, rest = line.strip().partition(b" ")
-                if word:
+                if word not in (b"hello", b"hold", b"become"):
+                    lines.write(b"refused there are no programs here\n" if word else b"")
+                    lines.flush()
+                else:
                     answer = self.answer(word.decode(), json.loads(rest))
                     lines.write(answer.encode() + b"\n")
                     lines.flush()
@@ -132,8 +153,13 @@ class Fake:
         client, _ = server.accept()
         self.clients.append(client)
         self.poll.register(client, selectors.EVENT_READ, self.hear)
+        time.sleep(BEHAVIOUR["slow"])
         if BEHAVIOUR["greet"]:
             self.say(client, {"QMP": {"version": {}, "capabilities": []}})
+
+    def echo(self, keys: int) -> None:
+        """Print what is typed at the console, as a guest's terminal does."""
+        self.console.write(os.read(keys, 4096))
 
     def say(self, client: socket.socket, message: dict[str, Any]) -> None:
         with suppress(OSError):
@@ -148,7 +174,9 @@ class Fake:
             client.close()
         for line in data.splitlines():
             request = json.loads(line)
+            perhaps_die("before")
             self.obey(client, request["execute"], request.get("arguments", {}))
+            perhaps_die("after")
 
     def migrate(self, command: str) -> None:
         """Save or load a state, which is a few bytes."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import shutil
 import socket
 import subprocess
+import termios
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +38,27 @@ class _Server(paramiko.ServerInterface):
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return OPEN_SUCCEEDED
+
+    def check_channel_pty_request(  # noqa: PLR0917 - paramiko's own signature
+        self,
+        channel: paramiko.Channel,
+        term: bytes,
+        width: int,
+        height: int,
+        pixelwidth: int,
+        pixelheight: int,
+        modes: bytes,
+    ) -> bool:
+        self.sshd.terminals[channel.get_id()] = (height, width)
+        return True
+
+    def check_channel_window_change_request(
+        self, channel: paramiko.Channel, width: int, height: int, pixelwidth: int, pixelheight: int
+    ) -> bool:
+        master = self.sshd.masters.get(channel.get_id())
+        if master is not None:
+            termios.tcsetwinsize(master, (height, width))
+        return master is not None
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(
@@ -67,6 +91,9 @@ class FakeSshd:
         self.banner = banner
         self.logins: list[str] = []
         self.connections = 0
+        # By channel: the size of the terminal that was asked for, and the server's end of it.
+        self.terminals: dict[int, tuple[int, int]] = {}
+        self.masters: dict[int, int] = {}
         self._open: list[socket.socket | paramiko.Transport] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -144,12 +171,16 @@ class ExecutingSshd(FakeSshd):
         if self.stuck:
             return
         peer = channel.get_transport().sock.getpeername()
+        env = {"PATH": self.path, "SSH_CONNECTION": f"{peer[0]} {peer[1]} 10.0.2.15 22"}
+        if channel.get_id() in self.terminals:
+            self._at_terminal(channel, command, env)
+            return
         child = subprocess.Popen(
             ["/bin/sh", "-c", command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": self.path, "SSH_CONNECTION": f"{peer[0]} {peer[1]} 10.0.2.15 22"},
+            env=env,
             start_new_session=True,
         )
         assert child.stdin is not None
@@ -165,7 +196,28 @@ class ExecutingSshd(FakeSshd):
             thread.start()
         for thread in outputs:
             thread.join()
-        status = child.wait()
+        self._tell(channel, child.wait())
+
+    def _at_terminal(self, channel: paramiko.Channel, command: str, env: dict[str, str]) -> None:
+        master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, self.terminals.pop(channel.get_id()))
+        self.masters[channel.get_id()] = master
+        # setsid makes the terminal that of its session.
+        argv = [shutil.which("setsid", path=SYSTEM) or "setsid", "--ctty", "/bin/sh", "-c", command]
+        child = subprocess.Popen(argv, stdin=slave, stdout=slave, stderr=slave, env=env)
+        os.close(slave)
+        keys = open(os.dup(master), "wb", buffering=0)  # noqa: SIM115, PTH123 - _feed closes it
+        threading.Thread(target=_feed, args=(channel, keys), daemon=True).start()
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            while data := os.read(master, 1 << 15):
+                channel.sendall(data)
+        del self.masters[channel.get_id()]
+        os.close(master)
+        self._tell(channel, child.wait())
+
+    @staticmethod
+    def _tell(channel: paramiko.Channel, status: int) -> None:
+        """Tell how a command ended; sshd has a message for a signal that we do not speak."""
         with suppress(OSError, EOFError, paramiko.SSHException):
             if status >= 0:
                 channel.send_exit_status(status)

@@ -82,7 +82,7 @@ def test_what_a_command_says_is_read_back_whatever_its_paths_hold(runtime: str, 
     assert chardev(argv, "qmp") == made.qmp_socket
     assert chardev(argv, "events") == made.event_socket
     assert chardev(argv, "ready") == made.stage_pipe
-    assert chardev(argv, "console") == made.console_pipe
+    assert chardev(argv, "console") == made.console
     assert disk_of(argv) == made.disk
     assert chardev(argv, "none") is None
     assert accelerator_of(argv) == ("kvm" if kvm else "tcg")
@@ -108,7 +108,7 @@ def test_isolation_is_the_network_option() -> None:
 def test_a_comma_in_a_path_does_not_end_the_option() -> None:
     odd = replace(machine(home="/home/u,v/vms"), runtime=Path("/run/u,v"))
     text = " ".join(qemu_argv(odd, TCG))
-    assert "path=/run/u,,v/console.pipe" in text
+    assert "path=/run/u,,v/console" in text
     assert "filename=/home/u,,v/vms/demo/disk.qcow2" in text
 
 

@@ -222,6 +222,12 @@ def test_whoever_comes_next_is_understood_whatever_was_left_half_said(machine: M
         b"kill",
         b"eof",
         b"in " + b"A" * (WINDOW * 2),
+        b'run {"argv":["a"],"root":false,"terminal":[24,80]}',
+        b'run {"argv":["a"],"root":false,"terminal":["24",80,"x"]}',
+        b'run {"argv":["/bin/true"],"root":false,"terminal":[24,80,"a\\u0000"]}',
+        b"size 24 80",
+        b"size x",
+        b"size " + b"9" * 5000,
     ],
 )
 def test_nothing_that_a_host_says_stops_the_guest(machine: Machine, line: bytes) -> None:
@@ -233,6 +239,21 @@ def test_nothing_that_a_host_says_stops_the_guest(machine: Machine, line: bytes)
         ours.sendall(b'\nhello {"v":1,"nonce":"n"}\n' + line + b"\n")
         channel = CommandChannel(ours, "demo")
         assert channel.greet(machine.spec.instance_id, time.monotonic() + 5)
+        assert channel.run(["/bin/true"], timeout=10).ok
+
+
+@pytest.mark.parametrize("size", [b"0 0", b"99999999 1", b"-1 -1", b"1 2 3", b"x y"])
+def test_a_size_that_no_terminal_has_changes_nothing(machine: Machine, size: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        server = Server(theirs.fileno(), machine.spec.instance_id)
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        request = b'{"argv":["/bin/cat"],"root":false,"terminal":[24,80,"x"]}'
+        ours.sendall(b'\nhello {"v":1,"nonce":"n"}\nrun ' + request + b"\nsize " + size + b"\n")
+        channel = CommandChannel(ours, "demo")
+        assert channel.greet(machine.spec.instance_id, time.monotonic() + 5)
+        assert channel.has_terminals
         assert channel.run(["/bin/true"], timeout=10).ok
 
 

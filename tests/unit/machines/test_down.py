@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.qemu import caps, ports, processes
 from tests.unit.machines.conftest import HEALTHY, Host, running_fakes
+from tests.unit.machines.fake_sshd import FakeSshd
 from tests.unit.machines.starting import failed_start, impatient, launch_unwatched, patient, start
 from tests.waiting import CEILING, until
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.machines.spec import Machine
-    from tests.unit.machines.fake_sshd import FakeSshd
 
 
 __all__ = ["impatient", "patient"]
@@ -49,7 +50,7 @@ def test_the_ladder_down_reports_the_rung_that_worked(
     behaviour, rung = case
     tried = only_waits_for(rung, monkeypatch)
     answers = CEILING if behaviour.get("greet", True) else 0.2
-    monkeypatch.setattr("rave_cli.machines.qemu.stop.MONITOR_ANSWERS", answers)
+    mute(monkeypatch, seconds=answers)
     host.behave(**behaviour)
     machine.runtime.mkdir(parents=True)
     launch_unwatched(machine, greeted=behaviour.get("greet", True))
@@ -57,6 +58,14 @@ def test_the_ladder_down_reports_the_rung_that_worked(
     assert report.rung == rung
     assert tried[-1] == rung
     assert status.of(machine).state == "stopped"
+
+
+def mute(monkeypatch: pytest.MonkeyPatch, *, seconds: float = 0.1) -> None:
+    """Give QEMU's monitor so long to answer, whoever asks."""
+    monkeypatch.setattr("rave_cli.machines.qemu.stop.BUTTON_TAKEN", seconds)
+    monkeypatch.setattr("rave_cli.machines.qemu.stop.QUIT_TAKEN", seconds)
+    monkeypatch.setattr("rave_cli.machines.qemu.ports.MONITOR_ANSWERS", seconds)
+    monkeypatch.setattr("rave_cli.machines.status.MONITOR_ANSWERS", seconds)
 
 
 def only_waits_for(rung: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -85,16 +94,49 @@ def test_a_guest_that_cannot_hear_the_power_button_is_not_waited_for(
     assert tried == ["quit"]
 
 
-def test_a_frozen_qemu_is_killed_and_seen_as_unresponsive(
+def test_a_frozen_qemu_is_seen_as_unresponsive_and_stops_in_order(
     machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Whoever stopped it by a signal has lost nothing: it goes on, and shuts its guest down."""
     ready = start(machine)
-    tried = only_waits_for("sigkill", monkeypatch)
-    monkeypatch.setattr("rave_cli.machines.qemu.stop.MONITOR_ANSWERS", 0.1)
-    monkeypatch.setattr("rave_cli.machines.status.MONITOR_ANSWERS", 0.1)
     os.kill(ready.pid, signal.SIGSTOP)
-    assert status.of(machine).state == "unresponsive"
-    assert stop(machine, on_rung=tried.append).rung == "sigkill"
+    with monkeypatch.context() as patch:
+        mute(patch)
+        assert status.of(machine).state == "unresponsive"
+    assert stop(machine).rung == "acpi"
+
+
+def test_a_monitor_that_takes_its_time_still_gets_the_power_button(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    """A busy host once cost a guest what it had not written: SIGTERM after a second's silence."""
+    host.behave(slow=1.2)
+    machine.runtime.mkdir(parents=True)
+    launch_unwatched(machine)
+    assert stop(machine).rung == "acpi"
+
+
+def test_a_guest_whose_qemu_is_mute_is_told_itself_to_shut_down(
+    machine: Machine, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shut_down(command: str, _data: bytes) -> tuple[int, bytes, bytes]:
+        if command == "sudo -n -- systemctl poweroff --no-block":
+            (pid,) = running_fakes(host.bin)
+            os.kill(pid, signal.SIGKILL)
+        return 0, b"", b""
+
+    public = machine.login_key.with_suffix(".pub").read_text().split()[1]
+    with FakeSshd(machine.host_key.read_bytes(), public, handler=shut_down) as server:
+        host.behave(greet=False)
+        machine.runtime.mkdir(parents=True)
+        launch_unwatched(machine, greeted=False)
+        # Its guest has got as far as hearing the power button.
+        report = {"v": 1, "instance": machine.spec.instance_id, "stage": "systemd", "uptime": 1.5}
+        machine.stage_file.write_text(f"{json.dumps(report)}\n")
+        mute(monkeypatch)
+        monkeypatch.setattr(ports, "listening", lambda _pid: (server.port,))
+        done = stop(machine)
+    assert (done.rung, done.hard) == ("ssh", False)
 
 
 def test_a_qemu_killed_behind_our_back_is_seen_and_startable(

@@ -62,6 +62,8 @@ CALLS: dict[str, list[str]] = {
     "vm forward list": ["demo"],
     "vm open": ["demo"],
     "vm logs": ["demo"],
+    "vm console": ["demo", "--no-follow"],
+    "vm debug-bundle": ["demo"],
     "vm snapshot create": ["victim", "one"],
     "vm snapshot list": ["victim"],
     "vm snapshot restore": ["victim", "one"],
@@ -78,6 +80,7 @@ CALLS: dict[str, list[str]] = {
     "vm unprotect": ["victim"],
     "vm delete": ["victim"],
     "vm prune": ["--dry-run"],
+    "image sbom": ["--profile", "demo"],
     "secrets init": [],
     "secrets edit": [],
     "secrets rotate": ["redis/password"],
@@ -104,6 +107,7 @@ WRONG = {
     "smoke run": ExitCode.CHECK_FAILED,
     "vm build-image": ExitCode.USAGE,  # there is no checkout
     "vm lock-closure": ExitCode.USAGE,
+    "image sbom": ExitCode.USAGE,
     "vm forward remove": ExitCode.USAGE,  # nobody added it
     "vm cp": ExitCode.CHECK_FAILED,  # the guest does not answer what it should
     "vm ssh": ExitCode.HOST,  # there is no OpenSSH
@@ -115,7 +119,7 @@ WRONG = {
 }
 
 # Those that put something where they are called.
-IN_A_DIRECTORY = {"smoke run", "vm cp"}
+IN_A_DIRECTORY = {"smoke run", "vm cp", "vm debug-bundle"}
 
 
 def leaves(group: click.Group, path: str = "") -> Iterator[str]:
@@ -278,7 +282,9 @@ def test_in_a_checkout_that_cannot_be_written_each_does_what_needs_no_writing(
     wrong = WRONG | {
         "smoke run": ExitCode.HOST,  # it writes into the working directory
         "vm cp": ExitCode.HOST,
+        "vm debug-bundle": ExitCode.HOST,
         "vm build-image": ExitCode.BUILD,  # it has no lock
+        "image sbom": ExitCode.BUILD,
         "vm lock-closure": ExitCode.HOST,  # there is no Nix
         "up": ExitCode.BUILD,
     }

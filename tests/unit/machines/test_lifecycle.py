@@ -16,6 +16,7 @@ from rave_cli.errors import RaveError
 from rave_cli.machines import lifecycle, status
 from rave_cli.machines.guest.readiness import NAMES, Reached
 from rave_cli.machines.lifecycle import stop
+from rave_cli.machines.qemu import processes
 from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
 from tests.unit.machines.starting import impatient, patient, start
 
@@ -136,3 +137,22 @@ def test_a_busy_host_and_a_single_cpu_get_more_time(
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     assert lifecycle.patience(TCG, cpus) == pytest.approx(factor)
     assert lifecycle.patience(replace(TCG, loop_seconds=0.128), cpus) == pytest.approx(2 * factor)
+
+
+@pytest.mark.parametrize(("load", "seconds"), [(0.1, 30), (4, 60), (400, 90)])
+def test_a_guest_on_a_busy_host_gets_more_time_to_shut_down(
+    machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch, load: float, seconds: float
+) -> None:
+    lifecycle.start(machine, on_stage=lambda _stage: None)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    given: list[float] = []
+    real = processes.ended
+
+    def ended(pidfd: int, patience: float) -> bool:
+        given.append(patience)
+        return real(pidfd, patience)
+
+    monkeypatch.setattr(processes, "ended", ended)
+    assert lifecycle.stop(machine).rung == "acpi"
+    assert given == [pytest.approx(seconds)]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import changes, leftovers, lifecycle, store
+from rave_cli.machines import changes, leftovers, lifecycle, status, store
+from rave_cli.machines.guest import readiness
 from rave_cli.machines.names import stored_names
+from tests.unit.machines.conftest import running_fakes
+from tests.unit.machines.fake_sshd import FakeSshd
 from tests.unit.machines.test_vm_commands import rave
+from tests.waiting import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
-    from tests.unit.machines.fake_sshd import FakeSshd
+    from tests.unit.machines.conftest import Host
 
     Rave = Callable[..., tuple[int, str, str]]
 
@@ -131,6 +137,39 @@ def test_twenty_machines_made_at_once_are_twenty_machines(
     assert len({found.runtime for found in machines}) == 18
     assert len({found.host_key.read_bytes() for found in machines}) == 18
     assert leftovers.find(images=False) == []
+
+
+def test_twenty_machines_started_at_once_all_run(
+    host: Host, plan: Plan, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with an sshd of its own, started by a process of its own."""
+    machines = [
+        store.create(store.new_spec(plan, image, name=f"many-{n}", mode="safe", memory_mib=256))
+        for n in range(20)
+    ]
+    monkeypatch.setattr(
+        readiness, "STAGES", tuple(replace(stage, seconds=NEVER) for stage in readiness.STAGES)
+    )
+    with ExitStack() as stack:
+        ports: dict[str, dict[int, int]] = {}
+        for machine in machines:
+            public = machine.login_key.with_suffix(".pub").read_text().split()[1]
+            sshd = stack.enter_context(FakeSshd(machine.host_key.read_bytes(), public))
+            ports[machine.spec.instance_id] = {22: sshd.port, 3002: 9}
+        host.behave(each=ports)
+        pids = [
+            forked(partial(lifecycle.start, machine, on_stage=lambda _stage: None))
+            for machine in machines
+        ]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        assert codes == [0] * 20
+        found = status.of_all()
+        assert [entry.state for entry in found] == ["running"] * 20
+        assert len({entry.document["pid"] for entry in found}) == 20
+        assert len(running_fakes(host.bin)) == 20
+        for machine in machines:
+            assert lifecycle.stop(machine).rung == "acpi"
+    assert running_fakes(host.bin) == []
 
 
 @pytest.mark.usefixtures("two")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.machines.spec import Machine
+    from tests.unit.machines.conftest import Host
     from tests.unit.machines.fake_sshd import FakeSshd
 
 
@@ -132,6 +133,40 @@ def test_one_of_another_image_is_refused(machine: Machine) -> None:
     other = replace(machine, spec=replace(machine.spec, image=image))
     with pytest.raises(RaveError, match="of another image"):
         snapshots.restore(other, "one")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"version": (10, 0, 2)}, "QEMU was 7.2.22 fake, and is 10.0.2 fake"),
+        ({"cpu": "another"}, "the host has another processor"),
+    ],
+    ids=["qemu", "cpu"],
+)
+def test_a_memory_of_another_qemu_or_processor_is_refused_and_a_cold_boot_is_the_way_out(
+    running: Machine,
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+    change: dict[str, Any],
+    why: str,
+) -> None:
+    disk = running.disk.read_bytes()
+    snapshots.create(running, "one")
+    lifecycle.stop(running)
+    snapshots.restore(running, "one")
+    if "cpu" in change:
+        monkeypatch.setattr(saved, "processor", lambda _kind: change["cpu"])
+    else:
+        host.behave(**change)
+    with pytest.raises(RaveError, match="cannot go on where it was suspended") as caught:
+        suspend.resume(running)
+    assert why in caught.value.message
+    assert "rave vm resume demo --cold" in caught.value.detail[0]
+    assert processes.find(running) is None
+    done = CliRunner().invoke(cli, ["vm", "resume", "demo", "--cold", "--json"])
+    assert done.exit_code == 0, done.output
+    assert state_of(running) == "running"
+    assert running.disk.read_bytes() == disk
 
 
 def test_a_damaged_record_is_named(machine: Machine) -> None:

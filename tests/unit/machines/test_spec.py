@@ -114,5 +114,6 @@ def test_every_file_of_a_machine_is_in_one_of_its_two_directories(machine: Machi
            machine.console_log, machine.qemu_log, machine.stage_file)  # fmt: skip
     assert all(path.is_relative_to(machine.directory) for path in own)
     passing = (machine.qmp_socket, machine.event_socket, machine.console_pipe, machine.stage_pipe,
+               machine.console, machine.console_keys,
                machine.qemu_pipe, machine.credentials)  # fmt: skip
     assert all(path.is_relative_to(machine.runtime) for path in passing)

@@ -15,7 +15,7 @@ from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import machine as machines
 from rave_cli.flows.machine import NewMachine
-from rave_cli.machines import lifecycle, status, store, suspend
+from rave_cli.machines import identity, lifecycle, status, store, suspend
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.machines.qemu.argv import qemu_argv
@@ -58,7 +58,7 @@ def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
 def sshd_of(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeSshd]]:
     """Give each machine that is made an sshd with its own keys, which the next QEMU forwards to."""
     servers: list[FakeSshd] = []
-    write = store.identity.write
+    write = identity.write
 
     def written(machine: Machine) -> None:
         write(machine)
@@ -68,7 +68,7 @@ def sshd_of(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeSs
         servers.append(server)
         host.behave(ports={22: server.port, 3002: 9})
 
-    monkeypatch.setattr(store.identity, "write", written)
+    monkeypatch.setattr(identity, "write", written)
     host.behave(channel="serves")
     yield servers
     for server in servers:

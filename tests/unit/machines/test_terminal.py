@@ -43,10 +43,8 @@ each_end = pytest.mark.parametrize("ending", ENDS, ids=["closed", "ctrl-c", "ter
 def outside(host: Host, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory outside of any checkout, on a host whose accelerator is known."""
     qemu = host.bin / "qemu-system-x86_64"
-    boot = accelerator.BOOT_ID.read_text().strip()
-    key = {"boot": boot, "qemu": accelerator._fingerprint(qemu), "kvm": accelerator._kvm_fault()}
-    document = json.dumps({"key": key, "accelerator": TCG.document})
-    paths.atomic_write(paths.cache_dir() / "accelerator.json", document.encode())
+    answer = accelerator._Answer(key=accelerator._key(qemu), accelerator=TCG)
+    accelerator.ANSWER.write(paths.cache_dir() / "accelerator.json", answer)
     monkeypatch.chdir(home)
     return home
 

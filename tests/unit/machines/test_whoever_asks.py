@@ -39,7 +39,7 @@ def log_in_anew(how: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     if how == "none":
         monkeypatch.delenv("XDG_RUNTIME_DIR")
     else:
-        place = tmp_path / "session"
+        place = tmp_path / "s"
         if how == "another":
             place.mkdir()
         monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
@@ -136,7 +136,7 @@ def lost(
         host.behave(ports={22: server.port, 3002: 9})
         ready = start(machine)
         shutil.rmtree(machine.runtime)
-        monkeypatch.setattr(lifecycle, "QEMU_STARTS", 0.0)
+        monkeypatch.setattr(status, "QEMU_STARTS", 0.0)
         monkeypatch.setattr(ports, "listening", lambda _pid: (server.port,))
         yield machine, server
 

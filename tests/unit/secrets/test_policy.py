@@ -13,7 +13,9 @@ from rave_cli import age
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.secrets import policy
 
-ONE, TWO = age.generate().recipient, age.generate().recipient
+# The same in every process that collects these tests: they are part of their names.
+ONE = "age1sjmtrdsfre3vm2ev4lmk820ces06hlhhkg8pduhzany2u53qsf3s3kuahf"
+TWO = "age1tu00ydmn9s24sdlnuuku4f08ujuj0puydt7cfyy0k9g85f8cuv2qs5vn4g"
 SOURCE = Path("/place/.sops.yaml")
 FILE = Path("/place/secrets.sops.yaml")
 

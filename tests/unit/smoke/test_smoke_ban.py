@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.smoke import inside
-from rave_cli.smoke.ban import SETTINGS, BanCheck, ban, forgive, judge_ban, release
+from rave_cli.smoke.ban import PATIENCE, SETTINGS, BanCheck, ban, forgive, judge_ban, release
 from rave_cli.smoke.context import CheckContext
 from rave_cli.smoke.model import Verdict, settle
 from rave_cli.smoke.operator import Operator
@@ -63,21 +63,27 @@ def test_without_a_connection_that_can_lift_it_it_is_not_risked(context: CheckCo
 def test_the_ban_is_lifted_over_the_open_connection(
     context: CheckContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    greetings = iter([True, False, False, True])
+    greetings = iter([False, True])
     monkeypatch.setattr(BanCheck, "_greeted", lambda *_: next(greetings))
     monkeypatch.setattr(BanCheck, "_provoke", lambda _: None)
     monkeypatch.setattr("rave_cli.smoke.ban.time.sleep", lambda _: None)
     lifted: list[str] = []
 
     def reply(checks: list[dict[str, Any]]) -> dict[str, Any]:
-        while len(lifted) == 0:
-            lifted.append(checks[0]["kind"])
+        lifted.append(checks[0]["kind"])
         return {"results": [verdict(release("").id)], "facts": {}}
 
     monkeypatch.setattr(BanCheck, "_shut_while", lambda self, _: not (self._greeted(1) and False))
     found = ban(ready(context, Guest(reply), settings(bantime=60)))
     assert lifted == ["services.fail2ban.release"]
     assert found.status == "pass"
+
+
+def test_a_ban_is_held_for_a_look_that_began_before_it_and_a_whole_one_after(
+    context: CheckContext,
+) -> None:
+    assert release("10.0.2.2").arguments["hold"] >= 2 * PATIENCE
+    assert release("10.0.2.2").timeout > release("10.0.2.2").arguments["hold"] + 10
 
 
 def test_silence_is_a_shut_door_only_while_the_ban_is_held(

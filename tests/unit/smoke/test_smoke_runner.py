@@ -17,6 +17,7 @@ from rave_cli.machines import identity
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.qemu import accelerator, ports, usernet
 from rave_cli.machines.qemu.accelerator import Accelerator
+from rave_cli.process import Completed
 from rave_cli.smoke import onhost, runner
 from rave_cli.smoke.model import Verdict
 from rave_cli.smoke.operator import Operator
@@ -275,17 +276,91 @@ def test_steps_come_in_their_order_whatever_goes_on_beside_them(
         looks[id_] = lambda _, id_=id_: order.append(id_) or GOOD  # type: ignore[misc,func-returns-value]
     _, told = carry_out(request_)
     settled = [event.result.id for event in told]
-    first, late = guest.asked
-    assert settled.index("boot.ssh") < settled.index(first[0])
-    assert "security.fail2ban" in first, "the ban goes by it"
+    (early,) = [batch for batch in guest.asked if "security.fail2ban" in batch]
+    first, late = [batch for batch in guest.asked if batch is not early]
+    assert early == ["fail2ban.units", "fail2ban.jail", "security.fail2ban"], "the ban goes by it"
+    assert all(settled.index("boot.ssh") < settled.index(id_) for id_ in (*early, *first))
     assert settled.index("security.fail2ban") < settled.index("security.ban")
     assert {"security.canary-journal", "performance.memory"} <= set(late)
     assert not {id_ for id_ in first if id_.startswith(("performance.", "security.canary"))}
-    outside = [id_ for id_ in order if not id_.startswith(("image.", "boot.", "security.canary"))]
-    assert outside.index("performance.page") < outside.index("security.ssh-password")
-    assert outside.index("security.ssh-root") < outside.index("security.ban")
+    for seen in ("performance.page", "security.ports", "security.certificate", "boot.clock"):
+        assert order.index(seen) < order.index("security.ssh-password"), seen
+    assert order.index("security.ssh-root") < order.index("security.ban")
     assert settled.index("security.ban") < settled.index("security.canary-records")
     assert settled.index(late[-1]) < settled.index("security.canary-logs")
+
+
+def in_the_log(request: SmokeRequest, files: Any) -> list[str]:
+    lines = (request.output / files["events"]).read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    return [f"{e['kind']} {e['data'].get('id') or e['data'].get('moment') or ''}" for e in events]
+
+
+def test_the_log_is_in_the_order_of_the_steps_whatever_ends_first(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch, looks: dict[str, Look]
+) -> None:
+    def slow(_: object) -> Verdict:
+        time.sleep(0.1)
+        return GOOD
+
+    orders = []
+    for late in ((), ("security.ports",), ("performance.page", "security.canary-image")):
+        looks |= {id_: slow if id_ in late else (lambda _: GOOD) for id_ in looks}
+        found, told = carry_out(request_)
+        orders.append(in_the_log(request_, found.files))
+        assert {event.result.id for event in told} == {result.id for result in found.results}
+    assert orders[0] == orders[1] == orders[2]
+    assert orders[0].index("check boot.ssh") < orders[0].index("check security.ports")
+    assert orders[0][-3:] == ["digest after", "check image.unchanged", "end "]
+
+
+def test_what_was_found_before_an_interrupt_is_in_the_log(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch, looks: dict[str, Look]
+) -> None:
+    """The scan has its turn after the looks from outside, which never end."""
+    seen = threading.Event()
+
+    def scan(_: object) -> Verdict:
+        seen.set()
+        return GOOD
+
+    class Late(Interrupted):
+        def before(self) -> None:
+            seen.wait(CEILING)
+            time.sleep(0.1)
+
+    def stuck(_: object) -> Verdict:
+        time.sleep(0.5)
+        return GOOD
+
+    looks["security.ports"] = scan
+    looks["performance.page"] = stuck
+    answer_with(monkeypatch, Late(all_pass))
+    with pytest.raises(KeyboardInterrupt):
+        carry_out(request_)
+    (events,) = request_.output.glob("*.events.ndjson")
+    kinds = in_the_log(request_, {"events": events.name})
+    assert "check security.ports" in kinds
+    assert kinds[-1] == "abort "
+
+
+def test_an_open_connection_is_used_instead_of_another_login(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Open(Guest):
+        def run(self, argv: Any, **more: Any) -> Any:
+            return (
+                Completed(("true",), 0, b"", b"") if "true" in argv else super().run(argv, **more)
+            )
+
+    def connect(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a second login")
+
+    monkeypatch.setattr(ssh, "connect", connect)
+    guest: Any = Open(all_pass)
+    found, _ = carry_out(replace(request_, session=guest))
+    assert found.status == "SUCCESS"
+    assert "logged in before the run" in {r.id: r for r in found.results}["boot.ssh"].detail
 
 
 def test_phases_that_were_not_asked_for_are_recorded_as_skipped(request_: SmokeRequest) -> None:
@@ -308,8 +383,16 @@ def test_an_image_that_changes_during_the_run_fails(
 
 
 class Interrupted(Guest):
-    def run(self, *_: Any, **__: Any) -> Any:
-        raise KeyboardInterrupt
+    """Ctrl-C reaches the main thread alone; what else is asked is answered."""
+
+    def run(self, argv: Any, **more: Any) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            self.before()
+            raise KeyboardInterrupt
+        return super().run(argv, **more)
+
+    def before(self) -> None:
+        """What the main thread waits for."""
 
 
 def test_ctrl_c_leaves_an_aborted_run_that_never_verifies(
@@ -343,10 +426,9 @@ def test_what_goes_on_beside_an_interrupted_run_ends_and_takes_back_what_it_adde
         done.append("later")
         return GOOD
 
-    class Late(Guest):
-        def run(self, *_: Any, **__: Any) -> Any:
+    class Late(Interrupted):
+        def before(self) -> None:
             begun.wait(CEILING)
-            raise KeyboardInterrupt
 
     looks["security.ports"] = scan
     looks["security.ssh-password"] = looks["security.ssh-root"] = later

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.options import App
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
 
 
 @click.command("list")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.spec import Network
     from rave_cli.options import App
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
 
 
 @click.command()

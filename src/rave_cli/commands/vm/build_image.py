@@ -10,7 +10,7 @@ from rave_cli.options import base_option, json_option, mode_option, pass_app, pr
 
 if TYPE_CHECKING:
     from rave_cli.options import App
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
 
 
 @click.command("build-image")

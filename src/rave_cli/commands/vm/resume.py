@@ -45,7 +45,10 @@ def resume(app: App, name: str, *, cold: bool) -> None:
         "ports": {str(guest): host for guest, host in sorted(done.ports.items())},
         "seconds": round(done.seconds, 3),
         "answered": done.answered,
+        "notes": list(done.notes),
     }
+    for note in done.notes:
+        app.show.warning(note)
     if not done.answered:
         app.show.note("its guest has not answered since: its image has no command channel")
     app.show.result(document, f"{name} goes on after {done.seconds:.1f} s")

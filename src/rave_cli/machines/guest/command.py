@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rave_cli.machines.spec import Machine
+    from rave_cli.terminal import Terminal
 
     OnOutput = Callable[[int, bytes], None]
 
@@ -69,6 +70,8 @@ class CommandChannel:
         self._rest = b""
         self._running = False
         self._own: tuple[object, ...] = ()
+        # Whether the guest, as its greeting says, gives programs a terminal.
+        self.has_terminals = False
 
     def run(
         self,
@@ -107,6 +110,7 @@ class CommandChannel:
         on_output: OnOutput,
         timeout: float,
         sudo: bool = False,
+        terminal: Terminal | None = None,
     ) -> int:
         """Run a program in the guest, passing its output on as it comes; return its exit status,
         negative if that signal ended it.
@@ -121,16 +125,20 @@ class CommandChannel:
                 has not returned no more is taken, so that what waits stays bounded.
             timeout: seconds for all of it.
             sudo: whether root runs it.
+            terminal: the one that it gets a likeness of, and its input from; see has_terminals.
 
         Raises:
             RaveError: NOT_READY if the channel breaks or the program does not end in time.
+            LeftError: whoever is at the terminal has pressed the way out.
         """
         deadline = time.monotonic() + timeout
-        request = json.dumps({"argv": list(argv), "root": sudo}).encode()
+        request: dict[str, Any] = {"argv": list(argv), "root": sudo}
+        if terminal is not None:
+            request["terminal"] = [*terminal.size(), terminal.kind]
         try:
             self._running = True
-            self._say(b"run " + request, deadline)
-            return self._carry(_Input(stdin, self._window), on_output, deadline)
+            self._say(b"run " + json.dumps(request).encode(), deadline)
+            return self._carry(_Input(stdin, self._window, terminal), on_output, deadline)
         except TimeoutError as error:
             self._end()
             raise self._broken(f"{argv[0]} did not finish within {timeout:g} s") from error
@@ -189,10 +197,9 @@ class CommandChannel:
         left = deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError
-        waited: list[Any] = [self._socket, *([given.source] if given.wanted() else [])]
+        waited: list[Any] = [self._socket, *given.awaited()]
         ready = select.select(waited, [], [], left)[0]
-        if given.source in ready:
-            given.read()
+        given.take(ready)
         for line in self._lines() if self._socket in ready else ():
             word, _, rest = line.partition(b" ")
             if word in STREAMS:
@@ -288,6 +295,7 @@ class CommandChannel:
         own = answer.get("own")
         self._own = tuple(own) if isinstance(own, list) else ()
         self._window = min(window, WINDOW) if isinstance(window, int) and window > 0 else WINDOW
+        self.has_terminals = answer.get("terminal") is True
         return answer.get("v") == VERSION
 
     def _decoded(self, text: bytes) -> bytes:
@@ -311,33 +319,53 @@ class CommandChannel:
 
 
 class _Input:
-    """Standard input of a program: bytes, or whatever a descriptor gives until its end."""
+    """Standard input of a program: bytes, or whatever a descriptor or a terminal gives until its
+    end; of a terminal also each change of its size.
+    """
 
-    def __init__(self, stdin: int | bytes | None, window: int) -> None:
-        self.source = stdin if isinstance(stdin, int) else None
+    def __init__(
+        self, stdin: int | bytes | None, window: int, terminal: Terminal | None = None
+    ) -> None:
+        self._source = stdin if isinstance(stdin, int) else None
+        if terminal is not None:
+            self._source = terminal.input
         self._rest = stdin if isinstance(stdin, bytes) else b""
         self._window = window
+        self._terminal = terminal
+        self._resized = False
         self._told_end = False
         self.under_way = 0
 
-    def wanted(self) -> bool:
-        """Whether more may be read from the descriptor now."""
-        return self.source is not None and not self._rest and self.under_way < self._window
+    def awaited(self) -> list[int]:
+        """Return the descriptors of which something is wanted now."""
+        wanted = self._source is not None and not self._rest and self.under_way < self._window
+        source = [self._source] if wanted and self._source is not None else []
+        return source if self._terminal is None else [*source, self._terminal.changes]
 
-    def read(self) -> None:
-        """Take what the descriptor gives; it is ready."""
-        assert self.source is not None  # noqa: S101 - for mypy: whoever calls has seen it ready
-        self._rest = os.read(self.source, PIECE)
-        if not self._rest:
-            self.source = None
+    def take(self, ready: Sequence[object]) -> None:
+        """Take what the descriptors give that are ready."""
+        if self._terminal is not None and self._terminal.changes in ready:
+            self._terminal.changed()
+            self._resized = True
+        if self._source is not None and self._source in ready:
+            read = self._terminal.read if self._terminal is not None else self._read
+            self._rest = read(PIECE)
+            if not self._rest:
+                self._source = None
+
+    def _read(self, most: int) -> bytes:
+        return os.read(self._source, most) if self._source is not None else b""
 
     def lines(self) -> Iterator[bytes]:
         """Yield what may be sent now."""
+        if self._resized and self._terminal is not None:
+            self._resized = False
+            yield b"size %d %d" % self._terminal.size()
         while self._rest and (room := min(PIECE, self._window - self.under_way)) > 0:
             piece, self._rest = self._rest[:room], self._rest[room:]
             self.under_way += len(piece)
             yield b"in " + b2a_base64(piece, newline=False)
-        if self.source is None and not self._rest and not self._told_end:
+        if self._source is None and not self._rest and not self._told_end:
             self._told_end = True
             yield b"eof"
 

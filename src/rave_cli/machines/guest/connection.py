@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def connect(machine: Machine) -> Iterator[CommandChannel | Session]:
-    """Open a connection to a running machine over which programs can be run.
+def connect(machine: Machine, *, terminals: bool = False) -> Iterator[CommandChannel | Session]:
+    """Open a connection to a running machine over which programs can be run, with `terminals` also
+    at one.
 
     Raises:
         RaveError: NOT_READY as `ssh.connect`, or if the command channel is another machine's.
     """
     with command.connect(machine) as channel:
-        if channel is not None:
+        # A guest from before has none to give over the channel.
+        if channel is not None and (channel.has_terminals or not terminals):
             yield channel
             return
     # Only now: paramiko takes longer to import than the channel to answer.

@@ -1,4 +1,8 @@
-"""An open SSH connection to a guest: commands with their input and output."""
+"""An open SSH connection to a guest: commands with their input and output.
+
+paramiko is only called where a signal can't break it off, see `signals`: what may wait for the
+guest in a thread of its own, the rest while signals are held.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import select
 import shlex
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import paramiko
 
@@ -17,6 +21,8 @@ from rave_cli.process import Completed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from rave_cli.terminal import Terminal
 
     # Takes a piece of output and the stream it belongs to: 1 or 2.
     OnOutput = Callable[[int, bytes], None]
@@ -72,6 +78,7 @@ class Session:
         on_output: OnOutput,
         timeout: float,
         sudo: bool = False,
+        terminal: Terminal | None = None,
     ) -> int:
         """Run a command in the guest, passing its output on as it comes; return its exit status.
 
@@ -85,16 +92,22 @@ class Session:
                 has not returned no more is taken, so that what waits stays bounded.
             timeout: seconds for all of it.
             sudo: whether root runs it.
+            terminal: the one that it gets a likeness of, and its input from.
 
         Raises:
             RaveError: NOT_READY if the connection breaks or the command does not end in time.
+            LeftError: whoever is at the terminal has pressed the way out.
         """
         words = ("sudo", "-n", "--", *argv) if sudo else tuple(argv)
         deadline = time.monotonic() + timeout
         with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(os.fsencode(shlex.join(words)))
             try:
-                _carry(channel, stdin, on_output, deadline)
+                if terminal is not None:
+                    rows, columns = terminal.size()
+                    kind = terminal.kind
+                    signals.apart(lambda: channel.get_pty(kind, columns, rows))
+                signals.apart(lambda: channel.exec_command(os.fsencode(shlex.join(words))))
+                _carry(channel, _Input(channel, stdin, terminal), on_output, deadline)
                 return self._status(channel, deadline)
             except (paramiko.SSHException, EOFError, ConnectionError):
                 raise
@@ -152,8 +165,8 @@ class Session:
                 raise self._broken("the command printed more than 64 MiB")
 
         with self._told(words[0], timeout), self._channel(timeout) as channel:
-            channel.exec_command(os.fsencode(shlex.join(words)))
-            _carry(channel, stdin, take, deadline)
+            signals.apart(lambda: channel.exec_command(os.fsencode(shlex.join(words))))
+            _carry(channel, _Input(channel, stdin), take, deadline)
             status = self._status(channel, deadline)
         return Completed(words, status, bytes(outputs[1]), bytes(outputs[2]))
 
@@ -169,19 +182,28 @@ class Session:
 
     @contextmanager
     def _channel(self, timeout: float) -> Iterator[paramiko.Channel]:
+        channel = signals.apart(lambda: self._opened(timeout))
+        try:
+            yield channel
+        finally:
+            with signals.held():
+                channel.close()
+
+    def _opened(self, timeout: float) -> paramiko.Channel:
         transport = self._client.get_transport()
         if transport is None or not transport.is_active():
             raise EOFError("closed by the guest")
         channel = transport.open_session(timeout=timeout)
-        try:
-            yield channel
-        finally:
-            channel.close()
+        channel.settimeout(0.0)
+        return channel
 
     @staticmethod
     def _status(channel: paramiko.Channel, deadline: float) -> int:
-        if not channel.status_event.wait(max(0.0, deadline - time.monotonic())):
-            raise TimeoutError
+        # It comes with the end of the output, or right behind it.
+        while not channel.status_event.is_set():
+            if time.monotonic() > deadline:
+                raise TimeoutError
+            time.sleep(0.005)
         return channel.exit_status
 
     def _broken(self, why: str) -> RaveError:
@@ -192,17 +214,13 @@ class Session:
         )
 
 
-def _carry(
-    channel: paramiko.Channel, stdin: bytes | int | None, on_output: OnOutput, deadline: float
-) -> None:
+def _carry(channel: paramiko.Channel, given: _Input, on_output: OnOutput, deadline: float) -> None:
     """Carry standard input to the guest and both outputs from it, until the guest closes them.
 
     Raises:
         TimeoutError: the deadline passed.
         EOFError: the guest closed the connection.
     """
-    channel.settimeout(0.0)
-    given = _Input(channel, stdin)
     while True:
         if time.monotonic() > deadline:
             raise TimeoutError
@@ -217,15 +235,28 @@ def _carry(
 
 
 class _Input:
-    """Standard input of a command: bytes, or whatever a descriptor gives until its end."""
+    """Standard input of a command: bytes, or whatever a descriptor or a terminal gives until its
+    end; of a terminal also each change of its size.
+    """
 
-    def __init__(self, channel: paramiko.Channel, stdin: bytes | int | None) -> None:
+    def __init__(
+        self, channel: paramiko.Channel, stdin: bytes | int | None, terminal: Terminal | None = None
+    ) -> None:
         self._channel = channel
+        self._terminal = terminal
         self._source = None if isinstance(stdin, bytes) else stdin
+        if terminal is not None:
+            self._source = terminal.input
         self._rest = memoryview(stdin if isinstance(stdin, bytes) else b"")
+        with signals.held():
+            self._happens = channel.fileno()
 
     def send(self) -> None:
         """Send what there is and the window takes; tell the guest when it is over."""
+        if self._rest or (self._source is None and not self._channel.eof_sent):
+            signals.apart(self._send)
+
+    def _send(self) -> None:
         try:
             while self._rest and self._channel.send_ready():
                 self._rest = self._rest[self._channel.send(bytes(self._rest[:_CHUNK])) :]
@@ -238,13 +269,20 @@ class _Input:
     def wait(self, deadline: float) -> None:
         """Sleep until something may have happened; take what the descriptor gives then."""
         source = None if self._rest else self._source
-        waited: list[Any] = [self._channel] if source is None else [self._channel, source]
+        waited = [self._happens] if source is None else [self._happens, source]
+        if self._terminal is not None:
+            waited.append(self._terminal.changes)
         # Nothing becomes readable when the window for what is still to be sent opens.
         most = 0.005 if self._rest else 0.25
         left = max(0.0, deadline - time.monotonic())
         ready = select.select(waited, [], [], min(left, most))[0]
+        if self._terminal is not None and self._terminal.changes in ready:
+            self._terminal.changed()
+            rows, columns = self._terminal.size()
+            signals.apart(lambda: self._channel.resize_pty(columns, rows))
         if source is not None and source in ready:
-            self._rest = memoryview(os.read(source, _CHUNK))
+            typed = self._terminal.read(_CHUNK) if self._terminal is not None else None
+            self._rest = memoryview(os.read(source, _CHUNK) if typed is None else typed)
             self._source = source if self._rest else None
 
 
@@ -255,11 +293,14 @@ def _receive(channel: paramiko.Channel, on_output: OnOutput) -> bool:
         (1, channel.recv_ready, channel.recv),
         (2, channel.recv_stderr_ready, channel.recv_stderr),
     ):
-        if ready():
-            on_output(stream, receive(_CHUNK))
+        with signals.held():
+            data = receive(_CHUNK) if ready() else None
+        if data is not None:
+            on_output(stream, data)
             moved = True
     return moved
 
 
 def _pending(channel: paramiko.Channel) -> bool:
-    return channel.recv_ready() or channel.recv_stderr_ready()
+    with signals.held():
+        return channel.recv_ready() or channel.recv_stderr_ready()

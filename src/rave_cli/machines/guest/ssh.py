@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import paramiko
 
-from rave_cli import paths
+from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import way
 from rave_cli.machines.guest.session import Session
@@ -171,14 +171,17 @@ def login(machine: Machine, connection: socket.socket, deadline: float) -> Itera
         LoginRefusedError: NOT_READY if the guest refuses the login key.
         RaveError: NOT_READY if anything else fails or `deadline` passes.
     """
-    client = paramiko.SSHClient()
-    try:
+    with signals.held():
+        client = paramiko.SSHClient()
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
-        _open(client, machine, connection, max(0.1, deadline - time.monotonic()))
+    try:
+        left = max(0.1, deadline - time.monotonic())
+        signals.apart(lambda: _open(client, machine, connection, left))
         yield Session(client, machine.name)
     finally:
-        client.close()
-        connection.close()
+        with signals.held():
+            connection.close()
+            client.close()
 
 
 def _open(

@@ -64,7 +64,7 @@ def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
         "-display", "none",
         "-sandbox", SANDBOX,
         "-machine", "q35,hpet=off,vmport=off",
-        *_processor(accelerator.kind),
+        *_processor(accelerator),
         "-smp", str(spec.cpus),
         "-m", str(spec.memory_mib),
         *_boot(spec),
@@ -149,9 +149,10 @@ def _credentials(machine: Machine) -> tuple[str, ...]:
     return tuple(word for path in paths for word in ("-smbios", f"type=11,path={esc(path)}"))
 
 
-def _processor(kind: Kind) -> tuple[str, ...]:
-    accel = "kvm" if kind == "kvm" else f"tcg,thread=multi,tb-size={TRANSLATION_CACHE}"
-    return ("-accel", accel, "-cpu", cpu_model(kind))
+def _processor(accelerator: Accelerator) -> tuple[str, ...]:
+    tcg = f"tcg,thread=multi,tb-size={TRANSLATION_CACHE}"
+    accel = "kvm" if accelerator.kind == "kvm" else tcg
+    return ("-accel", accel, "-cpu", cpu_model(accelerator.kind, accelerator.kvm_features))
 
 
 def _boot(spec: MachineSpec) -> tuple[str, ...]:
@@ -199,7 +200,7 @@ def _network(machine: Machine) -> tuple[str, ...]:
 def _channels(machine: Machine) -> tuple[str, ...]:
     """Console, monitors and the port of the stages; nothing of it is on TCP."""
     return (
-        "-chardev", f"file,id=console,path={esc(machine.console_pipe)}",
+        "-chardev", f"pipe,id=console,path={esc(machine.console)}",
         "-serial", "chardev:console",
         "-chardev", f"socket,id=qmp,path={esc(machine.qmp_socket)},server=on,wait=off",
         "-mon", "chardev=qmp,mode=control",

@@ -10,23 +10,25 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.qemu import added, ports, usernet
+from rave_cli.machines.qemu import added, ports, processes, usernet
+from rave_cli.machines.qemu.added import HostForward
 from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.qemu.usernet import ANSWERS, LOOPBACK, TEMPORARY
+from rave_cli.machines.spec import Forward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rave_cli.machines.qemu.added import HostForward
-    from rave_cli.machines.spec import Forward, Machine
+    from rave_cli.machines.spec import Machine
 
 
 @dataclass(frozen=True)
 class ListedForward:
-    """A forward, and whether an operator added it since the machine started."""
+    """A forward, whether an operator added it, and whether it is added again at each start."""
 
     forward: HostForward
     added: bool
+    kept: bool = False
 
     @property
     def document(self) -> dict[str, object]:
@@ -37,6 +39,7 @@ class ListedForward:
             "host": forward.host,
             "guest": forward.guest,
             "added": self.added,
+            "kept": self.kept,
         }
 
 
@@ -48,21 +51,24 @@ def listed(machine: Machine) -> tuple[ListedForward, ...]:
     """
     with _monitor(machine) as monitor:
         usernet.forwards(monitor, machine, timeout=ANSWERS)
-        known = added.read(machine)
+        known, kept = added.read(machine), added.kept(machine)
         return tuple(
-            ListedForward(forward, forward in known)
+            ListedForward(forward, forward in known, forward in kept)
             for forward in sorted(_table(monitor), key=lambda f: (f.guest, f.address, f.host))
             if forward.address != TEMPORARY
         )
 
 
-def add(machine: Machine, wanted: Forward, *, address: str = LOOPBACK) -> HostForward:
+def add(
+    machine: Machine, wanted: Forward, *, address: str = LOOPBACK, keep: bool = False
+) -> HostForward:
     """Let a port of this host lead into a running machine until that stops.
 
     Args:
         machine: the machine.
         wanted: host port, 0 for any free one, and guest port.
         address: the address of this host to listen on.
+        keep: add the same again whenever the machine starts; one that is there is kept from now on.
 
     Raises:
         RaveError: USAGE if the guest's firewall closes the port, or the address is none; HOST if
@@ -71,6 +77,10 @@ def add(machine: Machine, wanted: Forward, *, address: str = LOOPBACK) -> HostFo
     _refuse_closed(machine, wanted)
     with _monitor(machine) as monitor, usernet.only_one(machine):
         before = _table(monitor)
+        there = HostForward(address, wanted.host, wanted.guest)
+        if keep and there in _still(before, machine):
+            added.keep(machine, {*added.kept(machine), there})
+            return there
         for other in before:
             if other.host == wanted.host and other.address in (address, "0.0.0.0", "*"):  # noqa: S104 - read, not bound
                 raise _refused(f"{other} is a forward of machine {machine.name} already", machine)
@@ -81,19 +91,45 @@ def add(machine: Machine, wanted: Forward, *, address: str = LOOPBACK) -> HostFo
         if not new:
             raise _refused(f"QEMU adds no forward: {said or 'it does not say why'}", machine)
         added.write(machine, {*_still(before, machine), *new})
+        if keep:
+            added.keep(machine, {*added.kept(machine), new[0]})
         return new[0]
 
 
+def restore(machine: Machine) -> tuple[str, ...]:
+    """Add the kept forwards to a machine that has started; return what is to be told of those that
+    could not be had. The machine runs on without them.
+    """
+    told = []
+    try:
+        wanted = added.kept(machine) - added.read(machine)
+    except RaveError as error:
+        return (f"{error.message}; {error.hint}",)
+    for forward in sorted(wanted):
+        try:
+            add(machine, Forward(forward.host, forward.guest), address=forward.address)
+        except RaveError as error:
+            told.append(f"the kept forward {forward} is missing: {error.message}; {error.hint}")
+    return tuple(told)
+
+
 def remove(machine: Machine, host: int) -> HostForward:
-    """Take away a forward that was added; open connections stay.
+    """Take away a forward that was added, for good if it was kept; open connections stay.
 
     Raises:
         RaveError: USAGE if no such forward was added; NOT_READY if the machine does not run.
     """
+    lost = next((forward for forward in added.kept(machine) if forward.host == host), None)
+    if lost is not None:
+        added.keep(machine, added.kept(machine) - {lost})
+        if processes.find(machine) is None:
+            return lost
     with _monitor(machine) as monitor, usernet.only_one(machine):
         table = _table(monitor)
         known = _still(table, machine)
         found = next((forward for forward in known if forward.host == host), None)
+        if found is None and lost is not None:
+            return lost
         if found is None:
             own = any(forward.host == host for forward in table)
             raise RaveError(

@@ -117,6 +117,9 @@ def keep(logs: list[Log]) -> None:
             poll.unregister(log.fd)
             logs.remove(log)
             log.close()
+            # QEMU holds all of its ends as long as it lives: it has ended, or whoever was to start
+            # it has, and nobody else is coming.
+            opened_by = 0.0
 
 
 def main(words: list[str]) -> None:

@@ -49,11 +49,11 @@ def start(machine: Machine, prefix: Sequence[str], *, go_on: bool = False) -> in
         (machine.qemu_pipe, machine.qemu_log, MOST_QEMU),
     )
     for pipe, log, _ in kept:
-        for old in (pipe,) if go_on else (pipe, log, older(log), dropped_file(log)):
+        for old in () if go_on else (log, older(log), dropped_file(log)):
             with paths.refusing(old):
                 old.unlink(missing_ok=True)
-        with paths.refusing(pipe):
-            os.mkfifo(pipe, 0o600)
+        _make_pipe(pipe)
+    _make_pipe(machine.console_keys)
     with ExitStack() as stack:
         words: list[str] = []
         readers = []
@@ -69,6 +69,12 @@ def start(machine: Machine, prefix: Sequence[str], *, go_on: bool = False) -> in
     with paths.refusing(machine.qemu_pipe):
         # Opened for reading as well, so that nobody has to wait for the keeper.
         return os.open(machine.qemu_pipe, os.O_RDWR | os.O_CLOEXEC)
+
+
+def _make_pipe(place: Path) -> None:
+    with paths.refusing(place):
+        place.unlink(missing_ok=True)
+        os.mkfifo(place, 0o600)
 
 
 def settle(machine: Machine) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu import processes, usernet
-from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.qemu.usernet import LOOPBACK
 from rave_cli.machines.spec import SSH_PORT
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.spec import Machine
 
-# Seconds in which an sshd greets that is there at all.
+# Seconds in which QEMU answers on its monitor, and in which an sshd greets that is there at all.
+MONITOR_ANSWERS = 5.0
 GREETS = 5.0
 
 
@@ -56,14 +57,12 @@ def ssh(machine: Machine) -> int:
     """
     running = _running(machine)
     try:
-        found = asked(machine).get(SSH_PORT)
-    except MonitorGoneError as error:
+        found = asked(machine, timeout=MONITOR_ANSWERS).get(SSH_PORT)
+    except QmpError as error:
         # QEMU cannot be asked; what it listens on can be seen, and only an sshd greets.
         found = _greeting(listening(running.pid))
         if found is None:
             raise _silent(machine, error) from error
-    except QmpError as error:
-        raise _silent(machine, error) from error
     if found is None:
         raise RaveError(
             f"machine {machine.name} forwards no port to its SSH server",
@@ -74,7 +73,7 @@ def ssh(machine: Machine) -> int:
     return found
 
 
-def asked(machine: Machine, *, timeout: float = 5.0) -> dict[int, int]:
+def asked(machine: Machine, *, timeout: float = MONITOR_ANSWERS) -> dict[int, int]:
     """Return guest port -> host port of a running machine, as QEMU itself says.
 
     Raises:

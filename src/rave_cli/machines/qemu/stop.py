@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu import processes
-from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
+from rave_cli.machines.qemu.qmp import Qmp, QmpError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,9 +27,13 @@ HARD = ("quit", "sigterm", "sigkill")
 # Seconds for the guest to shut down in order after its power button was pressed.
 PATIENCE = 30.0
 
-# Seconds for QEMU to end once it is told to, and to answer on its monitor at all.
+# Seconds for QEMU to take the power button: on a busy host, or while its monitor serves another
+# command, it takes its time, and without it the guest loses what it has not written.
+BUTTON_TAKEN = 10.0
+
+# Seconds for QEMU to end once it is told to, and to take that order.
 QEMU_ENDS = 3.0
-MONITOR_ANSWERS = 1.0
+QUIT_TAKEN = 1.0
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ def stop_process(
         monitor: its socket for commands.
         patience: seconds for the guest's own shutdown; 0 does not even ask it.
         on_rung: called when a rung is tried.
-        power_off: tells the guest itself to shut down, if QEMU's monitor is gone; returns whether
-            the guest took it.
+        power_off: tells the guest itself to shut down, if QEMU does not; returns whether the guest
+            took it.
 
     Raises:
         RaveError: HOST if even SIGKILL does not end it.
@@ -96,19 +100,19 @@ def _rungs(
     if pidfd is None:
         yield "not-running", 0.0
         return
+    # Somebody may have stopped it, as a host that sleeps does: then it hears nothing.
+    processes.send(pidfd, signal.SIGCONT)
     if patience > 0:
-        try:
-            if _ask(monitor, "system_powerdown"):
-                on_rung("acpi")
-                yield "acpi", patience
-        except MonitorGoneError:
+        if _takes(monitor, "system_powerdown", min(patience, BUTTON_TAKEN)):
+            on_rung("acpi")
+            yield "acpi", patience
+        else:
             on_rung("ssh")
             if power_off():
                 yield "ssh", patience
-    with suppress(MonitorGoneError):
-        if _ask(monitor, "quit"):
-            on_rung("quit")
-            yield "quit", QEMU_ENDS
+    if _takes(monitor, "quit", QUIT_TAKEN):
+        on_rung("quit")
+        yield "quit", QEMU_ENDS
     on_rung("sigterm")
     processes.send(pidfd, signal.SIGTERM)
     yield "sigterm", QEMU_ENDS
@@ -117,18 +121,17 @@ def _rungs(
     yield "sigkill", QEMU_ENDS
 
 
-def _ask(monitor: Path, order: str) -> bool:
-    """Give QEMU an order; whether it took it. A QEMU that hangs up over `quit` did.
-
-    Raises:
-        MonitorGoneError: if there is nobody to ask.
+def _takes(monitor: Path, order: str, seconds: float) -> bool:
+    """Give QEMU an order; whether it took it, which one that hangs up over it did. What it has not
+    answered it drops with the connection.
     """
     try:
-        with Qmp.connect(monitor, timeout=MONITOR_ANSWERS) as client:
-            with suppress(QmpError):
-                client.execute(order, timeout=MONITOR_ANSWERS)
-            return True
-    except MonitorGoneError:
-        raise
+        client = Qmp.connect(monitor, timeout=seconds)
     except QmpError:
         return False
+    with client:
+        try:
+            client.execute(order, timeout=seconds)
+        except QmpError:
+            return client.closed
+        return True

@@ -9,10 +9,8 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
-
-from pydantic import BaseModel, ConfigDict
 
 from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
@@ -33,17 +31,17 @@ NAME = re.compile(r"[a-z0-9-]{1,50}-[0-9a-f]{12}")
 DRAFT = re.compile(rf"\.(new|old)-(?P<name>{NAME.pattern})\.\w+")
 
 
-class TemplateFile(BaseModel):
+@dataclass(frozen=True)
+class TemplateFile:
     """A file of a template: its bytes, when it was last changed, in nanoseconds, and its sha256."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int
     changed: int
     sha256: str
 
 
-class TemplateRecord(BaseModel):
+@dataclass(frozen=True)
+class TemplateRecord:
     """The content of template.json.
 
     Attributes:
@@ -55,8 +53,6 @@ class TemplateRecord(BaseModel):
         boot_seconds: how long its own boot took.
         services: how many services were healthy.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: TemplateKey
     qemu: str
@@ -70,7 +66,7 @@ class TemplateRecord(BaseModel):
     def digest(self) -> str:
         """What names its content: sha256 over what it belongs to and what is in its files."""
         content = {
-            "key": self.key.model_dump(),
+            "key": asdict(self.key),
             "files": {name: file.sha256 for name, file in self.files.items()},
         }
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))

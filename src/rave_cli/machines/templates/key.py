@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from pydantic import BaseModel, ConfigDict
 
 from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import saved
 from rave_cli.machines.qemu.argv import qemu_argv
-from rave_cli.machines.qemu.program import QEMU, Kind
+from rave_cli.machines.qemu.program import QEMU, Kind  # the record reads the annotations
 from rave_cli.machines.spec import Machine, TemplateOrigin
 
 if TYPE_CHECKING:
@@ -34,7 +33,8 @@ NOBODY: dict[str, Any] = {
 }
 
 
-class TemplateKey(BaseModel):
+@dataclass(frozen=True)
+class TemplateKey:
     """What a template belongs to.
 
     Attributes:
@@ -47,8 +47,6 @@ class TemplateKey(BaseModel):
         accelerator: which it runs with.
         cpu: the host's processor, where the guest sees that.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int
     profile: str
@@ -63,7 +61,7 @@ class TemplateKey(BaseModel):
     @property
     def name(self) -> str:
         """The name of its template."""
-        text = self.model_dump_json()
+        text = json.dumps(asdict(self))
         return f"{self.profile}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     "--address", default="127.0.0.1", show_default=True, metavar="IPV4",
     help="Listen on this address of the host; 0.0.0.0 lets others in.",
 )  # fmt: skip
+@click.option("--keep", is_flag=True, help="Add it again whenever the machine starts.")
 @json_option
 @pass_app
-def add(app: App, name: str, ports: str, address: str) -> None:
+def add(app: App, name: str, ports: str, *, address: str, keep: bool) -> None:
     """Let a port of this host lead into a running machine until it stops.
 
     Host port 0 takes any free one, which is printed. The guest port must be one that the guest's
@@ -29,6 +30,7 @@ def add(app: App, name: str, ports: str, address: str) -> None:
 
     \b
     Example: rave vm forward add demo 8443:3002
+    Example: rave vm forward add --keep demo 8443:3002
     """
     from ipaddress import AddressValueError, IPv4Address
 
@@ -41,8 +43,9 @@ def add(app: App, name: str, ports: str, address: str) -> None:
     except AddressValueError as error:
         raise click.BadParameter(str(error), param_hint="--address") from error
     wanted = parse_forward(ports, option="")
-    made = forwarding.add(store.load(name), wanted, address=str(listening))
+    made = forwarding.add(store.load(name), wanted, address=str(listening), keep=keep)
     if not listening.is_loopback:
         app.show.warning(f"whoever reaches {address} of this host reaches machine {name} now")
-    document = forwarding.ListedForward(made, added=True).document
-    app.show.result(document, f"{made.address}:{made.host} leads to port {made.guest} of {name}")
+    document = forwarding.ListedForward(made, added=True, kept=keep).document
+    text = f"{made.address}:{made.host} leads to port {made.guest} of {name}"
+    app.show.result(document, f"{text}, and will after each start" if keep else text)

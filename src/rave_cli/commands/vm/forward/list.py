@@ -9,6 +9,7 @@ import click
 from rave_cli.options import json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
+    from rave_cli.machines.qemu.forwarding import ListedForward
     from rave_cli.options import App
 
 
@@ -30,9 +31,15 @@ def list_(app: App, name: str) -> None:
         (
             f"{entry.forward.address}:{entry.forward.host}",
             str(entry.forward.guest),
-            "added" if entry.added else "the machine's own",
+            _whose(entry),
         )
         for entry in found
     ]
     documents = [entry.document for entry in found]
     app.show.result(documents, *app.show.table(("host", "guest", ""), rows))
+
+
+def _whose(entry: ListedForward) -> str:
+    if not entry.added:
+        return "the machine's own"
+    return "kept" if entry.kept else "added"

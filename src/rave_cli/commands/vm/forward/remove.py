@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @json_option
 @pass_app
 def remove(app: App, name: str, host: str) -> None:
-    """Take away a forward that was added. Connections that are open stay.
+    """Take away a forward that was added; one that was kept does not come back either. Connections
+    that are open stay.
 
     \b
     Example: rave vm forward remove demo 8443

@@ -1,0 +1,1 @@
+"""`rave image`: what images are made of, a file per verb."""
