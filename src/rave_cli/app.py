@@ -164,6 +164,9 @@ def cli(
             "rave_cli.commands.vm.console:console", "The serial console of a machine, live."
         ),
         "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
+        "clone": Lazy(
+            "rave_cli.commands.vm.clone:clone", "A machine with a copy of another's disk."
+        ),
         "template": Lazy("rave_cli.app:template", "Booted machines that others start from."),
         "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
         "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),

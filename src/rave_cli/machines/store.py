@@ -138,13 +138,14 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def create(spec: MachineSpec, base: Path | None = None) -> Machine:
+def create(spec: MachineSpec, base: Path | None = None, disk: Path | None = None) -> Machine:
     """Make a machine: identity, pinned host key, overlay disk and record; it appears at once or not
     at all.
 
     Args:
         spec: what it is to be.
         base: the disk of the template that it is made from.
+        disk: the disk of another machine of the same image and base, of which it gets a copy.
 
     Raises:
         RaveError: USAGE if the name is taken; HOST if the image is truncated, a tool is missing or
@@ -161,7 +162,7 @@ def create(spec: MachineSpec, base: Path | None = None) -> Machine:
         with paths.refusing(machines_dir()):
             draft = Path(tempfile.mkdtemp(prefix=f".new-{spec.name}.", dir=machines_dir()))
         try:
-            fill(replace(machine, directory=draft), base)
+            fill(replace(machine, directory=draft), base, disk)
             with paths.refusing(machine.directory):
                 draft.rename(machine.directory)
                 paths.sync_dir(machines_dir())
@@ -174,7 +175,7 @@ def create(spec: MachineSpec, base: Path | None = None) -> Machine:
         return machine
 
 
-def fill(machine: Machine, base: Path | None = None) -> None:
+def fill(machine: Machine, base: Path | None = None, disk: Path | None = None) -> None:
     """Write everything a machine's directory holds before its first start.
 
     Raises:
@@ -191,7 +192,10 @@ def fill(machine: Machine, base: Path | None = None) -> None:
         # A name of its own: whoever gives the template up does not take it from the machine.
         with paths.refusing(machine.base_disk):
             machine.base_disk.hardlink_to(base)
-    _overlay(machine)
+    if disk is None:
+        _overlay(machine)
+    else:
+        paths.copy_private(disk, machine.disk)
     save(machine)
 
 
