@@ -80,8 +80,8 @@ def template(spec: MachineSpec, sshd_of: list[FakeSshd]) -> MachineTemplate:
     return making.make(spec, on_stage=quiet)
 
 
-def started(spec: MachineSpec, template: MachineTemplate, **changes: str) -> Ready:
-    machine = warm.create(replace(spec, **changes), template)
+def started(spec: MachineSpec, template: MachineTemplate) -> Ready:
+    machine = warm.create(spec, template)
     return warm.start(machine, template, on_stage=quiet)
 
 
@@ -222,7 +222,7 @@ def test_a_boot_that_fails_makes_no_template_and_says_how_to_look_into_it(
     host.behave(steps=[{"console": "Kernel panic - not syncing: no\r\n"}])
     with pytest.raises(RaveError, match="panic") as caught:
         making.make(spec, on_stage=quiet)
-    assert "rave vm launch-local" in caught.value.hint
+    assert "rave vm launch-local" in str(caught.value.hint)
     assert not kept.drafts()
     assert not running_fakes(host.bin)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_cli.machines import identity
+from rave_cli.machines import identity, status
 from rave_cli.machines.guest.stages import StageEvent
 from rave_cli.smoke import canaries, onhost, scan
 from rave_cli.smoke.context import CheckContext, Recorded, decoys
@@ -151,7 +151,7 @@ def test_stages(found: list[StageEvent], problem: str | None) -> None:
 def test_a_machine_that_was_started_from_a_template_is_not_said_to_have_booted(
     context: CheckContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(onhost.status, "origin_of", lambda _machine: "template sha256:0f")
+    monkeypatch.setattr(status, "origin_of", lambda _machine: "template sha256:0f")
     own = context.machine
     verdict = onhost.not_booted(own, events({"services": 9.5}))
     assert verdict is not None
@@ -161,7 +161,7 @@ def test_a_machine_that_was_started_from_a_template_is_not_said_to_have_booted(
     )
     # It has been restarted from within since.
     assert onhost.not_booted(own, events(GOOD)) is None
-    monkeypatch.setattr(onhost.status, "origin_of", lambda _machine: "cold")
+    monkeypatch.setattr(status, "origin_of", lambda _machine: "cold")
     assert onhost.not_booted(own, []) is None
 
 

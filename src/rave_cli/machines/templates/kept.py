@@ -178,7 +178,7 @@ def find(key: TemplateKey) -> MachineTemplate | None:
 
 def why_none(key: TemplateKey) -> str:
     """Return why there is no template that belongs to a key: how the nearest one differs."""
-    others = []
+    others: list[list[str]] = []
     for name in names():
         try:
             record = load(name).record

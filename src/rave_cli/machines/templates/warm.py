@@ -24,7 +24,7 @@ from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import TemplateOrigin
 from rave_cli.machines.templates import kept, selfhood
-from rave_cli.machines.templates.key import key_of
+from rave_cli.machines.templates.key import differences, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -149,7 +149,7 @@ def refuse_misfit(machine: Machine, template: MachineTemplate, found: Accelerato
         RaveError: HOST that names what differs.
     """
     kept.refuse_changed(template)
-    wrong = kept.differences(key_of(machine.spec, found), template.record.key)
+    wrong = differences(key_of(machine.spec, found), template.record.key)
     origin = machine.spec.template
     if origin is None or origin.digest != template.record.digest:
         wrong = [*wrong, "the machine was made from something else"]

@@ -17,7 +17,7 @@ from rave_cli.options import (
 
 if TYPE_CHECKING:
     from rave_cli.options import App
-    from rave_cli.profiles.catalog import Mode
+    from rave_cli.profiles.names import Mode
 
 
 @click.command()
