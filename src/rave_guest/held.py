@@ -18,7 +18,6 @@ import ctypes
 import fcntl
 import os
 import re
-import signal
 import socket
 import struct
 import time
@@ -136,8 +135,7 @@ class Standstill:
         self.thaw(but=watcher)
         self._manager.order("RestartUnit", JOURNAL_UNIT)
         self._start()
-        for pid in _members(watcher)[:1]:
-            os.kill(pid, signal.SIGUSR1)
+        self._manager.close()
         self.thaw()
 
     def thaw(self, *, but: str = "") -> None:
@@ -297,10 +295,6 @@ def _children(group: str) -> list[str]:
 
 def _stands(group: str) -> bool:
     return "frozen 1" in report.read(f"{group}/cgroup.events").splitlines()
-
-
-def _members(group: str) -> list[int]:
-    return [int(word) for word in report.read(f"{group}/cgroup.procs").split()]
 
 
 def _remount(place: str, *, writable: bool) -> None:

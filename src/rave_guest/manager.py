@@ -7,6 +7,7 @@ ListUnitsByNames, ListUnitsFiltered, StartUnit and its like: org.freedesktop.sys
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 
@@ -22,24 +23,42 @@ class ManagerError(Exception):
 
 
 class Manager:
-    """A connection to PID 1; needs root."""
+    """A connection to PID 1, made when it is needed; needs root.
+
+    As long as it is open PID 1 tells every change of a unit by itself (bus_foreach_bus in its
+    source), with all properties of it. Whoever only asks now and then closes it in between.
+    """
 
     def __init__(self, path: str = SOCKET) -> None:
-        """Connect and authenticate.
+        """Do nothing yet."""
+        self._path = path
+        self._open: socket.socket | None = None
+        self._serial = 0
+
+    def close(self) -> None:
+        """Give the connection up, until the next question."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @property
+    def _socket(self) -> socket.socket:
+        """The connection.
 
         Raises:
             OSError: if PID 1 does not listen.
             ManagerError: if it refuses.
         """
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._serial = 0
-        try:
-            self._socket.settimeout(TIMEOUT)
-            self._socket.connect(path)
-            self._authenticate()
-        except BaseException:
-            self._socket.close()
-            raise
+        if self._open is None:
+            self._open = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                self._open.settimeout(TIMEOUT)
+                self._open.connect(self._path)
+                self._authenticate()
+            except BaseException:
+                self.close()
+                raise
+        return self._open
 
     def _authenticate(self) -> None:
         # Our uid (0) in hexadecimal digits of its decimal text.
@@ -50,13 +69,16 @@ class Manager:
         if not reply.startswith(b"OK "):
             raise ManagerError(f"PID 1 refused: {reply!r}")
 
-    def close(self) -> None:
-        """Give the connection up."""
-        self._socket.close()
-
     def states(self, names: list[str]) -> dict[str, str]:
         """State (`active`, `activating`, `failed`, `queued`, `restarting`, ...) of each unit."""
         return self._units("ListUnitsByNames", names)
+
+    def told(self, wait: float) -> bool:
+        """Wait at most `wait` seconds for PID 1 to tell of a change; return whether it did.
+
+        What it says is not read: whoever then asks for the states reads past it.
+        """
+        return bool(select.select([self._socket], [], [], wait)[0])
 
     def failed(self) -> list[str]:
         """Names of the failed units, sorted."""

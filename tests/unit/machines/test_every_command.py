@@ -91,6 +91,7 @@ CALLS: dict[str, list[str]] = {
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
+    "bench": ["exec", "--vm", "demo", "--rounds", "1"],
     "doctor": ["memory", "runtime", "identity"],
     "config": [],
     "completion": ["bash"],

@@ -52,7 +52,7 @@ def port(
                 client, _ = listener.accept()
                 with client, suppress(OSError, TimeoutError):
                     client.setblocking(False)
-                    guest.admit(client.fileno(), b"")
+                    guest.admit(guest.GuestEnd(client.fileno()), b"")
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
