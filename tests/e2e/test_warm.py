@@ -35,7 +35,7 @@ OWN = {
     "login key": "cat /run/rave/ssh/authorized_keys",
     "age identity": "cat /run/credentials/@system/rave.age-key",
     "tls key": "sha256sum </run/rave/tls/current.key",
-    "exporter's word": "cat /run/rave/redis/exporter.env",
+    "exporter's word": "grep PASSWORD /run/rave/redis/exporter.env",
     "journal": "ls -d /var/log/journal/$(cat /etc/machine-id)",
 }
 SCRIPT = "; ".join(f'printf \'%s\\t%s\\n\' "{name}" "$({word})"' for name, word in OWN.items())
