@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import command, connection
-from rave_cli.machines.guest.command import AnotherGuestError, CommandChannel, connect
+from rave_cli.machines.guest.channel import AnotherGuestError, CommandChannel
+from rave_cli.machines.guest.command import connect
 from rave_cli.signals import Interrupted
 from rave_guest import child as guest_child
 from rave_guest.command import LONGEST, WAITING, WINDOW, Server
@@ -341,7 +342,7 @@ def test_another_instance_is_not_spoken_to(machine: Machine, guest: None) -> Non
 def test_an_answer_that_is_none_is_a_fault_that_names_the_machine(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: bytes | None
 ) -> None:
-    monkeypatch.setattr(command, "ENDS", 0.2)
+    monkeypatch.setattr("rave_cli.machines.guest.channel.ENDS", 0.2)
     with hostile(machine, monkeypatch, answer), connect(machine) as found:
         assert found is not None
         with pytest.raises(RaveError, match="machine demo") as caught:
