@@ -286,6 +286,7 @@ def test_what_is_typed_into_an_attached_console_reaches_the_guest_and_its_answer
 ) -> None:
     with Terminal(around("vm console demo --attach")) as terminal:
         terminal.until("gets out")
+        until(lambda: not termios.tcgetattr(terminal.master)[3] & termios.ISIG)
         terminal.type("\x1b[32mhello\x03\r")
         terminal.until("\x1b[32mhello\x03\r")
         terminal.type(OUT)
