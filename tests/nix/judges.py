@@ -161,7 +161,7 @@ def services(raw: Raw, ask: Ask) -> dict[str, Verdict]:
         ),
         "prometheus.rules": prometheus.judge_rules({"data": {"groups": groups(raw["rules"])}}),
         "prometheus.targets": prometheus.judge_targets(
-            targets(raw["scraped"]), ask("prometheus.targets")["expected"]
+            targets(raw["scraped"]), ask("prometheus.targets")["expected"], lambda _: False
         ),
         "prometheus.retention": prometheus.judge_retention(
             {"storage.tsdb.retention.time": raw["retention"]}, ask("prometheus.retention")["days"]
@@ -429,4 +429,5 @@ def groups(documents: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def targets(scraped: list[str]) -> dict[str, Any]:
-    return {"data": {"result": [{"metric": {"instance": i}, "value": [0, "1"]} for i in scraped]}}
+    active = [{"labels": {"instance": i}, "health": "up"} for i in scraped]
+    return {"data": {"activeTargets": active}}

@@ -49,7 +49,7 @@ def port(machine: Machine, sshd: FakeSshd) -> Iterator[socket.socket]:
                 client, _ = listener.accept()
                 with client, suppress(OSError, TimeoutError):
                     client.setblocking(False)
-                    guest.admit(client.fileno(), word, b"")
+                    guest.admit(guest.GuestEnd(client.fileno()), word, b"")
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
