@@ -12,59 +12,35 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import report, summary
 from rave_cli import paths
+from rave_cli.bench.measures import Stages
 from rave_cli.images.build import existing_image
 from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.lifecycle import stop
-from rave_cli.machines.qemu import accelerator, processes
+from rave_cli.machines.qemu import accelerator
 from rave_cli.profiles.source import load_catalog
 
 if TYPE_CHECKING:
-    from rave_cli.machines.guest.readiness import Reached
-    from rave_cli.machines.spec import Machine, MachineSpec
+    from rave_cli.machines.spec import MachineSpec
 
 # What the main job promises under TCG on two cores, in seconds.
 LIMITS = {"services": 14.0, "notice": 0.3, "stop": 8.0}
 
 
-@dataclass
-class Round:
-    """The figures of one boot, in seconds."""
-
-    machine: Machine
-    figures: dict[str, float] = field(default_factory=dict)
-
-    def reached(self, stage: Reached) -> None:
-        """Take a stage; for the services, also when the guest's report arrived on the host."""
-        self.figures[stage.name] = stage.seconds
-        if stage.name == "services":
-            self.figures["notice"] = time.time() - self.machine.stage_file.stat().st_mtime
-            self.figures["qemu cpu"] = cpu_seconds(self.machine)
-
-
-def cpu_seconds(machine: Machine) -> float:
-    """Return the CPU time QEMU has used; proc_pid_stat(5), fields 14 and 15."""
-    running = processes.find(machine)
-    if running is None:
-        return 0.0
-    fields = (processes.PROC / str(running.pid) / "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def run(spec: MachineSpec) -> dict[str, float]:
     """Measure one machine from its creation to its end."""
     began = time.monotonic()
-    measured = Round(store.create(spec))
-    machine, figures = measured.machine, measured.figures
-    figures["create"] = time.monotonic() - began
+    machine = store.create(spec)
+    figures = {"create": time.monotonic() - began}
+    stages = Stages(machine)
     try:
-        lifecycle.start(machine, on_stage=measured.reached)
+        lifecycle.start(machine, on_stage=stages.reached)
+        figures |= stages.at | {"notice": stages.notice, "qemu cpu": stages.cpu}
         began = time.monotonic()
         with ssh.connect(machine) as session:
             figures["ssh connect"] = time.monotonic() - began

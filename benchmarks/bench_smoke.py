@@ -10,21 +10,17 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.measure import report, summary
+from rave_cli import settings
+from rave_cli.bench import measures
 from rave_cli.machines import store
 from rave_cli.machines.guest import ssh
 from rave_cli.machines.guest.door import VERSION
 from rave_cli.profiles.source import load_catalog
-from rave_cli.secrets.store import default_file
-from rave_cli.smoke import inside, runner
-from rave_cli.smoke.operator import open_operator
-from rave_cli.smoke.request import SmokeRequest
+from rave_cli.smoke import inside
 from rave_cli.smoke.suite import suite
-from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
@@ -37,20 +33,8 @@ TIMED = ("bash", "-c", 'TIMEFORMAT="%R %U %S"; time /usr/lib/rave/rave-guest doo
 
 def smoke(machine: Machine, plan: Plan) -> dict[str, float]:
     """Carry out one run and return its seconds: in total, and of each phase."""
-    with tempfile.TemporaryDirectory() as output:
-        request = SmokeRequest(
-            machine=machine,
-            plan=plan,
-            operator=open_operator(plan, default_file()),
-            output=Path(output),
-            key=signing_key(),
-            timeout=600,
-        )
-        found = runner.run(request, on_event=lambda _: None)
-    if found.status not in ("SUCCESS", "WARNING"):
-        bad = [f"{r.id}: {r.detail}" for r in found.results if r.status in ("fail", "error")]
-        sys.stderr.write(f"the run {found.status}: {'; '.join(bad)}\n")
-    return {"total": found.seconds, **{f"phase {k}": v for k, v in found.phase_seconds.items()}}
+    found = measures.smoke(measures.BenchSubject(machine, lambda: plan, "safe", settings.load()))
+    return {"total" if part == measures.TOTAL else f"phase {part}": s for part, s in found.items()}
 
 
 def probe(machine: Machine, plan: Plan) -> dict[str, float]:

@@ -86,6 +86,7 @@ class LazyGroup(click.Group):
         "image": Lazy("rave_cli.app:image", "What images are made of."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
+        "bench": Lazy("rave_cli.commands.bench:bench", "What things cost on this host."),
         "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
         "config": Lazy("rave_cli.commands.config:config", "Settings and where they come from."),
         "completion": Lazy("rave_cli.commands.completion:completion", "Shell completion script."),
@@ -145,8 +146,8 @@ def cli(
         ),
         "stop": Lazy("rave_cli.commands.vm.stop:stop", "Stop machines."),
         "restart": Lazy("rave_cli.commands.vm.restart:restart", "Stop machines and start them."),
-        "suspend": Lazy("rave_cli.commands.vm.suspend:suspend", "Save a machine to disk."),
-        "resume": Lazy("rave_cli.commands.vm.resume:resume", "Let a suspended machine go on."),
+        "suspend": Lazy("rave_cli.commands.vm.suspend:suspend", "Save machines to disk."),
+        "resume": Lazy("rave_cli.commands.vm.resume:resume", "Let suspended machines go on."),
         "wait": Lazy("rave_cli.commands.vm.wait:wait", "Wait for a stage or state of a machine."),
         "status": Lazy("rave_cli.commands.vm.status:status", "What machines are doing."),
         "watch": Lazy("rave_cli.commands.vm.watch:watch", "Each change of what machines do."),
@@ -164,6 +165,10 @@ def cli(
             "rave_cli.commands.vm.console:console", "The serial console of a machine, live."
         ),
         "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
+        "clone": Lazy(
+            "rave_cli.commands.vm.clone:clone", "A machine with a copy of another's disk."
+        ),
+        "template": Lazy("rave_cli.app:template", "Booted machines that others start from."),
         "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
         "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
         "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
@@ -217,6 +222,19 @@ def forward() -> None:
 )
 def snapshot() -> None:
     """Keep a machine as it is now, disk and memory, and go back to that."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "create": Lazy("rave_cli.commands.vm.template.create:create", "Make a template."),
+        "list": Lazy("rave_cli.commands.vm.template.list:list_", "The templates that there are."),
+        "delete": Lazy("rave_cli.commands.vm.template.delete:delete", "Delete a template."),
+    },
+)
+def template() -> None:
+    """Make, list and delete booted machines that others are started from."""
 
 
 @click.group(

@@ -17,7 +17,7 @@ from rave_cli.images.nix import Nix
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines.guest.ssh import openssh_argv
 from rave_cli.machines.identity import new_ssh_key
-from rave_cli.machines.qemu import accelerator, probe
+from rave_cli.machines.qemu import accelerator, features, probe
 from rave_cli.machines.spec import locate, machines_dir
 from tests.unit.machines.test_argv import SPEC
 
@@ -75,6 +75,20 @@ def test_the_accelerator_is_what_a_guest_ran_on(
     again = "rave_cli.machines.qemu.accelerator.try_guest"
     monkeypatch.setattr(again, lambda *_words: pytest.fail("asked again"))
     assert accelerator.detect() == found
+
+
+def test_the_reason_has_the_figures_of_both(home: Path) -> None:
+    found = accelerator.detect(fresh=True)
+    assert found.seconds["tcg"] is not None
+    assert f"{found.seconds['tcg']:.2f} s" in found.reason
+    if found.seconds["kvm"] is not None:
+        assert f"{found.seconds['kvm']:.2f} s" in found.reason
+
+
+def test_this_host_s_qemu_has_what_machines_are_made_of(home: Path) -> None:
+    found = features.ask()
+    assert found.missing == ()
+    assert found.version.count(".") == 2
 
 
 def test_tcg_runs_the_probe_s_guest() -> None:

@@ -210,3 +210,20 @@ def forked(do: Callable[[], object]) -> int:
         finally:
             os._exit(code)
     return pid
+
+
+@pytest.mark.usefixtures("two")
+def test_several_are_suspended_and_go_on_and_one_that_does_not_run_is_named(
+    rave: Rave, sshd: FakeSshd
+) -> None:
+    lifecycle.start(store.load("demo"), on_stage=lambda _stage: None)
+    code, out, err = rave("vm", "suspend", "--all")
+    assert code == ExitCode.NOT_READY
+    assert "demo suspended after" in out
+    assert "machine web is not running" in err
+    assert status.of(store.load("demo")).state == "suspended"
+    code, out, err = rave("vm", "resume", "demo", "web", "--json")
+    first, second = json.loads(out)
+    assert (first["name"], first["state"]) == ("demo", "running")
+    assert (second["name"], second["exitCode"]) == ("web", 2)
+    assert code == ExitCode.USAGE

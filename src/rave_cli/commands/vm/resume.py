@@ -6,38 +6,54 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import chosen, json_option, machines_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
+    from rave_cli.views.several import Outcome
 
 
 @click.command()
-@machine_argument
+@machines_argument
 @click.option("--cold", is_flag=True, help="Give the saved memory up and start anew.")
 @json_option
 @pass_app
-def resume(app: App, name: str, *, cold: bool) -> None:
-    """Let a suspended machine go on where it was, with its clock set.
+def resume(app: App, names: tuple[str, ...], every: bool, *, cold: bool) -> int:
+    """Let suspended machines go on where they were, with their clocks set.
 
-    Only the QEMU, rave, processor and disk that it was suspended with can take it up. Where one is
-    another and cannot be put back, --cold starts the machine anew, as after a power cut.
+    Only the QEMU, rave, processor and disk that a machine was suspended with can take it up. Where
+    one is another and cannot be put back, --cold starts the machine anew, as after a power cut.
 
     \b
     Example: rave vm resume demo
+    Example: rave vm resume --all
     """
+    from rave_cli.views.several import for_each
+
+    wanted = chosen(names, every=every)
+    do = _cold if cold else _warm
+    return for_each(app.show, wanted, lambda name: do(app, name), several=every or len(wanted) > 1)
+
+
+def _cold(app: App, name: str) -> Outcome:
     from rave_cli.flows import machine
     from rave_cli.machines import store, suspend
-    from rave_cli.views.machine import show_ready
+    from rave_cli.views.machine import note_ready, ready_lines
+    from rave_cli.views.several import Outcome
 
     found = store.load(name)
-    if cold:
-        suspend.give_up(found)
-        with app.show.events() as on_event:
-            ready = machine.start(found, on_event=on_event)
-        show_ready(app.show, ready)
-        return
-    done = suspend.resume(found)
+    suspend.give_up(found)
+    with app.show.events() as on_event:
+        ready = machine.start(found, on_event=on_event)
+    note_ready(app.show, ready)
+    return Outcome(ready.document, ready_lines(ready, secrets=ready.secrets))
+
+
+def _warm(app: App, name: str) -> Outcome:
+    from rave_cli.machines import store, suspend
+    from rave_cli.views.several import Outcome
+
+    done = suspend.resume(store.load(name))
     document = {
         "name": name,
         "state": "running",
@@ -51,4 +67,4 @@ def resume(app: App, name: str, *, cold: bool) -> None:
         app.show.warning(note)
     if not done.answered:
         app.show.note("its guest has not answered since: its image has no command channel")
-    app.show.result(document, f"{name} goes on after {done.seconds:.1f} s")
+    return Outcome(document, [f"{name} goes on after {done.seconds:.1f} s"])

@@ -29,8 +29,9 @@ def connect(machine: Machine, *, terminals: bool = False) -> Iterator[CommandCha
         if channel is not None and (channel.has_terminals or not terminals):
             yield channel
             return
+    port = ports.ssh(machine)
     # Only now: paramiko takes longer to import than the channel to answer.
     from rave_cli.machines.guest import ssh
 
-    with ssh.connect(machine, port=ports.ssh(machine)) as session:
+    with ssh.connect(machine, port=port) as session:
         yield session
