@@ -278,17 +278,20 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     # A second thread costs less than a second program.
     _thread.start_new_thread(way.serve, ())
     asked = followed = time.monotonic()
-    mark, banned = secrets_mark(), ""
+    mark, banned, instance = secrets_mark(), "", report.instance()
     while True:
         changed = watch.told(WATCH)
+        # A machine that has just become itself (held.py) wants its own verdict at once.
+        anew = instance != (instance := report.instance())
         banned = tell_ban(banned)
         if time.monotonic() - followed > FOLLOW_EVERY:
             followed = time.monotonic()
             clock.follow()
-        due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
+        due = anew or time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
         if due or mark != secrets_mark() or (changed and not watch.all_active()):
             mark, asked = secrets_mark(), time.monotonic()
-            if watch.settle(PATIENCE, pause=1.0):
+            patience, pause = (BOOT_PATIENCE, PAUSE) if anew else (PATIENCE, 1.0)
+            if watch.settle(patience, pause=pause) or anew:
                 tell_services(watch)
             publish(plan, watch)
 

@@ -28,12 +28,11 @@ def serve() -> None:
     device = report.port(report.PORTS, PORT)
     if device is None:
         return
-    word = report.instance().encode() + b"\n"
     end = GuestEnd(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
     said = b""
     while True:
         try:
-            said = admit(end, word, said)
+            said = admit(end, said)
         except OSError:
             said = b""
             time.sleep(PAUSE)
@@ -61,12 +60,17 @@ class GuestEnd:
         self._poll.poll(AGAIN)
 
 
-def admit(end: GuestEnd, word: bytes, said: bytes) -> bytes:
+def password() -> bytes:
+    """The word: a copy of a template has another one than that."""
+    return report.instance().encode() + b"\n"
+
+
+def admit(end: GuestEnd, said: bytes) -> bytes:
     """Wait for somebody who says the word and pass bytes on until they leave.
 
     `said` is what was read already; returns what was read of the next one.
     """
-    while word not in said:
+    while b"\n" not in said or (word := password()) not in said:
         data = end.receive()
         if data:
             said = (said + data)[-CHUNK:]

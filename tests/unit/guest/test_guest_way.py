@@ -50,6 +50,7 @@ def sshd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     server = Sshd()
     monkeypatch.setattr(way, "SSHD", server.listener.getsockname())
     monkeypatch.setattr(way, "AGAIN", 0.01)
+    monkeypatch.setattr(way, "password", lambda: WORD)
     yield server
     server.listener.shutdown(socket.SHUT_RDWR)
     server.listener.close()
@@ -75,7 +76,7 @@ def host(sshd: Sshd, rounds: list[bytes]) -> Iterator[socket.socket]:
         port = way.GuestEnd(there.fileno())
         with suppress(OSError):
             while not ended.is_set():
-                said = way.admit(port, WORD, said)
+                said = way.admit(port, said)
                 rounds.append(said)
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -153,7 +154,7 @@ def test_a_host_that_hangs_up_ends_the_connection_to_sshd(sshd: Sshd) -> None:
         here.close()
 
     threading.Thread(target=leave, daemon=True).start()
-    assert way.admit(way.GuestEnd(there.fileno()), WORD, b"") == b""
+    assert way.admit(way.GuestEnd(there.fileno()), b"") == b""
     there.close()
 
 
@@ -175,7 +176,7 @@ def test_nobody_at_the_other_end_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(port, "wait", counted)
     monkeypatch.setattr(way, "AGAIN", 0.2)
     with pytest.raises(OSError, match="enough"):
-        way.admit(port, WORD, b"")
+        way.admit(port, b"")
     # The first look finds what happened before it; from then on only time passes.
     assert looks[-1] - looks[1] >= 0.35
     there.close()
