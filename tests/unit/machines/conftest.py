@@ -74,6 +74,7 @@ class Behaviour:
     dies: int | None = None
     migration: str = "completed"
     version: tuple[int, int, int] = (7, 2, 22)
+    command: bool = False
 
 
 @dataclass

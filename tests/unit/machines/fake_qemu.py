@@ -165,6 +165,7 @@ class Fake:
         answers = {
             "human-monitor-command": self.usernet.obey(human) if human else "",
             "query-migrate": {"status": self.migration},
+            "query-chardev": [{"label": "command", "frontend-open": BEHAVIOUR["command"]}],
             "query-version": {
                 "qemu": dict(zip(("major", "minor", "micro"), BEHAVIOUR["version"], strict=True)),
                 "package": "fake",

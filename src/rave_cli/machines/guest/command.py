@@ -49,6 +49,9 @@ PIECE = 48 << 10
 # Seconds for the guest to answer a greeting, for another command to leave the channel to us, for
 # QEMU's monitor, and for the guest to end a program.
 GREETS = 5.0
+# Seconds after which a greeting is said again: an older guest drops one that comes before it knows
+# that we have.
+AGAIN = 0.5
 LEAVES = 0.3
 MONITOR_ANSWERS = 2.0
 ENDS = 10.0
@@ -69,6 +72,7 @@ class CommandChannel:
         self._window = window
         self._rest = b""
         self._running = False
+        self._nonce = ""
         # Whether the guest, as its greeting says, gives programs a terminal.
         self.has_terminals = False
 
@@ -178,6 +182,9 @@ class CommandChannel:
             elif word == b"refused":
                 self._running = False
                 raise self._broken(f"the guest refuses: {clean(rest.decode(errors='replace'))}")
+            elif _greeting(line).get("nonce") == self._nonce:
+                # It answers the greeting that was said again.
+                continue
             else:
                 raise self._broken(f"its guest says what it should not: {line[:40]!r}")
         return None
@@ -230,19 +237,20 @@ class CommandChannel:
         Raises:
             AnotherGuestError: NOT_READY if what answers is another instance.
         """
-        nonce = secrets.token_hex(8)
-        hello = json.dumps({"v": VERSION, "nonce": nonce}).encode()
+        self._nonce = secrets.token_hex(8)
+        # The newline ends whatever line the one before us left half said.
+        hello = b"\nhello " + json.dumps({"v": VERSION, "nonce": self._nonce}).encode()
         before = 0
         try:
-            # The newline ends whatever line the one before us left half said.
-            self._say(b"\nhello " + hello, deadline)
+            self._say(hello, deadline)
             while (left := deadline - time.monotonic()) > 0 and before < MOST_BEFORE:
-                if not select.select([self._socket], [], [], left)[0]:
-                    return False
+                if not select.select([self._socket], [], [], min(left, AGAIN))[0]:
+                    self._say(hello, deadline)
+                    continue
                 for line in self._lines():
                     before += len(line) + 1
                     answer = _greeting(line)
-                    if answer.get("nonce") == nonce:
+                    if answer.get("nonce") == self._nonce:
                         return self._known(answer, instance)
         except AnotherGuestError:
             raise
