@@ -80,14 +80,18 @@ def foundation(plan: dict[str, Any]) -> dict[str, str]:
     for service in plan["services"].values():
         for unit in service["units"]:
             drop_in = f"{unit}.d/50-limits.conf"
-            files[f"{UNITS}/{drop_in}"] = limits(service["memory"]["safe"], service["oomScore"])
+            files[f"{UNITS}/{drop_in}"] = limits(service)
             files[f"{MODES}/full/{unit}.d/60-limits.conf"] = memory(service["memory"]["full"])
     return files
 
 
-def limits(mebibytes: int, oom_score: int) -> str:
-    """Drop-in with a unit's memory cap and its place in the order in which the kernel kills."""
-    return f"{memory(mebibytes)}OOMScoreAdjust={oom_score}\n"
+def limits(service: dict[str, Any]) -> str:
+    """Drop-in with a unit's memory cap, its place in the order in which the kernel kills, and how
+    late its timers may come.
+    """
+    slack = service["timerSlackMs"]
+    late = f"TimerSlackNSec={slack}ms\n" if slack else ""
+    return f"{memory(service['memory']['safe'])}OOMScoreAdjust={service['oomScore']}\n{late}"
 
 
 def memory(mebibytes: int) -> str:

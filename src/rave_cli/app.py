@@ -165,6 +165,10 @@ def cli(
             "rave_cli.commands.vm.console:console", "The serial console of a machine, live."
         ),
         "snapshot": Lazy("rave_cli.app:snapshot", "Keep a machine as it is, and go back to that."),
+        "clone": Lazy(
+            "rave_cli.commands.vm.clone:clone", "A machine with a copy of another's disk."
+        ),
+        "template": Lazy("rave_cli.app:template", "Booted machines that others start from."),
         "set": Lazy("rave_cli.commands.vm.set:set_", "Change a machine's memory, CPUs or disk."),
         "rename": Lazy("rave_cli.commands.vm.rename:rename", "Give a machine another name."),
         "protect": Lazy("rave_cli.commands.vm.protect:protect", "Keep machines from deletion."),
@@ -218,6 +222,19 @@ def forward() -> None:
 )
 def snapshot() -> None:
     """Keep a machine as it is now, disk and memory, and go back to that."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "create": Lazy("rave_cli.commands.vm.template.create:create", "Make a template."),
+        "list": Lazy("rave_cli.commands.vm.template.list:list_", "The templates that there are."),
+        "delete": Lazy("rave_cli.commands.vm.template.delete:delete", "Delete a template."),
+    },
+)
+def template() -> None:
+    """Make, list and delete booted machines that others are started from."""
 
 
 @click.group(

@@ -105,6 +105,12 @@ def _bases() -> Iterable[str]:
     return bases()
 
 
+def _templates() -> Iterable[str]:
+    from rave_cli.machines.templates import kept
+
+    return kept.names()
+
+
 def _secrets() -> Iterable[str]:
     from rave_cli.profiles.names import secrets
 
@@ -116,6 +122,7 @@ complete_phase = completing(_phases)
 complete_profile = completing(_profiles)
 complete_base = completing(_bases)
 complete_secret = completing(_secrets)
+complete_template = completing(_templates)
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -176,6 +183,17 @@ keep_option = click.option(
 )
 
 
+def resource_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a machine's size."""
+    for option in reversed((
+        click.option("--memory", type=int, metavar="MIB", help="Memory instead of the plan's."),
+        click.option("--cpus", type=int, metavar="N", help="CPUs instead of the plan's."),
+        click.option("--disk", type=int, metavar="GIB", help="Disk size instead of the plan's."),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that define a new machine; `App.new_machine` takes their values."""
     for option in reversed((
@@ -183,9 +201,7 @@ def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         base_option,
         mode_option,
         click.option("--name", metavar="NAME", help="The machine's name; else the profile's."),
-        click.option("--memory", type=int, metavar="MIB", help="Memory instead of the plan's."),
-        click.option("--cpus", type=int, metavar="N", help="CPUs instead of the plan's."),
-        click.option("--disk", type=int, metavar="GIB", help="Disk size instead of the plan's."),
+        resource_options,
         click.option(
             "--port", "ports", multiple=True, metavar="HOST:GUEST",
             help="Fix the host port of an exposed guest port (repeatable); else any free one.",

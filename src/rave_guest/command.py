@@ -9,10 +9,13 @@ before left half said. Binary data is in base64.
              in DATA / eof                         its standard input, within the window
              size ROWS COLUMNS                     its terminal has another size
              kill                                  ends it and everything that it started
-    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536, "terminal": true}
+             hold {} / become {…}                  what held.py does, which needs no program
+    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536, "terminal": true,
+                    "own": ["hold", "become"]}
              out DATA / err DATA                   what it prints
              took COUNT                            so many bytes of its input are gone
              exit STATUS                           negative: by that signal
+             did {…}                               the answer of `hold` or `become`
              refused WHY                           what was asked for is not done
 
 The port is root's alone, and so is its other end on the host the operator's: who can open either is
@@ -31,6 +34,8 @@ from contextlib import suppress
 
 from rave_guest import report
 from rave_guest.child import Child
+from rave_guest.manager import ManagerError
+from rave_guest.refusal import Refused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,6 +46,7 @@ PORT = "org.rave.command"
 LONGEST = 128 << 10  # bytes of a line
 WINDOW = 64 << 10  # bytes of input that may be under way
 CHUNK = 16 << 10  # bytes of output in a line
+OWN = (b"hold", b"become")  # what is done here, and not by a program
 WAITING = 64 << 10  # bytes for the host above which no more output is taken
 ARRIVES = 1.0  # seconds in which a host is seen whose words came before it
 
@@ -132,6 +138,8 @@ class Server:
             return
         elif word == b"run":
             self._run(rest)
+        elif word in OWN:
+            self._do(word.decode(), rest)
         elif self.child is None:
             return
         elif word == b"in":
@@ -150,8 +158,10 @@ class Server:
         nonce = request.get("nonce")
         if request.get("v") != VERSION or not isinstance(nonce, str):
             return
-        answer = {"v": VERSION, "nonce": nonce, "instance": self.instance, "window": WINDOW}
-        answer["terminal"] = True
+        answer = {
+            "v": VERSION, "nonce": nonce, "instance": self.instance, "window": WINDOW,
+            "terminal": True, "own": [word.decode() for word in OWN],
+        }  # fmt: skip
         self._say(b"hello", json.dumps(answer).encode())
         self.greeted = True
 
@@ -180,6 +190,20 @@ class Server:
         print(
             "command as", "root:" if root else "operator:", json.dumps(argv)[:300], file=sys.stderr
         )
+
+    def _do(self, verb: str, rest: bytes) -> None:
+        # Only here: a machine that is no template never needs it.
+        from rave_guest import held
+
+        try:
+            answer = held.VERBS[verb](document(rest))
+        except Refused as error:
+            self._say(b"refused", f"{verb} ({error.stage}): {error}".encode())
+        except (OSError, ManagerError, ValueError, KeyError) as error:
+            self._say(b"refused", f"{verb}: {error}".replace("\n", " ").encode())
+        else:
+            self.instance = report.instance()
+            self._say(b"did", json.dumps(answer).encode())
 
     def _take(self, rest: bytes) -> None:
         try:

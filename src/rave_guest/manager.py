@@ -1,12 +1,13 @@
 """Asks PID 1 about units over its private D-Bus socket.
 
 `systemctl` takes a tenth of a second to start under emulation, and the guest has no D-Bus daemon;
-the two calls needed here are few bytes. Wire format: the D-Bus specification (message protocol);
-ListUnitsByNames and ListUnitsFiltered: org.freedesktop.systemd1(5).
+the calls needed here are few bytes. Wire format: the D-Bus specification (message protocol);
+ListUnitsByNames, ListUnitsFiltered, StartUnit and its like: org.freedesktop.systemd1(5).
 """
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 
@@ -22,24 +23,42 @@ class ManagerError(Exception):
 
 
 class Manager:
-    """A connection to PID 1; needs root."""
+    """A connection to PID 1, made when it is needed; needs root.
+
+    As long as it is open PID 1 tells every change of a unit by itself (bus_foreach_bus in its
+    source), with all properties of it. Whoever only asks now and then closes it in between.
+    """
 
     def __init__(self, path: str = SOCKET) -> None:
-        """Connect and authenticate.
+        """Do nothing yet."""
+        self._path = path
+        self._open: socket.socket | None = None
+        self._serial = 0
+
+    def close(self) -> None:
+        """Give the connection up, until the next question."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @property
+    def _socket(self) -> socket.socket:
+        """The connection.
 
         Raises:
             OSError: if PID 1 does not listen.
             ManagerError: if it refuses.
         """
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._serial = 0
-        try:
-            self._socket.settimeout(TIMEOUT)
-            self._socket.connect(path)
-            self._authenticate()
-        except BaseException:
-            self._socket.close()
-            raise
+        if self._open is None:
+            self._open = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                self._open.settimeout(TIMEOUT)
+                self._open.connect(self._path)
+                self._authenticate()
+            except BaseException:
+                self.close()
+                raise
+        return self._open
 
     def _authenticate(self) -> None:
         # Our uid (0) in hexadecimal digits of its decimal text.
@@ -50,28 +69,42 @@ class Manager:
         if not reply.startswith(b"OK "):
             raise ManagerError(f"PID 1 refused: {reply!r}")
 
-    def close(self) -> None:
-        """Give the connection up."""
-        self._socket.close()
-
     def states(self, names: list[str]) -> dict[str, str]:
         """State (`active`, `activating`, `failed`, `queued`, `restarting`, ...) of each unit."""
         return self._units("ListUnitsByNames", names)
+
+    def told(self, wait: float) -> bool:
+        """Wait at most `wait` seconds for PID 1 to tell of a change; return whether it did.
+
+        What it says is not read: whoever then asks for the states reads past it.
+        """
+        return bool(select.select([self._socket], [], [], wait)[0])
 
     def failed(self) -> list[str]:
         """Names of the failed units, sorted."""
         return sorted(self._units("ListUnitsFiltered", ["failed"]))
 
+    def order(self, member: str, unit: str) -> None:
+        """Give an order for a unit (`StartUnit`, `StopUnit`, `RestartUnit`); its job is queued.
+
+        Raises:
+            OSError, ManagerError: PID 1 does not answer, or refuses.
+        """
+        self._ask(member, call(member, [unit, "replace"], self._serial + 1, array=False))
+
     def _units(self, member: str, words: list[str]) -> dict[str, str]:
+        return units(self._ask(member, call(member, words, self._serial + 1)))
+
+    def _ask(self, member: str, request: bytes) -> bytes:
         self._serial += 1
-        self._socket.sendall(call(member, words, self._serial))
+        self._socket.sendall(request)
         while True:
             kind, serial, body = self._receive()
             if serial != self._serial:
                 continue
             if kind != METHOD_RETURN:
                 raise ManagerError(f"PID 1 refused {member}")
-            return units(body)
+            return body
 
     def _receive(self) -> tuple[int, int, bytes]:
         head = self._exactly(HEADER.size)
@@ -89,20 +122,22 @@ class Manager:
         return data
 
 
-def call(member: str, words: list[str], serial: int) -> bytes:
-    """A method call of the manager with one array of strings as its argument."""
+def call(member: str, words: list[str], serial: int, *, array: bool = True) -> bytes:
+    """A method call of the manager, with strings as its arguments or one array of them."""
     body = b""
     for word in words:
         body = _align(body, 4) + _string(word)
-    body = struct.pack("<I", len(body)) + body
+    signature = b"as" if array else b"s" * len(words)
+    if array:
+        body = struct.pack("<I", len(body)) + body
     fields = b""
-    for code, signature, value in (
+    for code, kind, value in (
         (1, b"o", _string("/org/freedesktop/systemd1")),
         (2, b"s", _string("org.freedesktop.systemd1.Manager")),
         (3, b"s", _string(member)),
-        (8, b"g", b"\x02as\0"),
+        (8, b"g", bytes((len(signature),)) + signature + b"\0"),
     ):
-        fields = _align(fields, 8) + bytes((code, 1)) + signature + b"\0" + value
+        fields = _align(fields, 8) + bytes((code, 1)) + kind + b"\0" + value
     head = HEADER.pack(ord("l"), 1, 0, 1, len(body), serial, len(fields))
     return _align(head + fields, 8) + body
 

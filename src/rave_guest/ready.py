@@ -41,8 +41,10 @@ PATIENCE = 15.0  # the same, once the machine runs
 # Seconds for the others, from the last that came up, once one has failed or is started again. In
 # them the slowest, PostgreSQL, is tried three times under emulation.
 GRACE = 10.0
-WATCH = 2.0  # seconds between two cheap looks (units, secrets) once the machine runs
-ASK_EVERY = 30.0  # seconds between two rounds of all questions then
+WATCH = 2.0  # seconds between two cheap looks (ban, secrets) once the machine runs
+GATHER = 0.2  # seconds for a change of a unit to become all of it
+FOLLOW_EVERY = 10.0  # seconds between two looks at the real-time clock, each many ports of QEMU's
+ASK_EVERY = 60.0  # seconds between two rounds of all questions then; PID 1 tells of units at once
 ASK_AGAIN = 5.0  # the same, while a service is not healthy
 
 
@@ -155,6 +157,9 @@ class Watch:
             if not pending:
                 break
             verdicts = self._units(pending) if look % UNITS_EVERY == 0 else {}
+            if grace:
+                # PID 1 has enough to do while it boots the machine without telling of all of it.
+                self._manager.close()
             for service in pending:
                 if service.active and service not in verdicts:
                     service.ask(asking)
@@ -212,6 +217,13 @@ class Watch:
                         verdicts[service] = "healthy"
         return verdicts
 
+    def told(self, wait: float) -> bool:
+        """Wait at most `wait` seconds for PID 1 to tell of a change; return whether it did."""
+        changed = self._manager.told(wait)
+        if changed:
+            time.sleep(GATHER)
+        return changed
+
     def all_active(self) -> bool:
         """Whether every unit of every service is active now."""
         awake = [s for s in self.services if s.state != "waiting"]
@@ -265,16 +277,21 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     notify("READY=1")
     # A second thread costs less than a second program.
     _thread.start_new_thread(way.serve, ())
-    asked = time.monotonic()
-    mark, banned = secrets_mark(), ""
+    asked = followed = time.monotonic()
+    mark, banned, instance = secrets_mark(), "", report.instance()
     while True:
-        time.sleep(WATCH)
+        changed = watch.told(WATCH)
+        # A machine that has just become itself (held.py) wants its own verdict at once.
+        anew = instance != (instance := report.instance())
         banned = tell_ban(banned)
-        clock.follow()
-        due = time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
-        if due or mark != secrets_mark() or not watch.all_active():
+        if time.monotonic() - followed > FOLLOW_EVERY:
+            followed = time.monotonic()
+            clock.follow()
+        due = anew or time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
+        if due or mark != secrets_mark() or (changed and not watch.all_active()):
             mark, asked = secrets_mark(), time.monotonic()
-            if watch.settle(PATIENCE, pause=1.0):
+            patience, pause = (BOOT_PATIENCE, PAUSE) if anew else (PATIENCE, 1.0)
+            if watch.settle(patience, pause=pause) or anew:
                 tell_services(watch)
             publish(plan, watch)
 

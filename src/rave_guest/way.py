@@ -18,7 +18,8 @@ from rave_guest import report
 
 PORT = "org.rave.way"
 SSHD = ("127.0.0.1", 22)
-PAUSE = 0.3  # seconds between two looks whether anybody is at the other end
+PAUSE = 0.3  # seconds after a connection that failed
+AGAIN = 60.0  # seconds after which a port that told nothing is looked at all the same
 CHUNK = 65536
 
 
@@ -27,57 +28,76 @@ def serve() -> None:
     device = report.port(report.PORTS, PORT)
     if device is None:
         return
-    word = report.instance().encode() + b"\n"
-    fd = os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    end = GuestEnd(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
     said = b""
     while True:
         try:
-            said = admit(fd, word, said)
+            said = admit(end, said)
         except OSError:
             said = b""
             time.sleep(PAUSE)
 
 
-def admit(fd: int, word: bytes, said: bytes) -> bytes:
+class GuestEnd:
+    """The guest's end of the port, which does not block."""
+
+    def __init__(self, fd: int) -> None:
+        """Take over an open descriptor."""
+        self.fd = fd
+        self._poll = select.epoll()
+        # By edges: a port with nobody at its other end is readable all the time.
+        self._poll.register(fd, select.EPOLLIN | select.EPOLLET)
+
+    def receive(self) -> bytes | None:
+        """What the host sent; nothing if there is nothing yet, None if nobody is there."""
+        try:
+            return os.read(self.fd, CHUNK) or None
+        except BlockingIOError:
+            return b""
+
+    def wait(self) -> None:
+        """Sleep until something may have happened since all was received."""
+        self._poll.poll(AGAIN)
+
+
+def password() -> bytes:
+    """The word: a copy of a template has another one than that."""
+    return report.instance().encode() + b"\n"
+
+
+def admit(end: GuestEnd, said: bytes) -> bytes:
     """Wait for somebody who says the word and pass bytes on until they leave.
 
     `said` is what was read already; returns what was read of the next one.
     """
-    while word not in said:
-        data = receive(fd)
+    while b"\n" not in said or (word := password()) not in said:
+        data = end.receive()
+        if data:
+            said = (said + data)[-CHUNK:]
+            continue
         if data is None:
             said = b""
-            time.sleep(PAUSE)
-        said = (said + (data or b""))[-CHUNK:]
+        end.wait()
     with socket.create_connection(SSHD, 10) as sshd:
-        send(fd, word)
-        return pass_on(fd, sshd, word, said.partition(word)[2])
+        send(end.fd, word)
+        return pass_on(end, sshd, word, said.partition(word)[2])
 
 
-def pass_on(fd: int, sshd: socket.socket, word: bytes, data: bytes | None) -> bytes:
+def pass_on(end: GuestEnd, sshd: socket.socket, word: bytes, data: bytes | None) -> bytes:
     """Pass bytes on both ways until either end is closed, or the next one says the word."""
     while data is not None:
         before, found, after = data.partition(word)
         sshd.sendall(before)
         if found:
             return found + after
-        ready, _, _ = select.select([fd, sshd.fileno()], [], [])
+        ready, _, _ = select.select([end.fd, sshd.fileno()], [], [])
         if sshd.fileno() in ready:
             said = sshd.recv(CHUNK)
             if not said:
                 return b""
-            send(fd, said)
-        data = receive(fd) if fd in ready else b""
+            send(end.fd, said)
+        data = end.receive() if end.fd in ready else b""
     return b""
-
-
-def receive(fd: int) -> bytes | None:
-    """What the host sent, waiting for it if nothing is there yet; None if nobody is there."""
-    try:
-        return os.read(fd, CHUNK) or None
-    except BlockingIOError:
-        select.select([fd], [], [], 1.0)
-        return b""
 
 
 def send(fd: int, data: bytes) -> None:

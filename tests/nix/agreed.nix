@@ -7,6 +7,7 @@ let
     max = c.MemoryMax;
     high = c.MemoryHigh;
     oom = c.OOMScoreAdjust;
+    slack = c.TimerSlackNSec or "";
   };
   redis = config.services.redis.servers.rave;
   vhosts = config.services.nginx.virtualHosts;

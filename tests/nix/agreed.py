@@ -35,7 +35,8 @@ def texts(values: dict[str, Any]) -> dict[str, str]:
 
 
 def job(name: str, scrape: dict[str, Any]) -> dict[str, Any]:
-    return {
+    own = {"scrape_interval": scrape["interval"]} if "interval" in scrape else {}
+    return own | {
         "job_name": name,
         "metrics_path": scrape["path"],
         "honor_labels": scrape.get("honorLabels", False),
@@ -101,6 +102,7 @@ def from_facts(plan: dict[str, Any], mode: str) -> Agreed:
                 "max": service["memory"][mode],
                 "high": service["memory"][mode] * 9 // 10,
                 "oom": service["oomScore"],
+                "slack": f"{service['timerSlackMs']}ms" if service["timerSlackMs"] else "",
             }
             for name, service in plan["services"].items()
             if [unit for unit in service["units"] if unit.endswith(".service")]
@@ -155,16 +157,17 @@ class Debian:
             found |= pairs(self.files[f"{folder}/retention.conf"], "=")
         return {name: found[name] for name in ("SystemMaxUse", "MaxRetentionSec")}
 
-    def limits(self) -> dict[str, dict[str, int]]:
-        """Return cap and OOM score of every service; its units must have the same."""
-        found: dict[str, dict[str, int]] = {}
+    def limits(self) -> dict[str, dict[str, int | str]]:
+        """Return cap, OOM score and timer slack of every service; its units must have the same."""
+        found: dict[str, dict[str, int | str]] = {}
         for name, service in self.plan["services"].items():
             for unit in service["units"]:
                 settings = {key: values[-1] for key, values in self.unit(unit).items()}
-                mine = {
+                mine: dict[str, int | str] = {
                     "max": int(settings["MemoryMax"].removesuffix("M")),
                     "high": int(settings["MemoryHigh"].removesuffix("M")),
                     "oom": int(settings["OOMScoreAdjust"]),
+                    "slack": settings.get("TimerSlackNSec", ""),
                 }
                 assert found.setdefault(name, mine) == mine
         return found
@@ -231,6 +234,12 @@ def flag(command: str) -> str:
     return found(r"--storage\.tsdb\.retention\.size=(\S+)", command)
 
 
+def set_of(scraped: dict[str, Any]) -> dict[str, Any]:
+    """Return what a target's scrape configuration sets, of what ours may set."""
+    ours = job("", {"path": "", "port": 0, "interval": ""})
+    return {name: scraped[name] for name in ours if scraped.get(name) is not None}
+
+
 def limits_of_nginx(http: str, server: str, body: str) -> dict[str, Any]:
     return {
         "rate": int(found(r"rate=(\d+)r/s", http)),
@@ -265,8 +274,7 @@ def from_nixos(evaluator: Evaluator, plan: dict[str, Any], mode: str) -> Agreed:
             "time": raw["prometheus"]["retentionTime"],
             "size": flag(" ".join(raw["prometheus"]["extraFlags"])),
             "jobs": {
-                one["job_name"]: kept(one, job("", {"path": "", "port": 0}))
-                | {"static_configs": static(one["static_configs"])}
+                one["job_name"]: set_of(one) | {"static_configs": static(one["static_configs"])}
                 for one in raw["prometheus"]["scrapeConfigs"]
             },
         },
@@ -303,6 +311,7 @@ def from_nixos(evaluator: Evaluator, plan: dict[str, Any], mode: str) -> Agreed:
                     "max": int(limit["max"].removesuffix("M")),
                     "high": int(limit["high"].removesuffix("M")),
                     "oom": limit["oom"],
+                    "slack": limit["slack"],
                 }
                 for unit, limit in units.items()
             })

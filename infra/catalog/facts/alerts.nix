@@ -8,8 +8,8 @@ in
   (machine "MemoryLow" "warning" "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes > 0.85" "more than 85 % of memory in use")
   (machine "DiskFull" "warning" ''1 - node_filesystem_avail_bytes{mountpoint="/"} / node_filesystem_size_bytes > 0.80'' "more than 80 % of the disk in use")
   (machine "UnitFailed" "critical" "rave_failed_units > 0" "a systemd unit has failed")
-  # Without secrets some services wait; that is no fault.
-  (machine "ServiceUnhealthy" "critical" "rave_service_healthy == 0 and on() rave_secrets_installed == 1" "{{ $labels.service }} does not answer its health questions")
+  # Without secrets some services wait; that is no fault, and gives no such metric.
+  (machine "ServiceUnhealthy" "critical" "rave_service_healthy == 0" "{{ $labels.service }} does not answer its health questions")
   (machine "CertificateExpires" "warning" "rave_certificate_not_after_seconds - time() < 14 * 86400" "nginx's certificate expires within 14 days")
   # The guest follows the host's clock by itself (rave_guest/clock.py), so this says that it cannot.
   (machine "ClockWrong" "warning" "abs(rave_clock_offset_seconds) > 5" "the clock is more than 5 s off the host's")

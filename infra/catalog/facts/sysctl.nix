@@ -35,6 +35,8 @@
   "net.ipv4.tcp_rfc1337" = 1;
   "net.ipv4.tcp_syncookies" = 1;
   "vm.mmap_min_addr" = 65536;
+  # Each processor wakes up for its counters once a minute, not each second.
+  "vm.stat_interval" = 60;
   # Redis forks to save; PostgreSQL asks for more than it touches.
   "vm.overcommit_memory" = 1;
 }

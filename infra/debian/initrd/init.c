@@ -1,9 +1,12 @@
 /*
- * The guest's initrd: loads the virtio modules, mounts /dev/vda and hands over to systemd.
+ * The guest's initrd: loads modules, mounts /dev/vda and hands over to systemd.
  *
  * Debian's cloud kernel has ext4 built in and virtio as modules. A general initrd costs a second of
  * boot under emulation; this one does only what a rave machine needs. It uses no C library, so that
  * the locked tcc compiles it to the same bytes on every host.
+ *
+ * Beside virtio it loads what acpid and the firewall need: the kernel would start modprobe for each of
+ * these, which reads its index anew, and that costs an emulated processor far more than the loading.
  *
  * /modules/list names the modules to load, one path per line, in order. A failure is told on the
  * console and ends init, so that the kernel panics and whoever watches the machine knows at once.

@@ -12,7 +12,7 @@ let
     static_configs = [
       { targets = [ "127.0.0.1:${toString service.scrape.port}" ]; labels.service = name; }
     ];
-  };
+  } // lib.optionalAttrs (service.scrape ? interval) { scrape_interval = service.scrape.interval; };
 in
 {
   options.services.rave.prometheus = {

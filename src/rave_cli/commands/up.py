@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--name", metavar="NAME", help="The machine's name; else the profile's.")
 @click.option("--fresh", is_flag=True, help="Replace an existing machine; its disk is lost.")
 @click.option("--skip-smoke", is_flag=True, help="Do not run the smoke suite.")
+@click.option("--cold", is_flag=True, help="Boot a new machine even where a template fits.")
 @keep_option
 @json_option
 @pass_app
@@ -42,11 +43,14 @@ def up(
     name: str | None,
     fresh: bool,
     skip_smoke: bool,
+    cold: bool,
     keep_running: bool,
 ) -> int:
     """Build an image, launch it, install its secrets, run the smoke suite, sign the transcript.
 
-    What exists and is unchanged is used again. Exit code 1 if a check failed; the machine stays.
+    What exists and is unchanged is used again; a new machine starts from a template where one fits
+    (`rave vm template create`), which the transcript then says. Exit code 1 if a check failed; the
+    machine stays.
 
     \b
     Example: rave up --profile demo --base debian
@@ -64,6 +68,7 @@ def up(
             app.settings,
             fresh=fresh,
             check=not skip_smoke,
+            cold=cold,
             on_event=on_event,
             keep_running=keep_running,
         )

@@ -12,20 +12,24 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
 from rave_cli.flows.events import Event, step
 from rave_cli.machines import lifecycle, preflight, store
-from rave_cli.machines.guest.readiness import NAMES, NotReadyError
+from rave_cli.machines.guest.readiness import NAMES, WARM, NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator
 from rave_cli.machines.spec import check_name, choose_forwards, locate, parse_forward
+from rave_cli.machines.templates import kept, making
+from rave_cli.machines.templates import warm as warming
+from rave_cli.machines.templates.key import key_of, require_base
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from rave_cli.flows.events import OnEvent
+    from rave_cli.flows.events import OnEvent, Step
     from rave_cli.images.manifest import Image
     from rave_cli.machines.guest.readiness import Reached
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.qemu.stop import StopReport
     from rave_cli.machines.spec import Forward, Machine, MachineSpec, Network
+    from rave_cli.machines.templates.kept import MachineTemplate
     from rave_cli.profiles.catalog import Plan
     from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
@@ -104,7 +108,122 @@ def launch(
     return start(machine, on_event=on_event, keep_running=keep_running)
 
 
-def take_up(wanted: NewMachine, image: Image, *, fresh: bool, on_event: OnEvent) -> Machine:
+def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Ready:
+    """Make a machine and start it from a template, which is made if there is none that fits.
+
+    Raises:
+        RaveError: as `create`, `start` and making a template do; USAGE if its base has no
+            templates.
+    """
+    require_base(wanted.plan.profile, wanted.plan.base)
+    preflight.check_ports(tuple(wanted.forwards))
+    if wanted.name in stored_names():
+        raise store.taken(wanted.name)
+    image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
+    spec = wanted.spec(image)
+    return _start_warm(warming.create(spec, _template(spec, on_event)), on_event)
+
+
+def template(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> MachineTemplate:
+    """Return the template that a machine like this can be started from, made if there is none.
+
+    Raises:
+        RaveError: as building an image and starting a machine do; HOST if the one that is there
+            was changed.
+    """
+    require_base(wanted.plan.profile, wanted.plan.base)
+    image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
+    return _template(wanted.spec(image), on_event)
+
+
+def _template(spec: MachineSpec, on_event: OnEvent) -> MachineTemplate:
+    key = key_of(spec, accelerator.detect())
+    found = kept.find(key)
+    if found is not None:
+        return found
+    on_event(Event("note", "template", f"{kept.why_none(key)}; one is made"))
+    with step(on_event, "template", f"Making a template of {spec.profile}") as doing:
+        return making.make(spec, on_stage=_telling(doing, NAMES))
+
+
+def _start_warm(machine: Machine, on_event: OnEvent) -> Ready:
+    """Start a machine that was just made of a template from that."""
+    found = kept.find(key_of(machine.spec, accelerator.detect()))
+    if found is None:
+        return start(machine, on_event=on_event)
+    with step(on_event, "start", f"Starting {machine.name} from template {found.name}") as doing:
+        names = tuple(stage.name for stage in WARM)
+        ready = warming.start(machine, found, on_stage=_telling(doing, names))
+    for note in ready.notes:
+        doing.note(note)
+    return ready
+
+
+def _telling(doing: Step, names: tuple[str, ...]) -> Callable[[Reached], None]:
+    """Return what tells each stage of a start as progress of a step."""
+
+    def tell(stage: Reached) -> None:
+        text = f"{stage.name}: {stage.detail}" if stage.detail else stage.name
+        doing.progress(text, names.index(stage.name) + 1, len(names))
+
+    return tell
+
+
+def bring_up(
+    wanted: NewMachine,
+    image: Image,
+    *,
+    fresh: bool,
+    cold: bool,
+    keep_running: bool,
+    on_event: OnEvent,
+) -> Ready:
+    """Return the machine of that name, running: as it is, or made anew and started from a template
+    if there is one that fits, else booted.
+
+    Args:
+        wanted: the machine.
+        image: what a new one is made from.
+        fresh: replace one that is there; its disk is lost.
+        cold: boot it in any case.
+        keep_running: leave one that does not become ready running.
+        on_event: told what happens.
+
+    Raises:
+        RaveError: as `take_up` and `start`.
+    """
+    there = wanted.name in stored_names() and not fresh
+    found = None if there or cold else _fitting(wanted.spec(image), on_event)
+    machine = take_up(wanted, image, fresh=fresh, on_event=on_event, template=found)
+    if found is None:
+        return start(machine, on_event=on_event, keep_running=keep_running)
+    try:
+        return _start_warm(machine, on_event)
+    except RaveError as error:
+        # It has not run, so its disk is as it was made.
+        text = f"{error.message}; it is booted instead"
+        on_event(Event("warning", "start", text))
+        return start(machine, on_event=on_event, keep_running=keep_running)
+
+
+def _fitting(spec: MachineSpec, on_event: OnEvent) -> MachineTemplate | None:
+    """Return a template that such a machine can be started from; one that was changed is none."""
+    try:
+        return kept.find(key_of(spec, accelerator.detect()))
+    except RaveError as error:
+        if error.exit_code != ExitCode.USAGE:
+            on_event(Event("warning", "start", f"{error.message}; {error.hint}"))
+        return None
+
+
+def take_up(
+    wanted: NewMachine,
+    image: Image,
+    *,
+    fresh: bool,
+    on_event: OnEvent,
+    template: MachineTemplate | None = None,
+) -> Machine:
     """Return the machine of that name, made if there is none.
 
     Args:
@@ -112,6 +231,7 @@ def take_up(wanted: NewMachine, image: Image, *, fresh: bool, on_event: OnEvent)
         image: what a new one is made from.
         fresh: replace one that is there; its disk is lost.
         on_event: told what happens.
+        template: what a new one is made of, instead of the image alone.
 
     Raises:
         RaveError: USAGE if a machine of that name belongs to another profile or base.
@@ -122,7 +242,8 @@ def take_up(wanted: NewMachine, image: Image, *, fresh: bool, on_event: OnEvent)
             return _unchanged(machine, wanted.plan, image, on_event)
         lifecycle.delete(wanted.name, force=True)
         on_event(Event("note", "create", f"machine {wanted.name} deleted, to be made anew"))
-    return store.create(wanted.spec(image))
+    spec = wanted.spec(image)
+    return store.create(spec) if template is None else warming.create(spec, template)
 
 
 def _unchanged(machine: Machine, plan: Plan, image: Image, on_event: OnEvent) -> Machine:
@@ -158,12 +279,7 @@ def start(
         RaveError: NOT_READY naming the stage, HOST if the host lacks something.
     """
     with step(on_event, "start", title or f"Starting {machine.name}") as doing:
-
-        def tell(stage: Reached) -> None:
-            text = f"{stage.name}: {stage.detail}" if stage.detail else stage.name
-            doing.progress(text, NAMES.index(stage.name) + 1, len(NAMES))
-
-        ready = lifecycle.start(machine, on_stage=tell, keep_running=keep_running)
+        ready = lifecycle.start(machine, on_stage=_telling(doing, NAMES), keep_running=keep_running)
     for note in ready.notes:
         doing.note(note)
     return ready

@@ -57,6 +57,7 @@ def up(
     *,
     fresh: bool,
     check: bool,
+    cold: bool = False,
     on_event: OnEvent,
     keep_running: bool = False,
 ) -> UpReport:
@@ -68,6 +69,7 @@ def up(
         settings: where the flake and the signing key are.
         fresh: replace an existing machine; its disk is lost.
         check: whether to prove it.
+        cold: boot a new machine even where there is a template.
         on_event: told what happens.
         keep_running: leave a machine that does not become ready running.
 
@@ -77,9 +79,11 @@ def up(
     """
     file = place(None)
     made_from = image.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event)
-    taken = machine.take_up(wanted, made_from, fresh=fresh, on_event=on_event)
+    ready = machine.bring_up(
+        wanted, made_from, fresh=fresh, cold=cold, keep_running=keep_running, on_event=on_event
+    )
+    taken = ready.machine
     plan = plans.of(taken, lambda: wanted.plan, on_event=on_event)
-    ready = machine.start(taken, on_event=on_event, keep_running=keep_running)
     made = secure.make(file, catalog.secrets, on_event=on_event)
     if made.added:
         on_event(Event("note", "secrets", f"made {len(made.added)} secrets in {file}"))

@@ -41,7 +41,7 @@ class Leftover:
     that it had or has.
     """
 
-    kind: Literal["broken-off", "sockets", "image"]
+    kind: Literal["broken-off", "sockets", "image", "template"]
     place: Path
     why: str
     machine: str | None = None

@@ -40,7 +40,8 @@ GUEST_ANSWERS = 20.0
 class Ready:
     """A machine that became ready. Times in seconds: of stages since QEMU was started, of services
     on the guest's clock since its kernel began. `ports` maps guest ports to ports of 127.0.0.1, of
-    which `status_port` leads to the status page; `joined` says that another command had started it.
+    which `status_port` leads to the status page; `joined` says that another command had started it,
+    `origin` how its guest began: `cold`, or from a `template`.
     """
 
     machine: Machine
@@ -53,6 +54,7 @@ class Ready:
     accelerator: Accelerator
     joined: bool
     notes: tuple[str, ...]
+    origin: str = "cold"
 
     @property
     def seconds(self) -> float:
@@ -76,6 +78,7 @@ class Ready:
             "secrets": self.secrets,
             "accelerator": self.accelerator.document,
             "joined": self.joined,
+            "origin": self.origin,
             "notes": list(self.notes),
         }
 
@@ -131,10 +134,26 @@ def start(
             with signals.held():
                 kill(machine)
         raise
+    return ready(machine, watched.pid, forwards, readiness, found=found, cap=cap)
+
+
+def ready(
+    machine: Machine,
+    pid: int,
+    forwards: dict[int, int],
+    readiness: Readiness,
+    *,
+    found: Accelerator,
+    cap: caps.Cap | None,
+    origin: str = "cold",
+) -> Ready:
+    """Return what is to be said of a machine that has become ready; `cap` is None if another
+    command started it.
+    """
     report = readiness.services
     return Ready(
         machine=machine,
-        pid=watched.pid,
+        pid=pid,
         ports=forwards,
         status_port=forwards.get(_status_page(machine)),
         stages=tuple(readiness.reached),
@@ -143,6 +162,7 @@ def start(
         accelerator=found,
         joined=cap is None,
         notes=(*_notes(machine, cap), *forwarding.restore(machine)),
+        origin=origin,
     )
 
 
@@ -171,10 +191,10 @@ def patience(found: Accelerator, cpus: int) -> float:
     """Return the factor on the deadlines of a boot, which were measured with two CPUs on an idle
     host: how slow the accelerator was, how many CPUs the guest has, how busy the host is now.
     """
-    return found.deadline_scale * max(1.0, 2 / cpus) * _pressure()
+    return found.deadline_scale * max(1.0, 2 / cpus) * pressure()
 
 
-def _pressure() -> float:
+def pressure() -> float:
     """Return how busy the host is: from 1, where a processor is free, to 3."""
     return min(max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0), 3.0)
 
@@ -185,6 +205,11 @@ def _join(machine: Machine) -> boot.Boot | None:
     if running is None:
         return None
     machine = processes.placed(machine)
+    if machine.restoring.exists():
+        # A command was killed while it started this from a template: nothing runs in it yet, and
+        # nobody will tell it who it is.
+        stop_process(running, machine.qmp_socket, patience=0.0)
+        return None
     if _lost(machine, running):
         raise RaveError(
             f"machine {machine.name} runs, but {machine.runtime} is gone, and with it QEMU's"
@@ -250,6 +275,7 @@ def _launch(
             exit_code=ExitCode.HOST,
         )
     preflight.check(machine, found.kind)
+    machine.restoring.unlink(missing_ok=True)
     store.keep_image(machine)
     argv = (*cap.prefix, *qemu_argv(machine, found))
     launched = boot.launch(machine, argv, readiness, cap.beside, stays=stays)
@@ -280,7 +306,7 @@ def stop(
     if running is None:
         return StopReport("not-running", 0.0)
     if patience is None:
-        patience = PATIENCE * _pressure()
+        patience = PATIENCE * pressure()
     report = stop_process(
         running,
         machine.qmp_socket,

@@ -38,7 +38,28 @@ def check(machine: Machine, kind: Kind) -> None:
             f" rave vm delete {machine.name} removes the rest",
             exit_code=ExitCode.HOST,
         )
+    _check_base(machine)
     check_memory(machine, kind, available_mib())
+
+
+def _check_base(machine: Machine) -> None:
+    """Refuse a machine whose disk builds on a template's that was changed since."""
+    origin = machine.spec.template
+    if origin is None:
+        return
+    try:
+        found = machine.base_disk.stat()
+    except OSError:
+        stamp = None
+    else:
+        stamp = (found.st_size, found.st_mtime_ns)
+    if stamp != origin.disk:
+        raise RaveError(
+            f"{machine.base_disk} {'is gone' if stamp is None else 'was changed'}: the disk of"
+            f" machine {machine.name} builds on it",
+            hint=f"put {machine.base_disk} back from a copy; without it the machine is lost",
+            exit_code=ExitCode.HOST,
+        )
 
 
 def check_memory(machine: Machine, kind: Kind, available: int | None) -> None:

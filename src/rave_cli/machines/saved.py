@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.qemu.argv import without_memory_file
 from rave_cli.machines.qemu.program import Kind  # noqa: TC001 - the record reads the annotations
 from rave_cli.records import RecordFormat
 
@@ -121,7 +122,7 @@ def shape(argv: Sequence[str], machine: Machine) -> str:
     and who asks.
     """
     # What runs QEMU, and a cap around it, comes before its first option.
-    options = argv[argv.index("-name") :]
+    options = without_memory_file(argv[argv.index("-name") :])
     text = "\0".join(options).removesuffix("\0" + "\0".join(INCOMING))
     for place, name in ((machine.runtime, "RUNTIME"), (machine.directory, "MACHINE")):
         text = text.replace(os.fspath(place).replace(",", ",,"), name)

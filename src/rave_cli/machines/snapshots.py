@@ -8,7 +8,6 @@ shares blocks where the file system can.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
@@ -34,7 +33,6 @@ DISK = "disk.qcow2"
 # What the guest had reported until then: with later reports, a memory put back would look as if it
 # had gone on to its end.
 STAGES = "stages.jsonl"
-CHUNK = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -138,15 +136,15 @@ def _take(machine: Machine, draft: Path) -> SavedState | None:
         machine = processes.placed(machine)
         suspend.refuse_full_disk(machine, running.resident_mib + _mib(machine.disk))
         with suspend.standing_still(machine, running, draft / saved.MEMORY) as live:
-            _copy(machine.disk, draft / DISK)
-            _copy(machine.stage_file, draft / STAGES)
+            paths.copy_private(machine.disk, draft / DISK)
+            paths.copy_private(machine.stage_file, draft / STAGES)
         return live
     state = saved.read(machine)
     suspend.refuse_full_disk(machine, _mib(machine.disk) + (saved.memory_size(machine) >> 20))
     if state is not None:
-        _copy(machine.suspended / saved.MEMORY, draft / saved.MEMORY)
-        _copy(machine.stage_file, draft / STAGES)
-    _copy(machine.disk, draft / DISK)
+        paths.copy_private(machine.suspended / saved.MEMORY, draft / saved.MEMORY)
+        paths.copy_private(machine.stage_file, draft / STAGES)
+    paths.copy_private(machine.disk, draft / DISK)
     return state
 
 
@@ -185,11 +183,11 @@ def _put_back(machine: Machine, found: Snapshot) -> None:
         disk.unlink(missing_ok=True)
         stages.unlink(missing_ok=True)
     try:
-        _copy(found.place / DISK, disk)
+        paths.copy_private(found.place / DISK, disk)
         state = found.record.state
         if state is not None:
-            _copy(found.place / saved.MEMORY, saved.draft(machine) / saved.MEMORY)
-            _copy(found.place / STAGES, stages)
+            paths.copy_private(found.place / saved.MEMORY, saved.draft(machine) / saved.MEMORY)
+            paths.copy_private(found.place / STAGES, stages)
         with signals.held(), paths.refusing(machine.disk):
             # The memory of before must not come back over this disk, nor this over that of before.
             saved.put_aside(machine, but_draft=True)
@@ -257,19 +255,6 @@ def _sweep(machine: Machine) -> None:
         if re.match(r"\.(new|old)-", place.name):
             with paths.refusing(place):
                 shutil.rmtree(place)
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file and sync it; the copy is ours alone."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with paths.refusing(target), source.open("rb") as given:
-        fd = os.open(target, flags, 0o600)
-        try:
-            while os.copy_file_range(given.fileno(), fd, CHUNK):
-                pass
-            os.fsync(fd)
-        finally:
-            os.close(fd)
 
 
 def _mib(path: Path) -> int:

@@ -40,11 +40,21 @@ class Forward:
 
 
 @dataclass(frozen=True)
+class TemplateOrigin:
+    """The template that a machine was made from: its digest, and size in bytes and time of the last
+    change, in nanoseconds, of its disk, on which the machine's own builds.
+    """
+
+    digest: str
+    disk: tuple[int, int]
+
+
+@dataclass(frozen=True)
 class MachineSpec:
     """Everything that defines a machine. Memory in MiB, disk in GiB.
 
     A `protected` machine is not deleted. `renamed_to` is the name that it is about to get: once its
-    directory has it, that is its name.
+    directory has it, that is its name. `template` is None for one that was made from its image.
     """
 
     name: PlainName
@@ -61,6 +71,17 @@ class MachineSpec:
     image: Image
     protected: bool = False
     renamed_to: str | None = None
+    template: TemplateOrigin | None = None
+
+    @property
+    def machine_id(self) -> str:
+        """What the guest has in /etc/machine-id."""
+        return self.uuid.replace("-", "")
+
+    @property
+    def mac(self) -> str:
+        """The address of its network card: QEMU's prefix, and the end of the uuid."""
+        return ":".join(("52:54:00", *(self.uuid[at : at + 2] for at in (30, 32, 34))))
 
 
 @dataclass(frozen=True)
@@ -85,6 +106,16 @@ class Machine:
     def disk(self) -> Path:
         """The qcow2 overlay on the read-only image."""
         return self.directory / "disk.qcow2"
+
+    @property
+    def base_disk(self) -> Path:
+        """The template's disk, of a machine that was made from one: a second name of that file."""
+        return self.directory / "base.qcow2"
+
+    @property
+    def restoring(self) -> Path:
+        """A mark that is there until a guest which is restored from a template is itself."""
+        return self.directory / "restoring"
 
     @property
     def suspended(self) -> Path:

@@ -14,6 +14,7 @@ from rave_cli.machines import causes, evidence, runs, saved, store
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import processes, usernet
+from rave_cli.machines.qemu.argv import from_template
 from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
 from rave_cli.machines.store import Unreadable
 
@@ -90,10 +91,10 @@ class Status:
 
     @property
     def origin(self) -> str | None:
-        """How the guest that runs began: `cold`, by a boot, or `resumed`, from a saved memory."""
-        if self.process is None:
-            return None
-        return "resumed" if saved.INCOMING in pairwise(self.process.argv) else "cold"
+        """How the guest that runs began: `cold`, by a boot, `resumed`, from a saved memory, or
+        `template`, from one of its own kind.
+        """
+        return None if self.process is None else _began(self.process)
 
     @property
     def document(self) -> dict[str, object]:
@@ -117,6 +118,22 @@ class Status:
             str(self.machine.directory),
         )  # fmt: skip
         return dict(zip(FIELDS, values, strict=True))
+
+
+def _began(process: processes.Process) -> str:
+    if from_template(process.argv):
+        return "template"
+    return "resumed" if saved.INCOMING in pairwise(process.argv) else "cold"
+
+
+def origin_of(machine: Machine) -> str:
+    """Return how the guest of a machine began, with the digest of the template if it was from one;
+    empty if it does not run.
+    """
+    process = processes.find(machine)
+    began = "" if process is None else _began(process)
+    template = machine.spec.template
+    return f"template sha256:{template.digest}" if began == "template" and template else began
 
 
 def _rounded(value: float | None) -> float | None:
@@ -146,6 +163,9 @@ def of(
     if machine.suspended.is_dir() and state in ("paused", "unresponsive", "starting"):
         # A command was killed between the saved memory and the end, or beginning, of this QEMU.
         state, detail = "suspended", _GO_ON.format(name=machine.name)
+    if machine.restoring.exists():
+        state = "starting"
+        detail = f"a start from a template; if none is under way: rave vm start {machine.name}"
     state, detail = _explained(machine, state, detail)
     return Status(
         machine=machine,

@@ -56,10 +56,12 @@ def _give_states(document: Document) -> Document:
 MACHINE = RecordFormat(
     title="the record of a machine",
     shape=StoredMachine,
-    version=3,
+    version=4,
     upgrades={
         1: lambda document: give_plan(document, "machine.image."),
         2: lambda document: _give_states(give_origin(document, "machine.image.")),
+        # All were made from images.
+        3: lambda document: amend(document, "machine.template", None),
     },
 )
 
@@ -136,9 +138,14 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def create(spec: MachineSpec) -> Machine:
+def create(spec: MachineSpec, base: Path | None = None, disk: Path | None = None) -> Machine:
     """Make a machine: identity, pinned host key, overlay disk and record; it appears at once or not
     at all.
+
+    Args:
+        spec: what it is to be.
+        base: the disk of the template that it is made from.
+        disk: the disk of another machine of the same image and base, of which it gets a copy.
 
     Raises:
         RaveError: USAGE if the name is taken; HOST if the image is truncated, a tool is missing or
@@ -155,7 +162,7 @@ def create(spec: MachineSpec) -> Machine:
         with paths.refusing(machines_dir()):
             draft = Path(tempfile.mkdtemp(prefix=f".new-{spec.name}.", dir=machines_dir()))
         try:
-            _fill(replace(machine, directory=draft))
+            fill(replace(machine, directory=draft), base, disk)
             with paths.refusing(machine.directory):
                 draft.rename(machine.directory)
                 paths.sync_dir(machines_dir())
@@ -168,8 +175,12 @@ def create(spec: MachineSpec) -> Machine:
         return machine
 
 
-def _fill(machine: Machine) -> None:
-    """Write everything a machine's directory holds before its first boot."""
+def fill(machine: Machine, base: Path | None = None, disk: Path | None = None) -> None:
+    """Write everything a machine's directory holds before its first start.
+
+    Raises:
+        RaveError: as `create`.
+    """
     # Only now: the keys' library takes long to import, and hardly a command makes a machine.
     from rave_cli.machines import identity
 
@@ -177,7 +188,14 @@ def _fill(machine: Machine) -> None:
     if machine.spec.image.plan is not None:
         carried = _carried()
         carried.write(machine.plan, carried.read(machine.spec.image.plan))
-    _overlay(machine)
+    if base is not None:
+        # A name of its own: whoever gives the template up does not take it from the machine.
+        with paths.refusing(machine.base_disk):
+            machine.base_disk.hardlink_to(base)
+    if disk is None:
+        _overlay(machine)
+    else:
+        paths.copy_private(disk, machine.disk)
     save(machine)
 
 
@@ -218,11 +236,12 @@ def _overlay(machine: Machine) -> None:
             hint=f"--disk {least} or more",
             exit_code=ExitCode.USAGE,
         )
+    below = machine.base_disk.name if machine.base_disk.exists() else machine.spec.image.qcow2
     done = process.run(
         [
             "qemu-img", "create", "-q",
             "-f", "qcow2",
-            "-b", machine.spec.image.qcow2,
+            "-b", below,
             "-F", "qcow2",
             machine.disk,
             f"{machine.spec.disk_gib}G",

@@ -142,6 +142,12 @@ def _save(machine: Machine, monitor: Qmp, running: processes.Process, place: Pat
         RaveError: HOST if the guest was started by another rave, so that nothing could read it, or
             the file cannot be written; NOT_READY if QEMU cannot.
     """
+    if machine.restoring.exists():
+        raise RaveError(
+            f"machine {machine.name} is being started from a template; nothing runs in it yet",
+            hint=f"rave vm start {machine.name}",
+            exit_code=ExitCode.NOT_READY,
+        )
     found = replace(accelerator.detect(), kind=running.accelerator)
     shape = saved.shape(running.argv, machine)
     if shape != saved.shape(qemu_argv(machine, found), machine):

@@ -79,11 +79,14 @@ class HealthCheck(CatalogRecord):
 
 
 class Scrape(CatalogRecord):
-    """Where Prometheus finds a service's metrics, and whether their own labels win."""
+    """Where Prometheus finds a service's metrics, whether their own labels win, and the time
+    between two looks: a duration of Prometheus', or None for that of all.
+    """
 
     port: int
     path: str
     honor_labels: bool = False
+    interval: str | None = None
 
 
 class Service(CatalogRecord):
@@ -98,6 +101,7 @@ class Service(CatalogRecord):
     scrape: Scrape | None
     memory: ByMode[int]
     oom_score: int = 0
+    timer_slack_ms: int = 0
 
 
 class Secret(CatalogRecord):

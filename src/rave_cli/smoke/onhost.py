@@ -8,6 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rave_cli import process
+from rave_cli.machines import status
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.qemu.caps import memory_ceiling
@@ -130,19 +131,28 @@ def read_only(context: CheckContext) -> Verdict:
        figures={"bytes": "overlay_bytes"})  # fmt: skip
 def overlay(context: CheckContext) -> Verdict:
     """Ask qemu-img what lies below the machine's disk."""
-    argv = ["qemu-img", "info", "-U", "--output=json", str(context.machine.disk)]
+    argv = ["qemu-img", "info", "-U", "--backing-chain", "--output=json", str(context.machine.disk)]
     done = process.run(argv, timeout=20)
     if not done.ok:
         return Verdict("error", " ".join(done.tail(1)))
-    return judge_overlay(json.loads(done.stdout), context.image.qcow2)
+    own = context.machine
+    between = () if own.spec.template is None else (own.base_disk,)
+    return judge_overlay(json.loads(done.stdout), context.image.qcow2, between)
 
 
-def judge_overlay(info: dict[str, Any], image: Path) -> Verdict:
-    """Read `qemu-img info --output=json`."""
-    below = info.get("full-backing-filename", info.get("backing-filename"))
-    problems = [] if below == str(image) else [f"it lies on {below}"]
-    size = int(info.get("actual-size", 0))
-    return judge(problems, f"on the image, {size >> 20} MiB of its own", bytes=size)
+def judge_overlay(
+    chain: list[dict[str, Any]], image: Path, between: tuple[Path, ...] = ()
+) -> Verdict:
+    """Read `qemu-img info --backing-chain --output=json`, the disk first. `between` is the disk of
+    the template that the machine was made of.
+    """
+    named = [info.get("full-backing-filename", info.get("backing-filename")) for info in chain]
+    below = [place for place in named if place is not None]
+    wanted = [str(place) for place in (*between, image)]
+    problems = [] if below == wanted else [f"it lies on {' on '.join(below) or None}"]
+    size = int(chain[0].get("actual-size", 0))
+    through = "through that of its template, " if between else ""
+    return judge(problems, f"on the image, {through}{size >> 20} MiB of its own", bytes=size)
 
 
 @check("image.unchanged", phase="image", viewpoint="host", step="image-end",
@@ -163,8 +173,25 @@ def judge_change(before: str, after: str) -> Verdict:
        title="the guest reported every stage under its own instance id",
        figures={"uptimes": "stage_seconds"})  # fmt: skip
 def stages(context: CheckContext) -> Verdict:
-    """The reports of the guest since the machine started."""
-    return judge_stages(read_events(context.machine.stage_file), context.machine.spec.instance_id)
+    """The reports of the guest since the machine started. One that was started from a template has
+    not booted: what was not seen is not claimed.
+    """
+    events = read_events(context.machine.stage_file)
+    if (unseen := not_booted(context.machine, events)) is not None:
+        return unseen
+    return judge_stages(events, context.machine.spec.instance_id)
+
+
+def not_booted(machine: Machine, events: Sequence[StageEvent]) -> Verdict | None:
+    """Return the verdict on the boot of a machine that was started from a template and has not been
+    booted since; None of any other.
+    """
+    seen = {event.stage for event in events}
+    origin = status.origin_of(machine)
+    if not origin.startswith("template") or "systemd" in seen:
+        return None
+    unseen = [stage for stage in STAGES if stage not in seen]
+    return Verdict("skip", f"not booted but started from {origin}: {', '.join(unseen)} not seen")
 
 
 def judge_stages(events: Sequence[StageEvent], instance: str) -> Verdict:
@@ -192,7 +219,10 @@ def judge_stages(events: Sequence[StageEvent], instance: str) -> Verdict:
        figures={"seconds": "services_healthy_seconds", "services": "service_seconds"})  # fmt: skip
 def boot_time(context: CheckContext) -> Verdict:
     """When the last service of the profile became healthy, on the guest's clock."""
-    events = [e for e in read_events(context.machine.stage_file) if e.stage == "services"]
+    reports = read_events(context.machine.stage_file)
+    if (unseen := not_booted(context.machine, reports)) is not None:
+        return unseen
+    events = [e for e in reports if e.stage == "services"]
     if not events:
         return Verdict("error", "the guest did not report its services")
     return judge_boot(events[0], accelerator.detect().kind)

@@ -51,15 +51,17 @@ def run_record(
     plan: Plan,
     digests: Mapping[str, str],
     checks: Sequence[Check],
+    *,
+    origin: str = "",
 ) -> RunRecord:
-    """Return what the transcript says of a run of `checks`."""
+    """Return what the transcript says of a run of `checks`; `origin` says how the guest began."""
     complete = "before" in digests and "after" in digests
     return RunRecord(
         subject=subject,
         checks=run.results,
         digests=ImageDigests(digests["before"], digests["after"]) if complete else None,
         guest_boot_id=run.facts.get("boot_id"),
-        system_info=system_info(run.facts),
+        system_info=system_info(run.facts) | ({"origin": origin} if origin else {}),
         service_health=service_health(run, plan),
         **{phase.part: _part(run, phase.id) for phase in PHASES if phase.part},
         performance_metrics=performance_metrics(run, checks),

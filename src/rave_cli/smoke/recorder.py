@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from rave_cli.machines.status import origin_of
 from rave_cli.smoke import reports
 from rave_cli.smoke.context import Recorded
 from rave_cli.smoke.model import SmokeRun
@@ -49,6 +50,7 @@ class RunRecorder:
         self._log = log
         self._subject = subject
         self._checks = checks
+        self._origin = origin_of(request.machine)
         self._turns = Turns(turns(checks, asked))
         self._facts: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
@@ -181,7 +183,14 @@ class RunRecorder:
         )
 
     def _write(self, run: SmokeRun) -> SmokeRun:
-        record = run_record(run, self._subject, self.request.plan, self.digests, self._checks)
+        record = run_record(
+            run,
+            self._subject,
+            self.request.plan,
+            self.digests,
+            self._checks,
+            origin=self._origin,
+        )
         files = write_transcript(record, self._log, self.request.key)
         places = {"transcript": files.document, "events": files.events}
         if files.dsse is not None and files.sshsig is not None:

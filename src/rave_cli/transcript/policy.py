@@ -36,7 +36,11 @@ MEMBERS = {
     "configuration",
     "lock",
     "archive_keys",
+    "cold",
 }
+
+# The check that passes only where the guest was seen to boot.
+BOOTED = "boot.stages"
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class VerificationPolicy:
         lock: sha256 in hex of the lock that the image's packages must have come from.
         archive_keys: fingerprints of the archive keys that may have counted beside the
             distribution's; None if any will do.
+        cold: whether the machine must have been seen to boot, and not been started from a template.
     """
 
     required: tuple[str, ...]
@@ -65,6 +70,7 @@ class VerificationPolicy:
     configuration: Mapping[str, str] = field(default_factory=dict)
     lock: str | None = None
     archive_keys: frozenset[str] | None = None
+    cold: bool = False
 
     def shortfalls(self, document: Document) -> list[str]:
         """Return, in one line each, where a run falls short of the policy's checks."""
@@ -80,6 +86,10 @@ class VerificationPolicy:
                 lines.append(f"{id_}: was not run")
             elif check.status not in accepted:
                 lines.append(f"{id_}: {check.status}")
+        booted = document.checks.get(BOOTED)
+        if self.cold and (booted is None or booted.status not in accepted):
+            why = "was not run" if booted is None else booted.status
+            lines.append(f"cold: the machine was not seen to boot ({BOOTED}: {why})")
         for name, digest in self.configuration.items():
             if document.configuration.get(name) != digest:
                 lines.append(f"{name}: the run was configured by another version")
@@ -142,6 +152,9 @@ def _policy(found: dict[str, Any]) -> VerificationPolicy:
     allow_warn = found.get("allow_warn", False)
     if not isinstance(allow_warn, bool):
         raise DamagedError("allow_warn is neither true nor false")
+    cold = found.get("cold", False)
+    if not isinstance(cold, bool):
+        raise DamagedError("cold is neither true nor false")
     max_age = _optional_text(found, "max_age")
     return VerificationPolicy(
         required=_required(found.get("required")),
@@ -153,6 +166,7 @@ def _policy(found: dict[str, Any]) -> VerificationPolicy:
         configuration=_digests(found.get("configuration", {})),
         lock=_digest(found.get("lock")),
         archive_keys=_keys(found.get("archive_keys")),
+        cold=cold,
     )
 
 

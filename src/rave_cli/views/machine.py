@@ -61,6 +61,13 @@ def snapshot_line(document: dict[str, object]) -> str:
     return f"{document['name']}  {document['since']}  {what}  {sizes}"
 
 
+def template_line(document: dict[str, Any]) -> str:
+    """Return how a template reads for people."""
+    what = f"{document['profile']}/{document['base']}, {document['accelerator']}"
+    size = f"{document['bytes'] >> 20} MiB"
+    return f"{document['name']}  {document['since']}  {what}  {size}  {document['digest'][:12]}"
+
+
 def machine_rows(documents: Sequence[dict[str, Any]]) -> list[tuple[str, ...]]:
     """Return the rows of the table of machines."""
     return [tuple(cell(found) for cell in COLUMNS.values()) for found in documents]

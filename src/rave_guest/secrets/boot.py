@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from rave_guest import report
 from rave_guest.refusal import Refused
 from rave_guest.secrets import generations, store
 from rave_guest.secrets.decryption import decrypting, entries, undumpable
@@ -20,6 +21,10 @@ def boot(places: Places) -> int:
     """Decrypt what is kept and put it in force, replacing whatever is."""
     try:
         with locked(places):
+            if store.foreign(places.store, report.instance()):
+                store.forget(places.store)
+                sys.stderr.write("secrets: those on this disk are another machine's: removed\n")
+                return 0
             _put_in_force(places, store.kept(places.store), store.handed(places.handed))
     except (Refused, OSError) as error:
         sys.stderr.write(f"secrets: {error}\n")

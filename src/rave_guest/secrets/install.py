@@ -189,7 +189,11 @@ class _Keeping(namedtuple("_Keeping", ("directory", "key", "file"))):
 
     def keep(self, *, unchanged: bool) -> None:
         """Keep it; `unchanged`: the file kept already decrypts to the same values."""
-        store.keep(self.directory, self.key, self.file, unchanged=unchanged)
+        from rave_guest import report
+
+        store.keep(
+            self.directory, self.key, self.file, unchanged=unchanged, instance=report.instance()
+        )
 
     def before(self) -> store.KeptSecrets:
         """Return what is kept now. An identity that need not be there does not come back."""

@@ -11,6 +11,8 @@ from collections import namedtuple
 from contextlib import suppress
 
 KEY, FILE = "age.key", "secrets.sops.yaml"
+# The machine that they were given to: a clone has its original's disk, and not its identity.
+INSTANCE = "instance"
 
 
 class KeptSecrets(namedtuple("KeptSecrets", ("key", "file"))):
@@ -31,7 +33,22 @@ def kept(store: str) -> KeptSecrets:
     return KeptSecrets(_content(f"{store}/{KEY}"), _content(f"{store}/{FILE}"))
 
 
-def keep(store: str, key: bytes | None, file: bytes, *, unchanged: bool) -> None:
+def foreign(store: str, instance: str) -> bool:
+    """Return whether what is kept was given to another machine."""
+    given = _content(f"{store}/{INSTANCE}")
+    return given is not None and given != instance.encode()
+
+
+def forget(store: str) -> None:
+    """Remove all that is kept."""
+    for name in (FILE, KEY, INSTANCE):
+        with suppress(FileNotFoundError):
+            os.unlink(f"{store}/{name}")
+
+
+def keep(
+    store: str, key: bytes | None, file: bytes, *, unchanged: bool, instance: str = ""
+) -> None:
     """Keep the encrypted file for the next boot; what says the same already is left alone.
 
     Args:
@@ -39,6 +56,7 @@ def keep(store: str, key: bytes | None, file: bytes, *, unchanged: bool) -> None
         key: the age identity if it must be kept, too; None removes one that is there.
         file: the encrypted file.
         unchanged: whether the file decrypts to the same values as the one that is kept.
+        instance: the id of this machine, if it has one.
     """
     os.makedirs(store, 0o700, exist_ok=True)
     os.chmod(store, 0o700)
@@ -49,6 +67,8 @@ def keep(store: str, key: bytes | None, file: bytes, *, unchanged: bool) -> None
         _replace(f"{store}/{KEY}", key)
     if not (unchanged and before.key == key and before.file is not None):
         _replace(f"{store}/{FILE}", file)
+    if instance and _content(f"{store}/{INSTANCE}") != instance.encode():
+        _replace(f"{store}/{INSTANCE}", instance.encode())
     fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -12,6 +12,7 @@ import pytest
 
 from rave_cli import age
 from rave_cli.secrets import sops, store
+from rave_guest import report
 from rave_guest.proof import Unproven
 from rave_guest.refusal import Refused
 from rave_guest.secrets import generations, proofs
@@ -324,6 +325,24 @@ def test_what_is_on_the_disk_opens_nothing_by_itself(
     assert boot(places) == 1
     assert "the host handed no age identity over" in capsys.readouterr().err
     assert in_force(places) == {}
+
+
+def test_a_clone_boots_without_the_secrets_of_its_original(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hand_over(places)
+    monkeypatch.setattr(report, "instance", lambda: "original")
+    install(places, FIRST)
+    reboot(places)
+    assert boot(places) == 0
+    assert in_force(places) == FIRST
+    reboot(places)
+    monkeypatch.setattr(report, "instance", lambda: "clone")
+    assert boot(places) == 0
+    assert "those on this disk are another machine's: removed" in capsys.readouterr().err
+    assert on_disk(places) == []
+    assert in_force(places) == {}
+    assert install(places, FIRST)["ok"]
 
 
 @pytest.mark.parametrize("by", ["boot", "installation"])

@@ -263,8 +263,12 @@ def test_up_is_the_four_journeys_one_after_another(
         added = ("a",)
 
     monkeypatch.setattr(images, "get", journey("image", "an image"))
-    monkeypatch.setattr(machines, "take_up", journey("machine", "a machine"))
-    monkeypatch.setattr(machines, "start", journey("start", "ready"))
+
+    class Running:
+        machine = "a machine"
+
+    ready = Running()
+    monkeypatch.setattr(machines, "bring_up", journey("machine", ready))
     monkeypatch.setattr(secure, "make", journey("make", Made()))
     monkeypatch.setattr(secure, "install", journey("install", "installed"))
     monkeypatch.setattr(prove, "prove", journey("prove", None))
@@ -277,8 +281,8 @@ def test_up_is_the_four_journeys_one_after_another(
     )
     assert kept == [True]
     assert used == [("install", "the connection"), ("prove", "the connection")]
-    assert done == ["image", "machine", "plan", "start", "make", "install", "prove"]
-    assert (report.image, report.ready, report.installed) == ("an image", "ready", "installed")
+    assert done == ["image", "machine", "plan", "make", "install", "prove"]
+    assert (report.image, report.ready, report.installed) == ("an image", ready, "installed")
     assert report.passed
 
 

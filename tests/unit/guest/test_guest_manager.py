@@ -103,8 +103,38 @@ def test_an_error_reply_is_an_error(tmp_path: Path) -> None:
 def test_a_refusal_is_an_error(tmp_path: Path, greeting: bytes) -> None:
     pid1 = Pid1(tmp_path, [], greeting)
     with pytest.raises(manager.ManagerError, match="PID 1"):
-        manager.Manager(pid1.path)
+        manager.Manager(pid1.path).states([])
     pid1.close()
+
+
+def test_a_change_is_told_and_read_past(tmp_path: Path) -> None:
+    reply, signal = unit_reply([("a", "active")]), message(4, 0, b"")
+    pid1 = Pid1(tmp_path, [message(2, 1, reply) + signal, message(2, 2, reply)])
+    client = manager.Manager(pid1.path)
+    assert client.states(["a"]) == {"a": "active"}
+    assert client.told(CEILING)
+    assert client.states(["a"]) == {"a": "active"}
+    client.close()
+    pid1.close()
+
+
+def test_a_pid_1_that_hangs_up_is_a_change(tmp_path: Path) -> None:
+    pid1 = Pid1(tmp_path, [message(2, 1, unit_reply([]))])
+    client = manager.Manager(pid1.path)
+    client.states([])
+    pid1.close()
+    assert client.told(CEILING)
+    client.close()
+
+
+def test_a_connection_that_was_closed_is_made_anew(tmp_path: Path) -> None:
+    client = manager.Manager(str(tmp_path / "private"))
+    for name in ("a", "b"):
+        pid1 = Pid1(tmp_path, [message(2, 1 if name == "a" else 2, unit_reply([(name, "active")]))])
+        assert client.states([name]) == {name: "active"}
+        client.close()
+        pid1.close()
+        (tmp_path / "private").unlink()
 
 
 def test_a_connection_that_ends_is_an_error(tmp_path: Path) -> None:

@@ -21,11 +21,18 @@ class FakeManager:
     def __init__(self, *looks: dict[str, str]) -> None:
         self.looks = list(looks)
         self.asked: list[list[str]] = []
+        self.closed = False
 
     def states(self, names: list[str]) -> dict[str, str]:
         self.asked.append(names)
         look = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
         return {name: look[name] for name in names if name in look}
+
+    def told(self, wait: float) -> bool:
+        return False
+
+    def close(self) -> None:
+        self.closed = True
 
     def failed(self) -> list[str]:
         return [name for name, state in self.looks[0].items() if state == "failed"]

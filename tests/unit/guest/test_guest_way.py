@@ -49,7 +49,8 @@ class Sshd:
 def sshd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sshd]:
     server = Sshd()
     monkeypatch.setattr(way, "SSHD", server.listener.getsockname())
-    monkeypatch.setattr(way, "PAUSE", 0.01)
+    monkeypatch.setattr(way, "AGAIN", 0.01)
+    monkeypatch.setattr(way, "password", lambda: WORD)
     yield server
     server.listener.shutdown(socket.SHUT_RDWR)
     server.listener.close()
@@ -72,9 +73,10 @@ def host(sshd: Sshd, rounds: list[bytes]) -> Iterator[socket.socket]:
 
     def serve() -> None:
         said = b""
+        port = way.GuestEnd(there.fileno())
         with suppress(OSError):
             while not ended.is_set():
-                said = way.admit(there.fileno(), WORD, said)
+                said = way.admit(port, said)
                 rounds.append(said)
 
     thread = threading.Thread(target=serve, daemon=True)
@@ -152,7 +154,31 @@ def test_a_host_that_hangs_up_ends_the_connection_to_sshd(sshd: Sshd) -> None:
         here.close()
 
     threading.Thread(target=leave, daemon=True).start()
-    assert way.admit(there.fileno(), WORD, b"") == b""
+    assert way.admit(way.GuestEnd(there.fileno()), b"") == b""
+    there.close()
+
+
+def test_nobody_at_the_other_end_wakes_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port without a host is readable all the time; it was looked at three times a second."""
+    here, there = socket.socketpair()
+    there.setblocking(False)
+    here.close()
+    looks: list[float] = []
+    port = way.GuestEnd(there.fileno())
+    wait = port.wait
+
+    def counted() -> None:
+        looks.append(time.monotonic())
+        if len(looks) > 3:
+            raise OSError("enough")
+        wait()
+
+    monkeypatch.setattr(port, "wait", counted)
+    monkeypatch.setattr(way, "AGAIN", 0.2)
+    with pytest.raises(OSError, match="enough"):
+        way.admit(port, b"")
+    # The first look finds what happened before it; from then on only time passes.
+    assert looks[-1] - looks[1] >= 0.35
     there.close()
 
 

@@ -47,21 +47,28 @@ def test_a_command_passes_by_its_output_alone() -> None:
     assert catalog.judge_output(0, "", "", "^alive$").detail == "exit 0: no output"
 
 
-def series(instance: str, value: str) -> dict[str, Any]:
-    return {"metric": {"instance": instance}, "value": [0, value]}
+def target(port: int, health: str) -> dict[str, Any]:
+    instance = f"127.0.0.1:{port}"
+    return {
+        "labels": {"instance": instance}, "health": health, "scrapeUrl": f"http://{instance}/m",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("result", "problem"),
+    ("active", "problem"),
     [
-        ([series("127.0.0.1:9100", "1"), series("127.0.0.1:9187", "1")], None),
-        ([series("127.0.0.1:9100", "1"), series("127.0.0.1:9187", "0")], "9187 is down"),
-        ([series("127.0.0.1:9100", "1")], "no target on port 9187"),
+        ([target(9100, "up"), target(9187, "up")], None),
+        ([target(9100, "up"), target(9187, "down")], "9187 is down"),
+        ([target(9100, "up")], "no target on port 9187"),
+        ([target(9100, "up"), target(9187, "unknown")], None),
+        ([target(9100, "unknown"), target(9187, "up")], "9100 is down"),
         ([], "has no target"),
     ],
 )
-def test_prometheus_targets(result: list[Any], problem: str | None) -> None:
-    verdict = prometheus.judge_targets({"data": {"result": result}}, [9100, 9187])
+def test_prometheus_targets(active: list[Any], problem: str | None) -> None:
+    """One that is yet to be asked for the first time is asked here; 9100 does not answer."""
+    document = {"data": {"activeTargets": active}}
+    verdict = prometheus.judge_targets(document, [9100, 9187], lambda url: "9187" in url)
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "2 targets up") in verdict.detail
 

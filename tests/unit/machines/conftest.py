@@ -73,6 +73,7 @@ class Behaviour:
     stderr: str = ""
     dies: int | None = None
     migration: str = "completed"
+    channel: str = ""
     version: tuple[int, int, int] = (7, 2, 22)
     command: bool = False
 

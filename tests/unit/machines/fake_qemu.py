@@ -95,6 +95,11 @@ class Fake:
 
     def __init__(self) -> None:
         self.instance = credential("rave.instance-id")
+        # What the guest calls itself; one that was restored, as its template did.
+        self.held = self.instance
+        if "-incoming" in ARGV:
+            remembered = Path(sys.argv[0]).with_name("instance")
+            self.held = remembered.read_text() if remembered.exists() else self.instance
         end = option("pipe,id=console", "path")
         self.console = Path(f"{end}.out").open("r+b", buffering=0)  # noqa: SIM115
         self.keys = os.open(f"{end}.in", os.O_RDWR | os.O_NONBLOCK)
@@ -115,6 +120,34 @@ class Fake:
         for chardev in ("qmp", "events"):
             server = listen(option(f"socket,id={chardev}", "path"))
             self.poll.register(server, selectors.EVENT_READ, self.accept)
+        if BEHAVIOUR["channel"]:
+            server = listen(option("socket,id=command", "path"))
+            self.poll.register(server, selectors.EVENT_READ, self.serve)
+
+    def serve(self, server: socket.socket) -> None:
+        """Be the guest's end of the command channel until its host leaves."""
+        client, _ = server.accept()
+        with client, client.makefile("rwb") as lines:
+            for line in lines:
+                word, _, rest = line.strip().partition(b" ")
+                if word not in (b"hello", b"hold", b"become"):
+                    lines.write(b"refused there are no programs here\n" if word else b"")
+                    lines.flush()
+                else:
+                    answer = self.answer(word.decode(), json.loads(rest))
+                    lines.write(answer.encode() + b"\n")
+                    lines.flush()
+
+    def answer(self, verb: str, given: dict[str, Any]) -> str:
+        if verb == "hello":
+            own = {"window": 65536, "own": ["hold", "become"], "instance": self.held}
+            return f"hello {json.dumps(given | own)}"
+        if BEHAVIOUR["channel"] == f"no {verb}":
+            return f"refused {verb} (freeze): something moves"
+        Path(sys.argv[0]).with_name(f"{verb}.json").write_text(json.dumps(given))
+        if verb == "become":
+            self.held, self.steps = given["instance"], list(BEHAVIOUR["steps"][-1:])
+        return 'did {"behind": 5.0}'
 
     def accept(self, server: socket.socket) -> None:
         client, _ = server.accept()
@@ -150,6 +183,7 @@ class Fake:
         self.migration = BEHAVIOUR["migration"]
         if self.migration == "completed" and command == "migrate":
             os.write(self.given, b"memory")
+            Path(sys.argv[0]).with_name("instance").write_text(self.instance)
             self.status = "postmigrate"
         if self.migration == "completed" and command == "migrate-incoming":
             whole = os.read(self.given, 100) == b"memory"
@@ -164,6 +198,7 @@ class Fake:
         human = arguments.get("command-line", "")
         answers = {
             "human-monitor-command": self.usernet.obey(human) if human else "",
+            "query-chardev": [{"label": "command", "frontend-open": bool(BEHAVIOUR["channel"])}],
             "query-migrate": {"status": self.migration},
             "query-chardev": [{"label": "command", "frontend-open": BEHAVIOUR["command"]}],
             "query-version": {

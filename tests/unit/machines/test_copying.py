@@ -14,11 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
+from rave_cli.app import cli
 from rave_cli.errors import ExitCode
+from rave_cli.machines.transfer import placing
 from rave_cli.machines.transfer.endpoint import Endpoint, parse_endpoint
 from rave_guest.command import Server
 from tests.terminal import RAVE, Terminal
+from tests.unit.machines.crashes import every_step
 from tests.unit.machines.fake_sshd import SYSTEM
 from tests.unit.machines.test_archive import everything_below, fill_tree
 from tests.unit.machines.test_command import port, serve
@@ -281,6 +285,30 @@ def test_a_rave_that_is_killed_leaves_no_part_in_the_guest(here: Path, there: Pa
         rave.send_signal(signal.SIGKILL)
     assert no_stage(there)
     assert not (there / "f").exists()
+
+
+@pytest.mark.parametrize("way", ["in", "out"])
+def test_a_copy_whose_rave_is_killed_at_any_step_is_there_whole_or_not_at_all(
+    here: Path, there: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placing, "SETTLED", 0.0)
+    source, target = (here, there) if way == "in" else (there, here)
+    (source / "f").write_bytes(bytes(range(256)) * 1000)
+    start, end = (here / "f", f"demo:{there}/") if way == "in" else (f"demo:{there}/f", here)
+
+    def copy() -> None:
+        done = CliRunner().invoke(cli, ["vm", "cp", str(start), str(end)])
+        assert done.exit_code == 0, done.output
+
+    for _ in every_step(copy, least=2):
+        if (target / "f").exists():
+            assert (target / "f").read_bytes() == (source / "f").read_bytes()
+            (target / "f").unlink()
+        # The guest cleans up by itself, this host with the next copy.
+        no_stage(there)
+        copy()
+        no_stage(here, there)
+        (target / "f").unlink()
 
 
 def lie(guest: ExecutingSshd, folder: Path, script: str) -> None:

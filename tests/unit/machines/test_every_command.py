@@ -68,6 +68,10 @@ CALLS: dict[str, list[str]] = {
     "vm snapshot list": ["victim"],
     "vm snapshot restore": ["victim", "one"],
     "vm snapshot delete": ["victim", "one"],
+    "vm clone": ["demo", "third"],
+    "vm template create": ["--profile", "demo", "--base", "nixos"],
+    "vm template list": [],
+    "vm template delete": ["demo-0123456789ab"],
     "vm restart": ["demo"],
     "vm wait": ["demo", "--for", "running", "--timeout", "2"],
     "vm watch": ["demo", "--timeout", "0"],
@@ -112,6 +116,9 @@ WRONG = {
     "vm snapshot delete": ExitCode.USAGE,  # there is none
     "vm snapshot restore": ExitCode.USAGE,
     "vm suspend": ExitCode.NOT_READY,  # it does not run
+    "vm clone": ExitCode.USAGE,  # it runs
+    "vm template create": ExitCode.USAGE,  # that base has none
+    "vm template delete": ExitCode.USAGE,  # there is none
 }
 
 # Those that put something where they are called.

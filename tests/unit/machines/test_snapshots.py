@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from rave_cli import paths
 from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import lifecycle, saved, snapshots, status, suspend
@@ -183,7 +184,7 @@ def test_what_breaks_off_leaves_nothing_and_the_guest_goes_on(
     def broken(_source: Path, _target: Path) -> None:
         raise fault
 
-    monkeypatch.setattr(snapshots, "_copy", broken)
+    monkeypatch.setattr(paths, "copy_private", broken)
     with pytest.raises(type(fault)):
         snapshots.create(running, "one")
     assert state_of(running) == "running"
@@ -195,14 +196,14 @@ def test_a_restore_that_breaks_off_before_the_exchange_has_changed_nothing(
 ) -> None:
     snapshots.create(running, "one")
     suspend.suspend(running)
-    real = snapshots._copy
+    real = paths.copy_private
 
     def broken(source: Path, target: Path) -> None:
         if source.name == saved.MEMORY:
             raise Interrupted(15)
         real(source, target)
 
-    monkeypatch.setattr(snapshots, "_copy", broken)
+    monkeypatch.setattr(paths, "copy_private", broken)
     with pytest.raises(Interrupted):
         snapshots.restore(running, "one")
     assert not running.disk.with_name(".disk-new.qcow2").exists()

@@ -35,13 +35,16 @@ def sshd(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSshd
 
 
 @pytest.fixture
-def port(machine: Machine, sshd: FakeSshd) -> Iterator[socket.socket]:
+def port(
+    machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[socket.socket]:
     """What QEMU does: one client of the socket at a time is the host's end of the guest's port."""
     machine.runtime.mkdir(parents=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(machine.way_socket))
     listener.listen(4)
     word = machine.spec.instance_id.encode() + b"\n"
+    monkeypatch.setattr(guest, "password", lambda: word)
 
     def serve() -> None:
         with suppress(OSError):
@@ -49,7 +52,7 @@ def port(machine: Machine, sshd: FakeSshd) -> Iterator[socket.socket]:
                 client, _ = listener.accept()
                 with client, suppress(OSError, TimeoutError):
                     client.setblocking(False)
-                    guest.admit(client.fileno(), word, b"")
+                    guest.admit(guest.GuestEnd(client.fileno()), b"")
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()

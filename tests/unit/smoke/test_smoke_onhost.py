@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_cli.machines import identity
+from rave_cli.machines import identity, status
 from rave_cli.machines.guest.stages import StageEvent
 from rave_cli.smoke import canaries, onhost, scan
 from rave_cli.smoke.context import CheckContext, Recorded, decoys
 from rave_cli.smoke.operator import Operator
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rave_cli.images.manifest import Image
     from rave_cli.machines.qemu.program import Kind
     from rave_cli.machines.spec import Machine
@@ -96,9 +95,20 @@ def test_the_image_is_read_only_and_in_the_store(context: CheckContext, image: I
 @pytest.mark.parametrize("key", ["full-backing-filename", "backing-filename"])
 def test_the_overlay_lies_on_the_image(image: Image, key: str) -> None:
     info = {key: str(image.qcow2), "actual-size": 1 << 20}
-    assert onhost.judge_overlay(info, image.qcow2).status == "pass"
-    assert onhost.judge_overlay({key: "/other"}, image.qcow2).status == "fail"
-    assert onhost.judge_overlay({}, image.qcow2).detail == "it lies on None"
+    assert onhost.judge_overlay([info, {}], image.qcow2).status == "pass"
+    assert onhost.judge_overlay([{key: "/other"}], image.qcow2).status == "fail"
+    assert onhost.judge_overlay([{}], image.qcow2).detail == "it lies on None"
+
+
+def test_between_the_overlay_and_the_image_lies_nothing_but_the_disk_of_its_template(
+    image: Image,
+) -> None:
+    base = Path("/vms/demo/base.qcow2")
+    chain = [{"full-backing-filename": str(place)} for place in (base, image.qcow2)]
+    verdict = onhost.judge_overlay([*chain, {}], image.qcow2, (base,))
+    assert (verdict.status, "its template" in verdict.detail) == ("pass", True)
+    assert onhost.judge_overlay([*chain, {}], image.qcow2).status == "fail"
+    assert onhost.judge_overlay([chain[1], {}], image.qcow2, (base,)).status == "fail"
 
 
 # --- boot and use of resources -------------------------------------------------------------------
@@ -136,6 +146,23 @@ def test_stages(found: list[StageEvent], problem: str | None) -> None:
     verdict = onhost.judge_stages(found, "i")
     assert verdict.status == ("fail" if problem else "pass")
     assert (problem or "services 9.5 s") in verdict.detail
+
+
+def test_a_machine_that_was_started_from_a_template_is_not_said_to_have_booted(
+    context: CheckContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "origin_of", lambda _machine: "template sha256:0f")
+    own = context.machine
+    verdict = onhost.not_booted(own, events({"services": 9.5}))
+    assert verdict is not None
+    assert verdict.status == "skip"
+    assert verdict.detail == (
+        "not booted but started from template sha256:0f: systemd, sshd not seen"
+    )
+    # It has been restarted from within since.
+    assert onhost.not_booted(own, events(GOOD)) is None
+    monkeypatch.setattr(status, "origin_of", lambda _machine: "cold")
+    assert onhost.not_booted(own, []) is None
 
 
 @pytest.mark.parametrize(

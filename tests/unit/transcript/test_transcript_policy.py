@@ -29,6 +29,7 @@ configuration:
   flake.lock: abababababababababababababababababababababababababababababababab
 lock: cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd
 archive_keys: [0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F0F]
+cold: true
 """
 
 
@@ -48,6 +49,7 @@ def test_a_full_policy(tmp_path: Path) -> None:
         configuration={"flake.lock": "ab" * 32},
         lock="cd" * 32,
         archive_keys=frozenset({"0F" * 20}),
+        cold=True,
     )
 
 
@@ -73,6 +75,7 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
         ("required: [a]", "version is not 1"),
         ("version: 1\nrequired: [a]\nrequire: [b]", "unknown member 'require'"),
         ("version: 1\nrequired: [a]\nallow_warn: 'no'", "allow_warn"),
+        ("version: 1\nrequired: [a]\ncold: 'no'", "cold is neither"),
         ("version: 1\nrequired: [a]\nprofile: 7", "profile is not a text"),
         ("version: 1\nrequired: [a]\nmax_age: 7", "max_age is not a text"),
         ("version: 1\nrequired: [a]\nmax_age: soon", "not an age"),

@@ -36,7 +36,8 @@ def configuration(plan: dict[str, Any]) -> dict[str, Any]:
 
 def job(name: str, scrape: dict[str, Any]) -> dict[str, Any]:
     """How one service is scraped."""
-    return {
+    own = {"scrape_interval": scrape["interval"]} if "interval" in scrape else {}
+    return own | {
         "job_name": name,
         "metrics_path": scrape["path"],
         "honor_labels": scrape.get("honorLabels", False),

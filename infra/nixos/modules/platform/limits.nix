@@ -1,5 +1,5 @@
 # Memory discipline: every unit of the plan has a cap, a soft limit below it, and its place in the order
-# in which the kernel kills. Together the caps leave the system what it needs.
+# in which the kernel kills. Together the caps leave the system what it needs. And how late its timers may come.
 { config, lib, ... }:
 let
   inherit (config.rave) plan mode memory memoryMiB facts;
@@ -14,7 +14,8 @@ let
     MemoryHigh = "${toString (mebibytes * 9 / 10)}M";
   };
   unitLimits = _: service: lib.genAttrs (unitsOf service) (_: {
-    serviceConfig = limits (capOf service) // { OOMScoreAdjust = service.oomScore; };
+    serviceConfig = limits (capOf service) // { OOMScoreAdjust = service.oomScore; }
+      // lib.optionalAttrs (service.timerSlackMs != 0) { TimerSlackNSec = "${toString service.timerSlackMs}ms"; };
     # Where Go collects harder; others do not look at it.
     environment.GOMEMLIMIT = "${toString (capOf service * 8 / 10)}MiB";
   });

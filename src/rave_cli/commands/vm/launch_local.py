@@ -16,9 +16,14 @@ if TYPE_CHECKING:
 @machine_options
 @dry_run_option
 @keep_option
+@click.option(
+    "--warm",
+    is_flag=True,
+    help="Start from a template instead of booting; one is made if none fits.",
+)
 @json_option
 @pass_app
-def launch_local(app: App, /, dry_run: bool, keep_running: bool, **asked: Any) -> None:  # noqa: ANN401 - the options of machine_options
+def launch_local(app: App, /, dry_run: bool, keep_running: bool, warm: bool, **asked: Any) -> None:  # noqa: ANN401 - the options of machine_options
     """Create a machine and start it: `create` and `start` in one. Builds a missing image.
 
     Interrupted or failed, it ends QEMU and leaves a stopped machine that `start` takes up again.
@@ -26,6 +31,7 @@ def launch_local(app: App, /, dry_run: bool, keep_running: bool, **asked: Any) -
     \b
     Example: rave vm launch-local --profile demo --base debian
     Example: rave vm launch-local --profile demo --name web --port 8443:3002 --memory 3072
+    Example: rave vm launch-local --profile demo --name two --warm
     """
     from rave_cli.flows import machine
     from rave_cli.views.machine import show_command, show_ready
@@ -35,5 +41,9 @@ def launch_local(app: App, /, dry_run: bool, keep_running: bool, **asked: Any) -
         show_command(app.show, machine.dry_run(wanted))
         return
     with app.show.events() as on_event:
-        ready = machine.launch(wanted, app.settings, on_event=on_event, keep_running=keep_running)
+        ready = (
+            machine.warm(wanted, app.settings, on_event=on_event)
+            if warm
+            else machine.launch(wanted, app.settings, on_event=on_event, keep_running=keep_running)
+        )
     show_ready(app.show, ready)

@@ -73,6 +73,7 @@ class CommandChannel:
         self._rest = b""
         self._running = False
         self._nonce = ""
+        self._own: tuple[object, ...] = ()
         # Whether the guest, as its greeting says, gives programs a terminal.
         self.has_terminals = False
 
@@ -149,6 +150,39 @@ class CommandChannel:
             with signals.held():
                 self._end()
             raise
+
+    def ask(self, verb: str, arguments: dict[str, Any], *, timeout: float) -> dict[str, Any]:
+        """Let the guest's end of the channel do something itself, and return its answer.
+
+        Args:
+            verb: `hold` or `become`; see rave_guest/held.py.
+            arguments: JSON data.
+            timeout: seconds for it.
+
+        Raises:
+            RaveError: NOT_READY if the guest does not, or says nothing in time; HOST if it was made
+                by an older rave, which cannot.
+        """
+        if verb not in self._own:
+            raise RaveError(
+                f"the guest of machine {self._name} was made by an older rave and cannot {verb}",
+                hint="rave vm build-image",
+                exit_code=ExitCode.HOST,
+            )
+        deadline = time.monotonic() + timeout
+        try:
+            self._say(f"{verb} {json.dumps(arguments)}".encode(), deadline)
+            while (left := deadline - time.monotonic()) > 0:
+                ready = select.select([self._socket], [], [], left)[0]
+                for line in self._lines() if ready else ():
+                    word, _, rest = line.partition(b" ")
+                    if word != b"did":
+                        said = clean(line.decode(errors="replace"))[:300]
+                        raise self._broken(f"its guest does not {verb}: {said}")
+                    return _table(rest)
+        except TimeoutError:
+            pass
+        raise self._broken(f"its guest did not {verb} within {timeout:g} s")
 
     def _carry(self, given: _Input, on_output: OnOutput, deadline: float) -> int:
         while True:
@@ -266,6 +300,8 @@ class CommandChannel:
                 exit_code=ExitCode.NOT_READY,
             )
         window = answer.get("window")
+        own = answer.get("own")
+        self._own = tuple(own) if isinstance(own, list) else ()
         self._window = min(window, WINDOW) if isinstance(window, int) and window > 0 else WINDOW
         self.has_terminals = answer.get("terminal") is True
         return answer.get("v") == VERSION
@@ -345,17 +381,25 @@ class _Input:
 def _greeting(line: bytes) -> dict[str, Any]:
     """Return what a line says if it is a greeting; else nothing."""
     word, _, rest = line.partition(b" ")
+    return _table(rest) if word == b"hello" else {}
+
+
+def _table(text: bytes) -> dict[str, Any]:
+    """Return a JSON object; an empty one if it is none."""
     try:
-        found = json.loads(rest) if word == b"hello" else None
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
 @contextmanager
-def connect(machine: Machine, *, timeout: float = GREETS) -> Iterator[CommandChannel | None]:
+def connect(
+    machine: Machine, *, timeout: float = GREETS, instance: str | None = None
+) -> Iterator[CommandChannel | None]:
     """Open the channel of a running machine; None if it has none, its guest does not serve it, it
-    is in use, or nobody answers within `timeout` seconds.
+    is in use, or nobody answers within `timeout` seconds. `instance` is what its guest calls
+    itself, if that is not yet its own id.
 
     Raises:
         AnotherGuestError: NOT_READY if another instance answers.
@@ -363,11 +407,16 @@ def connect(machine: Machine, *, timeout: float = GREETS) -> Iterator[CommandCha
     """
     with _reserved(machine) as ours, socket.socket(socket.AF_UNIX) as connection:
         channel = CommandChannel(connection, machine.name)
-        yield channel if ours and _opened(channel, connection, machine, timeout) else None
+        who = instance or machine.spec.instance_id
+        yield channel if ours and _opened(channel, connection, machine, who, timeout) else None
 
 
 def _opened(
-    channel: CommandChannel, connection: socket.socket, machine: Machine, timeout: float
+    channel: CommandChannel,
+    connection: socket.socket,
+    machine: Machine,
+    instance: str,
+    timeout: float,
 ) -> bool:
     if not served(machine):
         return False
@@ -377,7 +426,7 @@ def _opened(
         connection.connect(os.fspath(machine.command_socket))
     except OSError:
         return False
-    return channel.greet(machine.spec.instance_id, deadline)
+    return channel.greet(instance, deadline)
 
 
 def served(machine: Machine) -> bool:

@@ -51,6 +51,13 @@ STAGES = (
 )
 NAMES = tuple(stage.name for stage in STAGES)
 
+# Of a machine that is started from a template: its guest's kernel and systemd were started in that.
+WARM = (
+    STAGES[0],
+    Stage("itself", "the guest to become this machine", 30, "rave vm start {name}"),
+    *STAGES[3:],
+)
+
 # What a console says when no later stage will ever come. Sources: Linux panic(), systemd's
 # emergency.service and sulogin, initramfs-tools, dracut.
 FATAL_CONSOLE = (
@@ -104,8 +111,10 @@ class Readiness:
         *,
         scale: float,
         on_stage: Callable[[Reached], None],
+        stages: tuple[Stage, ...] = STAGES,
     ) -> None:
         self.name = name
+        self.stages = stages
         self.reached: list[Reached] = []
         self.services: StageEvent | None = None
         self._instance = instance
@@ -125,16 +134,21 @@ class Readiness:
     @property
     def stage(self) -> Stage | None:
         """The stage that the boot waits for; None when all are reached."""
-        return STAGES[len(self.reached)] if len(self.reached) < len(STAGES) else None
+        return self.stages[len(self.reached)] if len(self.reached) < len(self.stages) else None
 
     def has(self, name: str) -> bool:
-        """Return whether a stage was reached."""
-        return NAMES.index(name) < len(self.reached)
+        """Return whether a stage was reached; one that this start does not have is not waited for
+        and never is.
+        """
+        names = [stage.name for stage in self.stages]
+        return name in names and names.index(name) < len(self.reached)
 
     def reach(self, name: str, now: float, detail: str = "") -> None:
         """Note that a stage was reached, and with it every one before."""
+        if name not in [stage.name for stage in self.stages]:
+            return
         while not self.has(name):
-            stage = STAGES[len(self.reached)]
+            stage = self.stages[len(self.reached)]
             step = Reached(stage.name, now, detail if stage.name == name else "")
             self.reached.append(step)
             self._on_stage(step)
@@ -241,7 +255,7 @@ class Readiness:
 
     def fault(self, cause: str, now: float) -> NotReadyError:
         """Return the error that says where the boot stopped and why."""
-        stage = self.stage or STAGES[-1]
+        stage = self.stage or self.stages[-1]
         where = f"stopped at stage {stage.name} after {now:.1f} s: {cause}"
         return NotReadyError(self.name, where, stage.hint.format(name=self.name))
 

@@ -35,6 +35,9 @@ COMMAND = "command"
 # The node of the machine's disk in QEMU's block layer.
 DISK_NODE = "disk0"
 
+# The id that QEMU's q35 gives its guest's memory.
+MEMORY = "pc.ram"
+
 # What QEMU may no longer do once it has started. `elevateprivileges=deny` forbids QEMU's own
 # -daemonize, which is why the CLI starts it in a session of its own instead.
 SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -69,9 +72,35 @@ def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
         *_network(machine),
         *_channels(machine),
         "-device", "virtio-rng-pci",
-        "-device", "virtio-balloon-pci,free-page-reporting=on",
+        *_balloon(spec),
         *_credentials(machine),
     )  # fmt: skip
+
+
+def memory_file(spec: MachineSpec, place: Path, *, shared: bool) -> tuple[str, ...]:
+    """Return what follows a command so that the guest's memory is a file: what it writes goes there
+    (`shared`), or is its own.
+
+    By its id the memory is the same to a migration as the one that QEMU makes by itself.
+    """
+    share = "on" if shared else "off"
+    size = f"size={spec.memory_mib}M"
+    return (
+        "-object",
+        f"memory-backend-file,id={MEMORY},{size},mem-path={esc(place)},share={share}",
+        "-machine", f"memory-backend={MEMORY}",
+    )  # fmt: skip
+
+
+def without_memory_file(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return a command without what `memory_file` and those after it have added."""
+    return tuple(argv[: argv.index("-object")] if "-object" in argv else argv)
+
+
+def from_template(argv: Sequence[str]) -> bool:
+    """Return whether a command takes its guest's memory from a template."""
+    objects = [value for option, value in pairwise(argv) if option == "-object"]
+    return any(value.endswith(",share=off") for value in objects)
 
 
 def pretty(argv: Sequence[str]) -> str:
@@ -130,12 +159,21 @@ def _boot(spec: MachineSpec) -> tuple[str, ...]:
     boot = spec.image.boot
     if boot.kind == "disk":
         return ()
-    machine_id = spec.uuid.replace("-", "")
+    own = f"systemd.machine_id={spec.machine_id} systemd.hostname={spec.name}"
     return (
         "-kernel", str(boot.kernel),
         "-initrd", str(boot.initrd),
-        "-append", f"{boot.cmdline} rave.mode={spec.mode} systemd.machine_id={machine_id}".strip(),
+        "-append", f"{boot.cmdline} rave.mode={spec.mode} {own}".strip(),
     )  # fmt: skip
+
+
+def _balloon(spec: MachineSpec) -> tuple[str, ...]:
+    """Let a guest give memory back, but not one that may map a template's: before 8.1, QEMU gives
+    pages of a private mapping back by punching holes into the file below it, which is everybody's.
+    """
+    if spec.template is not None:
+        return ()
+    return ("-device", "virtio-balloon-pci,free-page-reporting=on")
 
 
 def _disk(disk: Path) -> tuple[str, ...]:
@@ -155,7 +193,7 @@ def _network(machine: Machine) -> tuple[str, ...]:
     )
     return (
         "-netdev", f"user,id=net0,ipv6=off,restrict={restrict}{forwards}",
-        "-device", "virtio-net-pci,netdev=net0,romfile=",
+        "-device", f"virtio-net-pci,netdev=net0,romfile=,mac={machine.spec.mac}",
     )  # fmt: skip
 
 

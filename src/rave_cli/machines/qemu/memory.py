@@ -35,6 +35,16 @@ def version(monitor: Qmp) -> str:
     return f"{numbers['major']}.{numbers['minor']}.{numbers['micro']} {found['package']}".strip()
 
 
+def leave_shared(monitor: Qmp) -> None:
+    """Let states be without the memory that lies in a file: for a template and those made of it.
+
+    Raises:
+        QmpError: NOT_READY if this QEMU cannot.
+    """
+    wanted = {"capability": "x-ignore-shared", "state": True}
+    monitor.execute("migrate-set-capabilities", timeout=ANSWERS, capabilities=[wanted])
+
+
 def save(monitor: Qmp, fd: int) -> None:
     """Write the state of a paused guest to an open file. The guest stays paused.
 

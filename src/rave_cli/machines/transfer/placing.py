@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import stat
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,11 @@ from rave_cli.machines.transfer.content import CONTENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+STAGE = ".rave-cp."
+
+# Seconds after which a stage that nobody holds is one of a copy that was killed.
+SETTLED = 60.0
 
 
 def landing(target: str, name: str) -> Path:
@@ -61,17 +68,39 @@ def _no_folder(place: Path) -> RaveError:
 
 @contextmanager
 def staging(target: Path) -> Iterator[Path]:
-    """Yield an empty directory beside a target; it is removed in the end."""
+    """Yield an empty directory beside a target; it is removed in the end, and with it those of
+    copies that were killed.
+    """
     parent = target.absolute().parent
     with signals.held() as hold:
         with paths.refusing(parent):
-            stage = Path(tempfile.mkdtemp(prefix=".rave-cp.", dir=parent))
+            stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=parent))
+            fd = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            _sweep(parent)
             with hold.released():
                 yield stage
         finally:
+            os.close(fd)
             with suppress(OSError):
                 shutil.rmtree(stage)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the stages of copies that were killed: nobody holds them. A new one is left alone:
+    whoever has just made it may have yet to lock it.
+    """
+    for left in parent.glob(f"{STAGE}*"):
+        with suppress(OSError):
+            fd = os.open(left, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                found = os.fstat(fd)
+                if found.st_uid == os.getuid() and time.time() - found.st_mtime > SETTLED:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left)
+            finally:
+                os.close(fd)
 
 
 def place(stage: Path, target: Path, *, folder: bool) -> None:

@@ -1,0 +1,1 @@
+"""`rave vm template`: a file per verb."""

@@ -1,0 +1,83 @@
+"""A clone: a machine of its own with a copy of another's disk.
+
+It gets what makes a machine itself as every new one does: keys, ids, name and network address. On
+the disk are the original's data; the secrets on it open only with the original's identity, and are
+removed by the guest when it first boots (rave_guest/secrets/store.py).
+"""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import snapshots, store, suspend
+from rave_cli.machines.names import stored_names
+from rave_cli.machines.qemu import processes
+from rave_cli.machines.spec import Forward, check_name
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rave_cli.machines.spec import Machine, MachineSpec
+
+
+def clone(machine: Machine, name: str, *, snapshot: str | None = None) -> Machine:
+    """Make a machine with a copy of another's disk, and return it; it is stopped.
+
+    Args:
+        machine: the original.
+        name: what the clone is called.
+        snapshot: take the disk as it is in this snapshot of the original.
+
+    Raises:
+        RaveError: USAGE if the name is bad or taken, there is no such snapshot, or the original
+            runs or is suspended and no snapshot is named; HOST if there is no room.
+    """
+    if check_name(name) in stored_names():
+        raise store.taken(name)
+    with store.locked(machine.name):
+        machine = store.load(machine.name)
+        disk = _disk_of(machine, snapshot)
+        suspend.refuse_full_disk(machine, disk.stat().st_size >> 20)
+        base = machine.base_disk if machine.base_disk.exists() else None
+        return store.create(_another(machine.spec, name), base, disk)
+
+
+def _disk_of(machine: Machine, snapshot: str | None) -> Path:
+    if snapshot is not None:
+        found = snapshots.load(machine, snapshot)
+        if found.record.image != machine.spec.image.sha256:
+            raise RaveError(
+                f"snapshot {snapshot} was taken of another image than machine {machine.name} has",
+                hint=f"rave vm snapshot list {machine.name}",
+                exit_code=ExitCode.HOST,
+            )
+        return found.place / snapshots.DISK
+    running = processes.find(machine) is not None
+    if running or machine.suspended.is_dir():
+        what = "is running" if running else "is suspended"
+        raise RaveError(
+            f"machine {machine.name} {what}: its disk alone is not how it is",
+            hint=f"rave vm snapshot create {machine.name} NOW, and clone with --snapshot NOW; or"
+            f" rave vm stop {machine.name}",
+            exit_code=ExitCode.USAGE,
+        )
+    return machine.disk
+
+
+def _another(spec: MachineSpec, name: str) -> MachineSpec:
+    """Return a specification like another's, of a machine of its own. Its host ports are any free
+    ones: both may run.
+    """
+    return replace(
+        spec,
+        name=name,
+        uuid=str(uuid.uuid4()),
+        instance_id=secrets.token_hex(16),
+        forwards=tuple(Forward(0, forward.guest) for forward in spec.forwards),
+        protected=False,
+        renamed_to=None,
+    )

@@ -1,0 +1,264 @@
+"""A guest that stands still for a template: what is stopped and frozen, and what a copy is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from base64 import b64encode
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rave_guest import command, held, plan, report, resumed
+from rave_guest.refusal import Refused
+
+GROUPS = (
+    "init.scope", "user.slice", "system.slice/rave-command.service",
+    "system.slice/rave-ready.service", "system.slice/ssh.service", "system.slice/nginx.service",
+)  # fmt: skip
+WATCHER = "system.slice/rave-ready.service"
+OTHERS = {group for group in GROUPS if group != "system.slice/rave-command.service"}
+
+
+def b64(text: str) -> str:
+    return b64encode(text.encode()).decode()
+
+
+GOOD: dict[str, Any] = {
+    "entropy": b64encode(bytes(range(64))).decode(),
+    "now": 1795623856.5,
+    "instance": "6b1228606bf9e88a7e7ed606c7975002",
+    "machine_id": "0123456789abcdef0123456789abcdef",
+    "hostname": "two",
+    "mac": "52:54:00:12:34:57",
+    "credentials": {
+        held.HOST_KEY: b64("host key\n"),
+        held.AGE_KEY: b64("age key\n"),
+        held.AUTHORIZED_KEY: b64("ssh-ed25519 AAAA two\n"),
+    },
+}
+
+
+class Pid1:
+    """What stands for PID 1: units by name, and the orders that were given."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def order(self, member: str, unit: str) -> None:
+        assert not self.world.frozen("init.scope"), "PID 1 obeys nobody while it stands still"
+        if member == "StartUnit" and self.world.standing():
+            assert self.world.standing() == {WATCHER}, "it would see what is down"
+        self.world.done.append((member, unit))
+
+    def close(self) -> None:
+        self.world.done.append(("close", ""))
+
+    def states(self, names: list[str]) -> dict[str, str]:
+        stopped = "active" if self.world.stubborn else "inactive"
+        return dict.fromkeys(names, stopped)
+
+
+class World:
+    """A guest of files: control groups that freeze as they are told to, /etc and /run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.done: list[tuple[str, str]] = []
+        self.stubborn = False
+        self.moving = ""
+        for group in GROUPS:
+            place = root / "cgroup" / group
+            place.mkdir(parents=True)
+            (place / "cgroup.freeze").write_text("0\n")
+
+    def frozen(self, group: str) -> bool:
+        return (self.root / "cgroup" / group / "cgroup.freeze").read_text().strip() == "1"
+
+    def standing(self) -> set[str]:
+        return {group for group in GROUPS if self.frozen(group)}
+
+    def stands(self, group: str) -> bool:
+        return (
+            Path(group).name != self.moving
+            and (Path(group) / "cgroup.freeze").read_text().strip() == "1"
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    found = World(tmp_path)
+    for name, place in {
+        "CGROUPS": "cgroup", "CREDENTIALS": "credentials", "AUTHORIZED": "authorized_keys",
+        "TLS": "tls", "EXPORTER": "exporter.env", "MACHINE_ID": "machine-id", "HOSTS": "hosts",
+        "JOURNAL": "journal", "SEED": "random-seed",
+    }.items():  # fmt: skip
+        monkeypatch.setattr(held, name, str(tmp_path / place))
+    for name in ("credentials", "tls", "journal/before"):
+        (tmp_path / name).mkdir(parents=True)
+    for name, text in {
+        "machine-id": "before\n", "exporter.env": "REDIS_PASSWORD=shared\n", "tls/names": "x",
+        "tls/ephemeral.key": "shared", "random-seed": "shared", "journal/before/system.journal": "",
+    }.items():  # fmt: skip
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(report, "INSTANCE", str(tmp_path / "instance-id"))
+    monkeypatch.setattr(held, "Manager", lambda: Pid1(found))
+    monkeypatch.setattr(held, "_stands", found.stands)
+    monkeypatch.setattr(held, "FREEZES", 0.05)
+    monkeypatch.setattr(held, "STOPS", 0.05)
+    monkeypatch.setattr(held, "_now", [])
+    services = {"nginx": ["nginx.service"], "redis": ["redis.service"], "sshd": ["ssh.service"]}
+    own = {"services": {name: {"units": units} for name, units in services.items()}}
+    monkeypatch.setattr(plan, "own", lambda: own)
+    monkeypatch.setattr(os, "sync", lambda: found.done.append(("sync", "")))
+    monkeypatch.setattr(held, "_remount", lambda _place, *, writable: None)
+    monkeypatch.setattr(held, "set_mac", lambda mac: found.done.append(("mac", mac)))
+    monkeypatch.setattr(socket, "sethostname", lambda name: found.done.append(("hostname", name)))
+    monkeypatch.setattr(resumed, "reseed", lambda _entropy: found.done.append(("reseed", "")))
+    monkeypatch.setattr(time, "clock_settime", lambda *_: found.done.append(("clock", "")))
+    return found
+
+
+def test_everything_but_the_channel_stands_still(world: World) -> None:
+    assert held.hold({}) == {"stopped": ["nginx.service", "redis.service"], "frozen": 5}
+    assert world.standing() == OTHERS
+
+
+def test_what_draws_something_of_its_own_at_its_start_is_stopped_before(world: World) -> None:
+    held.hold({})
+    orders = [entry for entry in world.done if entry[0] == "StopUnit"]
+    assert orders == [("StopUnit", "nginx.service"), ("StopUnit", "redis.service")]
+    assert world.done[-1] == ("sync", "")
+    assert not (world.root / "random-seed").exists()
+
+
+@pytest.mark.parametrize("fault", ["stubborn", "moving"])
+def test_what_does_not_stop_or_stand_still_lets_all_go_on(world: World, fault: str) -> None:
+    world.stubborn, world.moving = fault == "stubborn", "ssh.service" if fault == "moving" else ""
+    with pytest.raises(Refused, match=r"did not stop|still moves"):
+        held.hold({})
+    assert world.standing() == set()
+    assert ("StartUnit", "nginx.service") in world.done
+    with pytest.raises(Refused, match="does not stand still"):
+        held.become(GOOD)
+
+
+def test_it_is_held_once(world: World) -> None:
+    held.hold({})
+    with pytest.raises(Refused, match="already"):
+        held.hold({})
+    assert world.standing() == OTHERS
+
+
+def test_a_copy_has_new_randomness_before_anything_else_and_all_of_its_own_before_the_rest_goes_on(
+    world: World,
+) -> None:
+    held.hold({})
+    world.done.clear()
+    held.become(GOOD)
+    assert world.done == [
+        ("reseed", ""), ("clock", ""), ("hostname", "two"), ("mac", "52:54:00:12:34:57"),
+        ("RestartUnit", "systemd-journald.service"),
+        ("StartUnit", "nginx.service"), ("StartUnit", "redis.service"),
+        ("close", ""),
+    ]  # fmt: skip
+    assert world.standing() == set()
+
+
+def test_what_it_is_told_is_in_force(world: World) -> None:
+    held.hold({})
+    held.become(GOOD)
+    root = world.root
+    assert (root / "credentials" / held.HOST_KEY).read_text() == "host key\n"
+    assert (root / "credentials" / held.HOST_KEY).stat().st_mode & 0o777 == 0o400
+    assert (root / "credentials" / held.INSTANCE_ID).read_text() == GOOD["instance"]
+    assert (root / "instance-id").read_text() == f"{GOOD['instance']}\n"
+    assert (root / "authorized_keys").read_text() == "ssh-ed25519 AAAA two\n"
+    assert (root / "machine-id").read_text() == f"{GOOD['machine_id']}\n"
+    assert (root / "hosts").read_text() == "127.0.0.1 localhost\n127.0.1.1 two\n"
+    assert not list((root / "tls").iterdir())
+    word = (root / "exporter.env").read_text()
+    assert word.startswith("REDIS_USER=exporter\nREDIS_PASSWORD=")
+    assert "shared" not in word
+    assert (root / "exporter.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_journal_is_found_by_the_new_id_and_by_whoever_has_it_open(world: World) -> None:
+    held.move_journal("before", "now")
+    assert (world.root / "journal/now/system.journal").exists()
+    assert (world.root / "journal/before/system.journal").exists()
+    held.move_journal("nobody", "other")
+    assert not (world.root / "journal/other").exists()
+
+
+def test_a_step_that_fails_leaves_all_standing_still(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_mac: str) -> None:
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr(held, "set_mac", fail)
+    held.hold({})
+    with pytest.raises(OSError, match="No such device"):
+        held.become(GOOD)
+    assert world.standing() == OTHERS
+    assert ("StartUnit", "nginx.service") not in world.done
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"entropy": ""}, {"instance": "../x"}, {"machine_id": "x" * 32}, {"hostname": "a b"},
+        {"mac": "52:54"}, {"credentials": {}}, {"credentials": {held.HOST_KEY: "!"}},
+        {"credentials": GOOD["credentials"] | {"more": b64("x")}},
+        {"credentials": GOOD["credentials"] | {held.HOST_KEY: b64("x" * (held.LONGEST_KEY + 1))}},
+    ],
+)  # fmt: skip
+def test_a_request_that_is_none_is_refused_before_anything_is_done(
+    world: World, change: dict[str, Any]
+) -> None:
+    held.hold({})
+    world.done.clear()
+    with pytest.raises(Refused):
+        held.become(GOOD | change)
+    assert not world.done
+    assert world.standing() == OTHERS
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*GOOD]), st.text(max_size=40) | st.floats() | st.none() | st.just({})
+    )
+)
+def test_no_request_is_a_fault(request: dict[str, Any]) -> None:
+    with suppress(Refused):
+        held.asked(GOOD | request)
+
+
+def test_the_channel_does_it_itself_and_answers_as_the_new_instance(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = socket.socketpair()
+    there.setblocking(False)
+    server = command.Server(there.fileno(), "before")
+    here.settimeout(5)
+
+    def say(line: bytes) -> bytes:
+        here.sendall(line + b"\n")
+        server.step()
+        return here.recv(65536)
+
+    assert b'"own": ["hold", "become"]' in say(b'hello {"v": 1, "nonce": "n"}')
+    assert say(b"hold {}").startswith(b"did {")
+    assert say(b"become {}").startswith(b"refused become (request): ")
+    assert server.instance == report.instance()
+    assert say(b"become " + json.dumps(GOOD).encode()).startswith(b'did {"behind": ')
+    assert GOOD["instance"].encode() in say(b'hello {"v": 1, "nonce": "m"}')
+    here.close()
+    there.close()

@@ -1,0 +1,465 @@
+"""Templates and the machines that are started from them, with a fake QEMU and a fake guest."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner
+
+from rave_cli.app import cli
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import machine as machines
+from rave_cli.flows.machine import NewMachine
+from rave_cli.machines import identity, lifecycle, status, store, suspend
+from rave_cli.machines.qemu import accelerator, processes
+from rave_cli.machines.qemu.accelerator import Accelerator
+from rave_cli.machines.qemu.argv import qemu_argv
+from rave_cli.machines.spec import TemplateOrigin, locate
+from rave_cli.machines.templates import kept, key, making, pruning, selfhood, warm
+from rave_cli.paths import runtime_dir
+from tests.unit.machines.conftest import TCG, running_fakes
+from tests.unit.machines.crashes import Crash
+from tests.unit.machines.fake_sshd import FakeSshd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rave_cli.flows.events import Event
+    from rave_cli.images.manifest import Image
+    from rave_cli.machines.guest.readiness import Reached
+    from rave_cli.machines.lifecycle import Ready
+    from rave_cli.machines.spec import Machine, MachineSpec
+    from rave_cli.machines.templates.kept import MachineTemplate
+    from rave_cli.profiles.catalog import Plan
+    from tests.unit.machines.conftest import Host
+
+
+def quiet(_stage: Reached) -> None:
+    """Nobody is told of a stage."""
+
+
+@pytest.fixture
+def spec(plan: Plan, image: Image) -> MachineSpec:
+    # All of it is read for its digest.
+    return store.new_spec(plan, image, name="two", mode="safe", memory_mib=256)
+
+
+@pytest.fixture(autouse=True)
+def _no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(making, "SETTLES", 0.0)
+
+
+@pytest.fixture
+def sshd_of(host: Host, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeSshd]]:
+    """Give each machine that is made an sshd with its own keys, which the next QEMU forwards to."""
+    servers: list[FakeSshd] = []
+    write = identity.write
+
+    def written(machine: Machine) -> None:
+        write(machine)
+        public = machine.login_key.with_suffix(".pub").read_text().split()[1]
+        server = FakeSshd(machine.host_key.read_bytes(), public)
+        server.__enter__()
+        servers.append(server)
+        host.behave(ports={22: server.port, 3002: 9})
+
+    monkeypatch.setattr(identity, "write", written)
+    host.behave(channel="serves")
+    yield servers
+    for server in servers:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def template(spec: MachineSpec, sshd_of: list[FakeSshd]) -> MachineTemplate:
+    return making.make(spec, on_stage=quiet)
+
+
+def started(spec: MachineSpec, template: MachineTemplate) -> Ready:
+    machine = warm.create(spec, template)
+    return warm.start(machine, template, on_stage=quiet)
+
+
+def test_a_template_is_disk_memory_and_devices_and_nothing_of_anybody(
+    template: MachineTemplate, host: Host
+) -> None:
+    assert {entry.name for entry in template.place.iterdir()} - {"image"} == {
+        "disk.qcow2", "memory", "state", "template.json",
+    }  # fmt: skip
+    assert template.place.stat().st_mode & 0o777 == 0o700
+    for name in ("memory", "state", "template.json"):
+        assert (template.place / name).stat().st_mode & 0o777 == 0o600
+    assert not running_fakes(host.bin)
+    assert not kept.drafts()
+    assert template.record.services == 2
+
+
+def test_its_name_and_its_digest_say_what_it_is(
+    template: MachineTemplate, spec: MachineSpec
+) -> None:
+    own = key.key_of(spec, TCG)
+    assert template.name == own.name
+    assert template.record.key == own
+    assert kept.find(own) == template
+    assert len(template.record.digest) == 64
+
+
+def test_what_is_one_machines_own_changes_no_key(spec: MachineSpec) -> None:
+    other = replace(spec, name="x", uuid="1" * 36, instance_id="2" * 32, network="nat", forwards=())
+    assert key.key_of(other, TCG) == key.key_of(spec, TCG)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"memory_mib": 4096}, "command line"), ({"cpus": 1}, "command line"),
+        ({"mode": "full"}, "command line"), ({"disk_gib": 40}, "the disk has"),
+    ],
+)  # fmt: skip
+def test_another_size_or_mode_needs_another_template(
+    template: MachineTemplate, spec: MachineSpec, changes: dict[str, object], why: str
+) -> None:
+    other = key.key_of(replace(spec, **changes), TCG)  # type: ignore[arg-type]
+    assert kept.find(other) is None
+    assert why in kept.why_none(other)
+
+
+def test_a_machine_starts_from_it_as_itself(
+    template: MachineTemplate, spec: MachineSpec, host: Host
+) -> None:
+    stages: list[Reached] = []
+    machine = warm.create(spec, template)
+    ready = warm.start(machine, template, on_stage=stages.append)
+    assert [stage.name for stage in stages] == [
+        "qemu", "itself", "services", "ssh-banner", "ssh-auth",
+    ]  # fmt: skip
+    assert ready.document["origin"] == "template"
+    told = json.loads((host.bin / "become.json").read_text())
+    own = machine.spec
+    assert (told["instance"], told["hostname"]) == (own.instance_id, "two")
+    assert (told["machine_id"], told["mac"]) == (own.machine_id, own.mac)
+    found = status.of(machine)
+    assert (found.state, found.origin) == ("running", "template")
+    assert not machine.restoring.exists()
+
+
+def test_no_two_are_told_the_same(
+    template: MachineTemplate, spec: MachineSpec, plan: Plan, image: Image, host: Host
+) -> None:
+    told = []
+    for name in ("one", "two", "three"):
+        started(store.new_spec(plan, image, name=name, mode="safe", memory_mib=256), template)
+        told.append(json.loads((host.bin / "become.json").read_text()))
+    for member in ("entropy", "instance", "machine_id", "hostname", "mac"):
+        assert len({entry[member] for entry in told}) == 3
+    for name in told[0]["credentials"]:
+        assert len({entry["credentials"][name] for entry in told}) == 3
+
+
+def test_its_memory_is_the_templates_and_its_pages_its_own(
+    template: MachineTemplate, spec: MachineSpec
+) -> None:
+    ready = started(spec, template)
+    process = processes.find(ready.machine)
+    assert process is not None
+    words = " ".join(process.argv)
+    assert f"mem-path={template.memory},share=off" in words
+    assert "memory-backend=pc.ram" in words
+    # It would punch holes into the file below.
+    assert "balloon" not in words
+
+
+def test_a_machine_outlives_its_template(template: MachineTemplate, spec: MachineSpec) -> None:
+    ready = started(spec, template)
+    assert kept.delete(template.name) >= 0
+    assert not kept.names()
+    assert ready.machine.base_disk.exists()
+    lifecycle.kill(ready.machine)
+
+
+def test_one_made_of_a_template_can_be_booted_instead(
+    template: MachineTemplate, spec: MachineSpec
+) -> None:
+    machine = warm.create(spec, template)
+    ready = lifecycle.start(machine, on_stage=quiet)
+    assert ready.document["origin"] == "cold"
+    assert status.of(machine).origin == "cold"
+
+
+def test_one_that_does_not_become_itself_is_not_handed_over(
+    template: MachineTemplate, spec: MachineSpec, host: Host
+) -> None:
+    host.behave(channel="no become")
+    with pytest.raises(RaveError, match="does not become") as caught:
+        started(spec, template)
+    assert caught.value.exit_code == ExitCode.NOT_READY
+    assert "to boot it instead: rave vm start two" in caught.value.detail
+    machine = store.load("two")
+    assert processes.find(machine) is None
+    assert not machine.restoring.exists()
+    assert lifecycle.start(machine, on_stage=quiet).document["origin"] == "cold"
+
+
+def test_a_guest_that_is_not_held_makes_no_template(
+    spec: MachineSpec, sshd_of: list[FakeSshd], host: Host
+) -> None:
+    host.behave(channel="no hold")
+    with pytest.raises(RaveError, match="does not hold: refused hold"):
+        making.make(spec, on_stage=quiet)
+    assert not kept.names()
+    assert not kept.drafts()
+    assert not running_fakes(host.bin)
+
+
+def test_a_boot_that_fails_makes_no_template_and_says_how_to_look_into_it(
+    spec: MachineSpec, sshd_of: list[FakeSshd], host: Host
+) -> None:
+    host.behave(steps=[{"console": "Kernel panic - not syncing: no\r\n"}])
+    with pytest.raises(RaveError, match="panic") as caught:
+        making.make(spec, on_stage=quiet)
+    assert "rave vm launch-local" in str(caught.value.hint)
+    assert not kept.drafts()
+    assert not running_fakes(host.bin)
+
+
+@pytest.mark.parametrize("name", kept.FILES)
+def test_one_that_was_changed_starts_nothing(
+    template: MachineTemplate, spec: MachineSpec, name: str
+) -> None:
+    machine = warm.create(spec, template)
+    place = template.place / name
+    with place.open("r+b") as stream:
+        stream.write(b"x")
+    os.utime(place, ns=(1, 1))
+    for start in (
+        lambda: warm.start(machine, template, on_stage=quiet),
+        lambda: kept.find(template.record.key),
+        lambda: warm.create(replace(spec, name="three"), template),
+    ):
+        with pytest.raises(RaveError, match=f"changed: (its {name}|the disk of)") as caught:
+            start()
+        assert caught.value.exit_code == ExitCode.HOST
+    assert processes.find(machine) is None
+
+
+def test_a_change_that_hides_is_found_by_its_digest(template: MachineTemplate) -> None:
+    before = template.memory.stat()
+    with template.memory.open("r+b") as stream:
+        stream.write(b"x")
+    os.utime(template.memory, ns=(before.st_atime_ns, before.st_mtime_ns))
+    kept.refuse_changed(template)
+    with pytest.raises(RaveError, match="its memory has another content"):
+        kept.verify(template)
+
+
+def test_a_machine_whose_base_was_changed_is_not_started(
+    template: MachineTemplate, spec: MachineSpec
+) -> None:
+    machine = warm.create(spec, template)
+    os.utime(machine.base_disk, ns=(1, 1))
+    with pytest.raises(RaveError, match="was changed: the disk of machine two builds on it"):
+        lifecycle.start(machine, on_stage=quiet)
+    machine.base_disk.unlink()
+    with pytest.raises(RaveError, match="is gone"):
+        lifecycle.start(machine, on_stage=quiet)
+
+
+def test_another_qemu_is_refused_with_the_boot_as_the_way_out(
+    template: MachineTemplate, spec: MachineSpec, host: Host
+) -> None:
+    machine = warm.create(spec, template)
+    program = host.bin / "qemu-system-x86_64"
+    program.write_text(f"{program.read_text()}\n")
+    with pytest.raises(RaveError, match="QEMU is another one") as caught:
+        warm.start(machine, template, on_stage=quiet)
+    assert caught.value.hint == "rave vm start two boots it"
+    assert kept.find(key.key_of(spec, TCG)) is None
+
+
+def test_one_that_says_another_version_is_refused_too(
+    template: MachineTemplate, spec: MachineSpec, host: Host
+) -> None:
+    host.behave(version=(8, 0, 0))
+    with pytest.raises(RaveError, match=r"QEMU is 8\.0\.0"):
+        started(spec, template)
+    assert processes.find(store.load("two")) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [(Accelerator("kvm", "", 0.01), "the accelerator is kvm, not tcg")],
+)
+def test_another_accelerator_is_refused(
+    template: MachineTemplate,
+    spec: MachineSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    found: Accelerator,
+    why: str,
+) -> None:
+    machine = warm.create(spec, template)
+    monkeypatch.setattr(accelerator, "detect", lambda **_: found)
+    with pytest.raises(RaveError, match=why):
+        warm.start(machine, template, on_stage=quiet)
+
+
+def test_another_image_is_refused(template: MachineTemplate, spec: MachineSpec) -> None:
+    machine = warm.create(spec, template)
+    other = replace(machine, spec=replace(spec, image=replace(spec.image, sha256="1" * 64)))
+    with pytest.raises(RaveError, match="the image is another one"):
+        warm.refuse_misfit(other, template, TCG)
+
+
+def test_another_base_is_told_that_it_has_none(spec: MachineSpec, host: Host) -> None:
+    with pytest.raises(RaveError, match="machines on the base nixos are started cold") as caught:
+        key.key_of(replace(spec, base="nixos"), TCG)
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+def test_two_builders_do_not_meet(spec: MachineSpec, host: Host) -> None:
+    name = key.key_of(spec, TCG).name
+    kept.folder().mkdir(parents=True)
+    with (
+        kept.locked(name),
+        pytest.raises(RaveError, match="another rave command is making or deleting"),
+    ):
+        making.make(spec, on_stage=quiet)
+
+
+def test_a_broken_off_start_is_told_and_booted_instead(
+    template: MachineTemplate, spec: MachineSpec
+) -> None:
+    machine = warm.create(spec, template)
+    machine.restoring.write_text("x")
+    ready = lifecycle.start(machine, on_stage=quiet)
+    assert ready.document["origin"] == "cold"
+    assert not machine.restoring.exists()
+
+
+def test_a_machine_that_is_not_itself_yet_is_neither_suspended_nor_taken_for_running(
+    template: MachineTemplate, spec: MachineSpec
+) -> None:
+    machine = started(spec, template).machine
+    machine.restoring.write_text("x")
+    machine.stage_file.unlink()
+    found = status.of(machine)
+    assert (found.state, "rave vm start two" in found.detail) == ("starting", True)
+    with pytest.raises(RaveError, match="nothing runs in it yet"):
+        suspend.suspend(machine)
+    pid = processes.find(machine).pid  # type: ignore[union-attr]
+    assert lifecycle.start(machine, on_stage=quiet).pid != pid
+
+
+def test_one_from_a_template_is_suspended_and_resumed_like_any_other(
+    template: MachineTemplate, spec: MachineSpec
+) -> None:
+    machine = started(spec, template).machine
+    suspend.suspend(machine)
+    suspend.resume(machine)
+    assert status.of(machine).origin == "resumed"
+
+
+def test_a_record_of_before_says_that_it_was_made_from_its_image(machine: Machine) -> None:
+    place = machine.directory / store.RECORD
+    document = json.loads(place.read_text())
+    document["version"] = 3
+    del document["machine"]["template"]
+    place.write_text(json.dumps(document))
+    assert store.load("demo").spec.template is None
+
+
+def test_the_commands_tell_of_it(template: MachineTemplate, host: Host) -> None:
+    run = CliRunner()
+    (told,) = json.loads(run.invoke(cli, ["vm", "template", "list", "--verify", "--json"]).output)
+    assert told["name"] == template.name
+    assert told["digest"] == template.record.digest
+    done = run.invoke(cli, ["vm", "template", "delete", template.name], catch_exceptions=False)
+    assert done.exit_code == 0
+    assert not kept.names()
+    done = run.invoke(cli, ["vm", "template", "delete", template.name])
+    assert isinstance(done.exception, RaveError)
+    assert done.exception.exit_code == ExitCode.USAGE
+
+
+def test_the_argv_of_a_machine_of_a_template_is_the_same_booted_or_resumed(
+    spec: MachineSpec,
+) -> None:
+    made = locate(replace(spec, template=TemplateOrigin("0" * 64, (1, 2))))
+    assert qemu_argv(made, TCG) != qemu_argv(locate(spec), TCG)
+    assert "-object" not in qemu_argv(made, TCG)
+
+
+def brought_up(wanted: NewMachine, image: Image, told: list[Event], *, cold: bool = False) -> Ready:
+    return machines.bring_up(
+        wanted, image, fresh=False, cold=cold, keep_running=False, on_event=told.append
+    )
+
+
+def test_up_starts_a_new_machine_from_a_template_where_one_fits(
+    template: MachineTemplate, plan: Plan, image: Image
+) -> None:
+    told: list[Event] = []
+    wanted = NewMachine(plan, "safe", "new", memory_mib=256)
+    assert brought_up(wanted, image, told).origin == "template"
+    assert told[0].text == f"Starting new from template {template.name}"
+    # One that is there is taken as it is.
+    assert brought_up(wanted, image, told).joined
+
+
+@pytest.mark.parametrize("how", ["cold", "size", "changed", "not itself"])
+def test_else_it_boots_and_says_why_it_must(
+    template: MachineTemplate, plan: Plan, image: Image, host: Host, how: str
+) -> None:
+    told: list[Event] = []
+    if how == "changed":
+        os.utime(template.memory, ns=(1, 1))
+    if how == "not itself":
+        host.behave(channel="no become")
+    memory = 512 if how == "size" else 256
+    wanted = NewMachine(plan, "safe", "new", memory_mib=memory)
+    assert brought_up(wanted, image, told, cold=how == "cold").origin == "cold"
+    warnings = [event.text for event in told if event.kind == "warning"]
+    expected = {"changed": "was changed", "not itself": "it is booted instead"}.get(how)
+    assert [expected] == [expected for text in warnings if str(expected) in text] or not expected
+    assert bool(warnings) == bool(expected)
+
+
+def test_a_killed_builder_leaves_what_the_next_one_ends_and_removes(
+    spec: MachineSpec, sshd_of: list[FakeSshd], host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid = os.fork()
+    if pid == 0:
+        monkeypatch.setattr(selfhood, "hold", lambda _m: os.kill(os.getpid(), signal.SIGKILL))
+        making.make(spec, on_stage=quiet)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert len(running_fakes(host.bin)) == 1
+    (left,) = pruning.find(templates=False)
+    assert "a command was killed while making template demo-" in left.why
+    assert pruning.remove(left)
+    assert not running_fakes(host.bin)
+    assert not kept.drafts()
+    assert not list((runtime_dir()).glob("template.*"))
+    assert making.make(spec, on_stage=quiet)
+
+
+@pytest.mark.parametrize("step", range(0, 60, 3))
+def test_a_start_that_is_killed_anywhere_is_booted_by_the_next_command(
+    template: MachineTemplate, spec: MachineSpec, host: Host, step: int
+) -> None:
+    machine = warm.create(spec, template)
+    killed = Crash(step)(lambda: warm.start(machine, template, on_stage=quiet))
+    assert len(running_fakes(host.bin)) <= 1
+    found = status.of(machine)
+    assert found.state in ("stopped", "starting", "running")
+    assert found.state != "starting" or "rave vm start two" in found.detail
+    if not machine.restoring.exists() and found.state != "stopped":
+        return
+    assert lifecycle.start(machine, on_stage=quiet).origin == "cold"
+    assert not machine.restoring.exists()
+    assert killed
+    assert len(running_fakes(host.bin)) == 1
