@@ -196,9 +196,10 @@ class Fake:
         if command.startswith("migrate"):
             self.migrate(command)
         human = arguments.get("command-line", "")
+        served = BEHAVIOUR["channel"] or BEHAVIOUR["command"]
         answers = {
             "human-monitor-command": self.usernet.obey(human) if human else "",
-            "query-chardev": [{"label": "command", "frontend-open": bool(BEHAVIOUR["channel"])}],
+            "query-chardev": [{"label": "command", "frontend-open": bool(served)}],
             "query-migrate": {"status": self.migration},
             "query-version": {
                 "qemu": dict(zip(("major", "minor", "micro"), BEHAVIOUR["version"], strict=True)),

@@ -40,7 +40,9 @@ MOST_OUTPUT = 64 << 20
 # Bytes of input under way at most, whatever window the guest offers, and in one line.
 WINDOW = 64 << 10
 PIECE = 48 << 10
-# Seconds for the guest to end a program.
+# Seconds after which a greeting is said again: an older guest drops one that comes before it knows
+# that we have opened the port; and for the guest to end a program.
+AGAIN = 0.5
 ENDS = 10.0
 
 STREAMS = {b"out": 1, b"err": 2}
@@ -59,6 +61,7 @@ class CommandChannel:
         self._window = window
         self._rest = b""
         self._running = False
+        self._nonce = ""
         self._own: tuple[object, ...] = ()
         # Whether the guest, as its greeting says, gives programs a terminal.
         self.has_terminals = False
@@ -202,6 +205,9 @@ class CommandChannel:
             elif word == b"refused":
                 self._running = False
                 raise self._broken(f"the guest refuses: {clean(rest.decode(errors='replace'))}")
+            elif _greeting(line).get("nonce") == self._nonce:
+                # It answers the greeting that was said again.
+                continue
             else:
                 raise self._broken(f"its guest says what it should not: {line[:40]!r}")
         return None
@@ -254,19 +260,20 @@ class CommandChannel:
         Raises:
             AnotherGuestError: NOT_READY if what answers is another instance.
         """
-        nonce = secrets.token_hex(8)
-        hello = json.dumps({"v": VERSION, "nonce": nonce}).encode()
+        self._nonce = secrets.token_hex(8)
+        # The newline ends whatever line the one before us left half said.
+        hello = b"\nhello " + json.dumps({"v": VERSION, "nonce": self._nonce}).encode()
         before = 0
         try:
-            # The newline ends whatever line the one before us left half said.
-            self._say(b"\nhello " + hello, deadline)
+            self._say(hello, deadline)
             while (left := deadline - time.monotonic()) > 0 and before < MOST_BEFORE:
-                if not select.select([self._socket], [], [], left)[0]:
-                    return False
+                if not select.select([self._socket], [], [], min(left, AGAIN))[0]:
+                    self._say(hello, deadline)
+                    continue
                 for line in self._lines():
                     before += len(line) + 1
                     answer = _greeting(line)
-                    if answer.get("nonce") == nonce:
+                    if answer.get("nonce") == self._nonce:
                         return self._known(answer, instance)
         except AnotherGuestError:
             raise
