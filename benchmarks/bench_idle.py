@@ -16,7 +16,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.bench_boot import cpu_seconds
 from benchmarks.measure import report
 from rave_cli import paths
 from rave_cli.images.build import existing_image
@@ -73,10 +72,13 @@ def watch(machine: Machine, seconds: float) -> dict[str, float]:
     running = processes.find(machine)
     if running is None:
         raise SystemExit("QEMU is gone")
-    cpu, woken, began = cpu_seconds(machine), wakes(running.pid), time.monotonic()
+    before, woken, began = running.cpu_seconds, wakes(running.pid), time.monotonic()
     time.sleep(seconds)
-    spent = time.monotonic() - began
-    cpu, woken = cpu_seconds(machine) - cpu, wakes(running.pid) - woken
+    spent, woken = time.monotonic() - began, wakes(running.pid) - woken
+    now = processes.find(machine)
+    if now is None or now.pid != running.pid:
+        raise SystemExit("QEMU ended meanwhile")
+    cpu = now.cpu_seconds - before
     total, guest = resident(running.pid, machine.spec.memory_mib)
     used = used_mib(machine)
     return {

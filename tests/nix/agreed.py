@@ -234,6 +234,12 @@ def flag(command: str) -> str:
     return found(r"--storage\.tsdb\.retention\.size=(\S+)", command)
 
 
+def set_of(scraped: dict[str, Any]) -> dict[str, Any]:
+    """Return what a target's scrape configuration sets, of what ours may set."""
+    ours = job("", {"path": "", "port": 0, "interval": ""})
+    return {name: scraped[name] for name in ours if scraped.get(name) is not None}
+
+
 def limits_of_nginx(http: str, server: str, body: str) -> dict[str, Any]:
     return {
         "rate": int(found(r"rate=(\d+)r/s", http)),
@@ -268,8 +274,7 @@ def from_nixos(evaluator: Evaluator, plan: dict[str, Any], mode: str) -> Agreed:
             "time": raw["prometheus"]["retentionTime"],
             "size": flag(" ".join(raw["prometheus"]["extraFlags"])),
             "jobs": {
-                one["job_name"]: kept(one, job("", {"path": "", "port": 0, "interval": ""}))
-                | {"static_configs": static(one["static_configs"])}
+                one["job_name"]: set_of(one) | {"static_configs": static(one["static_configs"])}
                 for one in raw["prometheus"]["scrapeConfigs"]
             },
         },

@@ -161,7 +161,9 @@ def services(raw: Raw, ask: Ask) -> dict[str, Verdict]:
         ),
         "prometheus.rules": prometheus.judge_rules({"data": {"groups": groups(raw["rules"])}}),
         "prometheus.targets": prometheus.judge_targets(
-            targets(raw["scraped"]), ask("prometheus.targets")["expected"]
+            targets(raw["scraped"]),
+            ask("prometheus.targets")["expected"],
+            answers=lambda _url: False,
         ),
         "prometheus.retention": prometheus.judge_retention(
             {"storage.tsdb.retention.time": raw["retention"]}, ask("prometheus.retention")["days"]

@@ -191,10 +191,10 @@ def patience(found: Accelerator, cpus: int) -> float:
     """Return the factor on the deadlines of a boot, which were measured with two CPUs on an idle
     host: how slow the accelerator was, how many CPUs the guest has, how busy the host is now.
     """
-    return found.deadline_scale * max(1.0, 2 / cpus) * _pressure()
+    return found.deadline_scale * max(1.0, 2 / cpus) * pressure()
 
 
-def _pressure() -> float:
+def pressure() -> float:
     """Return how busy the host is: from 1, where a processor is free, to 3."""
     return min(max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0), 3.0)
 
@@ -306,7 +306,7 @@ def stop(
     if running is None:
         return StopReport("not-running", 0.0)
     if patience is None:
-        patience = PATIENCE * _pressure()
+        patience = PATIENCE * pressure()
     report = stop_process(
         running,
         machine.qmp_socket,

@@ -12,12 +12,13 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import paramiko
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines import lifecycle
 from rave_cli.machines.qemu import ports as forwarded
 from rave_cli.machines.qemu import usernet
 from rave_cli.machines.spec import SSH_PORT
@@ -70,7 +71,7 @@ def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeR
     hidden = onhost.hidden(request.plan, request.operator, request.machine)
     with ExitStack() as stack:
         listeners = stack.enter_context(decoys(request.plan.facts.network.gateway))
-        checks = checks_of(request, listeners)
+        checks = patient(checks_of(request, listeners), lifecycle.pressure())
         chosen = asked(checks, request.phases)
         recorder = stack.enter_context(RunRecorder.begin(request, hidden, checks, chosen))
         context = CheckContext(
@@ -107,6 +108,16 @@ def checks_of(request: SmokeRequest, listeners: Sequence[Decoy] = ()) -> tuple[C
         network=spec.network,
         memory_mib=spec.memory_mib,
         decoys=tuple(decoy.seen for decoy in listeners),
+    )
+
+
+def patient(checks: Sequence[Check], busy: float) -> tuple[Check, ...]:
+    """Return checks that wait longer, by the factor that says how busy the host is: what takes a
+    guest longer than it may is told as an error, and a busy host is none of the guest's.
+    """
+    return tuple(
+        replace(check, timeout=check.timeout * busy, retry_for=check.retry_for * busy)
+        for check in checks
     )
 
 

@@ -46,7 +46,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The program, loaded over what it needs of fail2ban."""
     jail = type("Jail", (Jail,), {"putFailTicket": Jail.putFailTicket})
     actions = type("Actions", (Actions,), {"stop": Actions.stop})
-    modules = {
+    modules: dict[str, dict[str, Any]] = {
         "fail2ban": {}, "fail2ban.client": {}, "fail2ban.server": {},
         "fail2ban.client.fail2banserver": {"exec_command_line": None},
         "fail2ban.server.actions": {"Actions": actions, "Utils": Utils},

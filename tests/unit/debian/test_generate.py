@@ -179,3 +179,21 @@ def test_the_account_that_is_made_is_the_operators() -> None:
         in text
     )
     assert facts()["sshd"]["AllowUsers"] == [name]
+
+
+def seconds(duration: str) -> int:
+    assert duration.endswith("s")
+    return int(duration.removesuffix("s"))
+
+
+def test_what_the_guest_says_of_itself_is_an_alert_within_30_s() -> None:
+    """It is asked just before, judged just before, and has to hold: each wait is its longest."""
+    facts, scrape = plan()["facts"], plan()["services"]["node-exporter"]["scrape"]
+    judged = seconds(facts["prometheus"]["global"]["evaluation_interval"])
+    for rule in facts["alerts"]:
+        held = -(-seconds(rule["for"]) // judged) * judged
+        waits = seconds(scrape["interval"]) + judged + held
+        waits += seconds(facts["alertmanager"]["route"]["group_wait"])
+        assert waits <= 30, rule["alert"]
+        # One scrape that is missed is no alarm.
+        assert held > seconds(scrape["interval"])

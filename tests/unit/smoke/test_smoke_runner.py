@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -342,6 +343,26 @@ def test_what_was_found_before_an_interrupt_is_in_the_log(
     kinds = in_the_log(request_, {"events": events.name})
     assert "check security.ports" in kinds
     assert kinds[-1] == "abort "
+
+
+def test_on_a_busy_host_the_guest_gets_more_time(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a busy host made slow was told as an error of the machine."""
+    times: dict[float, dict[str, float]] = {}
+
+    def reply(checks: list[dict[str, Any]]) -> Any:
+        given.update({check["id"]: check["timeout"] for check in checks})
+        return all_pass(checks)
+
+    for load in (0.0, 2.0):
+        given = times.setdefault(load, {})
+        per_processor = load * (os.cpu_count() or 1)
+        monkeypatch.setattr(os, "getloadavg", lambda now=per_processor: (now, now, now))
+        answer_with(monkeypatch, Guest(reply))
+        carry_out(request_)
+    assert times[2.0] == {name: 2 * seconds for name, seconds in times[0.0].items()}
+    assert "boot.locale" in times[0.0]
 
 
 def test_an_open_connection_is_used_instead_of_another_login(
