@@ -188,7 +188,8 @@ def why_none(key: TemplateKey) -> str:
             others.append(differences(key, record.key))
     if not others:
         return f"there is no template of {key.profile} on {key.base}"
-    return f"no template fits: {'; '.join(min(others, key=len))}"
+    nearest = min(others, key=len)
+    return f"no template fits: {'; '.join(nearest)}"
 
 
 def refuse_changed(template: MachineTemplate) -> None:
