@@ -265,7 +265,7 @@ def test_a_host_whose_words_come_before_it_is_answered(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen once in sixty commands: the greeting was dropped, and five seconds later SSH taken."""
-    monkeypatch.setattr(command, "AGAIN", 60.0)
+    monkeypatch.setattr("rave_cli.machines.guest.channel.AGAIN", 60.0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
@@ -296,7 +296,7 @@ def test_a_greeting_that_a_guest_dropped_is_said_again(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A guest from before dropped it; one that is only slow answers both."""
-    monkeypatch.setattr(command, "AGAIN", 0.05)
+    monkeypatch.setattr("rave_cli.machines.guest.channel.AGAIN", 0.05)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         heard: list[bytes] = []
