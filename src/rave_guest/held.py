@@ -40,15 +40,6 @@ OURS = "rave-command.service"  # the one that stays awake
 WATCHER = "rave-ready.service"
 JOURNAL_UNIT = "systemd-journald.service"
 
-# Services that draw something of their own when they start and keep it in memory, and what. They
-# are stopped before, and started once the machine is itself.
-RENEWED = {
-    "nginx": "its key, and a random generator that the workers have inherited",
-    "redis": "its run id, and the word of its exporter's account",
-    "redis-exporter": "that word",
-    "nats": "the server's id and key",
-}
-
 CREDENTIALS = "/run/credentials/@system"
 HOST_KEY, AGE_KEY = "rave.ssh-host-key", "rave.age-key"
 INSTANCE_ID, AUTHORIZED_KEY = "rave.instance-id", "rave.authorized-key"
@@ -109,8 +100,10 @@ class Standstill:
         Raises:
             Refused: something does not stop or stand still; everything goes on then.
         """
-        services = plan.own()["services"]
-        self._renewed = [u for name in RENEWED if name in services for u in services[name]["units"]]
+        services = plan.own()["services"].values()
+        # What they drew when they started would be the same in every copy.
+        drawing = [service for service in services if service.get("drawnAtStart")]
+        self._renewed = [unit for service in drawing for unit in service["units"]]
         try:
             # First: to it, services that stop look as if they had failed.
             self._freeze([f"{CGROUPS}/{SERVICES}/{WATCHER}"])

@@ -113,8 +113,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(held, "FREEZES", 0.05)
     monkeypatch.setattr(held, "STOPS", 0.05)
     monkeypatch.setattr(held, "_now", [])
-    services = {"nginx": ["nginx.service"], "redis": ["redis.service"], "sshd": ["ssh.service"]}
-    own = {"services": {name: {"units": units} for name, units in services.items()}}
+    own = {
+        "services": {
+            "nginx": {"units": ["nginx.service"], "drawnAtStart": "its key"},
+            "redis": {"units": ["redis.service"], "drawnAtStart": "its run id"},
+            "sshd": {"units": ["ssh.service"], "drawnAtStart": None},
+        }
+    }
     monkeypatch.setattr(plan, "own", lambda: own)
     monkeypatch.setattr(os, "sync", lambda: found.done.append(("sync", "")))
     monkeypatch.setattr(held, "_remount", lambda _place, *, writable: None)
