@@ -241,7 +241,7 @@ def put_on(own: Selfhood) -> float:
     hand_over(own.credentials)
     report.write(report.INSTANCE, f"{own.instance}\n")
     report.write(AUTHORIZED, own.credentials[AUTHORIZED_KEY].decode())
-    move_journal(report.read(MACHINE_ID), own.machine_id)
+    name_journal(report.read(MACHINE_ID), own.machine_id)
     report.write(MACHINE_ID, f"{own.machine_id}\n")
     socket.sethostname(own.hostname)
     report.write(HOSTS, f"127.0.0.1 localhost\n127.0.1.1 {own.hostname}\n")
@@ -264,14 +264,14 @@ def hand_over(credentials: Mapping[str, bytes]) -> None:
     _remount(CREDENTIALS, writable=False)
 
 
-def move_journal(before: str, now: str) -> None:
-    """Give the journal's directory, which bears the machine's id, the new one.
+def name_journal(before: str, now: str) -> None:
+    """Let the journal's directory, which bears the machine's id, be found by the new one, too.
 
-    The old name leads there, too: whoever follows the journal (fail2ban) has opened it by that.
+    It keeps its place: who follows the journal (fail2ban) drops a directory that is moved, and by
+    the id that it has read once takes no other for its own.
     """
-    if os.path.isdir(f"{JOURNAL}/{before}") and not os.path.exists(f"{JOURNAL}/{now}"):
-        os.rename(f"{JOURNAL}/{before}", f"{JOURNAL}/{now}")
-        os.symlink(now, f"{JOURNAL}/{before}")
+    if os.path.isdir(f"{JOURNAL}/{before}") and not os.path.lexists(f"{JOURNAL}/{now}"):
+        os.symlink(before, f"{JOURNAL}/{now}")
 
 
 def set_mac(address: str) -> None:

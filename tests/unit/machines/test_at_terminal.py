@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rave_cli.machines.guest.command import CommandChannel
+    from rave_cli.machines.guest.channel import CommandChannel
     from rave_cli.machines.spec import Machine
     from tests.unit.machines.conftest import Host
     from tests.unit.machines.fake_sshd import ExecutingSshd
@@ -286,6 +286,7 @@ def test_what_is_typed_into_an_attached_console_reaches_the_guest_and_its_answer
 ) -> None:
     with Terminal(around("vm console demo --attach")) as terminal:
         terminal.until("gets out")
+        until(lambda: not termios.tcgetattr(terminal.master)[3] & termios.ISIG)
         terminal.type("\x1b[32mhello\x03\r")
         terminal.until("\x1b[32mhello\x03\r")
         terminal.type(OUT)

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import command, connection
-from rave_cli.machines.guest.command import AnotherGuestError, CommandChannel, connect
+from rave_cli.machines.guest.channel import AnotherGuestError, CommandChannel
+from rave_cli.machines.guest.command import connect
 from rave_cli.signals import Interrupted
 from rave_guest import child as guest_child
 from rave_guest import command as guest_command
@@ -264,7 +265,7 @@ def test_a_host_whose_words_come_before_it_is_answered(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seen once in sixty commands: the greeting was dropped, and five seconds later SSH taken."""
-    monkeypatch.setattr(command, "AGAIN", 60.0)
+    monkeypatch.setattr("rave_cli.machines.guest.channel.AGAIN", 60.0)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.setblocking(False)
@@ -295,7 +296,7 @@ def test_a_greeting_that_a_guest_dropped_is_said_again(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A guest from before dropped it; one that is only slow answers both."""
-    monkeypatch.setattr(command, "AGAIN", 0.05)
+    monkeypatch.setattr("rave_cli.machines.guest.channel.AGAIN", 0.05)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         heard: list[bytes] = []
@@ -418,7 +419,7 @@ def test_another_instance_is_not_spoken_to(machine: Machine, guest: None) -> Non
 def test_an_answer_that_is_none_is_a_fault_that_names_the_machine(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: bytes | None
 ) -> None:
-    monkeypatch.setattr(command, "ENDS", 0.2)
+    monkeypatch.setattr("rave_cli.machines.guest.channel.ENDS", 0.2)
     with hostile(machine, monkeypatch, answer), connect(machine) as found:
         assert found is not None
         with pytest.raises(RaveError, match="machine demo") as caught:
