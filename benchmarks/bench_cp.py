@@ -3,8 +3,8 @@
 Usage: python -m benchmarks.bench_cp NAME [ROUNDS] [MIB]
 
 NAME is a machine that runs. Both are timed as whole processes, in turn; a ratio above 1 says that
-rave is faster. scp gets the options that `rave vm ssh-config` prints. Under TCG the guest's ciphers
-are what both wait for.
+rave is faster. scp gets the options that `rave vm ssh-config` prints. Rave goes over the command
+channel where the guest serves it, which needs no ciphers; under TCG those are what scp waits for.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Usage: python -m benchmarks.bench_idle [SECONDS] [SETTLE] [PROFILE] [BASE]
 
 The image must have been built. A new machine is started, left alone for SETTLE seconds after its
-services are healthy, and then watched for SECONDS. Processor time is that of the QEMU process, so
-it hardly depends on what else the host does; under load each wake-up costs a little more.
+services are healthy, and then watched for SECONDS; within a minute each target is scraped once.
+Processor time is that of the QEMU process; on a loaded host each wake-up costs more of it.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def watch(machine: Machine, seconds: float) -> dict[str, float]:
     }
 
 
-def main(seconds: int = 40, settle: int = 60, profile: str = "demo", base: str = "debian") -> int:
+def main(seconds: int = 60, settle: int = 60, profile: str = "demo", base: str = "debian") -> int:
     """Print the figures; exit with 1 if one is above its limit under TCG."""
     plan = load_catalog(Path.cwd()).plan(profile, base)
     image = existing_image(plan)

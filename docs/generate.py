@@ -169,11 +169,12 @@ def facts_section(catalog: Catalog) -> list[str]:
             rule["alert"],
             rule["labels"]["severity"],
             f"`{rule['expr']}`",
+            rule["for"],
             rule["annotations"]["summary"],
         )
         for rule in facts["alerts"]
     ]
-    header = ("alert", "severity", "when it holds for 10 s", "says")
+    header = ("alert", "severity", "when it holds", "for", "says")
     return [
         "## Facts\n", FACTS, table(("fact", "safe", "full"), rows),
         "## Alerts\n", table(header, alerts),

@@ -12,11 +12,12 @@ let
 
   attrOf = base: profile: if base == "nixos" then profile else "${profile}-${base}";
 
-  # In Prometheus' own form. It must hold for 10 s, so that one missed scrape is no alarm.
+  # In Prometheus' own form. It must hold for longer than it takes from scrape to scrape of the target by
+  # which it goes, so that one missed scrape is no alarm.
   ruleOf = alert: {
     inherit (alert) expr;
     alert = alert.name;
-    for = "10s";
+    for = alert.hold or "10s";
     labels.severity = alert.severity;
     annotations.summary = alert.summary;
   };

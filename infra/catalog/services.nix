@@ -16,6 +16,8 @@
 #   memory               MemoryMax of its units in MiB, per mode; together they leave facts.systemMiB free
 #   timerSlackMs         how late its timers may come (TimerSlackNSec of its units; 0: as the kernel has it). It answers what
 #                        arrives as soon as ever; only what it does by the clock is put together with what others do
+#   drawnAtStart         what of a machine's own it draws when it starts and keeps in memory, if anything: a machine that
+#                        is started from a template starts it anew
 #   oomScore             OOMScoreAdjust of its units: the kernel kills the highest first. The way in and the
 #                        data go last, what can be started again without loss goes first
 let
@@ -36,10 +38,11 @@ let
     scrape = null;
     memory = { safe = 64; full = 128; };
     timerSlackMs = 0;
+    drawnAtStart = null;
     oomScore = 0;
   };
-  # For what keeps its own house by the clock, above all Go's runtime: it looks around up to 50 times in the
-  # 10 ms after each thing it does, and each look wakes a processor.
+  # For what only displays and is written in Go, whose runtime looks around up to 50 times in the 10 ms after
+  # each thing it does, and each look wakes a processor.
   patient = { timerSlackMs = 50; };
 
   exporter = title: port: unit: package: contains: none // patient // {
@@ -106,7 +109,7 @@ in
     memory = { safe = 96; full = 160; };
   };
 
-  nginx = none // patient // {
+  nginx = none // {
     title = "nginx";
     description = "TLS 1.3 front of the platform and its status page";
     bases = {
@@ -120,12 +123,13 @@ in
       (http "status-page-outside" "serves the status page to the host" "https://127.0.0.1:3002/" { contains = "rave"; from = "host"; })
     ];
     secrets = [ "tls/certificate" "tls/key" ];
+    drawnAtStart = "its certificate's key, and a random generator that its workers inherit";
     memory = { safe = 64; full = 128; };
     oomScore = -800;
   };
 
   # --- data and messaging -----------------------------------------------------------------------
-  postgresql = none // patient // {
+  postgresql = none // {
     title = "PostgreSQL";
     description = "one role and one database for each of its consumers";
     bases = {
@@ -137,7 +141,7 @@ in
     oomScore = -500;
   };
 
-  redis = none // patient // {
+  redis = none // {
     title = "Redis";
     description = "cache and job queues";
     bases = {
@@ -146,11 +150,12 @@ in
     };
     ports = [ (loopback "redis" 6379) ];
     secrets = [ "redis/password" ];
+    drawnAtStart = "its run id, and the word of its exporter's account";
     memory = { safe = 128; full = 512; };
     oomScore = -500;
   };
 
-  nats = none // patient // {
+  nats = none // {
     title = "NATS JetStream";
     description = "events between the parts of the platform";
     bases = {
@@ -163,7 +168,10 @@ in
       (http "jetstream" "has JetStream" "http://127.0.0.1:8222/jsz" { contains = "\"memory\""; })
     ];
     secrets = [ "nats/password" ];
+    drawnAtStart = "the server's id and key";
     memory = { safe = 96; full = 192; };
+    # Less than what only displays: Go gives a processor that waits for the disk to others by the clock.
+    timerSlackMs = 10;
     oomScore = -500;
   };
 
@@ -206,7 +214,9 @@ in
     database = { role = "prometheus"; name = null; secret = "database/prometheus-password"; };
   };
   nginx-exporter = exporter "nginx" 9113 "prometheus-nginx-exporter.service" "prometheus-nginx-exporter" "nginx_up 1";
-  redis-exporter = exporter "Redis" 9121 "prometheus-redis-exporter.service" "prometheus-redis-exporter" "redis_up 1";
+  redis-exporter = exporter "Redis" 9121 "prometheus-redis-exporter.service" "prometheus-redis-exporter" "redis_up 1" // {
+    drawnAtStart = "the word of its account in Redis";
+  };
 
   nats-exporter = none // patient // {
     title = "NATS";

@@ -25,5 +25,5 @@
   tools = [ "tcc" "libfaketime" ];
 
   # Kernel command line; QEMU gets it from boot.json.
-  cmdline = "root=/dev/vda rw console=ttyS0 quiet loglevel=4 no_timer_check random.trust_cpu=on cryptomgr.notests ipv6.disable=1 tsc=reliable transparent_hugepage=madvise";
+  cmdline = "root=/dev/vda rw console=ttyS0 quiet loglevel=4 no_timer_check random.trust_cpu=on cryptomgr.notests ipv6.disable=1 tsc=reliable transparent_hugepage=madvise noautogroup";
 }

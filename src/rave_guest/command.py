@@ -48,6 +48,7 @@ WINDOW = 64 << 10  # bytes of input that may be under way
 CHUNK = 16 << 10  # bytes of output in a line
 OWN = (b"hold", b"become")  # what is done here, and not by a program
 WAITING = 64 << 10  # bytes for the host above which no more output is taken
+ARRIVES = 1.0  # seconds in which a host is seen whose words came before it
 
 
 class Server:
@@ -69,11 +70,13 @@ class Server:
         self.output = b""
         self.ending: list[Child] = []
         self.count = 0
+        self.doubt = 0.0
 
     def step(self) -> bool:
         """Wait until something happens and deal with it; return whether the host is still there."""
         ready = dict(self.poll.poll(self._patience()))
-        present = self._hear() if self.fd in ready else True
+        doubtful = 0 < self.doubt <= time.monotonic()
+        present = self._hear() if self.fd in ready or doubtful else True
         if not present:
             self._leave()
         child = self.child
@@ -92,20 +95,30 @@ class Server:
     def _patience(self) -> float:
         """Seconds until something has to be killed; -1 if nothing has."""
         due = [c.kill_at for c in (*self.ending, self.child) if c is not None and c.kill_at]
+        due += [self.doubt] if self.doubt else []
         return max(0.0, min(due) - time.monotonic()) + 0.01 if due else -1
 
     # What the host says.
 
     def _hear(self) -> bool:
+        """Take what the host says; return whether it is there.
+
+        What it says comes by another queue than the news that it has come, and may be first: the
+        port then gives its words and after them the end. That is believed a moment later.
+        """
+        heard = False
         while True:
             try:
-                data = os.read(self.fd, LONGEST)
+                data = self._read()
             except BlockingIOError:
+                self.doubt = 0.0
                 return True
             except OSError:
                 return False
             if not data:
-                return False
+                self.doubt = time.monotonic() + ARRIVES if heard else 0.0
+                return heard
+            heard = True
             *lines, self.heard = (self.heard + data).split(b"\n")
             for line in lines:
                 if not self.dropping and len(line) <= LONGEST:
@@ -113,6 +126,9 @@ class Server:
                 self.dropping = False
             if len(self.heard) > LONGEST:
                 self.heard, self.dropping = b"", True
+
+    def _read(self) -> bytes:
+        return os.read(self.fd, LONGEST)
 
     def _obey(self, line: bytes) -> None:
         word, _, rest = line.partition(b" ")

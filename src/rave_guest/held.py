@@ -40,15 +40,6 @@ OURS = "rave-command.service"  # the one that stays awake
 WATCHER = "rave-ready.service"
 JOURNAL_UNIT = "systemd-journald.service"
 
-# Services that draw something of their own when they start and keep it in memory, and what. They
-# are stopped before, and started once the machine is itself.
-RENEWED = {
-    "nginx": "its key, and a random generator that the workers have inherited",
-    "redis": "its run id, and the word of its exporter's account",
-    "redis-exporter": "that word",
-    "nats": "the server's id and key",
-}
-
 CREDENTIALS = "/run/credentials/@system"
 HOST_KEY, AGE_KEY = "rave.ssh-host-key", "rave.age-key"
 INSTANCE_ID, AUTHORIZED_KEY = "rave.instance-id", "rave.authorized-key"
@@ -109,8 +100,10 @@ class Standstill:
         Raises:
             Refused: something does not stop or stand still; everything goes on then.
         """
-        services = plan.own()["services"]
-        self._renewed = [u for name in RENEWED if name in services for u in services[name]["units"]]
+        services = plan.own()["services"].values()
+        # What they drew when they started would be the same in every copy.
+        drawing = [service for service in services if service.get("drawnAtStart")]
+        self._renewed = [unit for service in drawing for unit in service["units"]]
         try:
             # First: to it, services that stop look as if they had failed.
             self._freeze([f"{CGROUPS}/{SERVICES}/{WATCHER}"])
@@ -241,7 +234,7 @@ def put_on(own: Selfhood) -> float:
     hand_over(own.credentials)
     report.write(report.INSTANCE, f"{own.instance}\n")
     report.write(AUTHORIZED, own.credentials[AUTHORIZED_KEY].decode())
-    move_journal(report.read(MACHINE_ID), own.machine_id)
+    name_journal(report.read(MACHINE_ID), own.machine_id)
     report.write(MACHINE_ID, f"{own.machine_id}\n")
     socket.sethostname(own.hostname)
     report.write(HOSTS, f"127.0.0.1 localhost\n127.0.1.1 {own.hostname}\n")
@@ -264,14 +257,14 @@ def hand_over(credentials: Mapping[str, bytes]) -> None:
     _remount(CREDENTIALS, writable=False)
 
 
-def move_journal(before: str, now: str) -> None:
-    """Give the journal's directory, which bears the machine's id, the new one.
+def name_journal(before: str, now: str) -> None:
+    """Let the journal's directory, which bears the machine's id, be found by the new one, too.
 
-    The old name leads there, too: whoever follows the journal (fail2ban) has opened it by that.
+    It keeps its place: who follows the journal (fail2ban) drops a directory that is moved, and by
+    the id that it has read once takes no other for its own.
     """
-    if os.path.isdir(f"{JOURNAL}/{before}") and not os.path.exists(f"{JOURNAL}/{now}"):
-        os.rename(f"{JOURNAL}/{before}", f"{JOURNAL}/{now}")
-        os.symlink(now, f"{JOURNAL}/{before}")
+    if os.path.isdir(f"{JOURNAL}/{before}") and not os.path.lexists(f"{JOURNAL}/{now}"):
+        os.symlink(before, f"{JOURNAL}/{now}")
 
 
 def set_mac(address: str) -> None:

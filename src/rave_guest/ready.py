@@ -145,7 +145,7 @@ class Watch:
         Args:
             patience: seconds after which what is not healthy has failed.
             pause: seconds between two looks.
-            told: called with each service at its verdict.
+            told: called with each service at a verdict that is new.
             grace: gives up earlier; what neither failed nor came up by then keeps its state.
         """
         asking, pending, changed = Round(), list(self.services), False
@@ -178,11 +178,12 @@ class Watch:
     def _give(
         verdicts: dict[WatchedService, str], told: Callable[[WatchedService], None] | None
     ) -> bool:
-        """Note verdicts and tell each; return whether any is new."""
+        """Note verdicts and tell each that is new; return whether any is."""
         changed = False
         for service, state in verdicts.items():
-            changed |= service.settle(state)
-            if told:
+            new = service.settle(state)
+            changed |= new
+            if new and told:
                 told(service)
         return changed
 
@@ -291,7 +292,9 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
         if due or mark != secrets_mark() or (changed and not watch.all_active()):
             mark, asked = secrets_mark(), time.monotonic()
             patience, pause = (BOOT_PATIENCE, PAUSE) if anew else (PATIENCE, 1.0)
-            if watch.settle(patience, pause=pause) or anew:
+            # What is known of one service waits for no other: alerts go by it.
+            told = watch.settle(patience, pause=pause, told=lambda _: publish(plan, watch))
+            if told or anew:
                 tell_services(watch)
             publish(plan, watch)
 

@@ -431,4 +431,5 @@ def groups(documents: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def targets(scraped: list[str]) -> dict[str, Any]:
-    return {"data": {"result": [{"metric": {"instance": i}, "value": [0, "1"]} for i in scraped]}}
+    active = [{"labels": {"instance": i}, "health": "up"} for i in scraped]
+    return {"data": {"activeTargets": active}}

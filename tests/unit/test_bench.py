@@ -16,6 +16,7 @@ from rave_cli.bench.measures import MEASURES, BenchSubject, Measure
 from rave_cli.commands.bench import KINDS
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
+from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
 from rave_cli.flows import prove
 from rave_cli.machines import lifecycle, store
@@ -162,6 +163,26 @@ def test_a_boot_that_fails_leaves_no_machine_either(host: Host, plan: Plan, fres
     with pytest.raises(RaveError):
         carried_out("boot", None, plan)
     assert deleted == ["bench-ab"]
+
+
+def test_a_warm_start_is_measured_too_and_leaves_no_machine(
+    plan: Plan, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def warm(wanted: machines.NewMachine, *_: object, **__: object) -> object:
+        asked.append(wanted.name)
+        stages = (SimpleNamespace(name="qemu", seconds=0.1), SimpleNamespace(name="x", seconds=0.4))
+        return SimpleNamespace(stages=stages)
+
+    monkeypatch.setattr(machines, "warm", warm)
+    monkeypatch.setattr(store, "load", lambda _name: machine)
+    found = carried_out("warm", None, plan, rounds=1)
+    # One round makes the template and does not count.
+    assert len(asked) == 2
+    assert found.rounds[0]["x"] == pytest.approx(0.3)
+    assert found.rounds[0]["total"] == 0.4
+    assert found.parts == ["create", "qemu", "x", "total", "stop"]
 
 
 def test_a_command_is_measured_with_and_without_python_s_start(

@@ -1,10 +1,12 @@
-# The alert rules. `needs`: the service that gives the metric; without it a base has no such rule.
+# The alert rules. `needs`: the service that gives the metric; without it a base has no such rule. `hold`: how
+# long it must hold, if not as long as what goes by the node exporter.
 let
   alert = needs: name: severity: expr: summary: { inherit needs name severity expr summary; };
   machine = alert "node-exporter";
 in
 [
-  (alert "prometheus" "InstanceDown" "critical" "up == 0" "{{ $labels.service }} gives no metrics")
+  # That a service is down is known sooner, from what the guest says of it (ServiceUnhealthy).
+  (alert "prometheus" "InstanceDown" "critical" "up == 0" "{{ $labels.service }} gives no metrics" // { hold = "70s"; })
   (machine "MemoryLow" "warning" "1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes > 0.85" "more than 85 % of memory in use")
   (machine "DiskFull" "warning" ''1 - node_filesystem_avail_bytes{mountpoint="/"} / node_filesystem_size_bytes > 0.80'' "more than 80 % of the disk in use")
   (machine "UnitFailed" "critical" "rave_failed_units > 0" "a systemd unit has failed")

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 from rave_cli import process
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
+from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
 from rave_cli.flows import prove, secure
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines import suspend as suspending
 from rave_cli.machines.guest import connection
+from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
 from rave_cli.secrets.store import place
 
@@ -110,6 +112,37 @@ def boot(subject: BenchSubject) -> Round:
     return found
 
 
+def warm(subject: BenchSubject) -> Round:
+    """Make a machine of a template and start it from that until it is ready, stop it and delete it.
+
+    `create` is its disk and keys; each stage is from the one before it.
+    """
+    name = f"bench-{secrets.token_hex(3)}"
+    wanted = machines.NewMachine(subject.plan(), subject.mode, name=name)
+    began = time.monotonic()
+    try:
+        ready = machines.warm(wanted, subject.settings, on_event=_ignore)
+        seconds = time.monotonic() - began
+        stages = between({stage.name: stage.seconds for stage in ready.stages})
+        return {
+            "create": max(0.0, seconds - stages[TOTAL]),
+            **stages,
+            "stop": lifecycle.stop(store.load(name)).seconds,
+        }
+    finally:
+        if name in stored_names():
+            lifecycle.delete(name, force=True)
+
+
+def between(at: Mapping[str, float]) -> Round:
+    """Return what each stage took from the one before, and the total, of when they were reached."""
+    found: Round = {}
+    before = 0.0
+    for name, seconds in at.items():
+        found[name], before = seconds - before, seconds
+    return {**found, TOTAL: before}
+
+
 class Stages:
     """Takes the stages of a boot as they are reached."""
 
@@ -131,11 +164,7 @@ class Stages:
     @property
     def between(self) -> Round:
         """What each stage took from the one before, and the total."""
-        found: Round = {}
-        before = 0.0
-        for name, seconds in self.at.items():
-            found[name], before = seconds - before, seconds
-        return {**found, TOTAL: before}
+        return between(self.at)
 
 
 def run_true(subject: BenchSubject) -> Round:
@@ -218,6 +247,10 @@ MEASURES: Mapping[str, Measure] = {
     found.name: found
     for found in (
         Measure("boot", "from nothing to every service healthy, and back", boot, of_machine=False),
+        # The first round makes the template, if there is none.
+        Measure(
+            "warm", "from a template to ready, and back", warm, of_machine=False, warms_up=True
+        ),
         Measure("exec", "one command in a guest", run_true, warms_up=True, total=None),
         Measure("secrets", "the secrets of a machine, installed", install_secrets, warms_up=True),
         Measure("smoke", "every check of a machine", smoke),

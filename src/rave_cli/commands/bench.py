@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from rave_cli.options import App
     from rave_cli.profiles.names import Mode
 
-KINDS = ("boot", "exec", "secrets", "smoke", "suspend")
+KINDS = ("boot", "warm", "exec", "secrets", "smoke", "suspend")
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS), default="boot")
 @click.option(
     "--vm", "name", metavar="NAME", shell_complete=complete_machine,
-    help="The running machine to measure; boot makes new ones.",
+    help="The running machine to measure; boot and warm make new ones.",
 )  # fmt: skip
 @click.option(
     "-n", "--rounds", type=click.IntRange(min=1), default=5, show_default=True, metavar="N",
@@ -49,8 +49,8 @@ def bench(
     base: str | None,
     mode: Mode | None,
 ) -> None:
-    """Measure what something costs on this host, in rounds: a boot, a command in a guest, secrets,
-    the smoke suite, a machine to disk and back.
+    """Measure what something costs on this host, in rounds: a boot, a start from a template, a
+    command in a guest, secrets, the smoke suite, a machine to disk and back.
 
     Each part is told as percentiles in seconds, with a plot of the rounds; --json adds the facts
     of the host, which figures are worth nothing without. A busy host measures itself.

@@ -29,6 +29,9 @@ _FINGERPRINT = r"^[0-9A-F]{40}$"
 
 # A service of the catalog, and the name of its set's directory in the guest.
 Service = Annotated[str, Field(pattern=r"^[a-z0-9-]+$")]
+# How many of those that ask for a file are told.
+SHOWN_NAMES = 3
+
 _CLAUSE = r"(==|~=|!=|<=|>=|<|>)[0-9][0-9A-Za-z.*+!]*"
 # A distribution of Python, perhaps with extras and bounds (PEP 508); never an address.
 Requirement = Annotated[
@@ -277,7 +280,9 @@ def _reasons(
     if isinstance(known, File) and known.service:
         yield f"of {known.service}"
     if isinstance(new, File) and new.needed_by:
-        yield f"for {' and '.join(new.needed_by)}"
+        more = len(new.needed_by) - SHOWN_NAMES
+        shown = [*new.needed_by[:SHOWN_NAMES], *([f"{more} more"] if more > 0 else [])]
+        yield f"for {' and '.join(shown)}"
     if old and new and old.version == new.version:
         yield "another file"
 

@@ -1,7 +1,7 @@
 """Tarballs of npm, by this host's npm, from the registry that it is set up for.
 
-A set takes a package as the one tarball that its maker published. What a package asks for besides
-is not resolved: one that cannot run without says so when it starts, and is no candidate.
+A set takes a package as the one tarball that its maker published. One that asks for others, which
+it does not bring, is refused: nothing here resolves a tree of them.
 """
 
 from __future__ import annotations
@@ -57,10 +57,13 @@ def choose(service: str, release: str, folder: Path) -> tuple[File, Path]:
         folder: an empty directory.
 
     Raises:
-        RaveError: HOST if npm or its registry cannot be used; BUILD if there is no such release, or
-            what came is not what the registry's integrity hash says.
+        RaveError: HOST if npm or its registry cannot be used; BUILD if there is no such release, it
+            needs others, or what came is not what the registry's integrity hash says.
     """
     packed, path = pack(release, folder)
+    package = read_package(path)
+    if missing := needed(package):
+        raise _odd(release, f"it needs {', '.join(missing)}, which it does not bring")
     file = File(
         kind="npm",
         service=service,
@@ -68,7 +71,7 @@ def choose(service: str, release: str, folder: Path) -> tuple[File, Path]:
         version=packed.version,
         file=re.sub(r"[^0-9A-Za-z+._?=-]", "-", path.name),
         sha256=file_digest(path),
-        licence=licence(read_package(path)),
+        licence=licence(package),
     )
     return file, path
 
@@ -136,6 +139,17 @@ def read_package(path: Path) -> dict[str, Any]:
     except (tarfile.TarError, zlib.error, EOFError, ValueError, StopIteration, OSError) as error:
         raise _odd(path.name, f"it is not a package of npm ({error})") from error
     return document if isinstance(document, dict) else {}
+
+
+def needed(package: dict[str, Any]) -> tuple[str, ...]:
+    """Return what a package.json asks for and the tarball does not bring; what is optional is not
+    needed.
+    """
+    asked = package.get("dependencies")
+    brought = package.get("bundleDependencies", package.get("bundledDependencies"))
+    if brought is True or not isinstance(asked, dict):
+        return ()
+    return tuple(sorted(asked.keys() - set(brought if isinstance(brought, list) else ())))
 
 
 def licence(package: dict[str, Any]) -> str:

@@ -102,6 +102,7 @@ class Service(CatalogRecord):
     memory: ByMode[int]
     oom_score: int = 0
     timer_slack_ms: int = 0
+    drawn_at_start: str | None = None
 
 
 class Secret(CatalogRecord):

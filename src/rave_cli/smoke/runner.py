@@ -149,11 +149,12 @@ class SmokeSession:
         with self.context.stack as stack:
             stack.callback(self.context.knocks.close)
             self._look("start", "login")
-            ban = self._beside(lambda: self._shut_out(knocks, view, scan))
+            inner = self._beside(lambda: self._look("early"))
+            ban = self._beside(lambda: self._shut_out(knocks, view, scan, inner))
             self._batch("inside")
             self._look("traces")
             self._batch("late")
-            self._join(knocks, view, scan, ban, image)
+            self._join(knocks, view, scan, inner, ban, image)
         after = self._beside(lambda: self._read_image("after", "image-end"))
         self._look("end")
         self._join(after)
@@ -179,7 +180,6 @@ class SmokeSession:
     def _shut_out(self, *before: Worker) -> None:
         """Fail to log in, and get banned, once nothing else has to come in."""
         self._batch("early")
-        self._look("early")
         self._join(*before)
         self._look("logins", "ban")
 

@@ -192,8 +192,11 @@ def test_what_the_guest_says_of_itself_is_an_alert_within_30_s() -> None:
     judged = seconds(facts["prometheus"]["global"]["evaluation_interval"])
     for rule in facts["alerts"]:
         held = -(-seconds(rule["for"]) // judged) * judged
+        # One scrape that is missed is no alarm.
+        if rule["alert"] == "InstanceDown":
+            assert held > seconds(facts["prometheus"]["global"]["scrape_interval"])
+            continue
         waits = seconds(scrape["interval"]) + judged + held
         waits += seconds(facts["alertmanager"]["route"]["group_wait"])
         assert waits <= 30, rule["alert"]
-        # One scrape that is missed is no alarm.
         assert held > seconds(scrape["interval"])

@@ -113,8 +113,13 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(held, "FREEZES", 0.05)
     monkeypatch.setattr(held, "STOPS", 0.05)
     monkeypatch.setattr(held, "_now", [])
-    services = {"nginx": ["nginx.service"], "redis": ["redis.service"], "sshd": ["ssh.service"]}
-    own = {"services": {name: {"units": units} for name, units in services.items()}}
+    own = {
+        "services": {
+            "nginx": {"units": ["nginx.service"], "drawnAtStart": "its key"},
+            "redis": {"units": ["redis.service"], "drawnAtStart": "its run id"},
+            "sshd": {"units": ["ssh.service"], "drawnAtStart": None},
+        }
+    }
     monkeypatch.setattr(plan, "own", lambda: own)
     monkeypatch.setattr(os, "sync", lambda: found.done.append(("sync", "")))
     monkeypatch.setattr(held, "_remount", lambda _place, *, writable: None)
@@ -190,10 +195,12 @@ def test_what_it_is_told_is_in_force(world: World) -> None:
 
 
 def test_the_journal_is_found_by_the_new_id_and_by_whoever_has_it_open(world: World) -> None:
-    held.move_journal("before", "now")
+    held.name_journal("before", "now")
     assert (world.root / "journal/now/system.journal").exists()
     assert (world.root / "journal/before/system.journal").exists()
-    held.move_journal("nobody", "other")
+    assert not (world.root / "journal/before").is_symlink(), "who follows it has opened it by that"
+    held.name_journal("before", "now")
+    held.name_journal("nobody", "other")
     assert not (world.root / "journal/other").exists()
 
 

@@ -278,6 +278,17 @@ def test_notify_reaches_pid_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ready.notify("READY=1")
 
 
+def test_a_verdict_that_stays_is_not_told_again() -> None:
+    manager = FakeManager({"a": "active", "b": "active"}, {"a": "active", "b": "failed"})
+    watch = watch_over(manager, one=record("a"), two=record("b"))
+    told: list[tuple[str, str]] = []
+    for _ in range(2):
+        watch.settle(
+            5, pause=0.001, told=lambda service: told.append((service.name, service.state))
+        )
+    assert told == [("one", "healthy"), ("two", "healthy"), ("two", "failed")]
+
+
 def test_a_ban_is_told_once_and_its_end_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

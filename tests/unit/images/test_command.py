@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import locking
 from rave_cli.images.build import ImagePlace
+from tests.integration.images.index import Wheel
 from tests.unit.images.conftest import ARCHIVE, deb
 
 if TYPE_CHECKING:
@@ -136,3 +138,35 @@ def test_a_lock_that_says_the_same_keeps_its_date(updated: Host, flake: Path) ->
     assert "packages that changed: 0" in done.stdout
     assert place.read_bytes() == before
     assert check(flake).return_value == ExitCode.OK
+
+
+def test_a_set_is_kept_until_it_is_to_be_updated(
+    host: Host, flake: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = f"{sys.version_info.major}.{sys.version_info.minor}"
+    versions = {"usr-is-merged": "37", "python3": f"{series}.2-1", "libc6": "2.36-9"}
+    host.set(
+        eval={
+            "archives": [ARCHIVE.model_dump(mode="json")], "guest": ["python3", "libc6"],
+            "kernel": "linux-image-cloud-amd64", "tools": ["tcc"], "wheels": {"wiki": ["tiny"]},
+        },
+        offered=versions, debs={name: deb(name, version) for name, version in versions.items()},
+    )  # fmt: skip
+    index = tmp_path / "index"
+    index.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", index.as_uri())
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    lock = ("vm", "lock-closure", "--profile", "demo")
+
+    Wheel("tiny").write(index)
+    assert "    + tiny 1.0  (of wiki)\n" in rave(flake, *lock).stdout
+    Wheel("tiny", "1.1").write(index)
+    assert "packages that changed: 0" in rave(flake, *lock).stdout
+    told = rave(flake, *lock, "--update", "--check").stdout
+    assert told.endswith("    tiny 1.0 -> 1.1  (of wiki)\n")
+    assert rave(flake, *lock, "--update").exit_code == 0
+    text = locking.repository_lock(flake, "demo").read_text()
+    assert '"file": "tiny-1.1-py3-none-any.whl"' in text
+    assert '"wheels": {' in text
+    assert str(index) not in text

@@ -195,6 +195,38 @@ def test_a_host_without_npm_says_what_to_install(
     assert "apt-get install npm" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    ("package", "needed"),
+    [
+        ({}, ()),
+        ({"dependencies": {"b": "1", "a": "^2"}}, ("a", "b")),
+        ({"dependencies": {"a": "1", "b": "1"}, "bundleDependencies": ["a"]}, ("b",)),
+        ({"dependencies": {"a": "1"}, "bundledDependencies": ["a"]}, ()),
+        ({"dependencies": {"a": "1"}, "bundleDependencies": True}, ()),
+        ({"dependencies": ["odd"], "optionalDependencies": {"a": "1"}}, ()),
+    ],
+)
+def test_a_package_of_npm_must_bring_what_it_needs(
+    package: dict[str, object], needed: tuple[str, ...]
+) -> None:
+    assert tarballs.needed(package) == needed
+
+
+def test_a_package_of_npm_that_needs_others_is_refused_by_their_names(
+    npm: Path, tmp_path: Path
+) -> None:
+    package = json.dumps({"name": "@a/tool", "version": "2.0.0", "dependencies": {"other": "1"}})
+    made = tarball(tmp_path, {"package/package.json": package})
+    digest = base64.b64encode(hashlib.sha512(made.read_bytes()).digest()).decode()
+    answer = tmp_path / "answer.json"
+    (packed,) = json.loads(answer.read_text())
+    answer.write_text(json.dumps([packed | {"integrity": f"sha512-{digest}"}]))
+    with pytest.raises(RaveError, match="it needs other, which it does not bring") as caught:
+        chosen()
+    assert caught.value.exit_code == ExitCode.BUILD
+    assert not list(closure.pool().iterdir())
+
+
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x1f\x8b\x08junk"])
 def test_what_is_no_package_of_npm_is_refused(tmp_path: Path, content: bytes) -> None:
     page = tmp_path / "error.tgz"

@@ -144,4 +144,9 @@ def test_a_difference_names_all_that_changed_came_and_went(locked: Lock) -> None
         "sops 3.11.0 -> 3.12.0",
     ]
     assert str(locks.difference(other, locked)[1]) == "- dash 1:5.2-1"
+    wanted = File(kind="wheel", service="wiki", name="paper", version="1", file="p",
+                  sha256="0" * 64, needed_by=("a", "b", "c", "d", "e"))  # fmt: skip
+    with_set = locked.model_copy(update={"files": (*locked.files, wanted)})
+    (change,) = locks.difference(locked, with_set)
+    assert str(change) == "+ paper 1  (of wiki, for a and b and c and 2 more)"
     assert locks.difference(locked, locked) == ()

@@ -75,6 +75,8 @@ class Behaviour:
     migration: str = "completed"
     channel: str = ""
     version: tuple[int, int, int] = (7, 2, 22)
+    # Whether its guest serves the channel; whoever says so listens there.
+    command: bool = False
 
 
 @dataclass

@@ -113,6 +113,7 @@ class Fake:
         self.usernet = Usernet(self.instance)
         self.given = -1
         self.migration = ""
+        self.leaves_shared = False
         if "-incoming" in ARGV:
             self.steps, self.status = [], "inmigrate"
         self.poll = selectors.DefaultSelector()
@@ -182,23 +183,27 @@ class Fake:
         """Save or load a state, which is a few bytes."""
         self.migration = BEHAVIOUR["migration"]
         if self.migration == "completed" and command == "migrate":
-            os.write(self.given, b"memory")
+            os.write(self.given, b"shared" if self.leaves_shared else b"memory")
             Path(sys.argv[0]).with_name("instance").write_text(self.instance)
             self.status = "postmigrate"
         if self.migration == "completed" and command == "migrate-incoming":
-            whole = os.read(self.given, 100) == b"memory"
+            whole = os.read(self.given, 100) == (b"shared" if self.leaves_shared else b"memory")
             self.status, self.migration = "paused", "completed" if whole else "failed"
 
     def obey(self, client: socket.socket, command: str, arguments: dict[str, Any]) -> None:
         if command == "block_resize":
             Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
+        if command == "migrate-set-capabilities":
+            (capability,) = arguments["capabilities"]
+            self.leaves_shared = capability["state"]
         self.status = {"cont": "running", "stop": "paused"}.get(command, self.status)
-        if command.startswith("migrate"):
+        if command in ("migrate", "migrate-incoming", "migrate_cancel"):
             self.migrate(command)
         human = arguments.get("command-line", "")
+        served = BEHAVIOUR["channel"] or BEHAVIOUR["command"]
         answers = {
             "human-monitor-command": self.usernet.obey(human) if human else "",
-            "query-chardev": [{"label": "command", "frontend-open": bool(BEHAVIOUR["channel"])}],
+            "query-chardev": [{"label": "command", "frontend-open": bool(served)}],
             "query-migrate": {"status": self.migration},
             "query-version": {
                 "qemu": dict(zip(("major", "minor", "micro"), BEHAVIOUR["version"], strict=True)),

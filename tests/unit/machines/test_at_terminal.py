@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rave_cli.machines.guest.command import CommandChannel
+    from rave_cli.machines.guest.channel import CommandChannel
     from rave_cli.machines.spec import Machine
     from tests.unit.machines.conftest import Host
     from tests.unit.machines.fake_sshd import ExecutingSshd

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import command, connection
-from rave_cli.machines.guest.command import AnotherGuestError, CommandChannel, connect
+from rave_cli.machines.guest.channel import AnotherGuestError, CommandChannel
+from rave_cli.machines.guest.command import connect
 from rave_cli.signals import Interrupted
 from rave_guest import child as guest_child
+from rave_guest import command as guest_command
 from rave_guest.command import LONGEST, WAITING, WINDOW, Server
 from tests.unit.machines.test_exec import alive
 
@@ -242,6 +244,82 @@ def test_nothing_that_a_host_says_stops_the_guest(machine: Machine, line: bytes)
         assert channel.run(["/bin/true"], timeout=10).ok
 
 
+class EarlyWords(Server):
+    """A port whose words come before the news of the host: after the first it gives the end."""
+
+    given = b""
+    ended = False
+
+    def _read(self) -> bytes:
+        try:
+            self.given = super()._read()
+        except BlockingIOError:
+            if self.given and not self.ended:
+                self.ended = True
+                return b""
+            raise
+        return self.given
+
+
+def test_a_host_whose_words_come_before_it_is_answered(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen once in sixty commands: the greeting was dropped, and five seconds later SSH taken."""
+    monkeypatch.setattr("rave_cli.machines.guest.channel.AGAIN", 60.0)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        server = EarlyWords(theirs.fileno(), machine.spec.instance_id)
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        channel = CommandChannel(ours, "demo")
+        assert channel.greet(machine.spec.instance_id, time.monotonic() + 30)
+        assert channel.run(["echo", "here"], timeout=20).stdout == b"here\n"
+
+
+def test_a_host_that_is_gone_when_its_words_are_read_leaves_nothing_running(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest_command, "ARRIVES", 0.2)
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.setblocking(False)
+        server = Server(theirs.fileno(), machine.spec.instance_id)
+        request = json.dumps({"argv": ["sleep", f"{MARK}8"], "root": False}).encode()
+        ours.sendall(b'\nhello {"v":1,"nonce":"n"}\nrun ' + request + b"\n")
+        ours.close()
+        serve(server)
+        assert server.child is None
+    assert not alive(f"sleep {MARK}8")
+
+
+def test_a_greeting_that_a_guest_dropped_is_said_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guest from before dropped it; one that is only slow answers both."""
+    monkeypatch.setattr("rave_cli.machines.guest.channel.AGAIN", 0.05)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        heard: list[bytes] = []
+
+        def answer() -> None:
+            data = b""
+            while data.count(b"hello") < 3:
+                data += theirs.recv(4096)
+            nonce = json.loads(data.split(b"hello ")[1].partition(b"\n")[0])["nonce"]
+            greeting = {"v": 1, "nonce": nonce, "instance": machine.spec.instance_id}
+            theirs.sendall(b"hello " + json.dumps(greeting).encode() + b"\n")
+            heard.append(theirs.recv(4096))
+            theirs.sendall(b"hello " + json.dumps(greeting).encode() + b"\nout aGk=\nexit 0\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        channel = CommandChannel(ours, "demo")
+        assert channel.greet(machine.spec.instance_id, time.monotonic() + 20)
+        assert channel.run(["true"], timeout=20).stdout == b"hi"
+        thread.join(10)
+    assert b"run" in heard[0]
+
+
 @pytest.mark.parametrize("size", [b"0 0", b"99999999 1", b"-1 -1", b"1 2 3", b"x y"])
 def test_a_size_that_no_terminal_has_changes_nothing(machine: Machine, size: bytes) -> None:
     ours, theirs = socket.socketpair()
@@ -341,7 +419,7 @@ def test_another_instance_is_not_spoken_to(machine: Machine, guest: None) -> Non
 def test_an_answer_that_is_none_is_a_fault_that_names_the_machine(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, answer: bytes | None
 ) -> None:
-    monkeypatch.setattr(command, "ENDS", 0.2)
+    monkeypatch.setattr("rave_cli.machines.guest.channel.ENDS", 0.2)
     with hostile(machine, monkeypatch, answer), connect(machine) as found:
         assert found is not None
         with pytest.raises(RaveError, match="machine demo") as caught:

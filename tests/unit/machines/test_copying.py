@@ -1,4 +1,6 @@
-"""`rave vm cp` against a guest whose sshd really runs what it is asked to run."""
+"""`rave vm cp` against a guest that really runs what it is asked to run: over SSH, and over the
+command channel with the guest's own program.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +20,54 @@ from rave_cli.app import cli
 from rave_cli.errors import ExitCode
 from rave_cli.machines.transfer import placing
 from rave_cli.machines.transfer.endpoint import Endpoint, parse_endpoint
+from rave_guest.command import Server
 from tests.terminal import RAVE, Terminal
 from tests.unit.machines.crashes import every_step
 from tests.unit.machines.fake_sshd import SYSTEM
 from tests.unit.machines.test_archive import everything_below, fill_tree
+from tests.unit.machines.test_command import port, serve
 from tests.unit.machines.test_exec import guest
 from tests.unit.machines.test_terminal import each_end, outside
 from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from rave_cli.machines.spec import Machine
+    from tests.unit.machines.conftest import Host
     from tests.unit.machines.fake_sshd import ExecutingSshd
     from tests.unit.machines.test_terminal import End
 
 __all__ = ["guest", "outside"]
 
-pytestmark = pytest.mark.usefixtures("guest")
+
+@pytest.fixture(params=["ssh", "channel"], autouse=True)
+def over(
+    request: pytest.FixtureRequest,
+    host: Host,
+    machine: Machine,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[str]:
+    """The way that copies go."""
+    over_channel = request.param == "channel"
+    host.behave(command=over_channel)
+    sshd: ExecutingSshd = request.getfixturevalue("guest")
+    if not over_channel:
+        yield "ssh"
+        return
+    # What the guest's program starts is run by this very process.
+    monkeypatch.setenv("PATH", f"{tmp_path / 'guest'}:{host.bin}:{SYSTEM}")
+
+    def accepted(client: socket.socket) -> None:
+        client.setblocking(False)
+        serve(Server(client.fileno(), machine.spec.instance_id))
+
+    before = len(sshd.logins)
+    with port(machine, accepted):
+        yield "channel"
+    assert len(sshd.logins) == before, "it went over SSH"
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from rave_cli.machines.spec import TemplateOrigin, locate
 from rave_cli.machines.templates import kept, key, making, pruning, selfhood, warm
 from rave_cli.paths import runtime_dir
 from tests.unit.machines.conftest import TCG, running_fakes
-from tests.unit.machines.crashes import Crash
+from tests.unit.machines.crashes import every_step
 from tests.unit.machines.fake_sshd import FakeSshd
 
 if TYPE_CHECKING:
@@ -447,19 +447,41 @@ def test_a_killed_builder_leaves_what_the_next_one_ends_and_removes(
     assert making.make(spec, on_stage=quiet)
 
 
-@pytest.mark.parametrize("step", range(0, 60, 3))
 def test_a_start_that_is_killed_anywhere_is_booted_by_the_next_command(
-    template: MachineTemplate, spec: MachineSpec, host: Host, step: int
+    template: MachineTemplate, spec: MachineSpec, host: Host
 ) -> None:
     machine = warm.create(spec, template)
-    killed = Crash(step)(lambda: warm.start(machine, template, on_stage=quiet))
-    assert len(running_fakes(host.bin)) <= 1
-    found = status.of(machine)
-    assert found.state in ("stopped", "starting", "running")
-    assert found.state != "starting" or "rave vm start two" in found.detail
-    if not machine.restoring.exists() and found.state != "stopped":
-        return
-    assert lifecycle.start(machine, on_stage=quiet).origin == "cold"
-    assert not machine.restoring.exists()
-    assert killed
-    assert len(running_fakes(host.bin)) == 1
+
+    def anew() -> None:
+        nonlocal machine
+        lifecycle.delete("two", force=True)
+        machine = warm.create(spec, template)
+
+    seen = set()
+    start = lambda: warm.start(machine, template, on_stage=quiet)  # noqa: E731 - it is anew each time
+    for _ in every_step(start, before=anew, least=40):
+        found = status.of(machine)
+        seen.add(found.state)
+        assert found.state in ("stopped", "starting", "running")
+        broken = found.process is not None and machine.restoring.exists()
+        assert broken == ("rave vm start two" in found.detail)
+        ready = lifecycle.start(machine, on_stage=quiet)
+        assert ready.joined == (found.process is not None and not broken)
+        assert not machine.restoring.exists()
+        assert len(running_fakes(host.bin)) == 1
+    assert seen >= {"stopped", "starting"}
+
+
+def test_a_builder_that_is_killed_anywhere_leaves_a_template_or_none(
+    spec: MachineSpec, sshd_of: list[FakeSshd], host: Host
+) -> None:
+    name = key.key_of(spec, TCG).name
+    for _ in every_step(lambda: making.make(spec, on_stage=quiet), least=60):
+        for left in pruning.find(templates=False):
+            assert f"template {name}" in left.why
+            assert pruning.remove(left)
+        assert not running_fakes(host.bin)
+        assert not kept.drafts()
+        if kept.names():
+            kept.verify(kept.load(name))
+            kept.delete(name)

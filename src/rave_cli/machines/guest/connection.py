@@ -11,7 +11,7 @@ from rave_cli.machines.qemu import ports
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rave_cli.machines.guest.command import CommandChannel
+    from rave_cli.machines.guest.channel import CommandChannel
     from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine
 

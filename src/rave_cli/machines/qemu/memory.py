@@ -35,13 +35,14 @@ def version(monitor: Qmp) -> str:
     return f"{numbers['major']}.{numbers['minor']}.{numbers['micro']} {found['package']}".strip()
 
 
-def leave_shared(monitor: Qmp) -> None:
-    """Let states be without the memory that lies in a file: for a template and those made of it.
+def leave_shared(monitor: Qmp, *, leave: bool = True) -> None:
+    """Let states be without the memory that lies in a file (for a template, and to start from one),
+    or whole again: a machine that was started from a template is suspended with all its memory.
 
     Raises:
         QmpError: NOT_READY if this QEMU cannot.
     """
-    wanted = {"capability": "x-ignore-shared", "state": True}
+    wanted = {"capability": "x-ignore-shared", "state": leave}
     monitor.execute("migrate-set-capabilities", timeout=ANSWERS, capabilities=[wanted])
 
 

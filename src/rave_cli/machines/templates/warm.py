@@ -183,6 +183,7 @@ def _load(monitor: Qmp, template: MachineTemplate) -> None:
         fd = os.open(template.state, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         memory.load(monitor, fd)
+        memory.leave_shared(monitor, leave=False)
     finally:
         with suppress(OSError):
             os.close(fd)

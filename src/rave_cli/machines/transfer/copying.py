@@ -1,4 +1,4 @@
-"""Copies between this host and a running machine, over its SSH connection.
+"""Copies between this host and a running machine, by the quickest way into it.
 
 Both ways the content goes into a stage beside its target first, and takes its place once it is
 whole; whatever breaks a copy off removes the stage. Both ends are told by an end mark that the
@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 
 from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.guest.ssh import connect
+from rave_cli.machines.guest.connection import connect
 from rave_cli.machines.transfer.content import CHUNK, CONTENT, Copied, UnsafeContentError, write
 from rave_cli.machines.transfer.packing import measure, pack
 from rave_cli.machines.transfer.placing import place, staging
