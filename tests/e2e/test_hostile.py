@@ -4,7 +4,6 @@ beside it.
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -186,44 +185,15 @@ def test_arguments_that_are_not_utf_8_are_answered_and_reach_the_guest_as_they_a
     assert harmless(done.stderr.decode())
 
 
-@pytest.mark.parametrize(
-    ("words", "shown"),
-    [
-        (("up", "--profile", "demo", "--base", "debian", "--skip-smoke"), "Starting demo"),
-        (("secrets", "install", "demo"), "Installing secrets"),
-        (("up", "--profile", "demo", "--base", "debian"), "Checking demo"),
-    ],
-)
-def test_a_terminal_that_is_closed_leaves_the_machine_running(
-    site: Site, words: tuple[str, ...], shown: str
+def test_a_terminal_that_is_closed_while_secrets_are_installed_leaves_the_machine_running(
+    site: Site,
 ) -> None:
-    before = len(site.transcripts())
-    with Terminal([site.rave_path, *words], env=site.env, cwd=site.checkout) as terminal:
-        terminal.until(shown)
+    argv = [site.rave_path, "secrets", "install", "demo"]
+    with Terminal(argv, env=site.env, cwd=site.checkout) as terminal:
+        terminal.until("Installing secrets")
         terminal.close()
         assert terminal.end() in (0, 128 + signal.SIGHUP)
     assert site.json("vm", "status", "demo")["state"] == "running"
     assert len(qemu_processes(site)) == 1
-    forwards = site.json("vm", "forward", "list", "demo")
-    assert not [entry for entry in forwards if entry.get("temporary")]
-    for path in site.transcripts()[before:]:
-        assert json.loads(path.read_text())["overall_status"] in ("ABORTED", "SUCCESS", "WARNING")
     # Nothing is half done that the next does not complete.
     assert site.json("secrets", "install", "demo")["proofs"]
-
-
-@pytest.mark.parametrize("stage", ["kernel", "services"])
-def test_a_terminal_that_is_closed_while_a_machine_starts_leaves_no_qemu(
-    site: Site, stage: str
-) -> None:
-    site.rave("vm", "stop", "demo")
-    try:
-        argv = [site.rave_path, "vm", "start", "demo"]
-        with Terminal(argv, env=site.env, cwd=site.checkout) as terminal:
-            terminal.until(stage)
-            terminal.close()
-            assert terminal.end() == 128 + signal.SIGHUP
-        assert qemu_processes(site) == []
-        assert site.json("vm", "status", "demo")["state"] == "stopped"
-    finally:
-        site.rave("vm", "start", "demo")
