@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Shorter values would be found by chance.
 SHORTEST = 12
+# How grep ends its line about a file that is not there, in the C locale.
+GONE = ": No such file or directory"
+
 PLACES = ("/etc", "/home", "/opt", "/root", "/run/*", "/srv", "/tmp", "/usr/lib/rave", "/usr/local",  # noqa: S108 - searched, not used
           "/var")  # fmt: skip
 # Where plain secrets belong.
@@ -92,8 +95,11 @@ def files(arguments: Mapping[str, Any], system: System) -> Verdict:
     words = b"\n".join(sought).decode() + "\n"
     argv = ["grep", "-laF", "-f", "-", "--", *changed, "/dev/null"]
     done = run(argv, arguments["timeout"], stdin=words, env={"LC_ALL": "C"})
-    if done.returncode > 1 and not done.stdout:
-        return errored(f"grep: {done.stderr.strip()[-200:]}")
+    # Files come and go while they are searched; what is gone holds nothing.
+    unread = [line for line in done.stderr.splitlines() if not line.endswith(GONE)]
+    failed = done.returncode not in (0, 1) and (unread or not done.stderr)
+    if failed and not done.stdout:
+        return errored(f"grep: {' '.join(unread)[-200:] or done.returncode}")
     exceptions = _exceptions(arguments, "security.canary-files")
     hits = [hit for path in done.stdout.splitlines() for hit in _in_file(path, sought, exceptions)]
     return judge_hits(

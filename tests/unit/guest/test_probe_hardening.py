@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import subprocess
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -327,6 +329,27 @@ def test_a_file_of_an_exception_is_looked_into(tmp_path: Path) -> None:
     hits = canary._in_file(str(config), sought, [exception])
     assert canary.judge_hits(hits, [exception], "").detail == f"a/c is in {config}"
     assert canary._in_file(str(config), sought, []) == [("a secret", str(config))]
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "verdict"),
+    [
+        (2, "grep: /run/fail2ban/banned: No such file or directory\n", "pass"),
+        (2, "grep: /etc/x: Input/output error\n", "error"),
+        (-9, "", "error"),
+    ],
+)
+def test_a_file_that_goes_while_it_is_searched_holds_nothing(
+    status: int, words: str, verdict: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(argv: list[str], _timeout: float, **_more: Any) -> subprocess.CompletedProcess[str]:
+        done = (0, "/run/fail2ban/banned\0", "") if argv[0] == "find" else (status, "", words)
+        return subprocess.CompletedProcess(argv, *done)
+
+    monkeypatch.setattr(canary, "run", run)
+    arguments = {"secrets": {"a/b": "/p"}, "timeout": 5}
+    found = canary.files(arguments, SimpleNamespace(secret=lambda _path: VALUE))  # type: ignore[arg-type]
+    assert found.status == verdict
 
 
 # --- performance ----------------------------------------------------------------------------------
