@@ -49,9 +49,9 @@ unit integration e2e: $(DEV_STAMP)
 # Hash-pinned requirements: a hash for every file, no download address.
 lock: $(DEV_STAMP)
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 \
+	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --no-annotate --no-header --python-version 3.11 \
 	  pyproject.toml --group build -o requirements/run.txt
-	$(BIN)/uv pip compile -q --generate-hashes --no-annotate --no-header --python-version 3.11 \
+	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --no-annotate --no-header --python-version 3.11 \
 	  pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 
 # The copy of the catalog that rave uses where there is no Nix; a test holds it against the flake.
