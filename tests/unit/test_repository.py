@@ -61,7 +61,7 @@ def test_the_top_level_is_what_was_agreed() -> None:
 @pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
 def test_the_lock_pins_hashes_and_names_no_address(name: str) -> None:
     text = (ROOT / "requirements" / name).read_text()
-    packages = re.findall(r"^([a-z0-9.-]+)==\S+ \\$", text, re.MULTILINE)
+    packages = re.findall(r"^([a-z0-9.-]+)(?:\[[a-z,-]+\])?==\S+ \\$", text, re.MULTILINE)
     assert len(packages) > 10
     assert len(packages) == len(re.findall(r"^[a-z]", text, re.MULTILINE))
     for block in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]:
