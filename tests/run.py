@@ -50,7 +50,7 @@ class Suite:
 # In the order they run. The end-to-end tests come before whatever else builds an image, so that
 # their first `make demo` starts from nothing; they share one machine. A unit test waits, mostly.
 SUITES = {
-    "unit": Suite(("tests/unit",), workers=2 * (os.cpu_count() or 1)),
+    "unit": Suite(("tests/unit",), workers=4 * (os.cpu_count() or 1)),
     "e2e": Suite(("tests/e2e",), workers=1),
     "integration": Suite(("tests/nix", "tests/integration"), workers=os.cpu_count() or 1),
 }
@@ -135,8 +135,13 @@ def test(suites: list[Suite], *, measure: bool) -> tuple[int, Outcome]:
 
 
 def run(suite: Suite, report: Path, *, measure: bool) -> int:
-    """Run pytest over one suite and return its status; files stay whole, each in one process."""
-    side_by_side = [f"-n{suite.workers}", "--dist=loadfile"] if suite.workers > 1 else []
+    """Run pytest over one suite and return its status; files stay whole, each in one process.
+
+    They are taken in their own order: by the number of their tests the few that take longest, which
+    kill at every step, would come last and alone.
+    """
+    workers = [f"-n{suite.workers}", "--dist=loadfile", "--no-loadscope-reorder"]
+    side_by_side = workers if suite.workers > 1 else []
     coverage = ["--cov", "--cov-append", "--cov-report="] if measure else []
     words = ["-q", f"--junitxml={report}", *side_by_side, *coverage, *suite.paths]
     return subprocess.run(

@@ -111,10 +111,10 @@ class Readiness:
         *,
         scale: float,
         on_stage: Callable[[Reached], None],
-        stages: tuple[Stage, ...] = STAGES,
+        stages: tuple[Stage, ...] | None = None,
     ) -> None:
         self.name = name
-        self.stages = stages
+        self.stages = STAGES if stages is None else stages
         self.reached: list[Reached] = []
         self.services: StageEvent | None = None
         self._instance = instance
