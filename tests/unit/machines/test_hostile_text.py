@@ -68,11 +68,12 @@ def acts(text: str) -> list[str]:
 def harmless(done: Done, name: str) -> bool:
     """Return whether what a command has shown is text and nothing else, and no line was forged.
 
-    `exec` passes on what the guest says, as its help tells; the lines of a log are its own.
+    `exec` passes on what the guest says, as its help tells; the lines of a log and of a console
+    are its own.
     """
     if name == "vm exec":
         return True
-    said = (done.err if name == "vm logs" else done.out + done.err).decode()
+    said = (done.err if name in ("vm logs", "vm console") else done.out + done.err).decode()
     return not acts((done.out + done.err).decode()) and FORGED not in said.splitlines()
 
 
