@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli.machines.guest.readiness import FATAL_CONSOLE
 from rave_cli.machines.guest.symptoms import Symptoms
+from rave_cli.machines.qemu.qmp import INTERNAL_ERROR, IO_ERROR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,9 +41,6 @@ TOLD = ("guest-disk-full", "guest-inodes-used", "guest-read-only", "guest-out-of
 
 # Lines of a console that are shown, that tell of now, and that are read.
 SHOWN, RECENT, READ = 8, 30, 120
-
-# RunState of QEMU's QMP reference.
-IO_ERROR, INTERNAL_ERROR = "io-error", "internal-error"
 
 _PANIC = re.compile(r"Kernel panic - not syncing:? ?(.*)")
 # Printed as the last line of all by Linux' panic(): whatever runs prints no more.

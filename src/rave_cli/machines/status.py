@@ -15,7 +15,7 @@ from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import processes, usernet
 from rave_cli.machines.qemu.argv import from_template
-from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
+from rave_cli.machines.qemu.qmp import IO_ERROR, MonitorGoneError, Qmp, QmpError
 from rave_cli.machines.store import Unreadable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.states import State
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
-RESUMABLE = ("paused", "postmigrate", "io-error")
+RESUMABLE = ("paused", "postmigrate", IO_ERROR)
 
 # A machine whose sockets are gone, as with XDG_RUNTIME_DIR after the last logout, still runs.
 LOST = "its guest can still be reached (rave vm ssh {name}) and shut down (rave vm stop {name})"

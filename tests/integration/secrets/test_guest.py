@@ -334,8 +334,10 @@ def test_a_clone_boots_without_the_secrets_of_its_original(
     places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hand_over(places)
-    monkeypatch.setattr(report, "instance", lambda: "original")
+    monkeypatch.setattr(report, "instance", lambda: "original-of-it")
     install(places, FIRST)
+    # The disk alone does not tell what the machine answers to.
+    assert b"original-of-it" not in (Path(places.store) / "instance").read_bytes()
     reboot(places)
     assert boot(places) == 0
     assert in_force(places) == FIRST

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import machine as flow
 from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.qemu import caps, ports, processes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from rave_cli.flows.events import Event
     from rave_cli.machines.spec import Machine
 
 
@@ -92,6 +94,19 @@ def test_a_guest_that_cannot_hear_the_power_button_is_not_waited_for(
     tried: list[str] = []
     assert stop(machine, on_rung=tried.append).rung == "quit"
     assert tried == ["quit"]
+
+
+def test_a_guest_that_qemu_does_not_run_any_more_is_not_waited_for(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    """It would never hear the power button; who stops it is told what it cost, and why."""
+    host.behave(status="internal-error", powerdown=False)
+    start(machine)
+    events: list[Event] = []
+    report = flow.stop(machine, on_event=events.append, patience=10_000)
+    assert (report.rung, report.hard, report.still) == ("quit", True, "internal-error")
+    (warning,) = [event.text for event in events if event.kind == "warning"]
+    assert "ended by quit without shutting down (QEMU did not run it: internal-error)" in warning
 
 
 def test_a_frozen_qemu_is_seen_as_unresponsive_and_stops_in_order(
