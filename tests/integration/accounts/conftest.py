@@ -159,7 +159,7 @@ def running(wheels: Path, place: Path, secrets: Path) -> Iterator[Canaille]:
         told.settimeout(120)
         env = {"CANAILLE_CONFIG": str(place / "canaille.toml"), "NOTIFY_SOCKET": str(address)}
         began = time.monotonic()
-        argv = [sys.executable, "-IS", wheels, "rave_accounts", secrets, str(port)]
+        argv = [sys.executable, "-IS", str(wheels), "rave_accounts", str(secrets), str(port)]
         process = subprocess.Popen(argv, env=env, cwd="/", stdout=output, stderr=output)
         try:
             assert told.recv(100) == b"READY=1"
