@@ -355,23 +355,23 @@ def _no_file(path: Path, exit_code: ExitCode) -> RaveError:
 
 
 @contextmanager
-def lock(path: Path, *, busy: str) -> Iterator[None]:
+def lock(path: Path, *, busy: str | None) -> Iterator[None]:
     """Hold an exclusive lock on `path` (created, mode 0600).
 
     The kernel drops it when the process ends, however it ends.
 
     Raises:
-        RaveError: HOST with the message `busy` if another process holds it.
+        RaveError: HOST with the message `busy` if another process holds it; without one this waits.
     """
     make_dir(path.parent)
     with refusing(path):
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, fcntl.LOCK_EX | (fcntl.LOCK_NB if busy else 0))
         except BlockingIOError as error:
             raise RaveError(
-                busy, hint="wait for the other command to end", exit_code=ExitCode.HOST
+                busy or "", hint="wait for the other command to end", exit_code=ExitCode.HOST
             ) from error
         yield
     finally:

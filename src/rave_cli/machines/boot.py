@@ -16,8 +16,9 @@ from rave_cli.machines import causes, evidence
 from rave_cli.machines.guest.readiness import NotReadyError
 from rave_cli.machines.guest.stages import StageReader, booted_again, current
 from rave_cli.machines.logfiles import Tail, last_lines
-from rave_cli.machines.preflight import port_taken
+from rave_cli.machines.preflight import admitted, port_taken
 from rave_cli.machines.qemu import added, credentials, logs, ports
+from rave_cli.machines.qemu.argv import accelerator_of
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import SSH_PORT
 
@@ -104,8 +105,13 @@ def spawn(
     too, unless this is to `go_on` with it.
 
     Raises:
-        RaveError: HOST if QEMU is missing or a log cannot be written.
+        RaveError: HOST if QEMU is missing, a log cannot be written or the memory is not there.
     """
+    with admitted(machine, accelerator_of(argv)):
+        return _spawn(machine, argv, beside, go_on=go_on)
+
+
+def _spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str], *, go_on: bool) -> Boot:
     sockets = (
         machine.qmp_socket, machine.event_socket, machine.way_socket, machine.command_socket,
         added.place(machine),

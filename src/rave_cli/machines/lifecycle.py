@@ -274,7 +274,7 @@ def _launch(
             hint=f"XDG_DATA_HOME={original.directory.parents[2]} rave vm stop {machine.name}",
             exit_code=ExitCode.HOST,
         )
-    preflight.check(machine, found.kind)
+    preflight.check(machine)
     machine.restoring.unlink(missing_ok=True)
     store.keep_image(machine)
     argv = (*cap.prefix, *qemu_argv(machine, found))

@@ -6,15 +6,23 @@ import errno
 import os
 import re
 import socket
+import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import quick_check
+from rave_cli.machines.qemu import processes
+from rave_cli.machines.qemu.argv import from_template, memory_of
 from rave_cli.machines.qemu.caps import OVERHEAD
 from rave_cli.machines.qemu.qmp import check_socket_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rave_cli.machines.qemu.processes import Process
     from rave_cli.machines.qemu.program import Kind
     from rave_cli.machines.spec import Forward, Machine
 
@@ -22,12 +30,16 @@ MEMINFO = Path("/proc/meminfo")
 CGROUP = Path("/sys/fs/cgroup")
 
 
-def check(machine: Machine, kind: Kind) -> None:
-    """Refuse a start that cannot go well.
+# Seconds in which a machine takes its memory as it boots; 10 under TCG on an idle host.
+BOOTS = 120.0
+
+
+def check(machine: Machine) -> None:
+    """Refuse a start that cannot go well. Whether there is memory, `admitted` finds out.
 
     Raises:
-        RaveError: HOST if the image is gone or truncated, the disk is gone, the memory is not
-            there, or a socket's path would be too long.
+        RaveError: HOST if the image is gone or truncated, the disk is gone, or a socket's path
+            would be too long.
     """
     check_socket_path(machine.event_socket)
     quick_check(machine.spec.image)
@@ -39,7 +51,40 @@ def check(machine: Machine, kind: Kind) -> None:
             exit_code=ExitCode.HOST,
         )
     _check_base(machine)
-    check_memory(machine, kind, available_mib())
+
+
+@contextmanager
+def admitted(machine: Machine, kind: Kind) -> Iterator[None]:
+    """Keep others from starting a machine while this one's QEMU is started, if there is memory for
+    it. Of several of one place that are started at once, each counts those before it.
+
+    Raises:
+        RaveError: HOST if the memory is not there.
+    """
+    with paths.lock(paths.data_dir() / "starting.lock", busy=None):
+        available = available_mib()
+        beside = [found for found in processes.machines() if _beside(machine, found)]
+        promised = sum(promised_mib(found, time.monotonic()) for found in beside)
+        check_memory(machine, kind, None if available is None else max(0, available - promised))
+        yield
+
+
+def _beside(machine: Machine, found: Process) -> bool:
+    return found.directory is not None and found.directory.parent == machine.directory.parent
+
+
+def promised_mib(process: Process, now: float) -> int:
+    """Return the MiB that a machine which boots has not taken yet. `now` is on the clock of
+    time.monotonic(). What runs on a template's memory shares most of it.
+    """
+    if now - process.started > BOOTS or from_template(process.argv):
+        return 0
+    return max(0, _needed(memory_of(process.argv), process.accelerator) - process.resident_mib)
+
+
+def _needed(memory_mib: int, kind: Kind) -> int:
+    # Only KVM and TCG's own needs are added, not their worst case: guests seldom fill their memory.
+    return memory_mib + OVERHEAD[kind] // 2
 
 
 def _check_base(machine: Machine) -> None:
@@ -68,14 +113,13 @@ def check_memory(machine: Machine, kind: Kind, available: int | None) -> None:
     Raises:
         RaveError: HOST.
     """
-    # Only KVM and TCG's own needs are added, not their worst case: guests seldom fill their memory.
-    needed = machine.spec.memory_mib + OVERHEAD[kind] // 2
+    needed = _needed(machine.spec.memory_mib, kind)
     if available is not None and available < needed:
         raise RaveError(
             f"machine {machine.name} needs {needed} MiB of memory and the host has {available} MiB"
             " available",
-            hint="rave vm list shows what runs; stop a machine, or launch with --mode safe or a"
-            " smaller --memory",
+            hint="rave vm list shows what runs, and what starts has yet to take its own; stop a"
+            " machine, or launch with --mode safe or a smaller --memory",
             exit_code=ExitCode.HOST,
         )
 

@@ -246,6 +246,14 @@ def _asked(
     return (*judge(reports), forwards)
 
 
+def _verdict(report: StageEvent) -> tuple[State, str]:
+    """Return the state of a machine whose guest tells of its services."""
+    if broken := report.failed_services:
+        return "failed", f"failed: {', '.join(broken)}"
+    coming = report.starting_services
+    return "running", f"starting: {', '.join(coming)}" if coming else ""
+
+
 def judge(reports: Sequence[StageEvent]) -> tuple[State, str]:
     """Return the state of a machine whose QEMU runs, from what its guest reported in this boot."""
     state: tuple[State, str] = ("starting", "")
@@ -255,6 +263,5 @@ def judge(reports: Sequence[StageEvent]) -> tuple[State, str]:
         if report.stage == "stopping":
             state = ("stopping", "the guest shuts down or starts anew")
         if report.stage == "services":
-            broken = report.failed_services
-            state = ("failed", f"failed: {', '.join(broken)}") if broken else ("running", "")
+            state = _verdict(report)
     return state

@@ -241,7 +241,7 @@ def _bring_back(machine: Machine) -> int:
         )
     process.require(QEMU)
     found = accelerator.detect()
-    preflight.check(machine, found.kind)
+    preflight.check(machine)
     argv = qemu_argv(machine, found)
     now = replace(
         state,

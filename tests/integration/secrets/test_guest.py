@@ -38,7 +38,10 @@ def plan(**services: Any) -> dict[str, Any]:
     """Return a plan whose secrets have refresh units and whose services cannot be asked."""
     return {
         "base": "debian",
-        "services": services,
+        "services": {
+            name: {"units": [f"{name}.service"], "deadlineSeconds": 15} | record
+            for name, record in services.items()
+        },
         "databases": [],
         "secrets": {
             name: {
@@ -390,3 +393,17 @@ def test_a_reboot_with_a_damaged_store(
     assert boot(places) == 1
     assert "secrets: sops cannot decrypt" in capsys.readouterr().err
     assert in_force(places) == {}
+
+
+def test_a_service_gets_the_time_that_it_takes_to_start(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "TIMEOUT", 0.2)
+    slow = plan(nats={"deadlineSeconds": 30})
+    Path(places.plan).write_text(json.dumps(slow))
+    Path(places.systemctl).write_text("#!/bin/sh\nsleep 1\n")
+    assert install(places, FIRST)["ok"]
+    Path(places.plan).write_text(json.dumps(plan()))
+    refused = install(places, SECOND)
+    assert refused["stage"] == "refresh"
+    assert "did not start within 0.2 s" in refused["error"]

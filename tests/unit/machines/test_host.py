@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,16 @@ class TestMemory:
             preflight.check_memory(machine, "tcg", 1000)
         assert caught.value.exit_code == ExitCode.HOST
         assert "--memory" in str(caught.value.hint)
+
+    def test_what_boots_is_promised_the_rest_of_its_memory(self) -> None:
+        argv = ("qemu-system-x86_64", "-accel", "tcg", "-m", "1024")
+        booting = processes.Process(7, argv, ticks=1, started=1000.0, resident_mib=300)
+        promised = preflight.promised_mib(booting, 1010.0)
+        assert promised == 1024 + caps.OVERHEAD["tcg"] // 2 - 300
+        assert preflight.promised_mib(replace(booting, resident_mib=9000), 1010.0) == 0
+        assert preflight.promised_mib(booting, 1001.0 + preflight.BOOTS) == 0
+        warm = (*argv, "-object", "memory-backend-file,id=a,size=1024M,mem-path=b,share=off")
+        assert preflight.promised_mib(replace(booting, argv=warm), 1010.0) == 0
 
 
 def test_a_port_in_use_is_refused_before_a_machine_is_made() -> None:

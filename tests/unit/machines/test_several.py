@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import changes, leftovers, lifecycle, status, store
+from rave_cli.machines import boot, changes, leftovers, lifecycle, preflight, status, store
 from rave_cli.machines.guest import readiness
 from rave_cli.machines.names import stored_names
-from tests.unit.machines.conftest import running_fakes
+from rave_cli.machines.qemu.argv import qemu_argv
+from tests.unit.machines.conftest import TCG, running_fakes
 from tests.unit.machines.fake_sshd import FakeSshd
 from tests.unit.machines.test_vm_commands import rave
 from tests.waiting import NEVER
@@ -147,6 +148,7 @@ def test_twenty_machines_started_at_once_all_run(
         store.create(store.new_spec(plan, image, name=f"many-{n}", mode="safe", memory_mib=256))
         for n in range(20)
     ]
+    monkeypatch.setattr(preflight, "available_mib", lambda: None)
     monkeypatch.setattr(
         readiness, "STAGES", tuple(replace(stage, seconds=NEVER) for stage in readiness.STAGES)
     )
@@ -170,6 +172,25 @@ def test_twenty_machines_started_at_once_all_run(
         for machine in machines:
             assert lifecycle.stop(machine).rung == "acpi"
     assert running_fakes(host.bin) == []
+
+
+def test_of_two_started_at_once_with_memory_for_one_only_one_starts(
+    host: Host, plan: Plan, image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither has taken its memory when the other asks what there is."""
+    monkeypatch.setattr(preflight, "available_mib", lambda: 1000)
+    machines = [
+        store.create(store.new_spec(plan, image, name=name, mode="safe", memory_mib=256))
+        for name in ("one", "two")
+    ]
+    for machine in machines:
+        machine.runtime.mkdir(parents=True)
+    pids = [forked(partial(boot.spawn, machine, qemu_argv(machine, TCG))) for machine in machines]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    assert sorted(codes) == [0, ExitCode.HOST]
+    assert len(running_fakes(host.bin)) == 1
+    for machine in machines:
+        lifecycle.kill(machine)
 
 
 @pytest.mark.usefixtures("two")

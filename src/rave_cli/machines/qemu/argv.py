@@ -139,6 +139,11 @@ def disk_of(argv: Sequence[str]) -> Path | None:
     return None
 
 
+def memory_of(argv: Sequence[str]) -> int:
+    """Return the MiB that a command gives its guest; 0 if it does not say."""
+    return next((int(v) for o, v in pairwise(argv) if o == "-m" and v.isdecimal()), 0)
+
+
 def accelerator_of(argv: Sequence[str]) -> Kind:
     """Return the accelerator that a command asks for."""
     return "kvm" if ("-accel", "kvm") in pairwise(argv) else "tcg"

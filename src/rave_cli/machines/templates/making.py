@@ -83,7 +83,7 @@ def make(spec: MachineSpec, *, on_stage: Callable[[Reached], None]) -> kept.Mach
         try:
             paths.private_dir(draft)
             store.fill(machine)
-            preflight.check(replace(machine, spec=spec), found.kind)
+            preflight.check(replace(machine, spec=spec))
             template = _keep(machine, key, _put_away(machine, found, on_stage))
         except BaseException as error:
             with signals.held():

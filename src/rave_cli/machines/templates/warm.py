@@ -116,7 +116,7 @@ def restore(
         RaveError: as `start`.
     """
     process.require(QEMU)
-    preflight.check(machine, found.kind)
+    preflight.check(machine)
     refuse_misfit(machine, template, found)
     store.keep_image(machine)
     paths.private_dir(paths.runtime_dir())
