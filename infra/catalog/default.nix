@@ -33,8 +33,10 @@ let
       carried = builtins.filter carries wanted;
       unitsOf = id: services.${id}.bases.${base}.units;
 
-      databases = builtins.filter (d: d != null)
-        (map (id: let d = services.${id}.database; in if d == null then null else d // { unit = refresher d.role; }) wanted);
+      # Roles are there for all that the full stack has, and for what this base alone carries.
+      prepared = id: services.${id}.database != null && (carries id || services.${id}.bases ? nixos);
+      databases = map (id: services.${id}.database // { unit = refresher services.${id}.database.role; })
+        (builtins.filter prepared wanted);
 
       secretNames = unique (
         builtins.concatMap (id: services.${id}.secrets) carried ++ map (d: d.secret) databases

@@ -19,6 +19,7 @@ let
   ];
 
   development = demo ++ [
+    "canaille"
     "gitlab"
     "mattermost"
     "matrix"

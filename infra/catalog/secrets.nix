@@ -25,6 +25,7 @@ in
   "database/n8n-password" = role "n8n" "root" [ "n8n" ];
   "database/outline-password" = role "outline" "outline" [ "outline" ];
   "database/synapse-password" = role "synapse" "matrix-synapse" [ "matrix" ];
+  "database/canaille-password" = role "canaille" "canaille" [ ];
   "database/prometheus-password" = role "prometheus" "prometheus" [ ];
 
   "gitlab/root-password" = secret "first password of GitLab's administrator" "gitlab" password [ ];
@@ -36,6 +37,9 @@ in
   "gitlab/active-record-primary-key" = secret "GitLab Active Record encryption: primary key" "gitlab" (hex 32) [ "gitlab" ];
   "gitlab/active-record-deterministic-key" = secret "GitLab Active Record encryption: deterministic key" "gitlab" (hex 32) [ "gitlab" ];
   "gitlab/active-record-salt" = secret "GitLab Active Record encryption: salt" "gitlab" (hex 32) [ "gitlab" ];
+
+  "canaille/secret-key" = secret "signs Canaille's sessions" "canaille" (hex 32) [ "canaille" ];
+  "canaille/signing-key" = secret "Canaille's OpenID Connect signing key" "canaille" { kind = "rsa"; bits = 3072; } [ "canaille" ];
 
   "matrix/registration-shared-secret" = secret "lets an administrator register accounts" "matrix-synapse" (hex 32) [ "matrix" ];
   "matrix/macaroon-secret-key" = secret "signs Synapse's access tokens" "matrix-synapse" (hex 32) [ "matrix" ];

@@ -18,6 +18,7 @@
 #                        arrives as soon as ever; only what it does by the clock is put together with what others do
 #   drawnAtStart         what of a machine's own it draws when it starts and keeps in memory, if anything: a machine that
 #                        is started from a template starts it anew
+#   deadlineSeconds      how long it may take from its start until it answers its health questions, under emulation
 #   oomScore             OOMScoreAdjust of its units: the kernel kills the highest first. The way in and the
 #                        data go last, what can be started again without loss goes first
 let
@@ -38,6 +39,7 @@ let
     scrape = null;
     memory = { safe = 64; full = 128; };
     timerSlackMs = 0;
+    deadlineSeconds = 15;
     drawnAtStart = null;
     oomScore = 0;
   };
@@ -240,6 +242,25 @@ in
     scrape = metrics 3000;
     memory = { safe = 192; full = 256; };
     oomScore = 200;
+  };
+
+  # --- sign-in ----------------------------------------------------------------------------------
+  canaille = none // {
+    title = "Canaille";
+    description = "accounts, and single sign-on by OpenID Connect";
+    bases = {
+      debian = { units = [ "canaille.service" ]; wheels = [ "canaille[front,oidc,postgresql]==0.3.6" "waitress==3.0.2" ]; };
+    };
+    ports = [ (loopback "web" 3040) ];
+    checks = [
+      (http "discovery" "says how to sign in" "http://127.0.0.1:3040/.well-known/openid-configuration" { contains = "authorization_endpoint"; timeout = 20; })
+    ];
+    secrets = [ "canaille/secret-key" "canaille/signing-key" ];
+    database = { role = "canaille"; name = "canaille"; secret = "database/canaille-password"; };
+    memory = { safe = 256; full = 384; };
+    deadlineSeconds = 90;
+    drawnAtStart = "the keys with which it signs as long as there are no secrets";
+    oomScore = 100;
   };
 
   # --- forge and chat ---------------------------------------------------------------------------

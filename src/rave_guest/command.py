@@ -17,6 +17,8 @@ before left half said. Binary data is in base64.
              exit STATUS                           negative: by that signal
              did {…}                               the answer of `hold` or `become`
              refused WHY                           what was asked for is not done
+             gone                                  this program ends, or is a new one: what the one
+                                                   before it ran is ended
 
 The port is root's alone, and so is its other end on the host the operator's: who can open either is
 root here. A host that leaves ends what it had started.
@@ -27,6 +29,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
 import time
 from binascii import a2b_base64, b2a_base64
@@ -328,6 +331,13 @@ class Server:
             except OSError:
                 self.output = b""
 
+    def say_gone(self) -> None:
+        """Tell a host that waits for something which this program knows nothing of, or no more; one
+        that is not there misses nothing. The newline ends what was left half said.
+        """
+        with suppress(OSError):
+            os.write(self.fd, b"\ngone\n")
+
     def _watch_output(self) -> None:
         """Take output only as fast as the host does: what waits in the pipes holds a program up."""
         mask = 0 if len(self.output) > WAITING else select.EPOLLIN
@@ -380,5 +390,13 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     server = Server(
         os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), report.instance()
     )
+
+    def leave(_number: int, _frame: object) -> None:
+        server.say_gone()
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    # The one before us may have been killed while a host waited for it.
+    server.say_gone()
     while True:
         server.step()

@@ -4,10 +4,11 @@ A service whose plan says that it `waits` for secrets is `waiting` as long as th
 
 It starts early, so that it is awake when the last service comes up. A service is healthy when all
 its units are active and all its questions are answered; it has failed when a unit of it has, or
-when its time is over. A boot in which something has failed is over soon (GRACE): nobody waits for
-what will not come, and the report says what the machine sees of itself. Afterwards it says READY,
-which lets the jobs start that may wait (growing the disk, ...), and keeps the status page,
-status.json and the metrics of the services current.
+when its deadline is over, which its record names; until then it is `starting`. A boot in which
+something has failed is over soon (GRACE): nobody waits for what will not come, and the report says
+what the machine sees of itself. Afterwards it says READY, which lets the jobs start that may wait
+(growing the disk, ...), and keeps the status page, status.json and the metrics of the services
+current.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SECRETS_UNITS = {"debian": "rave-secrets.service", "nixos": "sops-install-secret
 PAUSE = 0.1  # seconds between two looks at what is not healthy yet
 UNITS_EVERY = 3  # looks per question to PID 1, which is busy while the machine boots
 BOOT_PATIENCE = 300.0  # seconds until a service that is still not healthy has failed
-PATIENCE = 15.0  # the same, once the machine runs
+PATIENCE = 15.0  # seconds of a round of questions, once the machine runs
 # Seconds for the others, from the last that came up, once one has failed or is started again. In
 # them the slowest, PostgreSQL, is tried three times under emulation.
 GRACE = 10.0
@@ -45,7 +46,7 @@ WATCH = 2.0  # seconds between two cheap looks (ban, secrets) once the machine r
 GATHER = 0.2  # seconds for a change of a unit to become all of it
 FOLLOW_EVERY = 10.0  # seconds between two looks at the real-time clock, each many ports of QEMU's
 ASK_EVERY = 60.0  # seconds between two rounds of all questions then; PID 1 tells of units at once
-ASK_AGAIN = 5.0  # the same, while a service is not healthy
+ASK_AGAIN = 5.0  # the same, while a service has failed or starts
 
 
 def alive(service: str, record: dict[str, Any]) -> list[Question]:
@@ -73,7 +74,9 @@ class WatchedService:
         # Whether its units stay down until there are secrets (a base may let them wait).
         self.waits = bool(record.get("waits"))
         self.questions = alive(name, record)
+        self.deadline = float(record["deadlineSeconds"])
         self.state = "starting"
+        self.since = time.monotonic()
         self.uptime = 0.0
         self.active = False
         self.restarted = False
@@ -86,6 +89,18 @@ class WatchedService:
         if changed:
             self.state, self.uptime = state, report.uptime()
         return changed
+
+    def begin(self) -> None:
+        """Begin a round: nothing is answered. Its deadline goes on if it has one."""
+        if self.state != "starting":
+            self.since = time.monotonic()
+        self.unanswered, self.under_way = set(self.questions), set()
+        self.restarted = False
+
+    def late(self) -> str:
+        """Return the verdict at the end of a round in which it had none."""
+        over = self.state == "failed" or time.monotonic() - self.since >= self.deadline
+        return "failed" if over else "starting"
 
     def ask(self, asking: Round) -> None:
         """Ask what is unanswered and not under way; where nobody listens yet, again next time."""
@@ -140,18 +155,18 @@ class Watch:
         told: Callable[[WatchedService], None] | None = None,
         grace: Grace | None = None,
     ) -> bool:
-        """Ask until each service is healthy or failed; return whether any state is new.
+        """Ask until each service has a verdict; return whether any state is new.
 
         Args:
-            patience: seconds after which what is not healthy has failed.
+            patience: seconds of the round; what is not healthy then is `starting`, or has failed
+                if its deadline is over.
             pause: seconds between two looks.
             told: called with each service at a verdict that is new.
             grace: gives up earlier; what neither failed nor came up by then keeps its state.
         """
         asking, pending, changed = Round(), list(self.services), False
         for service in pending:
-            service.unanswered, service.under_way = set(service.questions), set()
-            service.restarted = False
+            service.begin()
         deadline = time.monotonic() + patience
         for look in count():
             if not pending:
@@ -165,7 +180,7 @@ class Watch:
                     service.ask(asking)
             verdicts |= self._answers(asking, pause, len(pending) - len(verdicts))
             if time.monotonic() > deadline:
-                verdicts = {service: verdicts.get(service, "failed") for service in pending}
+                verdicts = {service: verdicts.get(service, service.late()) for service in pending}
             changed |= self._give(verdicts, told)
             pending = [service for service in pending if service not in verdicts]
             if grace and grace.over(verdicts.values(), pending):
@@ -235,6 +250,10 @@ class Watch:
         """Whether no service was failed by the last verdicts."""
         return all(service.state != "failed" for service in self.services)
 
+    def at_rest(self) -> bool:
+        """Whether no verdict is going to change by itself."""
+        return all(service.state in {"healthy", "waiting"} for service in self.services)
+
     def symptoms(self) -> dict[str, Any] | None:
         """What the machine sees of itself, if anything has failed (symptoms.py)."""
         if self.all_well() and self.secrets() != "failed":
@@ -288,7 +307,7 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
         if time.monotonic() - followed > FOLLOW_EVERY:
             followed = time.monotonic()
             clock.follow()
-        due = anew or time.monotonic() - asked > (ASK_EVERY if watch.all_well() else ASK_AGAIN)
+        due = anew or time.monotonic() - asked > (ASK_EVERY if watch.at_rest() else ASK_AGAIN)
         if due or mark != secrets_mark() or (changed and not watch.all_active()):
             mark, asked = secrets_mark(), time.monotonic()
             patience, pause = (BOOT_PATIENCE, PAUSE) if anew else (PATIENCE, 1.0)

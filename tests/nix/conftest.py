@@ -34,15 +34,15 @@ class EvaluationError(Exception):
     """Nix refused; the message is what it said."""
 
 
-def nix(*argv: str, timeout: float = 300) -> str:
-    """Run a Nix program and return what it printed.
+def nix(*argv: str, timeout: float = 300, **env: str) -> str:
+    """Run a Nix program, with `env` beside our environment, and return what it printed.
 
     Raises:
         EvaluationError: it failed.
     """
     done = subprocess.run(
         argv, capture_output=True, text=True, timeout=timeout, check=False, cwd=ROOT,
-        env=os.environ | {"NIX_CONFIG": NIX_CONFIG},
+        env=os.environ | {"NIX_CONFIG": NIX_CONFIG} | env,
     )  # fmt: skip
     if done.returncode:
         raise EvaluationError(done.stderr)

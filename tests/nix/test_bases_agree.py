@@ -48,7 +48,7 @@ def test_the_two_bases_agree(plans: Any, evaluator: Evaluator, profile: str, mod
     bases = plans[profile]["bases"]
     debian = from_debian(bases["debian"], mode)
     nixos = from_nixos(evaluator, bases["nixos"], mode)
-    shared = set(bases["debian"]["services"])
+    shared = set(bases["debian"]["services"]) & set(bases["nixos"]["services"])
     for both in (debian["prometheus"]["jobs"], nixos["prometheus"]["jobs"],
                  debian["limits"], nixos["limits"]):  # fmt: skip
         for name in set(both) - shared:

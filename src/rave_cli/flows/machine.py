@@ -294,9 +294,11 @@ def stop(machine: Machine, *, on_event: OnEvent, patience: float | None = None) 
     with step(on_event, "stop", f"Stopping {machine.name}") as doing:
         report = lifecycle.stop(machine, patience=patience, on_rung=doing.progress)
         if report.hard:
+            stood = f" (QEMU did not run it: {report.still})" if report.still else ""
             doing.warning(
                 f"the guest of machine {machine.name} was ended by {report.rung} without shutting"
-                " down: what it had not written is lost, its file system recovers at the next start"
+                f" down{stood}: what it had not written is lost, its file system recovers at the"
+                " next start"
             )
     return report
 

@@ -15,7 +15,7 @@ from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import processes, usernet
 from rave_cli.machines.qemu.argv import from_template
-from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
+from rave_cli.machines.qemu.qmp import IO_ERROR, MonitorGoneError, Qmp, QmpError
 from rave_cli.machines.store import Unreadable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.states import State
 
 # States of QEMU (RunState of its QMP reference) in which it only waits for somebody to go on.
-RESUMABLE = ("paused", "postmigrate", "io-error")
+RESUMABLE = ("paused", "postmigrate", IO_ERROR)
 
 # A machine whose sockets are gone, as with XDG_RUNTIME_DIR after the last logout, still runs.
 LOST = "its guest can still be reached (rave vm ssh {name}) and shut down (rave vm stop {name})"
@@ -246,6 +246,14 @@ def _asked(
     return (*judge(reports), forwards)
 
 
+def _verdict(report: StageEvent) -> tuple[State, str]:
+    """Return the state of a machine whose guest tells of its services."""
+    if broken := report.failed_services:
+        return "failed", f"failed: {', '.join(broken)}"
+    coming = report.starting_services
+    return "running", f"starting: {', '.join(coming)}" if coming else ""
+
+
 def judge(reports: Sequence[StageEvent]) -> tuple[State, str]:
     """Return the state of a machine whose QEMU runs, from what its guest reported in this boot."""
     state: tuple[State, str] = ("starting", "")
@@ -255,6 +263,5 @@ def judge(reports: Sequence[StageEvent]) -> tuple[State, str]:
         if report.stage == "stopping":
             state = ("stopping", "the guest shuts down or starts anew")
         if report.stage == "services":
-            broken = report.failed_services
-            state = ("failed", f"failed: {', '.join(broken)}") if broken else ("running", "")
+            state = _verdict(report)
     return state

@@ -102,6 +102,7 @@ class Service(CatalogRecord):
     memory: ByMode[int]
     oom_score: int = 0
     timer_slack_ms: int = 0
+    deadline_seconds: Annotated[int, Field(ge=1)] = 15
     drawn_at_start: str | None = None
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rave_cli.profiles.catalog import Plan
     from rave_cli.secrets.findings import Finding
 
-TIMEOUT = 120.0  # seconds; a machine under TCG needs about three
+TIMEOUT = 90.0  # seconds, beyond what services take to start; demo needs about three under TCG
 
 
 class _Record(BaseModel):
@@ -125,7 +125,7 @@ def install(
     request = pack(plan, file, machine_identity(machine))
     packed = time.monotonic()
     on_event(f"sending {len(request.names)} secrets to {machine.name}")
-    report = _send(machine, request, session)
+    report = _send(machine, request, session, patience(plan))
     check_report(machine.name, plan, report)
     return InstallReport(
         machine=machine.name,
@@ -164,6 +164,15 @@ def pack(plan: Plan, file: Path, recipient: age.Identity) -> InstallRequest:
     return InstallRequest(arguments, tuple(values), warnings)
 
 
+def patience(plan: Plan) -> float:
+    """Return the seconds that an installation may take.
+
+    Services that do not take what is new are restarted once more, with what was in force before.
+    """
+    deadlines = [service.deadline_seconds for service in plan.services.values()]
+    return TIMEOUT + 2 * max(deadlines, default=0)
+
+
 def machine_identity(machine: Machine) -> age.Identity:
     """Return a machine's own age identity.
 
@@ -173,8 +182,8 @@ def machine_identity(machine: Machine) -> age.Identity:
     return age.parse_identities(paths.read_private(machine.age_key).decode())[0]
 
 
-def ask(door: Door, request: InstallRequest) -> GuestReport:
-    """Let the guest install what a request holds, and read its report.
+def ask(door: Door, request: InstallRequest, timeout: float) -> GuestReport:
+    """Let the guest install what a request holds, within `timeout` seconds, and read its report.
 
     Raises:
         RaveError: SECRETS if it reports a fault or something else than a report; NOT_READY if it
@@ -182,7 +191,7 @@ def ask(door: Door, request: InstallRequest) -> GuestReport:
     """
     hint = f"rave vm logs {door.machine}; rave secrets install {door.machine}"
     try:
-        answer = door.call("secrets-install", request.arguments, timeout=TIMEOUT)
+        answer = door.call("secrets-install", request.arguments, timeout=timeout)
         return GuestReport.model_validate(answer)
     except VerbRefusedError as error:
         raise RaveError(
@@ -241,8 +250,10 @@ def _unproven(plan: Plan, report: GuestReport) -> tuple[str, ...]:
     )
 
 
-def _send(machine: Machine, request: InstallRequest, session: Runs | None) -> GuestReport:
+def _send(
+    machine: Machine, request: InstallRequest, session: Runs | None, timeout: float
+) -> GuestReport:
     if session is not None:
-        return ask(Door.of(machine, session), request)
+        return ask(Door.of(machine, session), request, timeout)
     with ssh.connect(machine) as opened:
-        return ask(Door.of(machine, opened), request)
+        return ask(Door.of(machine, opened), request, timeout)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from rave_guest.secrets.placement import Placement
 
-TIMEOUT = 60.0  # seconds for systemctl
+TIMEOUT = 45.0  # seconds for systemctl, beyond the deadline of what it starts
 
 
 class InstallRequest(namedtuple("InstallRequest", ("identity", "file"))):
@@ -127,12 +127,18 @@ class _Installation(
         secrets = self.plan["secrets"]
         units = list(dict.fromkeys(unit for name in names for unit in secrets[name]["refresh"]))
         if units:
-            _restart(self.places, units)
+            _restart(self.places, units, self._deadline(units))
         # Units that may take minutes to start, and that no proof asks.
         later = dict.fromkeys(unit for name in names for unit in secrets[name].get("later", ()))
         if later:
             _restart(self.places, ["--no-block", *later])
         return [*units, *later]
+
+    def _deadline(self, units: list[str]) -> float:
+        """Return the longest deadline among the services of these units, in seconds."""
+        services = self.plan["services"].values()
+        known = [s["deadlineSeconds"] for s in services if not set(units).isdisjoint(s["units"])]
+        return float(max(known, default=0))
 
     def _prove(self, patience: float) -> list[dict[str, Any]]:
         from rave_guest.secrets import proofs
@@ -239,16 +245,18 @@ def _placement(
     return Direct(places.generations, wanted, stale=stale)
 
 
-def _restart(places: Places, units: list[str]) -> None:
+def _restart(places: Places, units: list[str], deadline: float = 0.0) -> None:
+    """Restart units and wait until they run; `deadline`: seconds that the slowest may take."""
+    patience = TIMEOUT + deadline
     try:
         done = subprocess.run(
             [places.systemctl, "restart", *units],
             capture_output=True,
-            timeout=TIMEOUT,
+            timeout=patience,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise Refused("refresh", f"services did not start within {TIMEOUT:g} s") from error
+        raise Refused("refresh", f"services did not start within {patience:g} s") from error
     if done.returncode:
         raise Refused("refresh", f"a service does not start: {last_line(done.stderr)}")
 

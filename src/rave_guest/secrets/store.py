@@ -11,8 +11,10 @@ from collections import namedtuple
 from contextlib import suppress
 
 KEY, FILE = "age.key", "secrets.sops.yaml"
-# The machine that they were given to: a clone has its original's disk, and not its identity.
-INSTANCE = "instance"
+# The machine that they were given to: a clone has its original's disk, and not its identity. Of its
+# id the disk has no more than tells two machines apart: whoever has it whole could answer as the
+# machine. (A digest would do, too; hashlib takes a guest longer to import than all else here.)
+INSTANCE, TOLD = "instance", 8
 
 
 class KeptSecrets(namedtuple("KeptSecrets", ("key", "file"))):
@@ -36,7 +38,7 @@ def kept(store: str) -> KeptSecrets:
 def foreign(store: str, instance: str) -> bool:
     """Return whether what is kept was given to another machine."""
     given = _content(f"{store}/{INSTANCE}")
-    return given is not None and given != instance.encode()
+    return given is not None and given != _mark(instance)
 
 
 def forget(store: str) -> None:
@@ -67,8 +69,8 @@ def keep(
         _replace(f"{store}/{KEY}", key)
     if not (unchanged and before.key == key and before.file is not None):
         _replace(f"{store}/{FILE}", file)
-    if instance and _content(f"{store}/{INSTANCE}") != instance.encode():
-        _replace(f"{store}/{INSTANCE}", instance.encode())
+    if instance and _content(f"{store}/{INSTANCE}") != _mark(instance):
+        _replace(f"{store}/{INSTANCE}", _mark(instance))
     fd = os.open(store, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)
@@ -90,6 +92,10 @@ def restore(store: str, before: KeptSecrets) -> None:
             _replace(path, data)
         elif os.path.exists(path):
             os.unlink(path)
+
+
+def _mark(instance: str) -> bytes:
+    return instance[:TOLD].encode()
 
 
 def _content(path: str) -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ from rave_cli.images.manifest import Image  # noqa: TC001 - a fixture returns it
 from rave_cli.images.nix import Nix
 from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.names import BAKED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -38,19 +42,23 @@ def flake(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def built(
     plan: Plan, flake: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Image, Nix, str]:
+) -> Iterator[tuple[Image, Nix, str]]:
     """The image, the driver and the installable it was built from."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    state = tmp_path_factory.mktemp("state")
+    patch.setenv("XDG_STATE_HOME", str(state))
     image = build_image(plan, flake=flake, mode="safe")
     own = paths.state_dir() / "images/locks/demo.json"
     patch.undo()
-    return image, Nix("debian", "safe", own if own.exists() else None), f"{flake}#{plan.attr}"
+    yield image, Nix("debian", "safe", own if own.exists() else None), f"{flake}#{plan.attr}"
+    # Whatever failed: the roots in it would keep the image in the Nix store.
+    shutil.rmtree(state)
 
 
 @pytest.fixture(scope="session")
-def disk(built: tuple[Image, Nix, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def disk(built: tuple[Image, Nix, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The image as a raw file, as qemu-img reads it."""
     raw = tmp_path_factory.mktemp("disk") / "disk.raw"
     subprocess.run(["qemu-img", "convert", "-O", "raw", built[0].qcow2, raw], check=True)
-    return raw
+    yield raw
+    raw.unlink()

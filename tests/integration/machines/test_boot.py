@@ -176,6 +176,23 @@ def test_a_full_disk_pauses_the_machine_says_so_and_start_goes_on(
     assert stop(machine).rung == "acpi"
 
 
+@pytest.mark.parametrize("freed", [False, True])
+def test_a_machine_that_a_full_disk_paused_is_stopped_at_once_and_in_order_if_it_can_write_again(
+    small_disk: Path, make: MakeMachine, freed: bool
+) -> None:
+    machine = make("tiny.do=fill")
+    filler = small_disk / "filler"
+    filler.write_bytes(bytes(2 << 20))
+    boot(machine)
+    assert status.of(machine).state == "paused"
+    if freed:
+        filler.unlink()
+    # Who waited for its guest would wait for hours.
+    report = stop(machine, patience=10_000)
+    expected = ("acpi", False, "") if freed else ("quit", True, "io-error")
+    assert (report.rung, report.hard, report.still) == expected
+
+
 def test_a_qemu_killed_while_it_boots_is_told_and_the_machine_starts_again(
     make: MakeMachine,
 ) -> None:

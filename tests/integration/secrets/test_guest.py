@@ -38,7 +38,10 @@ def plan(**services: Any) -> dict[str, Any]:
     """Return a plan whose secrets have refresh units and whose services cannot be asked."""
     return {
         "base": "debian",
-        "services": services,
+        "services": {
+            name: {"units": [f"{name}.service"], "deadlineSeconds": 15} | record
+            for name, record in services.items()
+        },
         "databases": [],
         "secrets": {
             name: {
@@ -331,8 +334,10 @@ def test_a_clone_boots_without_the_secrets_of_its_original(
     places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hand_over(places)
-    monkeypatch.setattr(report, "instance", lambda: "original")
+    monkeypatch.setattr(report, "instance", lambda: "original-of-it")
     install(places, FIRST)
+    # The disk alone does not tell what the machine answers to.
+    assert b"original-of-it" not in (Path(places.store) / "instance").read_bytes()
     reboot(places)
     assert boot(places) == 0
     assert in_force(places) == FIRST
@@ -388,3 +393,17 @@ def test_a_reboot_with_a_damaged_store(
     assert boot(places) == 1
     assert "secrets: sops cannot decrypt" in capsys.readouterr().err
     assert in_force(places) == {}
+
+
+def test_a_service_gets_the_time_that_it_takes_to_start(
+    places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guest, "TIMEOUT", 0.2)
+    slow = plan(nats={"deadlineSeconds": 30})
+    Path(places.plan).write_text(json.dumps(slow))
+    Path(places.systemctl).write_text("#!/bin/sh\nsleep 1\n")
+    assert install(places, FIRST)["ok"]
+    Path(places.plan).write_text(json.dumps(plan()))
+    refused = install(places, SECOND)
+    assert refused["stage"] == "refresh"
+    assert "did not start within 0.2 s" in refused["error"]

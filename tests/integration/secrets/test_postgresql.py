@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
-import pwd
 import shutil
-import socket
-import subprocess
-import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +13,7 @@ from rave_cli.secrets import values
 from rave_guest.proof import Unproven
 from rave_guest.secrets import proofs
 from tests.debian import part
+from tests.postgres import NEEDED, Server, free_port, program, running
 from tests.sops import secret
 
 if TYPE_CHECKING:
@@ -27,47 +22,27 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[3]
 refreshers = part("postgresql")
 SQL = ROOT / "infra/guest/set-role-password.sql"
-PROGRAMS = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-NOBODY = pwd.getpwnam("nobody")
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(not PROGRAMS, reason="no PostgreSQL server on this host (postgresql-15)"),
-    pytest.mark.skipif(os.getuid() != 0, reason="PostgreSQL must not run as root: needs setuid"),
-]
+pytestmark = [pytest.mark.integration, *NEEDED]
 
 # What a password may be: every printable character, and quotes above all.
 PASSWORDS = ("plain-and-simple-0123456789", "it's \"quoted\" \\ and $odd`x`; -- :'role'", "'" * 20)
 
 
-@dataclass(frozen=True)
-class Cluster:
+class Cluster(Server):
     """A running server of the role `postgres` with the roles `alpha` and `beta`."""
-
-    place: Path
-    port: int
-
-    def run(self, argv: list[str], **more: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            argv, user=NOBODY.pw_uid, group=NOBODY.pw_gid, extra_groups=[], cwd=self.place,
-            capture_output=True, text=True, check=True, **more,
-        )  # fmt: skip
 
     def set_password(self, role: str, password: str) -> None:
         """Do what the unit does: the secret's file is standard input."""
         unit = refreshers.units(plan(self.port))[f"postgres-set-{role}-password.service"]
         rows = dict(row.partition("=")[::2] for row in unit.splitlines() if "=" in row)
         assert rows["StandardInput"] == f"file:/run/secrets/database/{role}"
-        argv = rows["ExecStart"].replace(refreshers.PSQL, str(PROGRAMS[-1].with_name("psql")))
+        argv = rows["ExecStart"].replace(refreshers.PSQL, program("psql"))
         argv = argv.replace(refreshers.SQL, str(shutil.copy(SQL, self.place)))
         self.run(
             [*argv.split(), "-h", str(self.place), "-p", str(self.port), "-U", "postgres"],
             input=password,
         )
-
-    @property
-    def log(self) -> str:
-        return (self.place / "log").read_text()
 
 
 def plan(port: int) -> dict[str, Any]:
@@ -85,37 +60,11 @@ def plan(port: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="rave-pg-") as name:
-        place, port = Path(name), free_port()
-        os.chown(place, NOBODY.pw_uid, NOBODY.pw_gid)
-        made = Cluster(place, port)
-        made.run([str(PROGRAMS[-1]), "-D", f"{name}/data", "-U", "postgres", "-A", "trust", "-N"])
-        (place / "data/pg_hba.conf").write_text(
-            "local all all trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-        )
-        control = [str(PROGRAMS[-1].with_name("pg_ctl")), "-D", f"{name}/data", "-w"]
-        # Everything is logged: what must not be logged then still is not.
-        options = f"-k {name} -p {port} -c listen_addresses=127.0.0.1 -c log_statement=all -F"
-        subprocess.run(
-            [*control, "-l", f"{name}/log", "-o", options, "start"],
-            user=NOBODY.pw_uid, group=NOBODY.pw_gid, extra_groups=[], cwd=place, check=True,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            psql = str(PROGRAMS[-1].with_name("psql"))
-            made.run([psql, "-h", name, "-p", str(port), "-U", "postgres", "-c",
-                      "create role alpha login; create role beta login"])  # fmt: skip
-            yield made
-        finally:
-            made.run([*control, "-m", "immediate", "stop"])
+    with running() as server:
+        server.sql("create role alpha login; create role beta login")
+        yield Cluster(server.place, server.port)
 
 
 def prove(cluster: Cluster, values: dict[str, str], before: dict[str, str]) -> list[dict[str, Any]]:

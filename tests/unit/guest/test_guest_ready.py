@@ -39,7 +39,8 @@ class FakeManager:
 
 
 def record(*units: str, checks: list[dict[str, Any]] | None = None) -> dict[str, Any]:
-    return {"title": "T", "units": list(units), "checks": checks or []}
+    known = {"title": "T", "units": list(units), "checks": checks or []}
+    return known | {"deadlineSeconds": 0.01}
 
 
 def watch_over(manager: FakeManager, **services: dict[str, Any]) -> ready.Watch:
@@ -92,6 +93,43 @@ def test_patience_ends() -> None:
     watch.settle(0.02, pause=0.001)
     assert state(watch, "one") == "failed"
     assert not watch.all_well()
+
+
+def test_each_service_has_its_own_deadline() -> None:
+    manager = FakeManager({"quick": "active", "slow": "active"})
+    watch = watch_over(manager, one=record("quick"), two=record("slow") | {"deadlineSeconds": 0.3})
+    assert watch.settle(5, pause=0.001)
+    assert watch.at_rest()
+    manager.looks = [{"quick": "activating", "slow": "activating"}]
+    began = time.monotonic()
+    watch.settle(0.05, pause=0.001)
+    assert (state(watch, "one"), state(watch, "two")) == ("failed", "starting")
+    assert not watch.at_rest()
+    while state(watch, "two") == "starting":
+        watch.settle(0.05, pause=0.001)
+    assert state(watch, "two") == "failed"
+    assert time.monotonic() - began >= 0.3
+
+
+def test_a_service_that_starts_within_its_deadline_has_not_failed() -> None:
+    manager = FakeManager({"slow": "active"})
+    watch = watch_over(manager, one=record("slow") | {"deadlineSeconds": 60})
+    watch.settle(5, pause=0.001)
+    manager.looks = [{"slow": "activating"}]
+    watch.settle(0.02, pause=0.001)
+    assert (state(watch, "one"), watch.all_well()) == ("starting", True)
+    manager.looks = [{"slow": "active"}]
+    watch.settle(5, pause=0.001)
+    assert state(watch, "one") == "healthy"
+
+
+def test_what_has_failed_is_not_said_to_start_until_it_is_healthy() -> None:
+    manager = FakeManager({"slow": "failed"})
+    watch = watch_over(manager, one=record("slow") | {"deadlineSeconds": 60})
+    watch.settle(5, pause=0.001)
+    manager.looks = [{"slow": "activating"}]
+    watch.settle(0.02, pause=0.001)
+    assert state(watch, "one") == "failed"
 
 
 # --- a boot in which something fails -------------------------------------------------------------

@@ -59,4 +59,4 @@ def launch_unwatched(machine: Machine, *, greeted: bool = True) -> None:
     patience = CEILING if greeted else 0.2
     with suppress(QmpError), Qmp.connect(machine.event_socket, timeout=patience):
         # A client that was greeted lets the fake play its script.
-        until(lambda: machine.stage_file.stat().st_size > 0)
+        until(lambda: machine.stage_file.exists() and machine.stage_file.stat().st_size > 0)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -318,6 +322,120 @@ def test_a_greeting_that_a_guest_dropped_is_said_again(
         assert channel.run(["true"], timeout=20).stdout == b"hi"
         thread.join(10)
     assert b"run" in heard[0]
+
+
+class GuestProgram:
+    """The guest's own program in a process of its own, at one end of a port."""
+
+    def __init__(self, fd: int, instance: str) -> None:
+        self.fd = fd
+        self.words = [sys.executable, "-c", SERVING, str(fd), instance]
+        self.ends = 0
+        self.start()
+
+    def start(self) -> None:
+        source = str(Path(guest_command.__file__).parents[1])
+        self.process = subprocess.Popen(
+            self.words, pass_fds=[self.fd], env={"PATH": "/usr/bin:/bin", "PYTHONPATH": source}
+        )
+
+    def end(self, number: signal.Signals) -> None:
+        self.ends += 1
+        self.process.send_signal(number)
+        self.process.wait(20)
+
+
+SERVING = """
+import os, sys
+from rave_guest import command, report
+report.port = lambda *_: f"/proc/self/fd/{sys.argv[1]}"
+report.instance = lambda: sys.argv[2]
+os.open = lambda *_: int(sys.argv[1])
+command.main([])
+"""
+
+
+@pytest.fixture
+def ended(machine: Machine) -> Iterator[tuple[GuestProgram, CommandChannel]]:
+    """The guest's program, with a session that is open."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        program = GuestProgram(theirs.fileno(), machine.spec.instance_id)
+        channel = CommandChannel(ours, "demo")
+        assert channel.greet(machine.spec.instance_id, time.monotonic() + 20)
+        try:
+            yield program, channel
+        finally:
+            program.end(signal.SIGKILL)
+
+
+# Ends itself once nobody listens any more.
+TALKS = ("sh", "-c", "while echo; do sleep 0.05; done")
+
+
+def test_a_command_whose_guest_program_is_stopped_is_not_waited_for(
+    ended: tuple[GuestProgram, CommandChannel],
+) -> None:
+    program, channel = ended
+
+    def stop(_stream: int, _data: bytes) -> None:
+        program.end(signal.SIGTERM)
+
+    with pytest.raises(RaveError, match="stopped or restarted") as caught:
+        channel.stream(TALKS, stdin=None, on_output=stop, timeout=600)
+    assert caught.value.exit_code is ExitCode.NOT_READY
+    assert "rave-command.service" in str(caught.value.hint)
+
+
+def test_a_command_whose_guest_program_was_killed_ends_when_that_is_back(
+    machine: Machine, ended: tuple[GuestProgram, CommandChannel]
+) -> None:
+    program, channel = ended
+
+    def kill(_stream: int, _data: bytes) -> None:
+        if not program.ends:
+            program.end(signal.SIGKILL)
+            program.start()
+
+    with pytest.raises(RaveError, match="stopped or restarted"):
+        channel.stream(TALKS, stdin=None, on_output=kill, timeout=600)
+    assert channel.greet(machine.spec.instance_id, time.monotonic() + 20)
+    assert channel.run(["echo", "on"], timeout=20).stdout == b"on\n"
+
+
+def test_a_standstill_whose_guest_program_was_killed_is_not_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        channel = CommandChannel(ours, "demo")
+        channel._own = ("hold",)
+        theirs.sendall(b"\ngone\n")
+        with pytest.raises(RaveError, match="stopped or restarted"):
+            channel.ask("hold", {}, timeout=600)
+
+
+def test_a_greeting_goes_on_after_the_guests_program_was_started_anew(machine: Machine) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        server = Server(theirs.fileno(), machine.spec.instance_id)
+        server.say_gone()
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        channel = CommandChannel(ours, "demo")
+        assert channel.greet(machine.spec.instance_id, time.monotonic() + 20)
+        assert channel.run(["echo", "on"], timeout=20).stdout == b"on\n"
+
+
+def test_a_guest_without_a_host_keeps_nothing_to_say(machine: Machine) -> None:
+    """Nobody reads a port without a host: the word is dropped instead of kept for the next."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.close()
+        server = Server(theirs.fileno(), machine.spec.instance_id)
+        server.say_gone()
+        assert not server.output
 
 
 @pytest.mark.parametrize("size", [b"0 0", b"99999999 1", b"-1 -1", b"1 2 3", b"x y"])

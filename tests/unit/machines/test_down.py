@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import machine as flow
 from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.qemu import caps, ports, processes
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from rave_cli.flows.events import Event
     from rave_cli.machines.spec import Machine
 
 
@@ -94,6 +96,19 @@ def test_a_guest_that_cannot_hear_the_power_button_is_not_waited_for(
     assert tried == ["quit"]
 
 
+def test_a_guest_that_qemu_does_not_run_any_more_is_not_waited_for(
+    machine: Machine, sshd: FakeSshd, host: Host
+) -> None:
+    """It would never hear the power button; who stops it is told what it cost, and why."""
+    host.behave(status="internal-error", powerdown=False)
+    start(machine)
+    events: list[Event] = []
+    report = flow.stop(machine, on_event=events.append, patience=10_000)
+    assert (report.rung, report.hard, report.still) == ("quit", True, "internal-error")
+    (warning,) = [event.text for event in events if event.kind == "warning"]
+    assert "ended by quit without shutting down (QEMU did not run it: internal-error)" in warning
+
+
 def test_a_frozen_qemu_is_seen_as_unresponsive_and_stops_in_order(
     machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +152,26 @@ def test_a_guest_whose_qemu_is_mute_is_told_itself_to_shut_down(
         monkeypatch.setattr(ports, "listening", lambda _pid: (server.port,))
         done = stop(machine)
     assert (done.rung, done.hard) == ("ssh", False)
+
+
+def test_a_guest_in_emergency_mode_is_told_itself_as_nothing_in_it_hears_the_power_button(
+    machine: Machine, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real one cost whoever stopped it the guest's whole patience, and was ended hard."""
+
+    def shut_down(_command: str, _data: bytes) -> tuple[int, bytes, bytes]:
+        (pid,) = running_fakes(host.bin)
+        os.kill(pid, signal.SIGKILL)
+        return 0, b"", b""
+
+    public = machine.login_key.with_suffix(".pub").read_text().split()[1]
+    with FakeSshd(machine.host_key.read_bytes(), public, handler=shut_down) as server:
+        emergency = {"report": {"stage": "failed", "reason": "emergency mode", "units": "x.mount"}}
+        host.behave(steps=[*HEALTHY[:2], emergency], powerdown=False, ports={22: server.port})
+        failed_start(machine, keep_running=True)
+        tried: list[str] = []
+        done = stop(machine, patience=10_000, on_rung=tried.append)
+    assert (done.rung, done.hard, tried) == ("ssh", False, ["ssh"])
 
 
 def test_a_qemu_killed_behind_our_back_is_seen_and_startable(

@@ -192,6 +192,18 @@ def test_whoever_joins_waits_for_a_verdict_newer_than_what_mended_it() -> None:
     assert readiness.has("services")
 
 
+def test_whoever_joins_waits_for_what_still_starts() -> None:
+    readiness, _ = boot()
+    readiness.join()
+    services = {"canaille": {"state": "starting", "unit": "canaille.service", "uptime": 3.0}}
+    readiness.event(StageEvent("services", "me", 9.0, {"services": services}), 9.0)
+    readiness.tick(9.1 + RECOVERS)
+    assert not readiness.has("services")
+    services["canaille"]["state"] = "healthy"
+    readiness.event(StageEvent("services", "me", 40.0, {"services": services}), 40.0)
+    assert readiness.has("services")
+
+
 def test_whoever_joins_is_told_of_what_stays_broken() -> None:
     readiness, _ = boot()
     readiness.join()

@@ -166,6 +166,16 @@ def test_the_services_of_a_report_are_sorted_out() -> None:
     assert event.secrets == "absent"
 
 
+def test_a_service_that_starts_within_its_deadline_has_not_failed() -> None:
+    services = {
+        "canaille": {"state": "starting", "unit": "canaille.service", "uptime": 3.0},
+        "nginx": {"state": "healthy", "unit": "nginx.service", "uptime": 4.0},
+    }
+    event = StageEvent("services", "i", 5.0, {"services": services})
+    assert event.failed_services == ()
+    assert event.starting_services == ("canaille (canaille.service)",)
+
+
 def test_a_service_that_waits_for_secrets_has_not_failed() -> None:
     services = {
         "redis": {"state": "waiting", "unit": "redis-rave.service", "uptime": 3.0},

@@ -31,6 +31,8 @@ def services(**states: str) -> StageEvent:
         ([services(nginx="failed")], "failed", "failed: nginx (nginx.service)"),
         ([services(nginx="failed"), services(nginx="healthy")], "running", ""),
         ([services(nginx="healthy"), services(nginx="failed")], "failed", "nginx"),
+        ([services(nginx="healthy", canaille="starting")], "running", "starting: canaille"),
+        ([services(nginx="failed", canaille="starting")], "failed", "failed: nginx"),
         ([report("failed", reason="emergency mode")], "failed", "emergency mode"),
         ([services(nginx="healthy"), report("stopping")], "stopping", "starts anew"),
         # The reporter itself was restarted.

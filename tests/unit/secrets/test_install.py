@@ -54,7 +54,7 @@ def judge(document: object, returncode: int = 0, stderr: bytes = b"") -> None:
     whole = {"v": 2, "ok": True, "answer": document}
     text = document if isinstance(document, str) else json.dumps(whole)
     door = Door(Guest(text, returncode, stderr), "demo", 2)
-    install.check_report("demo", PLAN, install.ask(door, REQUEST))
+    install.check_report("demo", PLAN, install.ask(door, REQUEST, 5))
 
 
 def refusal(document: object, returncode: int = 0, stderr: bytes = b"") -> RaveError:

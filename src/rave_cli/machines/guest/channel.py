@@ -165,6 +165,8 @@ class CommandChannel:
                 ready = select.select([self._socket], [], [], left)[0]
                 for line in self._lines() if ready else ():
                     word, _, rest = line.partition(b" ")
+                    if word == b"gone":
+                        raise self._gone()
                     if word != b"did":
                         said = clean(line.decode(errors="replace"))[:300]
                         raise self._broken(f"its guest does not {verb}: {said}")
@@ -202,6 +204,8 @@ class CommandChannel:
             elif word == b"exit":
                 self._running = False
                 return self._number(rest)
+            elif word == b"gone":
+                raise self._gone()
             elif word == b"refused":
                 self._running = False
                 raise self._broken(f"the guest refuses: {clean(rest.decode(errors='replace'))}")
@@ -242,7 +246,9 @@ class CommandChannel:
             raise self._broken(f"the connection broke: {error.strerror or error}") from error
 
     def _lines(self) -> list[bytes]:
-        """Return the lines that are whole now, after one read."""
+        """Return the lines that are whole now, after one read. An empty one says nothing: it ends
+        what was left half said.
+        """
         try:
             data = self._socket.recv(1 << 16)
         except OSError as error:
@@ -252,7 +258,7 @@ class CommandChannel:
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > LONGEST:
             raise self._broken("its guest says a line without end")
-        return lines
+        return [line for line in lines if line]
 
     def greet(self, instance: str, deadline: float) -> bool:
         """Begin a session; returns whether the guest answered before `deadline`.
@@ -306,6 +312,16 @@ class CommandChannel:
             return int(text[:12])
         except ValueError:
             raise self._broken("its guest says what is no number") from None
+
+    def _gone(self) -> RaveError:
+        """Return the end of the guest's own program, with which whatever it ran was ended."""
+        self._running = False
+        return RaveError(
+            f"machine {self._name}: what runs commands in its guest was stopped or restarted, and"
+            " the command with it",
+            hint=f"rave vm logs {self._name} --unit rave-command.service",
+            exit_code=ExitCode.NOT_READY,
+        )
 
     def _broken(self, why: str) -> RaveError:
         return RaveError(

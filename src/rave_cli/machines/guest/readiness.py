@@ -221,6 +221,9 @@ class Readiness:
                 self._broken = (cause, self._broken[1] if self._broken else now)
                 return
             self._broken = None
+            if event.starting_services:
+                self.reach("systemd", now)
+                return
             count = len(event.service_uptimes)
             self.reach("services", now, f"{count} healthy, guest uptime {event.uptime:.1f} s")
 

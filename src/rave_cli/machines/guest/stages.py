@@ -16,7 +16,7 @@ from rave_cli.machines.guest import symptoms
 from rave_cli.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from rave_cli.machines.guest.symptoms import Symptoms
@@ -51,14 +51,25 @@ class StageEvent:
 
     @property
     def failed_services(self) -> tuple[str, ...]:
-        """The services that the guest reports as neither healthy nor waiting for their secrets."""
+        """The services that the guest reports as neither healthy nor on their way to it, which is
+        to wait for their secrets or to start within their deadline.
+        """
+        return self._services(lambda state: state not in ("healthy", "waiting", "starting"))
+
+    @property
+    def starting_services(self) -> tuple[str, ...]:
+        """The services that are not healthy yet and have time left."""
+        return self._services(lambda state: state == "starting")
+
+    def _services(self, wanted: Callable[[object], bool]) -> tuple[str, ...]:
+        """Return the services whose state is wanted, each with its unit."""
         services = self.data.get("services")
         if not isinstance(services, dict):
             return ()
         return tuple(
             f"{clean(str(name))} ({clean(str(entry.get('unit', '?')))})"
             for name, entry in services.items()
-            if isinstance(entry, dict) and entry.get("state") not in ("healthy", "waiting")
+            if isinstance(entry, dict) and wanted(entry.get("state"))
         )
 
     @property

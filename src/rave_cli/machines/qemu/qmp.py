@@ -27,6 +27,11 @@ LONGEST_LINE = 4 << 20
 LONGEST_SOCKET_PATH = 107
 
 
+# RunStates in which QEMU does not run the guest any more: its disk failed, or the processor did.
+IO_ERROR, INTERNAL_ERROR = "io-error", "internal-error"
+STILL = (IO_ERROR, INTERNAL_ERROR)
+
+
 class QmpError(RaveError):
     """The monitor did not do what it was asked."""
 

@@ -1,0 +1,176 @@
+"""The real Canaille, from its locked set, with a real PostgreSQL: as the guest runs it."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_cli.images import closure, files
+from rave_cli.images import lock as locks
+from tests import postgres
+from tests.debian import BASE
+
+# Its directory is on the path since tests.debian.
+sys.path.insert(0, str(BASE / "builders"))
+
+import sealed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+FOLDER = BASE / "services/canaille"
+LOCK = BASE / "locks/development.json"
+NAME = "auth.rave.localhost:3002"
+SECRET_KEY = "0123456789abcdef" * 4
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was answered over HTTP."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    text: str
+
+
+@dataclass
+class Canaille:
+    """A running Canaille, and where it listens."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+    seconds: float
+
+    @contextmanager
+    def connected(self) -> Iterator[http.client.HTTPConnection]:
+        """A connection that stays open meanwhile."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def get(self, path: str, headers: dict[str, str] | None = None) -> Answer:
+        """Ask for a page as nginx does, or with other headers."""
+        with self.connected() as connection:
+            connection.request("GET", path, headers=forwarded() if headers is None else headers)
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.msg, answer.read().decode())
+
+    def end(self) -> float:
+        """Tell it to end, as systemd does; return the seconds that it took."""
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        return time.monotonic() - began
+
+
+def forwarded(name: str = NAME) -> dict[str, str]:
+    """Return what nginx adds to a request for a name."""
+    return {"Host": name, "X-Forwarded-Host": name, "X-Forwarded-Proto": "https",
+            "X-Forwarded-For": "10.0.2.2"}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Canaille's set, by the program that seals it for the image, with what is ours in it."""
+    lock = locks.parse(LOCK.read_bytes(), LOCK)
+    python = next(package.version for package in lock.packages if package.name == "python3")
+    if not python.startswith(f"{sys.version_info[0]}.{sys.version_info[1]}."):
+        pytest.skip(f"the guest's wheels are for Python {python}")
+    wanted = [file for file in lock.files if file.service == "canaille"]
+    places = files.provide(wanted, lock.packages, closure.pool(), lambda _: None)
+    place = tmp_path_factory.mktemp("sets") / "canaille"
+    place.mkdir()
+    spec = {
+        "wheels": [
+            {"name": file.name, "file": str(path)}
+            for file, path in zip(wanted, places, strict=True)
+        ],
+        "tarballs": [],
+    }
+    sealed.fill(place, spec)
+    ours = FOLDER / "rootfs/usr/lib/rave/sets/canaille"
+    shutil.copytree(ours, place, dirs_exist_ok=True)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "-j", "0", place], check=False)
+    return place
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> str:
+    """A key as `rave secrets init` makes it."""
+    argv = ["openssl", "genrsa", "2048"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[postgres.Server]:
+    with postgres.running() as server:
+        server.sql("create role canaille login")
+        server.sql("create database canaille owner canaille")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory, database: postgres.Server) -> Path:
+    """A directory with its configuration, which leads to the test's database."""
+    folder = tmp_path_factory.mktemp("canaille")
+    text = (FOLDER / "templates/etc/rave/canaille.toml").read_text()
+    address = f"postgresql+psycopg2://canaille@/canaille?host={database.place}&port={database.port}"
+    text, count = re.subn(
+        r"^DATABASE_URI = .*$", f'DATABASE_URI = "{address}"', text, flags=re.MULTILINE
+    )
+    assert count == 1
+    (folder / "canaille.toml").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def secrets(place: Path, signing_key: str) -> Path:
+    """Its secrets, in the directory that is /run/secrets/canaille in the guest."""
+    folder = place / "secrets"
+    folder.mkdir()
+    (folder / "secret-key").write_text(SECRET_KEY)
+    (folder / "signing-key").write_text(signing_key)
+    return folder
+
+
+@contextmanager
+def running(wheels: Path, place: Path, secrets: Path) -> Iterator[Canaille]:
+    """Start it as its unit does, and wait until it says that it is ready."""
+    port = postgres.free_port()
+    log = place / f"log-{port}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told, log.open("wb") as output:
+        address = place / f"notify-{port}"
+        told.bind(str(address))
+        told.settimeout(120)
+        env = {"CANAILLE_CONFIG": str(place / "canaille.toml"), "NOTIFY_SOCKET": str(address)}
+        began = time.monotonic()
+        argv = [sys.executable, "-IS", str(wheels), "rave_accounts", str(secrets), str(port)]
+        process = subprocess.Popen(argv, env=env, cwd="/", stdout=output, stderr=output)
+        try:
+            assert told.recv(100) == b"READY=1"
+            yield Canaille(process, port, log, time.monotonic() - began)
+        finally:
+            process.kill()
+            process.wait()
+            address.unlink()
+
+
+@pytest.fixture(scope="module")
+def canaille(wheels: Path, place: Path, secrets: Path) -> Iterator[Canaille]:
+    with running(wheels, place, secrets) as found:
+        yield found
