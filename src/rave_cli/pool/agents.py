@@ -34,8 +34,9 @@ NOTICES = 1.0
 # together (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 FIRST_DELAY, MOST_DELAY = 2.0, 120.0
 
-# Output is passed on in pieces of so many bytes at most, and after so many seconds.
-PIECE, PASSES_ON = 32 << 10, 0.25
+# Output is passed on in pieces of so many bytes at most.
+PIECE = 32 << 10
+LEFT_OUT = b"\n(the rest of the output is left out)\n"
 
 
 class Sandbox(Protocol):
@@ -97,10 +98,12 @@ class Attempt:
 
     def say(self, stream: int, data: bytes) -> None:
         """Pass on output, as much as is to be kept of it."""
-        data, cut = data[: self._room], len(data) > self._room
-        self._room -= len(data)
-        if cut and data:
-            data += b"\n(the rest of the output is left out)\n"
+        if self._room < 0:
+            return
+        left = self._room - len(data)
+        if left < 0:
+            data = data[: self._room] + LEFT_OUT
+        self._room = left
         for at in range(0, len(data), PIECE):
             try:
                 if not self._queue.say(self._agent, self._task, stream, data[at : at + PIECE]):

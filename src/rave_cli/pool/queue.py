@@ -246,7 +246,7 @@ def _told(origin: str) -> str:
 
 
 def _entries(found: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - whatever Redis answers
-    return [(entry.decode(), _table(fields)[b"job"].decode()) for entry, fields in found]
+    return [(entry.decode(), _table(fields).get(b"job", b"").decode()) for entry, fields in found]
 
 
 def _table(fields: Any) -> dict[bytes, bytes]:  # noqa: ANN401 - whatever Redis answers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from rave_cli.pool.agents import Sandbox
     from rave_cli.pool.jobs import Job
     from rave_cli.settings import Settings
+
+log = logging.getLogger("rave.pool")
 
 LOCK = "serving.lock"
 
@@ -160,6 +163,10 @@ def _work(agent: Agent, room: sandbox.Room, stopping: threading.Event) -> None:
                 else:
                     stopping.wait(NOTICES)
         except Fault:
+            stopping.wait(AGAIN)
+        except Exception:
+            # What went wrong with one job does not keep it from the next.
+            log.exception("%s has a fault", agent.name)
             stopping.wait(AGAIN)
     agent.leave()
 
