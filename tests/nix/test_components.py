@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.integration.secrets.test_postgresql import free_port
 from tests.nix.conftest import PROFILES, ROOT
+from tests.postgres import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -88,6 +88,14 @@ CALLS: dict[str, list[str]] = {
     "secrets validate": [],
     "secrets list": [],
     "secrets install": ["demo"],
+    "user add": ["demo", "alice"],
+    "user list": ["demo"],
+    "user show": ["demo", "alice"],
+    "user disable": ["demo", "alice"],
+    "user enable": ["demo", "alice"],
+    "user delete": ["demo", "alice", "--yes"],
+    "user reset-password": ["demo", "alice"],
+    "user groups": ["demo", "alice"],
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
@@ -119,6 +127,8 @@ WRONG = {
     "vm clone": ExitCode.USAGE,  # it runs
     "vm template create": ExitCode.USAGE,  # that base has none
     "vm template delete": ExitCode.USAGE,  # there is none
+    # The profile of this machine keeps no accounts.
+    **{name: ExitCode.USAGE for name in CALLS if name.startswith("user ")},
 }
 
 # Those that put something where they are called.
