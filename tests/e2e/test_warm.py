@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
 PROFILE = ("--profile", "demo", "--base", "debian")
-CLONES = int(os.environ.get("RAVE_CLONES", "10"))
+# As many as are compared, each with each; the environment may ask for more.
+CLONES = int(os.environ.get("RAVE_CLONES", "4"))
 
 # What is each machine's own, by name, as one line of a shell in it.
 OWN = {
@@ -62,10 +63,13 @@ def template(site: Site) -> Iterator[Any]:
         site.rave("vm", "template", "delete", document["name"])
 
 
-def test_no_two_of_ten_share_what_is_a_machines_own(site: Site, template: Any) -> None:
+def test_no_two_share_what_is_a_machines_own(site: Site, template: Any) -> None:
     names = [f"twin{number}" for number in range(CLONES)]
     ready = [launch(site, name) for name in names]
     assert {document["origin"] for document in ready} == {"template"}
+    # Its clock is the host's, however long the template has lain.
+    said = site.rave("vm", "exec", names[-1], "--", "date", "+%s").stdout
+    assert abs(int(said) - time.time()) < 3
     found = [own(site, name) for name in names]
     for what in OWN:
         values = [entry[what] for entry in found]
@@ -80,15 +84,8 @@ def test_no_two_of_ten_share_what_is_a_machines_own(site: Site, template: Any) -
         )
         # Over SSH, where the pinned host key is the one that is shown.
         assert site.rave("vm", "ssh", name, "--", "hostname").stdout.strip() == name
-    for name in names[2:]:
+    for name in names:
         site.rave("vm", "delete", name, "--force")
-
-
-def test_its_clock_is_the_hosts(site: Site, template: Any) -> None:
-    launch(site, "twinclock")
-    said = site.rave("vm", "exec", "twinclock", "--", "date", "+%s").stdout
-    assert abs(int(said) - time.time()) < 3
-    site.rave("vm", "delete", "twinclock", "--force")
 
 
 def test_it_is_proven_as_what_it_is(site: Site, template: Any) -> None:
@@ -109,12 +106,24 @@ def test_it_is_proven_as_what_it_is(site: Site, template: Any) -> None:
     site.rave("vm", "delete", "twinproven", "--force")
 
 
-def test_it_can_be_suspended_restarted_and_cloned_like_any_other(site: Site, template: Any) -> None:
+def test_a_template_that_was_changed_starts_nothing_and_what_runs_is_like_any_other(
+    site: Site, template: Any
+) -> None:
     launch(site, "twin")
     before = own(site, "twin")
     site.rave("vm", "suspend", "twin")
     site.rave("vm", "resume", "twin")
     assert site.json("vm", "status", "twin")["origin"] == "resumed"
+    memory = site.home / f".local/share/rave/templates/{template['name']}/memory"
+    with memory.open("r+b") as stream:
+        stream.seek(1 << 20)
+        stream.write(b"changed")
+    done = site.rave("vm", "launch-local", *PROFILE, "--name", "twinnot", "--warm", check=False)
+    assert (done.returncode, "was changed" in done.stderr) == (3, True)
+    assert "twinnot" not in [document["name"] for document in site.json("vm", "list")]
+    # Nothing of a machine hangs on its template: not its run, nor its disk, nor a copy of that.
+    site.rave("vm", "template", "delete", template["name"])
+    assert site.rave("vm", "exec", "twin", "--", "hostname").stdout.strip() == "twin"
     site.rave("vm", "restart", "twin")
     assert site.json("vm", "status", "twin")["origin"] == "cold"
     after = own(site, "twin")
@@ -128,23 +137,6 @@ def test_it_can_be_suspended_restarted_and_cloned_like_any_other(site: Site, tem
         assert copied[what] != before[what], what
     for name in ("twin", "twincopy"):
         site.rave("vm", "delete", name, "--force")
-
-
-def test_a_template_that_was_changed_starts_nothing_and_what_runs_goes_on(
-    site: Site, template: Any
-) -> None:
-    launch(site, "twinkept")
-    memory = site.home / f".local/share/rave/templates/{template['name']}/memory"
-    with memory.open("r+b") as stream:
-        stream.seek(1 << 20)
-        stream.write(b"changed")
-    done = site.rave("vm", "launch-local", *PROFILE, "--name", "twinnot", "--warm", check=False)
-    assert (done.returncode, "was changed" in done.stderr) == (3, True)
-    assert "twinnot" not in [document["name"] for document in site.json("vm", "list")]
-    site.rave("vm", "template", "delete", template["name"])
-    assert site.rave("vm", "exec", "twinkept", "--", "hostname").stdout.strip() == "twinkept"
-    site.rave("vm", "restart", "twinkept")
-    site.rave("vm", "delete", "twinkept", "--force")
 
 
 def test_nothing_is_left(site: Site) -> None:

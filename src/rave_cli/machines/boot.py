@@ -184,6 +184,7 @@ class _Watch:
             returncode=self.returncode,
             host_kills=evidence.host_kills() - self.boot.host_kills,
             stays=self.boot.stays,
+            fault=fault.message,
         )
         found = causes.of(seen)
         if found:

@@ -43,6 +43,7 @@ TOLD = ("guest-disk-full", "guest-inodes-used", "guest-read-only", "guest-out-of
 SHOWN, RECENT, READ = 8, 30, 120
 
 _PANIC = re.compile(r"Kernel panic - not syncing:? ?(.*)")
+_PANIC_BEGIN = re.compile(r"(?<!end )Kernel panic - not syncing")
 # Printed as the last line of all by Linux' panic(): whatever runs prints no more.
 _PANIC_END = re.compile(r"---\[ end Kernel panic - not syncing:? ?(.*?) ?\]---")
 # Of QEMU's accel/kvm: what it says when KVM does not run the guest.
@@ -78,6 +79,7 @@ class Evidence:
         host_kills: processes that the host's kernel killed for lack of memory meanwhile.
         host_free: bytes that are free where the disk lies; None if unknown.
         stays: whether the machine goes on running.
+        fault: what whoever watches this boot saw go wrong; empty if nobody does.
     """
 
     spec: MachineSpec
@@ -91,6 +93,7 @@ class Evidence:
     host_kills: int = 0
     host_free: int | None = None
     stays: bool = False
+    fault: str = ""
 
     @property
     def name(self) -> str:
@@ -125,8 +128,14 @@ def words(evidence: Evidence, causes: Sequence[Cause]) -> tuple[str, ...]:
     if units or any(cause.name in TOLD for cause in causes):
         return (*also, *units)
     qemu = [f"qemu: {line}" for line in folded(evidence.qemu)[-SHOWN:]]
-    console = [f"console: {line}" for line in folded(evidence.console)[-SHOWN:]]
+    console = [f"console: {line}" for line in folded(_told(evidence.console))[-SHOWN:]]
     return (*also, *qemu, *console)
+
+
+def _told(console: Sequence[str]) -> Sequence[str]:
+    """Return the lines of a console up to a panic: registers and addresses follow it."""
+    ends = [number for number, line in enumerate(console, 1) if _PANIC_BEGIN.search(line)]
+    return console[: ends[-1]] if ends else console
 
 
 def folded(lines: Sequence[str]) -> list[str]:
@@ -208,6 +217,9 @@ def _kvm_failed(evidence: Evidence) -> Cause | None:
 
 def _kernel_panic(evidence: Evidence) -> Cause | None:
     why = panic(evidence.console)
+    if why is None and (seen := _PANIC.search(evidence.fault)):
+        # Who watched it saw it in this boot; a guest of ours starts anew a second later.
+        why = seen[1]
     if why is None:
         found = [m[1] for line in evidence.console if (m := _PANIC.search(line))]
         # A guest that reports has outlived whatever an earlier boot printed.

@@ -32,6 +32,7 @@ def of(
     host_kills: int = 0,
     stays: bool = False,
     run_state: str | None = None,
+    fault: str = "",
 ) -> Evidence:
     """Return what can be seen of a machine now; the arguments are what only the caller knows.
 
@@ -42,6 +43,7 @@ def of(
         host_kills: processes that the host's kernel killed for lack of memory meanwhile.
         stays: whether the machine goes on running.
         run_state: QEMU's state; asked for if QEMU runs and this is None.
+        fault: what was seen to go wrong in this boot.
     """
     if run_state is None and not ended:
         run_state = _run_state(machine)
@@ -57,6 +59,7 @@ def of(
         host_kills=host_kills,
         host_free=_free(machine.directory),
         stays=stays,
+        fault=fault,
     )
 
 

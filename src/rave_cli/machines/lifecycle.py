@@ -313,6 +313,7 @@ def stop(
         patience=patience if _listens(machine) else 0.0,
         on_rung=on_rung,
         power_off=lambda: _power_off(machine),
+        button=not _gave_up(machine),
     )
     if report.rung not in HARD:
         runs.forget(machine)
@@ -326,6 +327,15 @@ def _listens(machine: Machine) -> bool:
     if not machine.stage_file.exists():
         return True
     return any(event.stage != "failed" for event in read_events(machine.stage_file))
+
+
+def _gave_up(machine: Machine) -> bool:
+    """Return whether the guest is in emergency mode, in which nothing waits for the power button
+    and sshd may run.
+    """
+    if not machine.stage_file.exists():
+        return False
+    return any(event.stage == "failed" for event in read_events(machine.stage_file)[-1:])
 
 
 def _power_off(machine: Machine) -> bool:

@@ -156,6 +156,30 @@ def test_only_the_last_verdict_counts(nothing: Evidence) -> None:
     assert names(replace(nothing, reports=(verdict(FULL), well))) == []
 
 
+# The end of a console as a real guest left it, which had reported that systemd runs in it.
+CRASHED = (
+    "[    5.593412] Kernel panic - not syncing: sysrq triggered crash",
+    "[    5.593871] CPU: 1 PID: 139 Comm: sh Not tainted 6.1.0-49-cloud-amd64 #1",
+    "[    5.594012] Call Trace:",
+    "[    5.595530] R13: 0000000000000002 R14: 0000000000000000 R15: 00005629b2fd24a0",
+    "[    5.595637]  </TASK>",
+    "[    5.604180] Kernel Offset: 0x4a00000 from 0xffffffff81000000",
+    "[    5.605907] Rebooting in 1 seconds..",
+)
+
+
+def test_a_panic_that_the_watcher_of_a_boot_saw_is_of_that_boot(nothing: Evidence) -> None:
+    """Once it was told as history, since the guest had reported before it panicked."""
+    report = StageEvent("systemd", "i", 3.0, {}, "b")
+    seen = replace(nothing, console=("init", *CRASHED), reports=(report,))
+    assert names(seen) == []
+    seen = replace(seen, fault=f"the guest's kernel panicked: {CRASHED[0][15:]}")
+    (cause,) = causes.of(seen)
+    assert cause.why == "the guest's kernel panicked: sysrq triggered crash"
+    # What led to it, not its registers.
+    assert causes.words(seen, [cause]) == ("console: init", f"console: {CRASHED[0]}")
+
+
 def test_a_panic_of_an_earlier_boot_is_history(nothing: Evidence) -> None:
     lines = (*PANIC, "Linux version 6.1")
     report = StageEvent("systemd", "i", 3.0, {}, "b")

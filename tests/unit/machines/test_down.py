@@ -154,6 +154,26 @@ def test_a_guest_whose_qemu_is_mute_is_told_itself_to_shut_down(
     assert (done.rung, done.hard) == ("ssh", False)
 
 
+def test_a_guest_in_emergency_mode_is_told_itself_as_nothing_in_it_hears_the_power_button(
+    machine: Machine, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real one cost whoever stopped it the guest's whole patience, and was ended hard."""
+
+    def shut_down(_command: str, _data: bytes) -> tuple[int, bytes, bytes]:
+        (pid,) = running_fakes(host.bin)
+        os.kill(pid, signal.SIGKILL)
+        return 0, b"", b""
+
+    public = machine.login_key.with_suffix(".pub").read_text().split()[1]
+    with FakeSshd(machine.host_key.read_bytes(), public, handler=shut_down) as server:
+        emergency = {"report": {"stage": "failed", "reason": "emergency mode", "units": "x.mount"}}
+        host.behave(steps=[*HEALTHY[:2], emergency], powerdown=False, ports={22: server.port})
+        failed_start(machine, keep_running=True)
+        tried: list[str] = []
+        done = stop(machine, patience=10_000, on_rung=tried.append)
+    assert (done.rung, done.hard, tried) == ("ssh", False, ["ssh"])
+
+
 def test_a_qemu_killed_behind_our_back_is_seen_and_startable(
     machine: Machine, sshd: FakeSshd
 ) -> None:

@@ -66,6 +66,7 @@ def stop_process(
     patience: float,
     on_rung: Callable[[Rung], None] = lambda _rung: None,
     power_off: Callable[[], bool] = lambda: False,
+    button: bool = True,
 ) -> StopReport:
     """Stop a QEMU process, rung by rung.
 
@@ -76,13 +77,15 @@ def stop_process(
         on_rung: called when a rung is tried.
         power_off: tells the guest itself to shut down, if QEMU does not; returns whether the guest
             took it.
+        button: whether anybody in the guest hears the power button; if not, it is told first.
 
     Raises:
         RaveError: HOST if even SIGKILL does not end it.
     """
     began = time.monotonic()
     with processes.held(running) as pidfd:
-        for rung, seconds, still in _rungs(pidfd, monitor, patience, on_rung, power_off):
+        rungs = _rungs(pidfd, monitor, patience, on_rung, power_off, button=button)
+        for rung, seconds, still in rungs:
             if pidfd is None or processes.ended(pidfd, seconds):
                 with suppress(ChildProcessError):
                     os.waitpid(running.pid, os.WNOHANG)
@@ -101,6 +104,8 @@ def _rungs(
     patience: float,
     on_rung: Callable[[Rung], None],
     power_off: Callable[[], bool],
+    *,
+    button: bool,
 ) -> Iterator[tuple[Rung, float, str]]:
     """Try one rung after the other; yields each with the seconds it gets to work, and the state in
     which QEMU was seen not to run its guest.
@@ -115,17 +120,17 @@ def _rungs(
         if _state(monitor) == IO_ERROR:
             # It may be possible to write by now: then nothing is lost.
             _takes(monitor, "cont", QUIT_TAKEN)
-        if _takes(monitor, "system_powerdown", min(patience, BUTTON_TAKEN)):
+        if not button and _told(on_rung, power_off):
+            yield "ssh", patience, ""
+        elif _takes(monitor, "system_powerdown", min(patience, BUTTON_TAKEN)):
             on_rung("acpi")
             for seconds in _looks(patience):
                 yield "acpi", seconds, ""
                 if (found := _state(monitor)) in STILL:
                     still = found
                     break
-        else:
-            on_rung("ssh")
-            if power_off():
-                yield "ssh", patience, ""
+        elif button and _told(on_rung, power_off):
+            yield "ssh", patience, ""
     if _takes(monitor, "quit", QUIT_TAKEN):
         on_rung("quit")
         yield "quit", QEMU_ENDS, still
@@ -135,6 +140,11 @@ def _rungs(
     on_rung("sigkill")
     processes.send(pidfd, signal.SIGKILL)
     yield "sigkill", QEMU_ENDS, still
+
+
+def _told(on_rung: Callable[[Rung], None], power_off: Callable[[], bool]) -> bool:
+    on_rung("ssh")
+    return power_off()
 
 
 def _looks(patience: float) -> Iterator[float]:
