@@ -182,6 +182,28 @@ def test_markup_in_a_name_is_none_on_a_page(canaille: Canaille) -> None:
     assert "<script>alert" not in page.text
 
 
+def test_a_new_password_ends_what_was_opened_with_the_one_before(
+    canaille: Canaille, client: str, alice: str, ask: Operator
+) -> None:
+    browser = Browser(canaille)
+    browser.open("/login")
+    browser.sign_in("alice", alice)
+    changed(browser)
+    browser.open("/profile/alice/settings")
+    assert "/profile/alice/settings" in browser.url
+    password = str(ask("reset-password", "alice")["password"])
+    # Else whoever has the session would choose the next password.
+    for path in ("/reset/alice", "/profile/alice", authorize()):
+        page = browser.open(path)
+        assert page is not None
+        assert "/login" in browser.url or page.status == 403
+    browser.open("/login")
+    browser.sign_in("alice", password)
+    changed(browser)
+    browser.open("/profile/alice/settings")
+    assert "/profile/alice/settings" in browser.url
+
+
 @pytest.mark.parametrize("path", ["/groups/add", "/profile", "/users", "/admin/client/add"])
 def test_nobody_administers_accounts_on_its_pages(
     canaille: Canaille, ask: Operator, path: str

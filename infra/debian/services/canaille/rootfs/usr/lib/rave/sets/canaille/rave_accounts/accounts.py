@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from canaille.app import models
 from canaille.backends import Backend
 
+from rave_accounts.onetime import DATED_BACK
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# Longer ago than the lifetime of any password (PASSWORD_LIFETIME in canaille.toml): such a password
-# opens nothing but the page on which it is changed.
-LONG_AGO = datetime.datetime(1900, 1, 1, tzinfo=datetime.UTC)
 # Bytes from the system's generator: 128 bits, 22 characters.
 ONE_TIME = 16
 
@@ -173,7 +172,7 @@ def renew_password(there: Any) -> str:
     """Give an account a password that is used once, and return it."""
     password = secrets.token_urlsafe(ONE_TIME)
     Backend.instance.set_user_password(there, password)
-    there.password_last_update = LONG_AGO
+    there.password_last_update = datetime.datetime.now(datetime.UTC) - DATED_BACK
     Backend.instance.save(there)
     return password
 
