@@ -85,6 +85,7 @@ class LazyGroup(click.Group):
         "vm": Lazy("rave_cli.app:vm", "Images and machines."),
         "image": Lazy("rave_cli.app:image", "What images are made of."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
+        "user": Lazy("rave_cli.app:user", "Who may sign in to a machine's services."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "pool": Lazy("rave_cli.app:pool", "Jobs, each in a new machine."),
         "bench": Lazy("rave_cli.commands.bench:bench", "What things cost on this host."),
@@ -266,6 +267,29 @@ def secrets() -> None:
     """Make, check and change the SOPS secrets file, and install it in a machine.
 
     Values are never shown. Recipients come from the `.sops.yaml` beside the file (or above it).
+    """
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "add": Lazy("rave_cli.commands.user.add:add", "Make an account."),
+        "list": Lazy("rave_cli.commands.user.list:list_", "The accounts of a machine."),
+        "show": Lazy("rave_cli.commands.user.show:show", "One account."),
+        "disable": Lazy("rave_cli.commands.user.disable:disable", "Keep somebody out."),
+        "enable": Lazy("rave_cli.commands.user.enable:enable", "Let somebody in again."),
+        "delete": Lazy("rave_cli.commands.user.delete:delete", "Delete an account."),
+        "reset-password": Lazy(
+            "rave_cli.commands.user.reset_password:reset_password", "A new one-time password."
+        ),
+        "groups": Lazy("rave_cli.commands.user.groups:groups", "The groups of an account."),
+    },
+)
+def user() -> None:
+    """Accounts of people: who may sign in to the services of a running machine.
+
+    Every change is written down in the machine, in /var/log/rave/accounts.log, with who made it.
     """
 
 

@@ -139,6 +139,12 @@ complete_job = completing(_jobs)
 machine_argument = click.argument("name", metavar="NAME", shell_complete=complete_machine)
 
 
+user_argument = click.argument("user", metavar="USER")
+password_option = click.option(
+    "--with-password", is_flag=True, help="Put the one-time password into the answer of --json."
+)
+
+
 def machines_argument(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add several names and `--all`; `chosen` takes their values."""
     every = click.option("--all", "every", is_flag=True, help="All machines.")

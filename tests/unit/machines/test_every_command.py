@@ -88,6 +88,14 @@ CALLS: dict[str, list[str]] = {
     "secrets validate": [],
     "secrets list": [],
     "secrets install": ["demo"],
+    "user add": ["demo", "alice"],
+    "user list": ["demo"],
+    "user show": ["demo", "alice"],
+    "user disable": ["demo", "alice"],
+    "user enable": ["demo", "alice"],
+    "user delete": ["demo", "alice", "--yes"],
+    "user reset-password": ["demo", "alice"],
+    "user groups": ["demo", "alice"],
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
@@ -131,6 +139,8 @@ WRONG = {
     "pool show": ExitCode.USAGE,  # there is none
     "pool logs": ExitCode.USAGE,
     "pool cancel": ExitCode.USAGE,
+    # The profile of this machine keeps no accounts.
+    **{name: ExitCode.USAGE for name in CALLS if name.startswith("user ")},
 }
 
 # Those that put something where they are called.
