@@ -86,6 +86,7 @@ class LazyGroup(click.Group):
         "image": Lazy("rave_cli.app:image", "What images are made of."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
+        "pool": Lazy("rave_cli.app:pool", "Jobs, each in a new machine."),
         "bench": Lazy("rave_cli.commands.bench:bench", "What things cost on this host."),
         "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
         "config": Lazy("rave_cli.commands.config:config", "Settings and where they come from."),
@@ -284,6 +285,23 @@ def secrets() -> None:
 )
 def smoke() -> None:
     """Check a machine from inside and outside, and prove it with a signed transcript."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "serve": Lazy("rave_cli.commands.pool.serve:serve", "Run the jobs of the pool."),
+        "submit": Lazy("rave_cli.commands.pool.submit:submit", "Submit a command as a job."),
+        "run": Lazy("rave_cli.commands.pool.run:run", "Submit a command and follow it."),
+        "list": Lazy("rave_cli.commands.pool.list:list_", "The jobs that there are."),
+        "show": Lazy("rave_cli.commands.pool.show:show", "All that is known of a job."),
+        "logs": Lazy("rave_cli.commands.pool.logs:logs", "What a job printed."),
+        "cancel": Lazy("rave_cli.commands.pool.cancel:cancel", "Cancel a job."),
+    },
+)
+def pool() -> None:
+    """Run jobs, each in a machine of its own that is made for it and deleted afterwards."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

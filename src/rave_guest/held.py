@@ -24,6 +24,7 @@ import time
 import uuid
 from binascii import a2b_base64
 from collections import namedtuple
+from contextlib import suppress
 
 from rave_guest import plan, report, resumed
 from rave_guest.manager import Manager
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 CGROUPS = "/sys/fs/cgroup"
 SERVICES = "system.slice"
+PID1 = "init.scope"
 OURS = "rave-command.service"  # the one that stays awake
 WATCHER = "rave-ready.service"
 JOURNAL_UNIT = "systemd-journald.service"
@@ -111,11 +113,11 @@ class Standstill:
             _remove(SEED)
             os.sync()
             # PID 1 starts no more programs then, so that the list of the others is whole.
-            self._freeze([f"{CGROUPS}/init.scope"])
+            self._freeze([f"{CGROUPS}/{PID1}"])
             self._freeze(_groups())
         except BaseException:
             self.thaw()
-            self._start()
+            self._manager.order(*(("StartUnit", unit) for unit in self._renewed))
             raise
         return {"stopped": self._renewed, "frozen": len(self._frozen)}
 
@@ -123,27 +125,24 @@ class Standstill:
         """Let everything go on, with the journal, the services and the watcher taking up what is
         new.
         """
-        watcher = f"{CGROUPS}/{SERVICES}/{WATCHER}"
-        # Last: a service that is down without a job to start it looks as if it had failed.
-        self.thaw(but=watcher)
-        self._manager.order("RestartUnit", JOURNAL_UNIT)
-        self._start()
+        # PID 1 by itself: it takes its orders while nothing else wants a processor, and before the
+        # watcher is awake, to which a service that is down without a job looks as if it had failed.
+        self.thaw([f"{CGROUPS}/{PID1}"])
+        starts = [("StartUnit", unit) for unit in self._renewed]
+        self._manager.order(("RestartUnit", JOURNAL_UNIT), *starts)
         self._manager.close()
         self.thaw()
 
-    def thaw(self, *, but: str = "") -> None:
-        """Let everything go on, but one group."""
-        for group in [group for group in self._frozen if group != but]:
-            _write(f"{group}/cgroup.freeze", "0")
+    def thaw(self, groups: Iterable[str] | None = None) -> None:
+        """Let some groups go on, or everything."""
+        for group in list(self._frozen if groups is None else groups):
+            # PID 1 removes the group of a service that has ended, as of one that is restarted.
+            with suppress(FileNotFoundError):
+                _write(f"{group}/cgroup.freeze", "0")
             self._frozen.remove(group)
 
-    def _start(self) -> None:
-        for unit in self._renewed:
-            self._manager.order("StartUnit", unit)
-
     def _stop(self) -> None:
-        for unit in self._renewed:
-            self._manager.order("StopUnit", unit)
+        self._manager.order(*(("StopUnit", unit) for unit in self._renewed))
         until = time.monotonic() + STOPS
         while True:
             states = self._manager.states(self._renewed)

@@ -84,13 +84,25 @@ class Manager:
         """Names of the failed units, sorted."""
         return sorted(self._units("ListUnitsFiltered", ["failed"]))
 
-    def order(self, member: str, unit: str) -> None:
-        """Give an order for a unit (`StartUnit`, `StopUnit`, `RestartUnit`); its job is queued.
+    def order(self, *orders: tuple[str, str]) -> None:
+        """Give orders, each a method (`StartUnit`, `StopUnit`, `RestartUnit`) and a unit; their
+        jobs are queued.
+
+        They are given at once: PID 1 takes all that it has been told before it runs a job.
 
         Raises:
-            OSError, ManagerError: PID 1 does not answer, or refuses.
+            OSError, ManagerError: PID 1 does not answer, or refuses one.
         """
-        self._ask(member, call(member, [unit, "replace"], self._serial + 1, array=False))
+        first = self._serial + 1
+        self._serial += len(orders)
+        self._socket.sendall(
+            b"".join(
+                call(member, [unit, "replace"], serial, array=False)
+                for serial, (member, unit) in enumerate(orders, first)
+            )
+        )
+        for serial, (member, _) in enumerate(orders, first):
+            self._answer(member, serial)
 
     def _units(self, member: str, words: list[str]) -> dict[str, str]:
         return units(self._ask(member, call(member, words, self._serial + 1)))
@@ -98,9 +110,12 @@ class Manager:
     def _ask(self, member: str, request: bytes) -> bytes:
         self._serial += 1
         self._socket.sendall(request)
+        return self._answer(member, self._serial)
+
+    def _answer(self, member: str, wanted: int) -> bytes:
         while True:
             kind, serial, body = self._receive()
-            if serial != self._serial:
+            if serial != wanted:
                 continue
             if kind != METHOD_RETURN:
                 raise ManagerError(f"PID 1 refused {member}")

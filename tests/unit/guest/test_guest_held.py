@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import time
 from base64 import b64encode
@@ -21,8 +22,10 @@ from rave_guest.refusal import Refused
 GROUPS = (
     "init.scope", "user.slice", "system.slice/rave-command.service",
     "system.slice/rave-ready.service", "system.slice/ssh.service", "system.slice/nginx.service",
+    "system.slice/systemd-journald.service",
 )  # fmt: skip
 WATCHER = "system.slice/rave-ready.service"
+UNDER_WAY = {"init.scope", "system.slice/systemd-journald.service"}
 OTHERS = {group for group in GROUPS if group != "system.slice/rave-command.service"}
 
 
@@ -51,11 +54,16 @@ class Pid1:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def order(self, member: str, unit: str) -> None:
+    def order(self, *orders: tuple[str, str]) -> None:
         assert not self.world.frozen("init.scope"), "PID 1 obeys nobody while it stands still"
-        if member == "StartUnit" and self.world.standing():
-            assert self.world.standing() == {WATCHER}, "it would see what is down"
-        self.world.done.append((member, unit))
+        for member, unit in orders:
+            if member in ("StartUnit", "RestartUnit") and self.world.standing():
+                assert WATCHER in self.world.standing(), "it would see what is down"
+                assert self.world.standing() >= OTHERS - UNDER_WAY, "PID 1 waits for a processor"
+            self.world.done.append((member, unit))
+            if member == "RestartUnit":
+                # Its group goes with it, and comes back when it pleases PID 1.
+                shutil.rmtree(self.world.root / "cgroup/system.slice" / unit, ignore_errors=True)
 
     def close(self) -> None:
         self.world.done.append(("close", ""))
@@ -79,7 +87,8 @@ class World:
             (place / "cgroup.freeze").write_text("0\n")
 
     def frozen(self, group: str) -> bool:
-        return (self.root / "cgroup" / group / "cgroup.freeze").read_text().strip() == "1"
+        place = self.root / "cgroup" / group / "cgroup.freeze"
+        return place.exists() and place.read_text().strip() == "1"
 
     def standing(self) -> set[str]:
         return {group for group in GROUPS if self.frozen(group)}
@@ -131,7 +140,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def test_everything_but_the_channel_stands_still(world: World) -> None:
-    assert held.hold({}) == {"stopped": ["nginx.service", "redis.service"], "frozen": 5}
+    assert held.hold({}) == {"stopped": ["nginx.service", "redis.service"], "frozen": 6}
     assert world.standing() == OTHERS
 
 

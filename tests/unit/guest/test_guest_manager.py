@@ -90,6 +90,28 @@ def test_failed_units_are_sorted(tmp_path: Path) -> None:
     pid1.close()
 
 
+def test_orders_are_given_at_once_and_each_is_answered(tmp_path: Path) -> None:
+    """One reply at a time would have PID 1 run the first job before it hears of the second."""
+    told = message(2, 1, b"") + message(2, 2, b"")
+    pid1 = Pid1(tmp_path, [told, message(2, 3, unit_reply([("a.service", "active")]))])
+    client = manager.Manager(pid1.path)
+    client.order(("RestartUnit", "a.service"), ("StartUnit", "b.service"))
+    assert client.states(["a.service"]) == {"a.service": "active"}
+    client.close()
+    pid1.close()
+    for word in (b"RestartUnit", b"a.service", b"StartUnit", b"b.service"):
+        assert word in pid1.received[0]
+
+
+def test_one_order_that_is_refused_is_an_error(tmp_path: Path) -> None:
+    pid1 = Pid1(tmp_path, [message(2, 1, b"") + message(3, 2, b"")])
+    client = manager.Manager(pid1.path)
+    with pytest.raises(manager.ManagerError, match="PID 1 refused StartUnit"):
+        client.order(("RestartUnit", "a.service"), ("StartUnit", "b.service"))
+    client.close()
+    pid1.close()
+
+
 def test_an_error_reply_is_an_error(tmp_path: Path) -> None:
     pid1 = Pid1(tmp_path, [message(3, 1, b"")])
     client = manager.Manager(pid1.path)

@@ -91,6 +91,13 @@ CALLS: dict[str, list[str]] = {
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
+    "pool serve": ["--profile", "demo", "--base", "nixos"],
+    "pool submit": ["--", "true"],
+    "pool run": ["--", "true"],
+    "pool list": [],
+    "pool show": ["0123456789ab"],
+    "pool logs": ["0123456789ab"],
+    "pool cancel": ["0123456789ab"],
     "bench": ["exec", "--vm", "demo", "--rounds", "1"],
     "doctor": ["memory", "runtime", "identity"],
     "config": [],
@@ -119,6 +126,11 @@ WRONG = {
     "vm clone": ExitCode.USAGE,  # it runs
     "vm template create": ExitCode.USAGE,  # that base has none
     "vm template delete": ExitCode.USAGE,  # there is none
+    "pool serve": ExitCode.USAGE,  # that base has no templates
+    "pool run": ExitCode.NOT_READY,  # nobody serves it
+    "pool show": ExitCode.USAGE,  # there is none
+    "pool logs": ExitCode.USAGE,
+    "pool cancel": ExitCode.USAGE,
 }
 
 # Those that put something where they are called.
