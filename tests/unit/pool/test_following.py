@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from rave_cli.pool.jobs import Happening
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[JobStore]:
@@ -41,7 +43,7 @@ def test_what_was_printed_before_is_told_once(store: JobStore) -> None:
 
 def test_each_attempt_is_told_from_its_beginning(store: JobStore) -> None:
     (job,) = store.accept([Work(("true",))])
-    steps = iter(
+    steps: Iterator[list[tuple[str, Happening]]] = iter(
         [
             [(job.name, Began(1, 1, "a")), (job.name, Printed(1, 1, b"one"))],
             [(job.name, Postponed(2, 1, 3.0, "it failed", 1, 0))],
