@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.e2e.conftest import qemu_processes
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +109,70 @@ def test_it_is_proven_as_what_it_is(site: Site, template: Any) -> None:
     )
     assert (done.returncode, "not seen to boot" in done.stderr) == (7, True)
     site.rave("vm", "delete", "twinproven", "--force")
+
+
+@contextmanager
+def serving(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve the pool meanwhile."""
+    log = site.home / "pool.log"
+    argv = [site.rave_path, "pool", "serve", *PROFILE]
+    with log.open("wb") as stream:
+        server = subprocess.Popen(
+            argv, cwd=site.checkout, env=site.env, stdout=stream, stderr=stream
+        )
+    try:
+        until(lambda: server.poll() is not None or "serving" in log.read_text())
+        assert server.poll() is None, log.read_text()
+        yield server
+    finally:
+        server.terminate()
+        server.wait(timeout=CEILING)
+
+
+def submitted(site: Site, *command: str) -> str:
+    """Submit a job and wait until its machine runs."""
+    name = site.rave("pool", "submit", "--", *command).stdout.strip()
+    until(lambda: site.json("pool", "show", name)["state"] == "running", pause=0.5)
+    until(lambda: qemu_processes(site), pause=0.1)
+    return name
+
+
+def test_a_job_gets_a_machine_of_its_own_that_is_gone_with_it(site: Site, template: Any) -> None:
+    ask = "cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; echo $RAVE_ATTEMPT"
+    with serving(site) as server:
+        said = [site.rave("pool", "run", "--", "sh", "-c", ask).stdout.split() for _ in range(2)]
+        assert len({word for words in said for word in words[:3]}) == 6
+        assert [words[3] for words in said] == ["1", "1"]
+        until(lambda: not qemu_processes(site))
+
+        lost = submitted(site, "sh", "-c", "sleep 5; echo $RAVE_ATTEMPT")
+        for pid in qemu_processes(site):
+            os.kill(pid, signal.SIGKILL)
+        assert site.rave("pool", "logs", lost, "--follow").stdout == "2\n"
+        assert site.json("pool", "show", lost)["state"] == "success"
+
+        late = site.rave("pool", "run", "--timeout", "1", "--", "sleep", "300", check=False)
+        assert (late.returncode, "ended as timeout" in late.stderr) == (5, True)
+
+        unwanted = submitted(site, "sleep", "300")
+        site.rave("pool", "cancel", unwanted)
+        site.rave("pool", "logs", unwanted, "--follow")
+        assert site.json("pool", "show", unwanted)["state"] == "cancelled"
+
+        left = submitted(site, "sleep", "300")
+        server.kill()
+        server.wait(timeout=CEILING)
+        assert qemu_processes(site)
+        site.rave("pool", "cancel", left)
+    with serving(site):
+        assert site.json("pool", "show", left)["state"] in ("running", "cancelled")
+        site.rave("pool", "logs", left, "--follow")
+        assert site.json("pool", "show", left)["state"] == "cancelled"
+        given_back = submitted(site, "sleep", "300")
+    job = site.json("pool", "show", given_back)
+    assert (job["state"], job["lost"], job["failed"]) == ("waiting", 0, 0)
+    assert qemu_processes(site) == []
+    assert not [one for one in site.json("vm", "list") if one["name"].startswith("job-")]
 
 
 def test_a_template_that_was_changed_starts_nothing_and_what_runs_is_like_any_other(

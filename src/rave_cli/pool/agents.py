@@ -34,6 +34,10 @@ NOTICES = 1.0
 # together (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 FIRST_DELAY, MOST_DELAY = 2.0, 120.0
 
+# Seconds for which a job that is given back rests: the agents beside its own stop, too, and none of
+# them is to take it meanwhile.
+GIVEN_BACK = 3 * NOTICES
+
 # Output is passed on in pieces of so many bytes at most.
 PIECE = 32 << 10
 LEFT_OUT = b"\n(the rest of the output is left out)\n"
@@ -199,12 +203,16 @@ class Agent:
 
     def _settle(self, task: Task, outcome: Outcome | None, status: int | None, why: str) -> None:
         """Say what came of a task, until the queue has heard it or has given the job to another."""
-        tries = task.lost if outcome == "error" else task.failed
+        wait = (
+            GIVEN_BACK
+            if outcome == "released"
+            else delay(task.lost if outcome == "error" else task.failed)
+        )
         until = time.monotonic() + self._queue.lease
         while outcome is not None:
             try:
                 mine = self._queue.settle(
-                    self.name, task, outcome, exit_status=status, why=why, delay=delay(tries)
+                    self.name, task, outcome, exit_status=status, why=why, delay=wait
                 )
             except Fault as error:
                 log.debug("what came of %s is not heard: %s", task.name, error)

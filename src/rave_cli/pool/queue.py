@@ -69,6 +69,7 @@ class Queue:
             name: client.register_script(scripts.whole(getattr(scripts, name)))
             for name in (
                 "ENQUEUE", "BEGIN", "RENEW", "SAY", "SETTLE", "PROMOTE", "WITHDRAW", "LEAVE",
+                "ABANDON",
             )
         }  # fmt: skip
 
@@ -97,6 +98,11 @@ class Queue:
         except redis.ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
                 raise
+
+    def abandon(self) -> None:
+        """Give up every agent that there was: for a server that nobody else uses."""
+        self._prepare_group()
+        self._run("ABANDON", "", self.idle)
 
     def epoch(self) -> str | None:
         """Return what tells this queue from one that was lost; None if it is lost."""

@@ -123,9 +123,6 @@ if again and of('cancelling') then
   over('cancelled', '', '')
 elseif not again then
   over(came, exit_status, why)
-elseif came == 'released' then
-  tell('postponed', 'until', now(), 'why', why, 'failed', of('failed'), 'lost', of('lost'))
-  enqueue()
 else
   local due = string.format('%.6f', tonumber(now()) + tonumber(ARGV[7]))
   redis.call('ZADD', delayed, due, of('name'))
@@ -168,6 +165,16 @@ local summary = redis.pcall('XPENDING', jobs, 'agents', '-', '+', 1, ARGV[1])
 if summary.err or summary[1] then return 0 end
 redis.call('XGROUP', 'DELCONSUMER', jobs, 'agents', ARGV[1])
 return 1
+"""
+
+# milliseconds. Whoever has a job has not spoken for so long; whoever has none is forgotten.
+ABANDON = """
+for _, held in ipairs(redis.call('XPENDING', jobs, 'agents', '-', '+', 100000)) do
+  redis.call('XCLAIM', jobs, 'agents', 'nobody', 0, held[1], 'IDLE', ARGV[1], 'JUSTID')
+end
+for _, agent in ipairs(redis.call('XINFO', 'CONSUMERS', jobs, 'agents')) do
+  if agent[4] == 0 then redis.call('XGROUP', 'DELCONSUMER', jobs, 'agents', agent[2]) end
+end
 """
 
 

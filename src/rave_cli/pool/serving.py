@@ -76,6 +76,9 @@ def serve(
         with _server(url) as (client, tend):
             queue = Queue(client)
             dispatcher = Dispatcher(store, queue, on_change)
+            if url is None:
+                # Nobody lives who could have a job.
+                queue.abandon()
             need = sandbox.need_mib(wanted)
             room = sandbox.Room(need)
             box = sandbox.MachineSandbox(wanted, settings, on_event=lambda _event: None)

@@ -13,6 +13,7 @@ import pytest
 from rave_cli.pool.broker import Broker
 from rave_cli.pool.jobstore import JobStore
 from rave_cli.pool.queue import Queue
+from tests.waiting import NEVER
 
 from .pools import LEASE, Pool
 
@@ -45,5 +46,6 @@ def broker(_broker: Broker) -> Broker:
 def pool(home: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     """A pool without agents, on an empty queue."""
     monkeypatch.setattr("rave_cli.pool.agents.NOTICES", 0.02)
+    monkeypatch.setattr("rave_cli.pool.agents.GIVEN_BACK", NEVER)
     with JobStore(home / "pool/jobs.sqlite") as store:
         yield Pool(store, broker, Queue(broker.client, lease=LEASE), threading.Event())

@@ -219,6 +219,9 @@ def test_an_agent_that_stops_gives_its_job_back_and_nothing_is_counted(pool: Poo
     job = pool.job(name)
     assert (job.state, job.failed, job.lost) == ("waiting", 0, 0)
     assert pool.broker.client.xinfo_consumers("rave:jobs", "agents") == []
+    assert pool.queue.take("beside", wait=SOON) is None
+    pool.broker.client.zadd("rave:delayed", {name: 0})
+    pool.turn()
     assert pool.queue.take("next", wait=SOON) is not None
 
 
@@ -227,6 +230,20 @@ def test_a_name_is_not_given_up_with_a_job(pool: Pool) -> None:
     assert pool.queue.take("busy", wait=SOON) is not None
     pool.queue.leave("busy")
     assert pool.after_all().take("heir", wait=SOON) is not None
+
+
+def test_whoever_is_alone_does_not_wait_for_leases_of_the_dead(pool: Pool) -> None:
+    names = pool.submit(*[Work(("true",))] * 3)
+    for number in range(2):
+        assert pool.queue.take(f"dead-{number}", wait=SOON) is not None
+    pool.queue.abandon()
+    consumers = pool.broker.client.xinfo_consumers("rave:jobs", "agents")
+    assert [(one["name"], one["pending"]) for one in consumers] == [(b"nobody", 2)]
+    pool.finish(names)
+    assert [pool.job(name).state for name in names] == ["success"] * 3
+    pool.queue.abandon()
+    pool.queue.abandon()
+    assert pool.broker.client.xinfo_consumers("rave:jobs", "agents") == []
 
 
 def test_a_sandbox_that_fails_is_an_error_after_so_many_tries(
