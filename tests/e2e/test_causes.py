@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli.machines.causes import GROWTH_GIB
 from tests.e2e.conftest import MEASURED, qemu_processes
 
 if TYPE_CHECKING:
@@ -94,8 +95,11 @@ def fails(site: Site, *words: str) -> Told:
 
 @dataclass(frozen=True)
 class Course:
-    """How it went: each illness as it was told, and the machine when it was well again."""
+    """How it went: each illness as it was told, and the machine when it was well again; `larger` is
+    the disk that its own full one is proposed to grow to, in GiB.
+    """
 
+    larger: int
     panic: Told
     emergency: Told
     stopped: Any
@@ -110,6 +114,7 @@ class Course:
 def course(site: Site) -> Course:
     """Let the machine fall ill of everything, and mend one thing after the other."""
     site.rave("up", "--profile", "demo", "--base", "debian", "--skip-smoke", timeout=600)
+    larger = site.json("vm", "status", NAME)["diskGiB"] + GROWTH_GIB
     inside(site, PANIC + EMERGENCY + MEMORY + SECRETS + DISK)
     # A full disk closes neither the way in nor the way down.
     assert "100%" in inside(site, "df /")
@@ -121,7 +126,7 @@ def course(site: Site) -> Course:
         stopped = site.json("vm", "stop", NAME)
         disk = fails(site)
         left = qemu_processes(site)
-        site.rave("vm", "set", NAME, "--disk", "20")
+        site.rave("vm", "set", NAME, "--disk", str(larger))
         memory = fails(site, "--keep-running")
         inside(site, f"rm {GREEDY}; systemctl daemon-reload; systemctl restart nats-server")
         joined = site.json("vm", "start", NAME)
@@ -136,7 +141,7 @@ def course(site: Site) -> Course:
         f"{told.error['reason']} told after {told.seconds:.1f} s"
         for told in (panic, emergency, disk, memory)
     )
-    return Course(panic, emergency, stopped, disk, left, memory, joined, well)
+    return Course(larger, panic, emergency, stopped, disk, left, memory, joined, well)
 
 
 def begins(told: Told, why: str) -> bool:
@@ -169,7 +174,7 @@ def test_a_full_disk_is_named_first_and_grown_by_the_command_of_the_hint(course:
     assert found["reason"] == "guest-disk-full"
     assert begins(course.disk, "the guest's disk is full (0 of ")
     assert "postgresql" in found["error"]
-    assert f"rave vm set {NAME} --disk 20" in found["hint"]
+    assert f"rave vm set {NAME} --disk {course.larger}" in found["hint"]
     assert f"rave vm start {NAME} --keep-running" in found["hint"]
     assert course.left == []
     assert course.disk.seconds < SOON
