@@ -68,6 +68,25 @@ def test_a_renamed_machine_is_the_same_machine(site: Site, demo: str) -> None:
         site.rave("vm", "rename", "moved", demo)
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "systemctl restart rave-command.service",
+        "systemctl kill --signal=KILL --kill-whom=main rave-command.service; sleep 300",
+    ],
+    ids=["restarted", "killed"],
+)
+def test_a_command_whose_runner_in_the_guest_ends_is_not_waited_for(
+    site: Site, demo: str, ending: str
+) -> None:
+    began = time.monotonic()
+    words = ("vm", "exec", "--sudo", "--timeout", "200", demo, "--", "sh", "-c", ending)
+    done = site.rave(*words, check=False)
+    assert time.monotonic() - began < 100
+    assert "stopped or restarted" in done.stderr
+    assert site.rave("vm", "exec", demo, "--", "echo", "on").stdout == "on\n"
+
+
 def test_a_guest_that_powers_off_by_itself_and_a_qemu_that_is_killed_are_told_apart(
     site: Site, demo: str
 ) -> None:
