@@ -8,6 +8,7 @@
 #   bases.debian.wheels  Python wheels of a set of its own: names with extras and bounds, "wiki[all]==1.2"
 #   bases.debian.tarballs  packages of npm for that set, each in one version: "@team/tool@1.2.3"
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
+#   provides             contracts that it fulfils for others: "oidc" (accounts and sign-in)
 #   checks               health questions that are data, asked inside the guest unless `from = "host"`; what it takes
 #                        the service's own protocol to ask is declared in its module in src/rave_guest/services/
 #   secrets              entries of secrets.nix it needs to start or to be complete
@@ -34,6 +35,7 @@ let
   none = {
     ports = [ ];
     checks = [ ];
+    provides = [ ];
     secrets = [ ];
     database = null;
     scrape = null;
@@ -252,13 +254,14 @@ in
       debian = { units = [ "canaille.service" ]; wheels = [ "canaille[front,oidc,postgresql]==0.3.6" "waitress==3.0.2" ]; };
     };
     ports = [ (loopback "web" 3040) ];
+    provides = [ "oidc" ];
     checks = [
       (http "discovery" "says how to sign in" "http://127.0.0.1:3040/.well-known/openid-configuration" { contains = "authorization_endpoint"; timeout = 20; })
     ];
     secrets = [ "canaille/secret-key" "canaille/signing-key" ];
     database = { role = "canaille"; name = "canaille"; secret = "database/canaille-password"; };
     memory = { safe = 256; full = 384; };
-    deadlineSeconds = 90;
+    deadlineSeconds = 180;
     drawnAtStart = "the keys with which it signs as long as there are no secrets";
     oomScore = 100;
   };

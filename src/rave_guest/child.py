@@ -16,7 +16,8 @@ from contextlib import suppress
 OPERATOR = "rave"
 DOOR = ["/usr/lib/rave/rave-guest", "door"]
 CGROUPS = "/sys/fs/cgroup"
-GRACE = 2.0  # seconds that a program gets to end by itself
+# Seconds that a program gets to end by itself. Two were too few to clean up in at a load of 15.
+GRACE = 5.0
 NOT_STARTED = 127  # as a shell says it
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+-./:,_")
 

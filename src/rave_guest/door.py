@@ -27,6 +27,12 @@ VERSION = 2
 MAX_REQUEST = 4 << 20  # bytes
 
 
+def _accounts(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from rave_guest import accounts
+
+    return accounts.verb(arguments)
+
+
 def _probe(arguments: Mapping[str, Any]) -> dict[str, Any]:
     from rave_guest import probe
 
@@ -47,6 +53,7 @@ def _resumed(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 # Imports are within the verbs: a guest under TCG waits for each of them.
 VERBS: dict[str, Verb] = {
+    "accounts": _accounts,
     "probe": _probe,
     "resumed": _resumed,
     "secrets-install": _secrets_install,

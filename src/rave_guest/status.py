@@ -90,7 +90,7 @@ def metrics(state: dict[str, Any]) -> str:
     lines += [
         f'rave_service_healthy{{service="{name}"}} {int(service["state"] == "healthy")}'
         for name, service in state["services"].items()
-        if service["state"] != "waiting"
+        if service["state"] not in {"waiting", "starting"}
     ]
     lines += [
         "# HELP rave_failed_units Number of failed systemd units.",

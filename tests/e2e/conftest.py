@@ -18,8 +18,29 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 
+# Files whose tests stop the machine that the others need: each stop and start takes half a minute
+# on a busy host. They come last, and first of them those after which it runs again.
+LAST = ("test_docs", "test_verbs", "test_causes", "test_offline", "test_faults", "test_warm")
+
 # What a login shell has; everything else of the caller stays out.
 KEPT = ("PATH", "LANG", "TERM", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy")
+
+
+# What a run of the tests ends with: how long things took.
+MEASURED: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how long things took."""
+    for line in MEASURED:
+        terminalreporter.write_line(line)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of LAST behind the others, in its order."""
+    here = Path(__file__).parent
+    places = {here / f"{name}.py": number for number, name in enumerate(LAST)}
+    items.sort(key=lambda item: places.get(item.path, -1))
 
 
 @dataclass
@@ -69,9 +90,7 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def site(
-    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Clone, run `make demo` twice, and leave the machine running for the tests."""
     # A place such as people have: with a blank in it.
     folder = tmp_path_factory.mktemp("user") / "my work"
@@ -95,15 +114,23 @@ def site(
             done = found.run(["make", "demo"], timeout=900)
             found.seconds[name] = time.monotonic() - began
             (folder / f"{name}.log").write_text(done.stdout + done.stderr)
-            reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-            if reporter is not None:
-                reporter.write_line(f"\n{name}: {found.seconds[name]:.1f} s")
+            MEASURED.append(f"{name}: {found.seconds[name]:.1f} s")
         yield found
     finally:
         if (checkout / ".venv/bin/rave").exists():
             for name in machines(found):
                 found.rave("vm", "delete", name, "--force", check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def demo(site: Site) -> str:
+    """A running demo machine with its secrets."""
+    done = site.rave("vm", "status", "demo", "--json", check=False)
+    found = json.loads(done.stdout) if done.returncode == 0 else {}
+    if (found.get("state"), found.get("secrets")) != ("running", "installed"):
+        site.rave("up", "--profile", "demo", "--base", "debian", "--skip-smoke", timeout=600)
+    return "demo"
 
 
 def machines(site: Site) -> list[str]:

@@ -20,9 +20,8 @@ UNRUN = [block for page in PAGES for block in blocks(page) if block.reason is no
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_commands_of_a_page(site: Site, page: Path) -> None:
+def test_the_commands_of_a_page(site: Site, demo: str, page: Path) -> None:
     """Run a page's blocks in one shell, from top to bottom; the first failing command fails it."""
-    site.rave("up", "--profile", "demo", "--base", "debian", "--skip-smoke")
     script = "\n".join(block.script for block in blocks(page) if block.reason is None)
     path = f"{site.checkout}/.venv/bin:{site.env['PATH']}"
     site.run(["env", f"PATH={path}", "bash", "-euxo", "pipefail", "-c", script], timeout=500)

@@ -29,9 +29,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 PORT = "/dev/virtio-ports/org.rave.ready"
 # Clears the screen, sets the title, C1 bytes, and a line that looks like one of rave's.
 HOSTILE = r"\033]0;owned\007\033[2J\302\233\r\nerror: forged\n"
-FLOOD = 150 << 20
-# More than rave ever kept of what a command prints.
-MUCH = 70 << 20
+# Far more than is kept of either.
+FLOOD = 4 * MOST_CONSOLE
+# Many times what is under way at once. 300 MB pass in tests/unit/machines/test_exec.py.
+MUCH = 16 << 20
 LEAST_MEMORY = 400 << 20
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli.errors import ExitCode
+
 if TYPE_CHECKING:
     from tests.e2e.conftest import Site
 
@@ -21,12 +23,18 @@ def install(site: Site) -> Any:
     return site.json("secrets", "install", "demo")
 
 
+@pytest.fixture(scope="module")
+def names(site: Site) -> list[str]:
+    """The names of the secrets, which are in force: each test leaves them so."""
+    return [placed["name"] for placed in install(site)["secrets"]]
+
+
 def guest(site: Site, *words: str, check: bool = True) -> str:
     return site.rave("vm", "exec", "demo", "--", *words, check=check).stdout
 
 
+@pytest.mark.usefixtures("names")
 def test_installing_again_changes_nothing(site: Site) -> None:
-    install(site)
     before = guest(site, "sudo", "stat", "-c", "%n %y", "/run/secrets", "/var/lib/rave/secrets")
     report = install(site)
     assert (report["changed"], report["refreshed"]) == ([], [])
@@ -35,9 +43,7 @@ def test_installing_again_changes_nothing(site: Site) -> None:
     assert after == before
 
 
-def test_after_a_rotation_every_previous_value_is_refused(site: Site) -> None:
-    install(site)
-    names = [placed["name"] for placed in install(site)["secrets"]]
+def test_after_a_rotation_every_previous_value_is_refused(site: Site, names: list[str]) -> None:
     site.rave("secrets", "rotate", *names)
     report = install(site)
     assert report["changed"] == sorted(names)
@@ -46,13 +52,13 @@ def test_after_a_rotation_every_previous_value_is_refused(site: Site) -> None:
     assert all("previous" in values for values in refused.values())
 
 
+@pytest.mark.usefixtures("names")
 def test_redis_refuses_what_has_no_password(site: Site) -> None:
-    install(site)
     assert "NOAUTH" in guest(site, "redis-cli", "set", "x", "1", check=False)
 
 
+@pytest.mark.usefixtures("names")
 def test_a_password_changed_by_hand_is_put_right(site: Site) -> None:
-    install(site)
     by_hand = "alter role grafana password 'changed-by-hand'"
     guest(site, "sudo", "-u", "postgres", "psql", "-Xqc", by_hand)
     report = install(site)
@@ -76,18 +82,20 @@ def test_kill_9_during_an_installation(site: Site, after: float) -> None:
 
 
 def retried(site: Site) -> bool:
-    """Install once the guest has done with the installation whose command was killed."""
+    """Install once the guest has done with the installation whose command was killed. Until then
+    that has rave's own way in; over SSH a guest of a busy host may not answer in time.
+    """
     for _ in range(20):
         done = site.rave("secrets", "install", "demo", check=False)
         if done.returncode == 0:
             return True
-        assert "another installation" in done.stderr
+        assert "another installation" in done.stderr or done.returncode == ExitCode.NOT_READY
         time.sleep(1)
     return False
 
 
+@pytest.mark.usefixtures("names")
 def test_a_refused_file_does_not_reach_the_machine(site: Site) -> None:
-    install(site)
     file = site.home / ".config/rave/secrets.sops.yaml"
     before, inside = file.read_text(), guest(site, "readlink", "/run/secrets")
     try:
@@ -100,9 +108,9 @@ def test_a_refused_file_does_not_reach_the_machine(site: Site) -> None:
     assert guest(site, "readlink", "/run/secrets") == inside
 
 
+@pytest.mark.usefixtures("names")
 def test_secrets_are_in_no_process_list_and_no_journal(site: Site) -> None:
     """The values of this machine, looked for by root in the guest itself."""
-    install(site)
     names = "database/prometheus-password grafana/db-password nats/password redis/password"
     search = (
         "journalctl -b -o cat >/run/all; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ >>/run/all;"
@@ -112,9 +120,9 @@ def test_secrets_are_in_no_process_list_and_no_journal(site: Site) -> None:
     assert found.split() == ["0"] * 4
 
 
+@pytest.mark.usefixtures("names")
 def test_the_disk_alone_opens_nothing(site: Site) -> None:
     """What is encrypted lies on it; what opens that, or is the machine itself, does not."""
-    install(site)
     guest(site, "sudo", "sync")
     machine = site.home / ".local/share/rave/vms/demo"
     disk = (machine / "disk.qcow2").read_bytes()
@@ -127,12 +135,3 @@ def test_the_disk_alone_opens_nothing(site: Site) -> None:
     # Beside them lies only whose they are, so that a clone drops them.
     kept = guest(site, "sudo", "ls", "/var/lib/rave/secrets").split()
     assert kept == ["instance", "secrets.sops.yaml"]
-
-
-def test_after_a_restart_they_are_in_force_again(site: Site) -> None:
-    names = [placed["name"] for placed in install(site)["secrets"]]
-    site.rave("vm", "stop", "demo")
-    site.rave("vm", "start", "demo")
-    found = guest(site, "sudo", "find", "-L", "/run/secrets", "-type", "f", "-printf", "%P\n")
-    assert sorted(found.split()) == sorted(names)
-    assert install(site)["changed"] == []

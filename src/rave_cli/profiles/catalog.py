@@ -102,6 +102,7 @@ class Service(CatalogRecord):
     memory: ByMode[int]
     oom_score: int = 0
     timer_slack_ms: int = 0
+    provides: tuple[str, ...] = ()
     deadline_seconds: Annotated[int, Field(ge=1)] = 15
     drawn_at_start: str | None = None
 
@@ -226,6 +227,10 @@ class Plan(CatalogRecord):
         """The guest's port of the status page, if the plan exposes one."""
         found = [port.port for port in self.exposed if port.name == "status"]
         return found[0] if found else None
+
+    def provides(self, contract: str) -> bool:
+        """Return whether a service of the plan fulfils a contract, such as `oidc`."""
+        return any(contract in service.provides for service in self.services.values())
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:

@@ -52,7 +52,7 @@ class Canaille:
     process: subprocess.Popen[bytes]
     port: int
     log: Path
-    seconds: float
+    control: Path
 
     @contextmanager
     def connected(self) -> Iterator[http.client.HTTPConnection]:
@@ -157,13 +157,17 @@ def running(wheels: Path, place: Path, secrets: Path) -> Iterator[Canaille]:
         address = place / f"notify-{port}"
         told.bind(str(address))
         told.settimeout(120)
-        env = {"CANAILLE_CONFIG": str(place / "canaille.toml"), "NOTIFY_SOCKET": str(address)}
-        began = time.monotonic()
+        control = place / f"run-{port}"
+        control.mkdir(0o700)
+        env = {
+            "CANAILLE_CONFIG": str(place / "canaille.toml"), "NOTIFY_SOCKET": str(address),
+            "RUNTIME_DIRECTORY": str(control),
+        }  # fmt: skip
         argv = [sys.executable, "-IS", str(wheels), "rave_accounts", str(secrets), str(port)]
         process = subprocess.Popen(argv, env=env, cwd="/", stdout=output, stderr=output)
         try:
             assert told.recv(100) == b"READY=1"
-            yield Canaille(process, port, log, time.monotonic() - began)
+            yield Canaille(process, port, log, control / "control")
         finally:
             process.kill()
             process.wait()

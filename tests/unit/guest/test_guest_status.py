@@ -52,6 +52,16 @@ def test_what_comes_from_the_plan_is_escaped() -> None:
     assert "<b>" not in page
 
 
+@pytest.mark.parametrize("state", ["waiting", "starting"])
+def test_a_service_on_its_way_gives_no_metric(state: str) -> None:
+    found = document("healthy", [])
+    found["services"] = {"slow": {"state": state}, "quick": {"state": "failed"}}
+    lines = status.metrics(found).splitlines()
+    assert [line for line in lines if "rave_service_healthy{" in line] == [
+        'rave_service_healthy{service="quick"} 0'
+    ]
+
+
 def test_metrics_are_the_text_format() -> None:
     lines = status.metrics(document("failed", ["x.service"])).splitlines()
     assert 'rave_service_healthy{service="a"} 0' in lines

@@ -88,9 +88,24 @@ CALLS: dict[str, list[str]] = {
     "secrets validate": [],
     "secrets list": [],
     "secrets install": ["demo"],
+    "user add": ["demo", "alice"],
+    "user list": ["demo"],
+    "user show": ["demo", "alice"],
+    "user disable": ["demo", "alice"],
+    "user enable": ["demo", "alice"],
+    "user delete": ["demo", "alice", "--yes"],
+    "user reset-password": ["demo", "alice"],
+    "user groups": ["demo", "alice"],
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
+    "pool serve": ["--profile", "demo", "--base", "nixos"],
+    "pool submit": ["--", "true"],
+    "pool run": ["--", "true"],
+    "pool list": [],
+    "pool show": ["0123456789ab"],
+    "pool logs": ["0123456789ab"],
+    "pool cancel": ["0123456789ab"],
     "bench": ["exec", "--vm", "demo", "--rounds", "1"],
     "doctor": ["memory", "runtime", "identity"],
     "config": [],
@@ -119,6 +134,13 @@ WRONG = {
     "vm clone": ExitCode.USAGE,  # it runs
     "vm template create": ExitCode.USAGE,  # that base has none
     "vm template delete": ExitCode.USAGE,  # there is none
+    "pool serve": ExitCode.USAGE,  # that base has no templates
+    "pool run": ExitCode.NOT_READY,  # nobody serves it
+    "pool show": ExitCode.USAGE,  # there is none
+    "pool logs": ExitCode.USAGE,
+    "pool cancel": ExitCode.USAGE,
+    # The profile of this machine keeps no accounts.
+    **{name: ExitCode.USAGE for name in CALLS if name.startswith("user ")},
 }
 
 # Those that put something where they are called.

@@ -16,7 +16,7 @@ from rave_cli.errors import RaveError
 from rave_cli.machines import lifecycle, status
 from rave_cli.machines.guest.readiness import NAMES, Reached
 from rave_cli.machines.lifecycle import stop
-from rave_cli.machines.qemu import processes
+from rave_cli.machines.qemu.stop import StopReport, stop_process
 from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
 from tests.unit.machines.starting import impatient, patient, start
 
@@ -147,12 +147,11 @@ def test_a_guest_on_a_busy_host_gets_more_time_to_shut_down(
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     given: list[float] = []
-    real = processes.ended
 
-    def ended(pidfd: int, patience: float) -> bool:
+    def noted(*words: Any, patience: float, **options: Any) -> StopReport:
         given.append(patience)
-        return real(pidfd, patience)
+        return stop_process(*words, patience=patience, **options)
 
-    monkeypatch.setattr(processes, "ended", ended)
+    monkeypatch.setattr(lifecycle, "stop_process", noted)
     assert lifecycle.stop(machine).rung == "acpi"
     assert given == [pytest.approx(seconds)]

@@ -20,6 +20,9 @@ from canaille import create_app
 from joserfc.jwk import RSAKey
 from waitress import create_server
 
+from rave_accounts import onetime
+from rave_accounts.control import Control
+
 FORWARDED = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
 
 
@@ -54,8 +57,10 @@ def end(*_: object) -> None:
 
 def main(place: str, port: str) -> None:
     """Serve until the end."""
+    app = create_app(configuration(Path(place)))
+    onetime.enforce(app)
     server = create_server(
-        create_app(configuration(Path(place))),
+        app,
         host="127.0.0.1",
         port=int(port),
         # One works while the other waits for the database.
@@ -65,6 +70,7 @@ def main(place: str, port: str) -> None:
         trusted_proxy_headers=FORWARDED,
         ident=None,
     )
+    Control(app, f"{os.environ['RUNTIME_DIRECTORY']}/control").start()
     signal.signal(signal.SIGTERM, end)
     notify("READY=1")
     server.run()

@@ -1,0 +1,88 @@
+"""`rave pool run`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rave_cli.options import json_option, pass_app, work_options
+
+if TYPE_CHECKING:
+    from rave_cli.options import App
+    from rave_cli.pool.jobs import Job
+    from rave_cli.pool.jobstore import JobStore
+
+# What ssh ends with for a command that has no exit status, since a signal ended it.
+NO_STATUS = 255
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@work_options
+@json_option
+@pass_app
+def run(app: App, /, **asked: Any) -> int:  # noqa: ANN401 - what Click read
+    """Submit a command as a job, follow it, and end with its exit status.
+
+    Its output is passed on as it comes and byte for byte, as `rave vm exec` does; with --json the
+    document has it. When you interrupt this the job goes on.
+
+    \b
+    Example: rave pool run -- systemctl is-system-running
+    """
+    from rave_cli import signals
+    from rave_cli.errors import ExitCode, RaveError
+    from rave_cli.options import work_of
+    from rave_cli.pool.following import require_served
+    from rave_cli.pool.jobstore import open_store
+    from rave_cli.views.pool import job_document
+
+    require_served()
+    with open_store() as store:
+        (job,) = store.accept([work_of(asked)])
+        app.show.note(f"job {job.name}")
+        try:
+            job = _followed(app, store, job)
+        except signals.Interrupted:
+            app.show.note(f"the job goes on: rave pool logs {job.name} --follow")
+            raise
+        document = job_document(job) | (_output(store, job) if app.show.as_json else {})
+    if job.exit_status is None:
+        fault = RaveError(
+            f"job {job.name} ended as {job.state}" + (f": {job.why}" if job.why else ""),
+            hint=f"rave pool show {job.name}",
+            exit_code=ExitCode.NOT_READY,
+        )
+        fault.data = document
+        raise fault
+    if app.show.as_json:
+        app.show.result(document)
+    return job.exit_status if job.exit_status >= 0 else NO_STATUS
+
+
+def _followed(app: App, store: JobStore, job: Job) -> Job:
+    """Follow a job, passing its output on; return it as it ended."""
+    from rave_cli.pool.following import follow
+    from rave_cli.pool.jobstore import Piece
+    from rave_cli.views.pool import job_line
+
+    for told in follow(store, job.name):
+        if isinstance(told, Piece):
+            if not app.show.as_json:
+                app.show.raw(told.data, error=told.stream != 1)
+            continue
+        job = told
+        if job.state == "waiting" and job.attempt:
+            app.show.note(job_line(job))
+    return job
+
+
+def _output(store: JobStore, job: Job) -> dict[str, str]:
+    """Return what the last attempt printed, for `--json`."""
+    kept = {1: b"", 2: b""}
+    for piece in store.output(job):
+        kept[piece.stream] += piece.data
+    return {
+        "stdout": kept[1].decode(errors="replace"),
+        "stderr": kept[2].decode(errors="replace"),
+    }

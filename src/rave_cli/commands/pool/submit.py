@@ -1,0 +1,36 @@
+"""`rave pool submit`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rave_cli.options import json_option, pass_app, work_options
+
+if TYPE_CHECKING:
+    from rave_cli.options import App
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@work_options
+@json_option
+@pass_app
+def submit(app: App, /, **asked: Any) -> None:  # noqa: ANN401 - what Click read
+    """Submit a command as a job and print the job's name.
+
+    It is on the disk when this returns, and waits until somebody serves the pool.
+
+    \b
+    Example: rave pool submit --timeout 60 -- sh -c 'uname -a; nproc'
+    """
+    from rave_cli.options import work_of
+    from rave_cli.pool.jobstore import open_store
+    from rave_cli.pool.serving import served
+    from rave_cli.views.pool import job_document
+
+    with open_store() as store:
+        (job,) = store.accept([work_of(asked)])
+    if not served():
+        app.show.note("nobody serves the pool; the job waits for: rave pool serve")
+    app.show.result(job_document(job), job.name)

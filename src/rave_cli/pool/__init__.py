@@ -1,0 +1,12 @@
+"""The pool: jobs, each in a fresh machine, none lost, and no machine where there is no job.
+
+jobs        a job as a value, and the one rule of what becomes of it
+jobstore    the source of truth: every job that was accepted, in SQLite
+scripts     the steps of the queue that must happen whole, in Lua
+queue       who has which job now: Redis Streams, and nothing that could not be made anew
+broker      the redis-server behind that
+dispatcher  carries between the two: jobs into the queue, what happened to them into the store
+agents      take one job at a time and see it through
+sandbox     what an agent runs a job in: a machine that was started from a template
+serving     all of that, until a signal ends it
+"""

@@ -1,0 +1,161 @@
+"""The Redis server behind the queue: one of our own, on a socket that only we can open, or another.
+
+Ours ends with us, however we end. What it kept is worth its start: where it cannot read that any
+more it begins with nothing, for the queue is made anew from the store.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from rave_cli import paths, process
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.qemu.qmp import check_socket_path
+from rave_cli.pool.queue import ANSWERS, check_version
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROGRAM = "redis-server"
+
+# Seconds for a server to start: reading 100,000 jobs takes it one or two.
+STARTS = 20.0
+LOOK = 0.02
+
+# MiB of memory: 100,000 jobs take 60. Beyond that it refuses what is new, and forgets nothing.
+MEMORY_MIB = 512
+
+
+class Broker:
+    """Our own server, started again when it ends."""
+
+    def __init__(self, folder: Path, socket: Path) -> None:
+        self.folder, self._socket, self._log = folder, socket, folder.parent / "redis.log"
+        self.child: subprocess.Popen[bytes] | None = None
+        self.client = redis.Redis(unix_socket_path=str(socket), **_manner())
+
+    def tend(self) -> bool:
+        """Start the server unless it runs; return whether it was started.
+
+        Raises:
+            RaveError: HOST if it does not start.
+        """
+        if self.child is not None and self.child.poll() is None:
+            return False
+        try:
+            self._start()
+        except RaveError:
+            # What it kept may be what stops it.
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._start()
+        return True
+
+    def end(self) -> None:
+        """End the server; it writes down what it has."""
+        if self.child is not None:
+            process.kill_group(self.child, grace=ANSWERS)
+        self.client.close()
+
+    def _start(self) -> None:
+        paths.private_dir(self.folder)
+        with paths.refusing(self._log), self._log.open("wb") as log:
+            self.child = process.start(self._argv(), stdout=log, stderr=log, cwd=self.folder)
+        until = time.monotonic() + STARTS
+        while not self._answers():
+            if self.child.poll() is not None or time.monotonic() > until:
+                process.kill_group(self.child, grace=0.0)
+                raise self._fault()
+            time.sleep(LOOK)
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.RedisError:
+            return False
+
+    def _fault(self) -> RaveError:
+        said = self._log.read_text(errors="replace").splitlines()[-6:]
+        return RaveError(
+            f"{PROGRAM} does not start",
+            hint=f"less {self._log}",
+            exit_code=ExitCode.HOST,
+            detail=tuple(said),
+        )
+
+    def _argv(self) -> list[str]:
+        words = {
+            "port": "0",
+            "unixsocket": str(self._socket),
+            "unixsocketperm": "700",
+            "dir": str(self.folder),
+            "appendonly": "yes",
+            "save": "",
+            "maxmemory": f"{MEMORY_MIB}mb",
+            # Any other policy forgets jobs when memory runs out.
+            "maxmemory-policy": "noeviction",
+            "databases": "1",
+        }
+        # The kernel ends it with the thread that started it: that is the one of the commands.
+        argv = ["setpriv", "--pdeathsig", "KILL", process.require(PROGRAM)]
+        return argv + [word for name, value in words.items() for word in (f"--{name}", value)]
+
+
+@contextmanager
+def own(folder: Path) -> Iterator[Broker]:
+    """Run a server of our own, whose files are in `folder`, until this is left.
+
+    Raises:
+        RaveError: HOST if there is no redis-server, or it is too old or does not start.
+    """
+    socket = paths.private_dir(paths.runtime_dir()) / "pool.sock"
+    check_socket_path(socket)
+    broker = Broker(folder, socket)
+    try:
+        broker.tend()
+        check_version(broker.client)
+        yield broker
+    finally:
+        broker.end()
+
+
+@contextmanager
+def shared(url: str) -> Iterator[redis.Redis]:
+    """Connect to a server that others run.
+
+    Raises:
+        RaveError: USAGE if the URL is none; HOST if it does not answer or is too old.
+    """
+    try:
+        client = redis.Redis.from_url(url, **_manner())
+    except ValueError as error:
+        raise RaveError(
+            "what --redis names is no URL of a Redis server",
+            hint="--redis redis://HOST:6379/0, or rediss:// with TLS, or unix:///PATH",
+            exit_code=ExitCode.USAGE,
+        ) from error
+    try:
+        check_version(client)
+        yield client
+    except redis.ConnectionError as error:
+        raise RaveError(
+            f"the Redis server does not answer: {error}",
+            hint="redis-cli -u URL ping",
+            exit_code=ExitCode.HOST,
+        ) from error
+    finally:
+        client.close()
+
+
+def _manner() -> dict[str, Any]:
+    # A call that may have been carried out is not made twice by the library: each of ours is asked
+    # again where that changes nothing.
+    return {"socket_timeout": ANSWERS, "protocol": 2, "retry": Retry(NoBackoff(), 0)}

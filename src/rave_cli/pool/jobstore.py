@@ -1,0 +1,366 @@
+"""Every job that was accepted, in SQLite: what is true, whatever becomes of the queue.
+
+A job is accepted once its transaction is on the disk (WAL with synchronous=FULL: with NORMAL a
+power cut takes back what was acknowledged, https://www.sqlite.org/pragma.html#pragma_synchronous).
+Any number of commands may submit and read while one process serves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sqlite3
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from rave_cli import paths, signals
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.pool.jobs import NAME, Ended, Job, Printed, Work, advance, is_ending, new_name
+from rave_cli.records import NewerRecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from rave_cli.pool.jobs import Happening
+
+VERSION = 1
+
+# Jobs that may wait and run at a time; more are refused, which is better than a queue without end.
+MOST_OPEN = 100_000
+
+# Before the first happening of a queue.
+NOTHING_SEEN = "0-0"
+
+# Seconds to wait for another process that writes, and days that a job is kept after its end.
+BUSY = 10.0
+KEPT_DAYS = 30
+
+SCHEMA = """
+CREATE TABLE pool (origin TEXT NOT NULL, epoch TEXT NOT NULL, seen TEXT NOT NULL);
+CREATE TABLE jobs (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, work TEXT NOT NULL,
+  submitted REAL NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL, failed INTEGER NOT NULL,
+  lost INTEGER NOT NULL, agent TEXT NOT NULL, began REAL, until REAL, ended REAL,
+  exit_status INTEGER, why TEXT NOT NULL, cancelling INTEGER NOT NULL,
+  expires REAL, queued INTEGER NOT NULL
+);
+CREATE INDEX jobs_open ON jobs (number) WHERE ended IS NULL;
+CREATE INDEX jobs_unqueued ON jobs (number) WHERE ended IS NULL AND queued = 0;
+CREATE INDEX jobs_cancelling ON jobs (number) WHERE ended IS NULL AND cancelling = 1;
+CREATE INDEX jobs_expiring ON jobs (expires) WHERE ended IS NULL AND expires IS NOT NULL;
+CREATE INDEX jobs_ended ON jobs (ended) WHERE ended IS NOT NULL;
+CREATE TABLE output (
+  number INTEGER PRIMARY KEY, job TEXT NOT NULL REFERENCES jobs (name) ON DELETE CASCADE,
+  attempt INTEGER NOT NULL, stream INTEGER NOT NULL, data BLOB NOT NULL
+);
+CREATE INDEX output_of ON output (job, attempt, number);
+"""
+
+COLUMNS = (
+    "name, work, submitted, state, attempt, failed, lost, agent, began, until, ended, exit_status,"
+    " why, cancelling"
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of output; a later one has a higher number."""
+
+    number: int
+    stream: int
+    data: bytes
+
+
+class JobStore:
+    """The open store; a context that closes it. For one thread."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        paths.private_dir(place.parent)
+        with paths.refusing(place):
+            os.close(os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+        paths.require_trusted(place)
+        with _refusing(place):
+            # No transaction begins by itself.
+            self._db = sqlite3.connect(place, timeout=BUSY, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_fault: object) -> None:
+        self._db.close()
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        if self._version() == 0:
+            with self._writing():
+                # Another process may have made it meanwhile.
+                if self._version() == 0:
+                    for statement in SCHEMA.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(
+                        "INSERT INTO pool VALUES (?, '', ?)", (secrets.token_hex(6), NOTHING_SEEN)
+                    )
+                    self._db.execute(f"PRAGMA user_version = {VERSION}")
+        if self._version() > VERSION:
+            raise NewerRecordError(
+                f"the jobs in {self.place} were written by a newer rave (version"
+                f" {self._version()}, this rave knows {VERSION})",
+                hint="update rave, or use the one that made it; the file was left as it is",
+                exit_code=ExitCode.HOST,
+            )
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Enclose a transaction: all of it, or nothing."""
+        with signals.held(), _refusing(self.place):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @property
+    def origin(self) -> str:
+        """What this store is called where several share one queue."""
+        return str(self._rows("SELECT origin FROM pool")[0][0])
+
+    @property
+    def seen(self) -> str:
+        """The last happening of the queue that was recorded."""
+        return str(self._rows("SELECT seen FROM pool")[0][0])
+
+    # --- what commands do
+
+    def accept(self, works: Sequence[Work], *, most: int = MOST_OPEN) -> list[Job]:
+        """Take in jobs: all of them, durably, or none.
+
+        Raises:
+            RaveError: NOT_READY if more than `most` would wait then; HOST if the disk is full.
+        """
+        now = time.time()
+        jobs = [Job(new_name(), work, now) for work in works]
+        with self._writing():
+            if self._open() + len(jobs) > most:
+                raise RaveError(
+                    f"the pool is full: {self._open()} jobs wait or run, and {most} may",
+                    hint="try again later; rave pool list   (what waits)",
+                    exit_code=ExitCode.NOT_READY,
+                )
+            self._db.executemany(
+                "INSERT INTO jobs (name, work, submitted, state, attempt, failed, lost, agent, why,"
+                " cancelling, expires, queued)"
+                " VALUES (?, ?, ?, 'waiting', 0, 0, 0, '', '', 0, ?, 0)",
+                [(job.name, _json(job.work), job.submitted, job.work.expires) for job in jobs],
+            )
+        return jobs
+
+    def load(self, name: str) -> Job:
+        """Return a job; the beginning of its name will do, if no other begins so.
+
+        Raises:
+            RaveError: USAGE if there is none.
+        """
+        found: list[Job] = []
+        if name and NAME.fullmatch(name.ljust(12, "0")):
+            found = self._jobs("WHERE name >= ? AND name < ? LIMIT 2", (name, name + "g"))
+        if len(found) != 1:
+            what = "more than one job begins with" if found else "there is no job"
+            raise RaveError(
+                f"{what} {name!r}", hint="rave pool list   (all jobs)", exit_code=ExitCode.USAGE
+            )
+        return found[0]
+
+    def newest(self, most: int, states: Sequence[str] = ()) -> list[Job]:
+        """Return jobs, the newest first: those in one of `states`, if any are named."""
+        where = f"WHERE state IN ({', '.join('?' * len(states))})" if states else ""
+        return self._jobs(f"{where} ORDER BY number DESC LIMIT ?", (*states, most))
+
+    def names(self) -> list[str]:
+        """Return the names of the newest jobs, for a shell that completes them."""
+        return [job.name for job in self.newest(200)]
+
+    def cancel(self, name: str) -> Job:
+        """Note that a job is to be cancelled; whoever serves the pool does it."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE jobs SET cancelling = 1 WHERE name = ? AND ended IS NULL", (name,)
+            )
+        return self.load(name)
+
+    def printed(self, name: str, attempt: int, after: int = 0) -> list[Piece]:
+        """Return the output of an attempt whose numbers are above `after`."""
+        rows = self._rows(
+            "SELECT number, stream, data FROM output WHERE job = ? AND attempt = ? AND number > ?"
+            " ORDER BY number LIMIT 1000",
+            (name, attempt, after),
+        )
+        return [Piece(*row) for row in rows]
+
+    def output(self, job: Job) -> Iterator[Piece]:
+        """Yield what the last attempt at a job has printed so far."""
+        after = 0
+        while pieces := self.printed(job.name, job.attempt, after):
+            yield from pieces
+            after = pieces[-1].number
+
+    # --- what whoever serves does
+
+    def unqueued(self, most: int) -> list[Job]:
+        """Return jobs that the queue may not have, the oldest first."""
+        return self._jobs("WHERE ended IS NULL AND queued = 0 ORDER BY number LIMIT ?", (most,))
+
+    def queued(self, names: Iterable[str]) -> None:
+        """Note that the queue has these jobs."""
+        with self._writing():
+            self._db.executemany(
+                "UPDATE jobs SET queued = 1 WHERE name = ?", [(name,) for name in names]
+            )
+
+    def queue_anew(self, epoch: str) -> None:
+        """Note that nobody knows what the queue has; one of another epoch has told nothing yet."""
+        with self._writing():
+            self._db.execute("UPDATE jobs SET queued = 0 WHERE ended IS NULL AND queued = 1")
+            self._db.execute(
+                "UPDATE pool SET epoch = ?, seen = ? WHERE epoch <> ?",
+                (epoch, NOTHING_SEEN, epoch),
+            )
+
+    def cancelling(self) -> list[Job]:
+        """Return the jobs that are still to be cancelled."""
+        return self._jobs("WHERE ended IS NULL AND cancelling = 1 ORDER BY number LIMIT 100")
+
+    def expired(self, now: float) -> list[Job]:
+        """Return the jobs of which no attempt began in time."""
+        return self._jobs(
+            "WHERE ended IS NULL AND expires < ? AND attempt = 0 ORDER BY number LIMIT 100", (now,)
+        )
+
+    def record(
+        self, happenings: Sequence[tuple[str, Happening]], seen: str | None = None
+    ) -> list[Job]:
+        """Take in what happened to jobs, by their names; return those that are changed by it.
+
+        `seen` is the last of them in the queue: it is remembered in the same transaction, so that
+        none is taken in twice, whatever ends us.
+        """
+        changed: dict[str, Job] = {}
+        with self._writing():
+            for name, happening in happenings:
+                before = changed.get(name) or self._one(name)
+                if before is None or before.over:
+                    continue
+                if isinstance(happening, Printed):
+                    self._add_output(name, happening)
+                    continue
+                after = advance(before, happening)
+                if after != before:
+                    changed[name] = after
+            for job in changed.values():
+                self._save(job)
+            if seen is not None:
+                self._db.execute("UPDATE pool SET seen = ?", (seen,))
+        return list(changed.values())
+
+    def prune(self, now: float) -> int:
+        """Remove jobs that ended KEPT_DAYS ago; return how many."""
+        with self._writing():
+            gone = self._db.execute(
+                "DELETE FROM jobs WHERE ended < ?", (now - KEPT_DAYS * 86400,)
+            ).rowcount
+        return int(gone)
+
+    # --- rows
+
+    def _open(self) -> int:
+        return int(self._rows("SELECT count(*) FROM jobs WHERE ended IS NULL")[0][0])
+
+    def _add_output(self, name: str, piece: Printed) -> None:
+        self._db.execute(
+            "INSERT INTO output (job, attempt, stream, data) VALUES (?, ?, ?, ?)",
+            (name, piece.attempt, piece.stream, piece.data),
+        )
+
+    def _save(self, job: Job) -> None:
+        self._db.execute(
+            "UPDATE jobs SET state = ?, attempt = ?, failed = ?, lost = ?, agent = ?, began = ?,"
+            " until = ?, ended = ?, exit_status = ?, why = ? WHERE name = ?",
+            (
+                job.state, job.attempt, job.failed, job.lost, job.agent, job.began, job.until,
+                job.ended, job.exit_status, job.why, job.name,
+            ),
+        )  # fmt: skip
+
+    def _one(self, name: str) -> Job | None:
+        return next(iter(self._jobs("WHERE name = ?", (name,))), None)
+
+    def _jobs(self, where: str, values: Sequence[object] = ()) -> list[Job]:
+        return [_job(row) for row in self._rows(f"SELECT {COLUMNS} FROM jobs {where}", values)]  # noqa: S608 - our own words
+
+    def _rows(self, words: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        with _refusing(self.place):
+            return self._db.execute(words, tuple(values)).fetchall()
+
+
+def folder() -> Path:
+    """Return the directory of the pool."""
+    return paths.data_dir() / "pool"
+
+
+def open_store() -> JobStore:
+    """Open the store of whoever calls, made if there is none.
+
+    Raises:
+        RaveError: HOST if it cannot be opened, or a newer rave made it.
+    """
+    return JobStore(folder() / "jobs.sqlite")
+
+
+def withdrawn(job: Job, ending: str, why: str) -> Ended:
+    """Return what happened to a job that nobody has taken from the queue."""
+    if not is_ending(ending):
+        raise ValueError(ending)
+    return Ended(time.time(), job.attempt, ending, None, why, job.failed, job.lost)
+
+
+@contextmanager
+def _refusing(place: Path) -> Iterator[None]:
+    """Turn a fault of SQLite into a RaveError that says what to do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+        hint = f"df -h {place.parent}" if full else f"ls -l {place.parent}; df -h {place.parent}"
+        raise RaveError(
+            f"the jobs in {place} cannot be read or written: {error}",
+            hint=hint,
+            exit_code=ExitCode.HOST,
+        ) from error
+
+
+def _json(work: Work) -> str:
+    return json.dumps(asdict(work))
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    found = dict(zip(COLUMNS.split(", "), row, strict=True))
+    asked = json.loads(found["work"])
+    work = Work(**asked | {"command": tuple(asked["command"])})
+    return Job(**found | {"work": work, "cancelling": bool(found["cancelling"])})

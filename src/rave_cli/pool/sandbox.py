@@ -1,0 +1,158 @@
+"""What a job is run in: a machine of its own, started from a template and deleted afterwards.
+
+There is none where there is no job; and whether there is memory for one more is measured each time,
+for machines of one template share what they have not written.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rave_cli.errors import RaveError
+from rave_cli.flows import machine as machines
+from rave_cli.machines import lifecycle, preflight, store
+from rave_cli.machines.guest.connection import connect
+from rave_cli.machines.names import stored_names
+from rave_cli.machines.qemu import processes
+from rave_cli.machines.spec import machines_dir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rave_cli.flows.events import OnEvent
+    from rave_cli.flows.machine import NewMachine
+    from rave_cli.pool.agents import Attempt
+    from rave_cli.pool.queue import Task
+    from rave_cli.settings import Settings
+
+NAME = re.compile(r"job-[0-9a-f]{12}-[0-9]{1,6}")
+
+# Seconds beyond a job's own after which its guest is given up: its keeper has ended it by then.
+MARGIN = 60.0
+
+# MiB that QEMU takes besides the guest's memory: half of what it may take at most, as elsewhere.
+BESIDES = 384
+
+
+@dataclass(frozen=True)
+class MachineSandbox:
+    """Runs each task in a new machine like `wanted`. `on_event` is told of those."""
+
+    wanted: NewMachine
+    settings: Settings
+    on_event: OnEvent
+
+    def run(self, task: Task, attempt: Attempt) -> int:
+        """Run a task's command in a machine of its own and return its exit status.
+
+        Raises:
+            RaveError: as starting a machine does; NOT_READY if the machine is lost meanwhile.
+        """
+        name = f"job-{task.name}-{task.attempt}"
+        with attempt.ended_by(lambda: _end(name)):
+            try:
+                return self._run(replace(self.wanted, name=name), task, attempt)
+            finally:
+                remove(name)
+
+    def _run(self, wanted: NewMachine, task: Task, attempt: Attempt) -> int:
+        ready = machines.warm(wanted, self.settings, on_event=self.on_event)
+        about = (f"RAVE_JOB={task.name}", f"RAVE_ATTEMPT={task.attempt}")
+        with connect(ready.machine) as session:
+            attempt.begins()
+            return session.stream(
+                ("env", "--", *about, *task.work.command),
+                stdin=None,
+                on_output=attempt.say,
+                timeout=task.work.timeout + MARGIN,
+            )
+
+
+def remove(name: str) -> None:
+    """Delete a job's machine, if there is one.
+
+    Raises:
+        RaveError: HOST if even SIGKILL does not end it.
+    """
+    if name in stored_names():
+        lifecycle.delete(name, force=True)
+    # No other machine will have that name: nobody waits for its lock.
+    with suppress(OSError):
+        (machines_dir() / f".{name}.lock").unlink()
+
+
+def sweep() -> list[str]:
+    """Delete the machines of agents that were killed; nobody else may serve. Return their names.
+
+    Raises:
+        RaveError: HOST if one cannot be deleted.
+    """
+    found = [name for name in stored_names() if NAME.fullmatch(name)]
+    for name in found:
+        remove(name)
+    return found
+
+
+class Room:
+    """The memory of this host, of which each job's machine may need `need_mib`."""
+
+    def __init__(self, need_mib: int) -> None:
+        self._need = need_mib
+        self._lock = threading.Lock()
+        self._kept = 0
+
+    @contextmanager
+    def kept(self) -> Iterator[bool]:
+        """Keep room for a machine meanwhile; yields whether there is any."""
+        with self._lock:
+            there = self._fits()
+            self._kept += there
+        try:
+            yield there
+        finally:
+            with self._lock:
+                self._kept -= there
+
+    def _fits(self) -> bool:
+        available = preflight.available_mib()
+        if available is None:
+            return True
+        # What those that have room kept for them may still take.
+        promised = max(0, self._kept * self._need - private_mib()) if self._kept else 0
+        return available - promised >= self._need
+
+
+def need_mib(wanted: NewMachine) -> int:
+    """Return the MiB that a machine needs if it touches all its memory."""
+    planned = wanted.plan.resources.of(wanted.mode).memory_mib
+    return (wanted.memory_mib or planned) + BESIDES
+
+
+def private_mib() -> int:
+    """Return the MiB that the machines of jobs have for themselves, not shared with a template."""
+    found = 0
+    for process in processes.machines():
+        place = process.directory
+        if place is not None and place.parent == machines_dir() and NAME.fullmatch(place.name):
+            found += _anonymous_mib(process.pid)
+    return found
+
+
+def _anonymous_mib(pid: int) -> int:
+    with suppress(OSError):
+        text = Path(f"/proc/{pid}/status").read_text()
+        found = re.search(r"^RssAnon:\s+(\d+) kB", text, re.MULTILINE)
+        return int(found[1]) >> 10 if found else 0
+    return 0
+
+
+def _end(name: str) -> None:
+    """End a job's QEMU; its machine stays until whoever runs the job deletes it."""
+    if name in stored_names():
+        with suppress(RaveError):
+            lifecycle.kill(store.load(name))

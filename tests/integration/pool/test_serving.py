@@ -1,0 +1,155 @@
+"""`rave pool` as it is used, in processes of its own; only machines are processes of this host."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_cli.errors import ExitCode
+from rave_cli.pool.jobs import Work
+from rave_cli.pool.jobstore import open_store
+from rave_cli.pool.serving import served
+from tests.waiting import CEILING, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.integration
+
+# Serves with a sandbox of this host instead of a machine, and without a template.
+SERVER = """
+from rave_cli import app
+from rave_cli.flows import machine
+from rave_cli.pool import sandbox
+from tests.integration.pool.pools import ProcessSandbox
+machine.template = lambda *_words, **_named: None
+sandbox.MachineSandbox = lambda *_words, **_named: ProcessSandbox()
+app.main(["pool", "serve", "--profile", "demo", "--base", "debian", "--memory", "256"])
+"""
+
+
+class Server:
+    """A process that serves the pool."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it serves."""
+        with self.log.open("ab") as log:
+            self.child = subprocess.Popen([sys.executable, "-c", SERVER], stdout=log, stderr=log)
+        until(lambda: self.child.poll() is not None or "serving" in self.log.read_text())
+        assert served(), self.log.read_text()
+
+    def end(self, number: int) -> int:
+        """End it with a signal; return its exit code."""
+        self.child.send_signal(number)
+        code = self.child.wait(timeout=CEILING)
+        self.log.write_text("")
+        return code
+
+
+@pytest.fixture
+def server(home: Path) -> Iterator[Server]:
+    found = Server(home / "server.log")
+    yield found
+    if found.child.poll() is None:
+        found.end(signal.SIGKILL)
+
+
+def rave(*words: str) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-m", "rave_cli", "pool", *words]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=CEILING, check=False)
+
+
+def redis_servers() -> list[str]:
+    """Return the command lines of the redis-servers of this test's home."""
+    mine = os.environ["XDG_RUNTIME_DIR"]
+    argv = ["pgrep", "-af", "redis-server"]
+    found = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return [line for line in found.stdout.splitlines() if mine in line]
+
+
+def test_a_job_is_run_followed_and_shown(server: Server) -> None:
+    done = rave("run", "--", "sh", "-c", "echo out; exit 7")
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    (job,) = json.loads(rave("list", "--json").stdout)
+    assert (job["state"], job["exitStatus"], job["attempt"]) == ("failure", 7, 1)
+    assert rave("logs", job["job"][:4]).stdout == "out\n"
+    done = rave("run", "--json", "--", "echo", "kept")
+    assert json.loads(done.stdout)["stdout"] == "kept\n"
+    assert "exit status 7" in server.log.read_text()
+    assert "exit status  7" in rave("show", job["job"]).stdout
+
+
+def test_what_has_no_exit_status_is_an_error_that_says_why(server: Server) -> None:
+    done = rave("run", "--timeout", "0.2", "--json", "--", "sleep", "60")
+    assert done.returncode == ExitCode.NOT_READY
+    document = json.loads(done.stdout)
+    assert (document["state"], document["stdout"]) == ("timeout", "")
+    assert "ended as timeout: it took longer than 0.2 s" in document["error"]
+
+
+def test_a_running_job_is_cancelled(server: Server) -> None:
+    name = rave("submit", "--", "sleep", "60").stdout.strip()
+    until(lambda: f"{name} running" in server.log.read_text())
+    assert rave("cancel", name).returncode == 0
+    done = rave("logs", name, "--follow")
+    assert done.returncode == 0
+    assert json.loads(rave("show", name, "--json").stdout)["state"] == "cancelled"
+
+
+def test_one_process_serves_a_pool(server: Server) -> None:
+    done = rave("serve", "--profile", "demo", "--base", "debian")
+    assert done.returncode == ExitCode.HOST
+    assert "served already" in done.stderr
+
+
+def test_where_nobody_serves_a_job_waits_and_nobody_waits_for_it(home: Path) -> None:
+    submitted = rave("submit", "--", "true")
+    assert submitted.returncode == 0
+    assert "nobody serves" in submitted.stderr
+    assert rave("run", "--", "true").returncode == ExitCode.NOT_READY
+    followed = rave("logs", "--follow", submitted.stdout.strip())
+    assert followed.returncode == ExitCode.NOT_READY
+    assert len(json.loads(rave("list", "--json").stdout)) == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order_and_what_ran_waits_again(server: Server, number: int) -> None:
+    name = rave("submit", "--", "sleep", "60").stdout.strip()
+    until(lambda: f"{name} running" in server.log.read_text())
+    assert server.end(number) == 128 + number
+    assert redis_servers() == []
+    with open_store() as store:
+        job = store.load(name)
+        assert (job.state, job.attempt, job.failed, job.lost) == ("waiting", 1, 0, 0)
+
+
+def test_a_kill_ends_its_server_too_and_the_next_goes_on(server: Server) -> None:
+    with open_store() as store:
+        jobs = store.accept([Work(("sh", "-c", "sleep 0.2; echo x"))] * 6)
+        until(lambda: "running" in server.log.read_text())
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
+        until(lambda: not redis_servers())
+        server.start()
+        until(lambda: all(store.load(job.name).over for job in jobs))
+        ended = [store.load(job.name) for job in jobs]
+        assert {job.state for job in ended} == {"success"}
+        assert [[piece.data for piece in store.output(job)] for job in ended] == [[b"x\n"]] * 6
+    assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
+
+
+def test_its_redis_is_killed_and_it_goes_on(server: Server) -> None:
+    (line,) = redis_servers()
+    os.kill(int(line.split()[0]), signal.SIGKILL)
+    assert rave("run", "--", "echo", "x").stdout == "x\n"
+    assert len(redis_servers()) == 1

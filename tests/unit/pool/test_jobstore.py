@@ -1,0 +1,222 @@
+"""The store: what it accepted it has, and what it cannot do it says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import stat
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rave_cli.errors import ExitCode, RaveError
+from rave_cli.pool.jobs import Began, Ended, Printed, Work
+from rave_cli.pool.jobstore import KEPT_DAYS, JobStore
+from rave_cli.records import NewerRecordError
+from tests import kills
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+WORK = Work(("sh", "-c", "echo ä"), timeout=5, retries=2, most_output=77, expires=12.5)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[JobStore]:
+    with JobStore(tmp_path / "pool/jobs.sqlite") as found:
+        yield found
+
+
+def again(store: JobStore) -> JobStore:
+    return JobStore(store.place)
+
+
+def test_a_job_comes_back_as_it_was_given(store: JobStore) -> None:
+    (job,) = store.accept([WORK])
+    with again(store) as other:
+        assert other.load(job.name) == job
+        assert other.load(job.name[:11]) == job
+        assert other.origin == store.origin
+
+
+def test_what_is_accepted_is_on_the_disk_before_it_is_said(store: JobStore) -> None:
+    words: list[str] = []
+    store._db.set_trace_callback(words.append)
+    store.accept([WORK])
+    assert words[0] == "BEGIN IMMEDIATE"
+    assert words[-1] == "COMMIT"
+    # 2 is FULL: the log is synced with each commit (https://www.sqlite.org/pragma.html).
+    assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_only_we_can_read_it(store: JobStore) -> None:
+    store.accept([WORK])
+    for file in store.place.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    assert stat.S_IMODE(store.place.parent.stat().st_mode) == 0o700
+
+
+def test_all_jobs_are_accepted_or_none(store: JobStore) -> None:
+    store.accept([WORK] * 2, most=3)
+    with pytest.raises(RaveError) as refused:
+        store.accept([WORK] * 2, most=3)
+    assert refused.value.exit_code == ExitCode.NOT_READY
+    assert "try again later" in str(refused.value.hint)
+    assert len(store.newest(10)) == 2
+    done = store.newest(1)[0].name
+    store.record([(done, Ended(1, 1, "success", 0, "", 0, 0))])
+    assert len(store.accept([WORK] * 2, most=3)) == 2
+
+
+def test_many_submit_at_once(store: JobStore) -> None:
+    def submit() -> None:
+        with again(store) as mine:
+            mine.accept([WORK])
+
+    many = [threading.Thread(target=submit) for _ in range(200)]
+    for one in many:
+        one.start()
+    for one in many:
+        one.join()
+    assert len({job.name for job in store.newest(1000)}) == 200
+
+
+@pytest.mark.parametrize("after", range(12))
+def test_a_submitter_is_killed_and_its_jobs_are_there_or_not(store: JobStore, after: int) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            with again(store) as mine:
+                steps = iter(range(after))
+
+                def step(*_words: object) -> None:
+                    if next(steps, None) is None:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+                mine._db.set_trace_callback(step)
+                mine._db.set_progress_handler(step, 10)
+                mine.accept([WORK] * 3)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    kills.count()
+    assert len(store.newest(10)) in (0, 3)
+    assert len(store.accept([WORK])) == 1
+
+
+def test_what_was_recorded_is_not_recorded_twice(store: JobStore) -> None:
+    (job,) = store.accept([WORK])
+    store.record([(job.name, Began(1, 1, "a")), (job.name, Printed(1, 1, b"one"))], "5-0")
+    assert store.seen == "5-0"
+    with again(store) as other:
+        assert other.seen == "5-0"
+        assert [piece.data for piece in other.output(other.load(job.name))] == [b"one"]
+        other.queue_anew("first")
+        assert other.seen == "0-0"
+        other.record([], "6-0")
+        other.queue_anew("first")
+        assert other.seen == "6-0"
+
+
+def test_output_is_of_an_attempt(store: JobStore) -> None:
+    (job,) = store.accept([WORK])
+    for attempt in (1, 2):
+        store.record(
+            [
+                (job.name, Began(1, attempt, "a")),
+                (job.name, Printed(attempt, 1, b"out%d" % attempt)),
+                (job.name, Printed(attempt, 2, b"err")),
+            ]
+        )
+    pieces = store.printed(job.name, 2)
+    assert [(piece.stream, piece.data) for piece in pieces] == [(1, b"out2"), (2, b"err")]
+    assert store.printed(job.name, 2, after=pieces[0].number) == pieces[1:]
+
+
+def test_what_ended_long_ago_is_removed_with_its_output(store: JobStore) -> None:
+    old, new = store.accept([WORK] * 2)
+    day = 86400.0
+    for job, at in ((old, 0.0), (new, 2 * day)):
+        store.record(
+            [
+                (job.name, Printed(0, 1, b"x")),
+                (job.name, Ended(at, 1, "success", 0, "", 0, 0)),
+            ]
+        )
+    assert store.prune((KEPT_DAYS + 1) * day) == 1
+    assert [job.name for job in store.newest(10)] == [new.name]
+    assert store._db.execute("SELECT count(*) FROM output").fetchone() == (1,)
+
+
+def test_a_job_is_found_by_its_beginning_if_that_is_one_jobs(store: JobStore) -> None:
+    names = [job.name for job in store.accept([WORK] * 40)]
+    twice = next(name[0] for name in names if sum(n[0] == name[0] for n in names) > 1)
+    for wrong in ("", "zz", "%", twice, "0" * 13, "../x"):
+        with pytest.raises(RaveError) as refused:
+            store.load(wrong)
+        assert refused.value.exit_code == ExitCode.USAGE
+
+
+def test_what_is_over_is_not_cancelled(store: JobStore) -> None:
+    (job,) = store.accept([WORK])
+    assert store.cancel(job.name).cancelling
+    assert [one.name for one in store.cancelling()] == [job.name]
+    store.record([(job.name, Ended(1, 1, "success", 0, "", 0, 0))])
+    assert store.cancel(job.name).state == "success"
+    assert store.cancelling() == []
+
+
+def test_what_waits_costs_no_more_the_more_waits(store: JobStore) -> None:
+    plans = []
+    for where in (
+        "WHERE ended IS NULL AND queued = 0 ORDER BY number LIMIT 5",
+        "WHERE ended IS NULL AND cancelling = 1 ORDER BY number LIMIT 100",
+        "WHERE name = 'x'",
+        "WHERE name >= 'a' AND name < 'b' LIMIT 2",
+    ):
+        words = f"EXPLAIN QUERY PLAN SELECT name FROM jobs {where}"  # noqa: S608 - of this page
+        plans.append(store._db.execute(words).fetchall()[0][3])
+    assert [plan for plan in plans if "INDEX" not in plan] == []
+
+
+def test_one_of_a_newer_rave_is_left_alone(store: JobStore) -> None:
+    store._db.execute("PRAGMA user_version = 99")
+    before = store.place.read_bytes()
+    with pytest.raises(NewerRecordError):
+        again(store)
+    assert store.place.read_bytes() == before
+
+
+def test_a_damaged_one_is_named_and_left_alone(tmp_path: Path) -> None:
+    place = tmp_path / "pool/jobs.sqlite"
+    place.parent.mkdir(mode=0o700)
+    place.write_bytes(b"no database" * 100)
+    place.chmod(0o600)
+    with pytest.raises(RaveError) as refused:
+        JobStore(place)
+    assert str(place) in refused.value.message
+    assert place.read_bytes() == b"no database" * 100
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_accepted(store: JobStore) -> None:
+    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
+    store._db.execute(f"PRAGMA max_page_count = {pages + 4}")
+    with pytest.raises(RaveError) as refused:
+        store.accept([WORK] * 2000)
+    assert refused.value.exit_code == ExitCode.HOST
+    assert "df -h" in str(refused.value.hint)
+    assert store.newest(10) == []
+    assert len(store.accept([WORK])) == 1
+
+
+def test_somebody_elses_file_is_refused(tmp_path: Path) -> None:
+    place = tmp_path / "pool/jobs.sqlite"
+    place.parent.mkdir(mode=0o700)
+    sqlite3.connect(place).close()
+    place.chmod(0o666)
+    with pytest.raises(RaveError):
+        JobStore(place)
