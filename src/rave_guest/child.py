@@ -16,8 +16,7 @@ from contextlib import suppress
 OPERATOR = "rave"
 DOOR = ["/usr/lib/rave/rave-guest", "door"]
 CGROUPS = "/sys/fs/cgroup"
-# Seconds that a program gets to end by itself. Two were too few to clean up in at a load of 15.
-GRACE = 5.0
+GRACE = 2.0  # seconds that a program gets to end by itself
 NOT_STARTED = 127  # as a shell says it
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+-./:,_")
 

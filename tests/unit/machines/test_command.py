@@ -375,8 +375,24 @@ def test_a_host_that_is_gone_when_its_words_are_read_leaves_nothing_running(
     assert not alive(f"sleep {MARK}8")
 
 
+def ask(channel: CommandChannel) -> object:
+    return channel.ask("become", {}, timeout=20)["answer"]
+
+
+def run(channel: CommandChannel) -> object:
+    return channel.run(["true"], timeout=20).stdout
+
+
+@pytest.mark.parametrize(
+    ("does", "said", "found"),
+    [(run, b"out aGk=\nexit 0\n", b"hi"), (ask, b'did {"answer": "hi"}\n', "hi")],
+)
 def test_a_greeting_that_a_guest_dropped_is_said_again(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+    machine: Machine,
+    monkeypatch: pytest.MonkeyPatch,
+    does: Callable[[CommandChannel], object],
+    said: bytes,
+    found: object,
 ) -> None:
     """A guest from before dropped it; one that is only slow answers both."""
     monkeypatch.setattr("rave_cli.machines.guest.channel.AGAIN", 0.05)
@@ -390,17 +406,18 @@ def test_a_greeting_that_a_guest_dropped_is_said_again(
                 data += theirs.recv(4096)
             nonce = json.loads(data.split(b"hello ")[1].partition(b"\n")[0])["nonce"]
             greeting = {"v": 1, "nonce": nonce, "instance": machine.spec.instance_id}
-            theirs.sendall(b"hello " + json.dumps(greeting).encode() + b"\n")
+            hello = b"hello " + json.dumps(greeting | {"own": ["become"]}).encode() + b"\n"
+            theirs.sendall(hello)
             heard.append(theirs.recv(4096))
-            theirs.sendall(b"hello " + json.dumps(greeting).encode() + b"\nout aGk=\nexit 0\n")
+            theirs.sendall(hello + said)
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         channel = CommandChannel(ours, "demo")
         assert channel.greet(machine.spec.instance_id, time.monotonic() + 20)
-        assert channel.run(["true"], timeout=20).stdout == b"hi"
+        assert does(channel) == found
         thread.join(10)
-    assert b"run" in heard[0]
+    assert heard[0].startswith((b"run", b"become"))
 
 
 class GuestProgram:

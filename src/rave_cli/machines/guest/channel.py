@@ -165,6 +165,9 @@ class CommandChannel:
                 ready = select.select([self._socket], [], [], left)[0]
                 for line in self._lines() if ready else ():
                     word, _, rest = line.partition(b" ")
+                    if _greeting(line).get("nonce") == self._nonce:
+                        # It answers the greeting that was said again.
+                        continue
                     if word == b"gone":
                         raise self._gone()
                     if word != b"did":
