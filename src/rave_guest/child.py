@@ -16,8 +16,7 @@ from contextlib import suppress
 OPERATOR = "rave"
 DOOR = ["/usr/lib/rave/rave-guest", "door"]
 CGROUPS = "/sys/fs/cgroup"
-# Seconds that a program gets to end by itself. Two were too few to clean up in at a load of 15.
-GRACE = 5.0
+GRACE = 2.0  # seconds that a program gets to end by itself
 NOT_STARTED = 127  # as a shell says it
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+-./:,_")
 
@@ -32,7 +31,8 @@ class Child:
 
         Args:
             argv: program and arguments; not empty.
-            root: whether root runs it; else the operator does, by their shell, as over SSH.
+            root: whether root runs it; else the operator does, with their shell for what is no
+                program, as over SSH.
             number: tells its control group from others'.
             terminal: the kind of terminal that it gets; none if empty.
 
@@ -157,12 +157,15 @@ def _become(
             for fd, end in enumerate(ends):
                 os.dup2(end, fd)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        argv, variables = _account(argv, root=root)
+        account, variables = _account(root=root)
         if terminal:
             variables["TERM"] = terminal
+        # The channel goes before others (rave-command.service), but not what is run over it.
+        if os.getpriority(os.PRIO_PROCESS, 0) < 0:
+            os.setpriority(os.PRIO_PROCESS, 0, 0)
         if root and argv == DOOR:
             _answer()
-        os.execvpe(argv[0], argv, variables)  # noqa: S606 - a program is what was asked for
+        _execute(argv, variables, "" if root else account.pw_shell)
     except OSError as error:
         os.write(2, f"{argv[0]}: {error.strerror}\n".encode())
     finally:
@@ -177,8 +180,8 @@ def _answer() -> None:
     door.main([])
 
 
-def _account(argv: list[str], *, root: bool) -> tuple[list[str], dict[str, str]]:
-    """Take on the account that is to run it; returns the words to execute and their environment."""
+def _account(*, root: bool) -> tuple[pwd.struct_passwd, dict[str, str]]:
+    """Take on the account that is to run it; returns that and its environment."""
     try:
         operator = pwd.getpwnam(OPERATOR)
     except KeyError:
@@ -200,9 +203,20 @@ def _account(argv: list[str], *, root: bool) -> tuple[list[str], dict[str, str]]
         "SHELL": account.pw_shell,
         "USER": account.pw_name,
     }
-    if root:
-        return argv, variables | {"SUDO_USER": operator.pw_name}
-    return [account.pw_shell, "-c", " ".join(map(quoted, argv))], variables
+    return account, variables | ({"SUDO_USER": operator.pw_name} if root else {})
+
+
+def _execute(argv: list[str], variables: dict[str, str], shell: str) -> None:
+    """Be the program that `argv` names, without a `shell` between, which takes as long to start as
+    that under emulation; what is none but may be the shell's own is the shell's.
+    """
+    try:
+        os.execvpe(argv[0], argv, variables)  # noqa: S606 - a program is what was asked for
+    except OSError:
+        if not shell:
+            raise
+        words = [shell, "-c", " ".join(map(quoted, argv))]
+        os.execvpe(shell, words, variables)  # noqa: S606 - so here
 
 
 def quoted(word: str) -> str:

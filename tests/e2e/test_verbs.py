@@ -123,6 +123,25 @@ def test_a_lifted_ban_does_not_come_back_with_the_next_boot(site: Site, changed:
     assert "Total banned:\t0" in jail(site, MOVED)
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "systemctl restart rave-command.service",
+        "systemctl kill --signal=KILL --kill-who=main rave-command.service; sleep 300",
+    ],
+    ids=["restarted", "killed"],
+)
+def test_a_command_whose_runner_in_the_guest_ends_is_not_waited_for(
+    site: Site, changed: Changed, ending: str
+) -> None:
+    began = time.monotonic()
+    words = ("vm", "exec", "--sudo", "--timeout", "200", MOVED, "--", "sh", "-c", ending)
+    done = site.rave(*words, check=False)
+    assert time.monotonic() - began < 100
+    assert "stopped or restarted" in done.stderr
+    assert inside(site, MOVED, "echo", "on") == "on\n"
+
+
 def test_a_guest_that_powers_off_by_itself_and_a_qemu_that_is_killed_are_told_apart(
     site: Site, changed: Changed
 ) -> None:

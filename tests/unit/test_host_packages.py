@@ -30,7 +30,7 @@ STARTED = {
 # Of Debian's essential packages, of apt, or what a checkout cannot be had and used without.
 BASIC = {
     "apt-cache", "apt-get", "base64", "bash", "cat", "chroot", "date", "dpkg", "dpkg-deb", "echo",
-    "env", "git", "id", "make", "mount", "printf",
+    "env", "git", "id", "make", "mount", "nice", "printf",
     "setpriv", "setsid", "sh", "sleep", "tar", "true",
     "umount", "unshare", "yes",
 }  # fmt: skip

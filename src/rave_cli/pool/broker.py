@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 PROGRAM = "redis-server"
 
-# Seconds for a server to start: reading 100,000 jobs takes it one or two.
+# Seconds for a server to start and read what it wrote down.
 STARTS = 20.0
 LOOK = 0.02
 
-# MiB of memory: 100,000 jobs take 60. Beyond that it refuses what is new, and forgets nothing.
+# MiB of memory: a short job takes a KiB. Beyond that it refuses what is new, and forgets nothing.
 MEMORY_MIB = 512
 
 

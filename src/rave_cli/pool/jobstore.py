@@ -250,7 +250,7 @@ class JobStore:
     def expired(self, now: float) -> list[Job]:
         """Return the jobs of which no attempt began in time."""
         return self._jobs(
-            "WHERE ended IS NULL AND expires < ? AND attempt = 0 ORDER BY number LIMIT 100", (now,)
+            "WHERE ended IS NULL AND expires < ? AND attempt = 0 ORDER BY expires LIMIT 100", (now,)
         )
 
     def record(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import threading
 import time
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
+from pwd import struct_passwd
 from typing import TYPE_CHECKING
 
 import pytest
@@ -122,10 +124,51 @@ def test_one_session_runs_one_program_after_the_other(channel: CommandChannel) -
     assert said == [f"{number}\n" for number in range(20)]
 
 
-def test_a_word_reaches_the_program_as_it_is(channel: CommandChannel) -> None:
-    words = ["a b", "$HOME", "it's", "", "*", "~", "ä\n", "\udc80", "x=1", "!!", "#"]
-    done = channel.run(["printf", "%s|", *words], timeout=20)
-    assert done.stdout == b"".join(os.fsencode(word) + b"|" for word in words)
+def test_what_is_run_over_a_channel_that_goes_before_others_does_not(
+    channel: CommandChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only root may go before others, so the kernel's two calls are stood in for."""
+    told = channel.run(["nice"], timeout=20).text
+    monkeypatch.setattr(os, "getpriority", lambda _which, _who: -10)
+    monkeypatch.setattr(
+        os, "setpriority", lambda _which, _who, nice: os.write(1, b"set %d\n" % nice)
+    )
+    assert channel.run(["nice"], timeout=20).text == f"set 0\n{told}"
+
+
+def by_shell(monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    account = struct_passwd((*pwd.getpwuid(os.getuid())[:6], shell))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: account)
+
+
+def test_a_program_is_started_without_a_shell_between(
+    channel: CommandChannel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under emulation the operator's shell takes as long to start as a small program."""
+    by_shell(monkeypatch, "/bin/false")
+    assert channel.run(["echo", "$HOME"], timeout=20).text == "$HOME\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said", "status"),
+    [
+        (["type", "-t", "cd"], "builtin\n", 0),
+        (["exit", "3"], "", 3),
+        (["no-such-program-of-ours"], "", 127),
+        (["/etc/passwd"], "", 126),
+    ],
+)
+def test_what_is_no_program_is_the_shells(
+    channel: CommandChannel,
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+    said: str,
+    status: int,
+) -> None:
+    by_shell(monkeypatch, "/bin/bash")
+    done = channel.run(argv, timeout=20)
+    assert (done.text, done.returncode) == (said, status)
+    assert not status or status == 3 or "bash: " in done.error_text
 
 
 @given(st.text(st.characters(blacklist_characters="\0"), max_size=20))
@@ -246,6 +289,42 @@ def test_nothing_that_a_host_says_stops_the_guest(machine: Machine, line: bytes)
         channel = CommandChannel(ours, "demo")
         assert channel.greet(machine.spec.instance_id, time.monotonic() + 5)
         assert channel.run(["/bin/true"], timeout=10).ok
+
+
+def test_a_host_that_does_not_keep_to_the_window_is_left(machine: Machine) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        server = Server(theirs.fileno(), machine.spec.instance_id)
+        thread = threading.Thread(target=serve, args=(server,), daemon=True)
+        thread.start()
+        request = json.dumps({"argv": ["sleep", f"{MARK}9"], "root": False}).encode()
+        ours.sendall(b'\nhello {"v":1,"nonce":"n"}\nrun ' + request + b"\n")
+        assert b"hello" in ours.recv(4096)
+        # Twice the window: a pipe takes one of it.
+        for _ in range(2 * WINDOW // (48 << 10) + 2):
+            ours.sendall(b"in " + b"A" * (64 << 10) + b"\n")
+        until = time.monotonic() + 20
+        while server.greeted and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not server.greeted
+        assert not alive(f"sleep {MARK}9")
+        ours.close()
+        thread.join(20)
+
+
+def test_a_line_that_comes_in_pieces_is_one(machine: Machine) -> None:
+    """The guest's kernel gives a page at a time."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        server = Server(theirs.fileno(), machine.spec.instance_id)
+        server._read = lambda: os.read(server.fd, 7)  # type: ignore[method-assign]
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        channel = CommandChannel(ours, "demo")
+        assert channel.greet(machine.spec.instance_id, time.monotonic() + 20)
+        data = os.urandom(100 << 10)
+        assert channel.run(["cat"], stdin=data, timeout=60).stdout == data
 
 
 class EarlyWords(Server):
