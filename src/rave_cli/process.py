@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,7 @@ INHERITED = (
     "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 )  # fmt: skip
 
+SHOWN = 1.0  # seconds in which the kernel shows the arguments of what was started
 GRACE = 2.0  # seconds that a program gets to end by itself before it is killed
 
 # Debian package that brings a tool, for the hint of a missing one: infra/host/debian-packages.
@@ -339,7 +341,21 @@ def detach(argv: Sequence[str | Path], *, output: int, pass_fds: Sequence[int] =
         )
         # A Popen whose child still runs complains when it is collected; this one is to run on.
         child.returncode = 0
+        _await_argv(child.pid)
         return child.pid
+
+
+def _await_argv(pid: int) -> None:
+    """Wait until a child can be told by its arguments: for a moment after execve(2) has succeeded,
+    proc_pid_cmdline(5) is empty.
+    """
+    place = Path(f"/proc/{pid}/cmdline")
+    until = time.monotonic() + SHOWN
+    while time.monotonic() < until:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if ended is not None or place.read_bytes():
+            return
+        time.sleep(0.0005)
 
 
 def become(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> NoReturn:

@@ -80,7 +80,9 @@ def _read(kind: Any, value: object, place: str, faults: list[str]) -> Any:  # no
     if words:
         return _READERS[get_origin(kind)](words, value, place, faults)
     if kind is Path:
-        return Path(value) if isinstance(value, str) else _wrong("a path", place, faults)
+        # Of an empty one pathlib makes the working directory, whatever that is.
+        good = isinstance(value, str) and value
+        return Path(str(value)) if good else _wrong("a path", place, faults)
     if kind is float and type(value) is int:
         return value
     return value if type(value) is kind else _wrong(_NAMES[kind], place, faults)

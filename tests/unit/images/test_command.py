@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from typing import TYPE_CHECKING
@@ -155,13 +156,21 @@ def test_a_set_is_kept_until_it_is_to_be_updated(
     index = tmp_path / "index"
     index.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", index.as_uri())
+    page = tmp_path / "index.html"
+    monkeypatch.setenv("PIP_FIND_LINKS", page.as_uri())
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     lock = ("vm", "lock-closure", "--profile", "demo")
 
-    Wheel("tiny").write(index)
+    def offer(wheel: Wheel) -> None:
+        """Add a wheel to the index, with its hash: the pip of Debian 12 tells no other."""
+        wheel.write(index)
+        files = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in index.iterdir()}
+        links = [f'<a href="{path.as_uri()}#sha256={sha}">.</a>' for path, sha in files.items()]
+        page.write_text(f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>")
+
+    offer(Wheel("tiny"))
     assert "    + tiny 1.0  (of wiki)\n" in rave(flake, *lock).stdout
-    Wheel("tiny", "1.1").write(index)
+    offer(Wheel("tiny", "1.1"))
     assert "packages that changed: 0" in rave(flake, *lock).stdout
     told = rave(flake, *lock, "--update", "--check").stdout
     assert told.endswith("    tiny 1.0 -> 1.1  (of wiki)\n")
