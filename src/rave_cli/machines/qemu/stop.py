@@ -129,6 +129,9 @@ def _rungs(
                 if (found := _state(monitor)) in STILL:
                     still = found
                     break
+                # Who was not up yet, or went on only now, may have missed it. A guest that shuts
+                # down takes no notice.
+                _takes(monitor, "system_powerdown", QUIT_TAKEN)
         elif button and _told(on_rung, power_off):
             yield "ssh", patience, ""
     if _takes(monitor, "quit", QUIT_TAKEN):
