@@ -15,6 +15,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import boot, changes, leftovers, lifecycle, preflight, status, store
 from rave_cli.machines.guest import readiness
 from rave_cli.machines.names import stored_names
+from rave_cli.machines.qemu import credentials
 from rave_cli.machines.qemu.argv import qemu_argv
 from tests.unit.machines.conftest import TCG, running_fakes
 from tests.unit.machines.fake_sshd import FakeSshd
@@ -183,14 +184,18 @@ def test_of_two_started_at_once_with_memory_for_one_only_one_starts(
         store.create(store.new_spec(plan, image, name=name, mode="safe", memory_mib=256))
         for name in ("one", "two")
     ]
-    for machine in machines:
-        machine.runtime.mkdir(parents=True)
-    pids = [forked(partial(boot.spawn, machine, qemu_argv(machine, TCG))) for machine in machines]
-    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-    assert sorted(codes) == [0, ExitCode.HOST]
-    assert len(running_fakes(host.bin)) == 1
-    for machine in machines:
-        lifecycle.kill(machine)
+    with ExitStack() as stack:
+        for machine in machines:
+            machine.runtime.mkdir(parents=True)
+            stack.enter_context(credentials.written(machine))
+        pids = [
+            forked(partial(boot.spawn, machine, qemu_argv(machine, TCG))) for machine in machines
+        ]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        assert sorted(codes) == [0, ExitCode.HOST]
+        assert len(running_fakes(host.bin)) == 1
+        for machine in machines:
+            lifecycle.kill(machine)
 
 
 @pytest.mark.usefixtures("two")
