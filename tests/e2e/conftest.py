@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 # guest reports goes with the next boot: nobody else is to look at that before.
 LAST = (
     "test_docs",
-    "test_hostile",
     "test_verbs",
+    "test_hostile",
     "test_causes",
     "test_offline",
     "test_faults",
