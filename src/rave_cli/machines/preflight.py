@@ -79,10 +79,11 @@ def promised_mib(process: Process, now: float) -> int:
     """
     if now - process.started > BOOTS or from_template(process.argv):
         return 0
-    return max(0, _needed(memory_of(process.argv), process.accelerator) - process.resident_mib)
+    return max(0, needed_mib(memory_of(process.argv), process.accelerator) - process.resident_mib)
 
 
-def _needed(memory_mib: int, kind: Kind) -> int:
+def needed_mib(memory_mib: int, kind: Kind) -> int:
+    """Return the MiB that a machine whose guest has `memory_mib` needs of the host."""
     # Only KVM and TCG's own needs are added, not their worst case: guests seldom fill their memory.
     return memory_mib + OVERHEAD[kind] // 2
 
@@ -113,7 +114,7 @@ def check_memory(machine: Machine, kind: Kind, available: int | None) -> None:
     Raises:
         RaveError: HOST.
     """
-    needed = _needed(machine.spec.memory_mib, kind)
+    needed = needed_mib(machine.spec.memory_mib, kind)
     if available is not None and available < needed:
         raise RaveError(
             f"machine {machine.name} needs {needed} MiB of memory and the host has {available} MiB"

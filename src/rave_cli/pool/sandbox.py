@@ -18,7 +18,7 @@ from rave_cli.flows import machine as machines
 from rave_cli.machines import lifecycle, preflight, store
 from rave_cli.machines.guest.connection import connect
 from rave_cli.machines.names import stored_names
-from rave_cli.machines.qemu import processes
+from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.spec import machines_dir
 
 if TYPE_CHECKING:
@@ -34,9 +34,6 @@ NAME = re.compile(r"job-[0-9a-f]{12}-[0-9]{1,6}")
 
 # Seconds beyond a job's own after which its guest is given up: its keeper has ended it by then.
 MARGIN = 60.0
-
-# MiB that QEMU takes besides the guest's memory: half of what it may take at most, as elsewhere.
-BESIDES = 384
 
 
 @dataclass(frozen=True)
@@ -130,7 +127,7 @@ class Room:
 def need_mib(wanted: NewMachine) -> int:
     """Return the MiB that a machine needs if it touches all its memory."""
     planned = wanted.plan.resources.of(wanted.mode).memory_mib
-    return (wanted.memory_mib or planned) + BESIDES
+    return preflight.needed_mib(wanted.memory_mib or planned, accelerator.detect().kind)
 
 
 def private_mib() -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli.flows.accounts import Account
 from rave_guest import accounts
 from rave_guest.refusal import Refused
 from rave_guest.services import canaille as service
@@ -60,6 +61,8 @@ def test_an_account_is_made_once(ask: Operator) -> None:
         "id": "alice", "name": "Alice Liddell", "email": "alice@example.org", "groups": [],
         "state": "enabled", "password": "one-time", "created": "",
     }  # fmt: skip
+    # The host reads every field of it, and no other.
+    assert Account.model_validate(made["user"]).model_dump(mode="json") == made["user"]
     again = ask("add", "alice", **ALICE)
     assert (again["changed"], "password" in again) == (False, False)
 

@@ -59,6 +59,7 @@ class TestMemory:
         booting = processes.Process(7, argv, ticks=1, started=1000.0, resident_mib=300)
         promised = preflight.promised_mib(booting, 1010.0)
         assert promised == 1024 + caps.OVERHEAD["tcg"] // 2 - 300
+        assert promised == preflight.needed_mib(1024, "tcg") - 300
         assert preflight.promised_mib(replace(booting, resident_mib=9000), 1010.0) == 0
         assert preflight.promised_mib(booting, 1001.0 + preflight.BOOTS) == 0
         warm = (*argv, "-object", "memory-backend-file,id=a,size=1024M,mem-path=b,share=off")
