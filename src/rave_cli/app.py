@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from rave_cli.show import Show
 
-INTERRUPTIONS = {ExitCode.INTERRUPTED, ExitCode.TERMINATED, ExitCode.HUNG_UP}
-
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -332,10 +330,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run rave as a process: every foreseeable fault ends in one message and its exit code."""
     streams.prepare()
     with signals.handled():
-        code = _run(argv)
-    if code in INTERRUPTIONS:
-        # Whoever presses Ctrl-C once more need not see how Python ends.
-        signals.ignore()
+        try:
+            code = _run(argv)
+            # What comes from here on changes nothing of what was done and said.
+            signals.ignore()
+        except signals.Interrupted as late:
+            signals.ignore()
+            code = 128 + late.number
     sys.exit(code)
 
 

@@ -60,7 +60,7 @@ def handled() -> Iterator[None]:
     """Raise `Interrupted` for the signals of ENDING until this is left.
 
     One that was ignored when we were started stays ignored: `nohup` and background jobs of a shell
-    ask for that.
+    ask for that. So does one that `ignore` has dealt with.
     """
     if _elsewhere():
         yield
@@ -73,7 +73,8 @@ def handled() -> Iterator[None]:
         yield
     finally:
         for number in taken:
-            signal.signal(number, before[number])
+            if signal.getsignal(number) is _arrived:
+                signal.signal(number, before[number])
 
 
 class Hold:

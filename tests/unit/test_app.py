@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -50,6 +52,28 @@ def test_a_file_is_checked_without_the_ways_into_a_machine(tmp_path: Path) -> No
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout == "False\n", done.stderr
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("late", ["done", "told"])
+def test_a_signal_that_comes_once_all_is_done_does_not_take_it_back(number: str, late: str) -> None:
+    """A terminal that was closed while a command ended made it end as if it had been killed."""
+    program = textwrap.dedent(f"""
+        import atexit, os, signal
+        from rave_cli import app, streams
+        end = lambda: os.kill(os.getpid(), signal.{number})
+        app.cli.main = lambda **_: 7
+        if {late!r} == "done":
+            atexit.register(end)
+        else:
+            streams.finish = end
+        app.main([])
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    expected = 7 if late == "done" else 128 + signal.Signals[number]
+    assert (done.returncode, "Traceback" in done.stderr) == (expected, False), done.stderr
 
 
 def commands(group: click.Group, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:

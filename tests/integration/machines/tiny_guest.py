@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -41,13 +42,16 @@ def build(cache: Path) -> tuple[Path, Path]:
             raise UnavailableError(f"{tool} is not installed")
     cache.mkdir(parents=True, exist_ok=True)
     tree = cache / "tree"
-    if not tree.is_dir():
-        _unpack(_download(cache), tree)
-    kernel = next((tree / "boot").glob("vmlinuz-*"))
-    digest = hashlib.sha256(SOURCE.read_bytes() + repr((MODULES, kernel.name)).encode())
-    initrd = cache / f"initrd-{digest.hexdigest()[:16]}"
-    if not initrd.exists():
-        atomic_write(initrd, _initramfs(_compile(cache), tree))
+    # Files of tests run side by side, and the first of each wants it.
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not tree.is_dir():
+            _unpack(_download(cache), tree)
+        kernel = next((tree / "boot").glob("vmlinuz-*"))
+        digest = hashlib.sha256(SOURCE.read_bytes() + repr((MODULES, kernel.name)).encode())
+        initrd = cache / f"initrd-{digest.hexdigest()[:16]}"
+        if not initrd.exists():
+            atomic_write(initrd, _initramfs(_compile(cache), tree))
     return kernel, initrd
 
 
