@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ from rave_cli.machines.templates import kept, selfhood
 from rave_cli.machines.templates.key import differences, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rave_cli.machines.guest.readiness import Reached
     from rave_cli.machines.lifecycle import Ready
@@ -78,18 +78,53 @@ def start(
             now. The machine is stopped then, and can be booted.
     """
     found = accelerator.detect()
-    readiness = Readiness(
+    readiness = _readiness(machine, found, on_stage)
+    cap = caps.choose(machine.spec, found.kind)
+    with _ended_by_faults(machine):
+        with store.locked(machine.name):
+            restored = restore(machine, template, found, cap, readiness)
+        forwards = boot.watch(restored.boot, readiness)
+    return lifecycle.ready(
+        machine, restored.boot.pid, forwards, readiness, found=found, cap=cap, origin="template"
+    )
+
+
+def begin(
+    machine: Machine, template: MachineTemplate, *, on_stage: Callable[[Reached], None]
+) -> Restored:
+    """Start a machine that was just made of a template from that, and return as soon as its guest
+    is itself and takes commands; its services may still be on their way.
+
+    Raises:
+        RaveError: as `start`, but for the services. The machine is stopped then.
+    """
+    found = accelerator.detect()
+    readiness = _readiness(machine, found, on_stage)
+    with _ended_by_faults(machine), store.locked(machine.name):
+        cap = caps.choose(machine.spec, found.kind)
+        restored = restore(machine, template, found, cap, readiness)
+    if restored.boot.monitor is not None:
+        restored.boot.monitor.close()
+    return restored
+
+
+def _readiness(
+    machine: Machine, found: Accelerator, on_stage: Callable[[Reached], None]
+) -> Readiness:
+    return Readiness(
         machine.name,
         machine.spec.instance_id,
         scale=lifecycle.patience(found, machine.spec.cpus),
         on_stage=on_stage,
         stages=WARM,
     )
-    cap = caps.choose(machine.spec, found.kind)
+
+
+@contextmanager
+def _ended_by_faults(machine: Machine) -> Iterator[None]:
+    """End a machine whose start fails; it can be booted then."""
     try:
-        with store.locked(machine.name):
-            restored = restore(machine, template, found, cap, readiness)
-        forwards = boot.watch(restored.boot, readiness)
+        yield
     except BaseException as error:
         with signals.held():
             lifecycle.kill(machine)
@@ -97,9 +132,6 @@ def start(
         if isinstance(error, RaveError):
             error.detail += (f"to boot it instead: rave vm start {machine.name}",)
         raise
-    return lifecycle.ready(
-        machine, restored.boot.pid, forwards, readiness, found=found, cap=cap, origin="template"
-    )
 
 
 def restore(
