@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.options import dry_run_option, json_option, keep_option, machine_options, pass_app
+from rave_cli.options import (
+    audited,
+    dry_run_option,
+    json_option,
+    keep_option,
+    machine_options,
+    pass_app,
+)
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -23,6 +30,7 @@ if TYPE_CHECKING:
 )
 @json_option
 @pass_app
+@audited
 def launch_local(app: App, /, dry_run: bool, keep_running: bool, warm: bool, **asked: Any) -> None:  # noqa: ANN401 - the options of machine_options
     """Create a machine and start it: `create` and `start` in one. Builds a missing image.
 
