@@ -20,6 +20,7 @@ from rave_cli.profiles.catalog import Catalog, parse
 from rave_cli.profiles.names import BAKED
 from rave_cli.smoke.phases import PHASES
 from rave_cli.smoke.suite import LOGIN, suite
+from rave_platform.adapters import openapi
 from rave_platform.domain.events import EventMessage
 from rave_platform.domain.tasks import AgentTask
 
@@ -297,6 +298,11 @@ def events_page() -> str:
     )
 
 
+def openapi_page() -> str:
+    """Return the dispatcher's HTTP interface as OpenAPI, for programs."""
+    return json.dumps(openapi.document(), indent=1) + "\n"
+
+
 def schema_section(title: str, model: type[BaseModel], about: str) -> list[str]:
     """Return the table of a model's fields, and its JSON Schema (draft 2020-12)."""
     rows = [(f"`{name}`", field.description or "") for name, field in model.model_fields.items()]
@@ -324,6 +330,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "checks.md": checks_page,
     "licences.md": licences_page,
     "events.md": events_page,
+    "dispatcher.openapi.json": openapi_page,
 }
 
 

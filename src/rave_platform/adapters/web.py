@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
+from rave_platform.adapters import openapi
 from rave_platform.adapters.metrics import CONTENT_TYPE
 from rave_platform.application.intake import SourceIntake, WebhookAnswer
 from rave_platform.application.ports import StoreUnavailableError
@@ -59,6 +60,7 @@ class DispatcherWeb:
                 Route("/webhooks/{source}", self.webhook, methods=["POST"]),
                 Route("/healthz", self.health, methods=["GET"]),
                 Route("/metrics", self.figures, methods=["GET"]),
+                Route("/openapi.json", self.interface, methods=["GET"]),
             ]
         )
 
@@ -122,6 +124,10 @@ class DispatcherWeb:
                 "sources": {n: i.source.scheme is not None for n, i in self.intakes.items()},
             },
         )
+
+    async def interface(self, _request: Request) -> Response:
+        """Return what can be asked, as OpenAPI."""
+        return _json(200, openapi.document())
 
     async def figures(self, _request: Request) -> Response:
         """Return the page for Prometheus."""

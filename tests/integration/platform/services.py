@@ -54,6 +54,11 @@ class Killable:
         until(lambda: answers(self.port) or self._gone(), pause=0.005)
         assert not self._gone(), self.log.read_text()
 
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
     def _gone(self) -> bool:
         return self.process is None or self.process.poll() is not None
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
@@ -19,7 +20,6 @@ from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.integration.platform.conftest import MakePlatform
     from tests.integration.platform.services import Platform
@@ -161,10 +161,8 @@ def test_its_memory_stays_within_what_it_is_given(running: Platform) -> None:
         for number in range(300, 310):
             running.post(client, number, padding=700_000)
     running.settle()
-    assert running.dispatcher.process is not None
-    status = f"/proc/{running.dispatcher.process.pid}/status"
-    with open(status, encoding="ascii") as lines:  # noqa: PTH123
-        (peak,) = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    status = Path(f"/proc/{running.dispatcher.pid}/status").read_text()
+    (peak,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")]
     assert peak / 1024 <= MEMORY
 
 

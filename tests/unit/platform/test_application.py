@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import logging
+import re
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -12,9 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rave_platform.adapters import openapi
+from rave_platform.adapters import web as web_module
 from rave_platform.adapters.metrics import DispatcherMetrics
 from rave_platform.adapters.store import SqliteEvents
 from rave_platform.adapters.web import DispatcherWeb
+from rave_platform.application import intake as intake_module
 from rave_platform.application.intake import SourceIntake
 from rave_platform.application.journal import MOST_WAITING, Journal
 from rave_platform.application.outbox import Outbox
@@ -308,6 +313,24 @@ def test_http_says_what_became_of_a_webhook(store: SqliteEvents) -> None:
         "status": "ok", "stream": "not-connected", "waiting": 1, "dead": 0,
         "sources": {"forge": True},
     }  # fmt: skip
+
+
+def test_openapi_says_every_answer_and_every_path(store: SqliteEvents) -> None:
+    good = body(1)
+    *_, answer = posted(store, ("/webhooks/forge", good, signed(good)))[:1]
+    document = openapi.document()
+    said = document["paths"]["/webhooks/{source}"]["post"]["responses"]
+    schema = said["202"]["content"]["application/json"]["schema"]
+    assert set(answer.json()) == set(schema["required"])
+    assert answer.json()["status"] in schema["properties"]["status"]["enum"]
+    web = DispatcherWeb({}, store, ScriptedStream(), blocking, DispatcherMetrics(), LIMIT)
+    assert {route.path for route in web.app().routes} == set(document["paths"])  # type: ignore[attr-defined]
+    # Every answer that the code can give is said, with its word.
+    code = "".join(inspect.getsource(module) for module in (intake_module, web_module))
+    given_answers = re.findall(r'WebhookAnswer\(\s*(\d+),\s*"([a-z-]+)"', code)
+    assert len(given_answers) == 9
+    for status, word in given_answers:
+        assert word in openapi.ANSWERS[status][1]
 
 
 def test_a_body_without_a_length_is_cut_off_where_it_is_too_large(store: SqliteEvents) -> None:
