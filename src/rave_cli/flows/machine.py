@@ -108,8 +108,14 @@ def launch(
     return start(machine, on_event=on_event, keep_running=keep_running)
 
 
-def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Ready:
+def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent, wait: bool = True) -> Ready:
     """Make a machine and start it from a template, which is made if there is none that fits.
+
+    Args:
+        wanted: the machine.
+        settings: the operator's.
+        on_event: told what happens.
+        wait: until it is ready; else until it is itself and runs what it is told to.
 
     Raises:
         RaveError: as `create`, `start` and making a template do; USAGE if its base has no
@@ -121,7 +127,7 @@ def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Ready:
         raise store.taken(wanted.name)
     image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
     spec = wanted.spec(image)
-    return _start_warm(warming.create(spec, _template(spec, on_event)), on_event)
+    return _start_warm(warming.create(spec, _template(spec, on_event)), on_event, wait=wait)
 
 
 def template(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> MachineTemplate:
@@ -146,14 +152,14 @@ def _template(spec: MachineSpec, on_event: OnEvent) -> MachineTemplate:
         return making.make(spec, on_stage=_telling(doing, NAMES))
 
 
-def _start_warm(machine: Machine, on_event: OnEvent) -> Ready:
+def _start_warm(machine: Machine, on_event: OnEvent, *, wait: bool = True) -> Ready:
     """Start a machine that was just made of a template from that."""
     found = kept.find(key_of(machine.spec, accelerator.detect()))
     if found is None:
         return start(machine, on_event=on_event)
     with step(on_event, "start", f"Starting {machine.name} from template {found.name}") as doing:
         names = tuple(stage.name for stage in WARM)
-        ready = warming.start(machine, found, on_stage=_telling(doing, names))
+        ready = warming.start(machine, found, on_stage=_telling(doing, names), wait=wait)
     for note in ready.notes:
         doing.note(note)
     return ready
