@@ -23,12 +23,15 @@ class Guest:
 
     def __init__(self, root: Path) -> None:
         self.tls, self.secrets, self.bin = root / "run/tls", root / "secrets/tls", root / "bin"
-        for place in (self.tls, self.secrets, self.bin):
+        self.run, self.sites = root / "run", root / "sites"
+        for place in (self.tls, self.secrets, self.bin, self.sites, self.run / "sites"):
             place.mkdir(parents=True)
         (root / "auth.sh").write_text(f"set -eu\nsecrets={root}/secrets\nrun={root}/run\n")
         self.script = root / "nginx-tls"
         self.script.write_text(
-            SCRIPT.read_text().replace("/usr/lib/rave/auth.sh", str(root / "auth.sh"))
+            SCRIPT.read_text()
+            .replace("/usr/lib/rave/auth.sh", str(root / "auth.sh"))
+            .replace("/etc/nginx/sites", str(self.sites))
         )
         self.asked = root / "asked"
         self.openssl()
@@ -112,3 +115,38 @@ def test_a_secret_one_is_shown_and_none_is_made(guest: Guest) -> None:
     assert guest.made == 0
     assert (guest.tls / "current.crt").read_text() == "secret certificate\n"
     assert (guest.tls / "current.key").read_text() == "secret key\n"
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (None, "rave.localhost"),
+        ("", "rave.localhost"),
+        ("https://rave.localhost:23456", "rave.localhost"),
+        ("https://rave.example.org", "rave.example.org"),
+        ("https://rave.example.org:8443", "rave.example.org"),
+    ],
+)
+def test_sites_and_certificate_have_the_names_of_the_public_origin(
+    guest: Guest, origin: str | None, host: str
+) -> None:
+    if origin is not None:
+        (guest.run / "origin").write_text(f"{origin}\n")
+    (guest.sites / "auth.conf").touch()
+    guest.start()
+    assert f"subjectAltName=DNS:localhost,DNS:{host},DNS:*.{host},IP:" in guest.asked.read_text()
+    site = guest.run / "sites/auth.conf"
+    assert site.read_text() == f"server_name auth.{host};\n"
+    assert site.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_guest_without_sites_has_no_names(guest: Guest) -> None:
+    guest.start()
+    assert not list((guest.run / "sites").iterdir())
+
+
+def test_another_origin_gets_another_certificate(guest: Guest) -> None:
+    guest.start()
+    (guest.run / "origin").write_text("https://rave.example.org\n")
+    guest.start()
+    assert guest.made == 2

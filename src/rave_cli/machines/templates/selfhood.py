@@ -62,6 +62,7 @@ def request(machine: Machine) -> dict[str, Any]:
         "machine_id": machine.spec.machine_id,
         "hostname": machine.name,
         "mac": machine.spec.mac,
+        "origin": machine.spec.public_origin or "",
         "credentials": {name: b64encode(value).decode() for name, value in credentials.items()},
         # Last: the time is that of now.
         "entropy": b64encode(os.urandom(64)).decode(),
