@@ -62,6 +62,7 @@ class App:
             cpus=asked["cpus"],
             disk_gib=asked["disk"],
             ports=asked["ports"],
+            origin=asked["origin"],
             network=asked["network"],
         )
 
@@ -280,6 +281,16 @@ def resource_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+port_option = click.option(
+    "--port", "ports", multiple=True, metavar="HOST:GUEST",
+    help="Fix the host port of an exposed guest port (repeatable); else any free one.",
+)  # fmt: skip
+origin_option = click.option(
+    "--origin", metavar="URL",
+    help="https://HOST[:PORT] of your own, under which people open its pages.",
+)  # fmt: skip
+
+
 def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that define a new machine; `App.new_machine` takes their values."""
     for option in reversed((
@@ -288,10 +299,8 @@ def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         mode_option,
         click.option("--name", metavar="NAME", help="The machine's name; else the profile's."),
         resource_options,
-        click.option(
-            "--port", "ports", multiple=True, metavar="HOST:GUEST",
-            help="Fix the host port of an exposed guest port (repeatable); else any free one.",
-        ),
+        port_option,
+        origin_option,
         click.option(
             "--network", type=click.Choice(["isolated", "nat"]), default="isolated",
             show_default=True, help="isolated: the guest cannot reach out; nat: it can.",

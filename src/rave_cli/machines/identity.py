@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 
-# As the guest makes it (infra/debian/services/nginx): it takes another only for the same names.
-TLS_NAMES = "DNS:localhost,IP:127.0.0.1"
 TLS_SUBJECT = "rave (ephemeral)"
 TLS_LIFE = timedelta(days=90)
 
@@ -53,15 +51,19 @@ def new_ssh_key(comment: str) -> SshKey:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A P-256 key and the certificate that it has signed for TLS_NAMES, both as PEM."""
+    """A P-256 key and the certificate that it has signed for the names, both as PEM."""
 
     key: bytes
     certificate: bytes
+    names: str
 
 
-def new_certificate() -> Certificate:
+def new_certificate(host: str) -> Certificate:
     """Return a new key with its certificate; it takes milliseconds here and, under emulation,
     tenths of a second in a guest.
+
+    Args:
+        host: of the machine's public origin.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -72,7 +74,9 @@ def new_certificate() -> Certificate:
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, TLS_SUBJECT)])
     kinds = {"DNS": x509.DNSName, "IP": lambda text: x509.IPAddress(ipaddress.ip_address(text))}
-    pairs = [entry.split(":", 1) for entry in TLS_NAMES.split(",")]
+    # As the guest makes it (infra/debian/services/nginx): it takes another only for the same names.
+    names = f"DNS:localhost,DNS:{host},DNS:*.{host},IP:127.0.0.1"
+    pairs = [entry.split(":", 1) for entry in names.split(",")]
     built = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -90,6 +94,7 @@ def new_certificate() -> Certificate:
     return Certificate(
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         built.public_bytes(Encoding.PEM),
+        names,
     )
 
 
