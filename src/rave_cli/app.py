@@ -336,6 +336,13 @@ def smoke() -> None:
         "show": Lazy("rave_cli.commands.pool.show:show", "All that is known of a job."),
         "logs": Lazy("rave_cli.commands.pool.logs:logs", "What a job printed."),
         "cancel": Lazy("rave_cli.commands.pool.cancel:cancel", "Cancel a job."),
+        "explain": Lazy("rave_cli.commands.pool.explain:explain", "Why a job waits."),
+        "status": Lazy("rave_cli.commands.pool.status:status", "How the pool stands."),
+        "retry": Lazy("rave_cli.commands.pool.retry:retry", "Submit jobs again."),
+        "dead": Lazy("rave_cli.commands.pool.dead:dead", "Jobs that were given up."),
+        "drain": Lazy("rave_cli.commands.pool.drain:drain", "Let no job begin any more."),
+        "scale": Lazy("rave_cli.commands.pool.scale:scale", "How many jobs run at a time."),
+        "verify": Lazy("rave_cli.commands.pool.verify:verify", "Verify the proof of a job."),
     },
 )
 def pool() -> None:
