@@ -115,6 +115,8 @@ CALLS: dict[str, list[str]] = {
     "pool drain": [],
     "pool scale": ["3"],
     "pool verify": ["0123456789ab", "--key", "KEY"],
+    "audit show": [],
+    "audit verify": [],
     "bench": ["exec", "--vm", "demo", "--rounds", "1"],
     "doctor": ["memory", "runtime", "identity"],
     "config": [],

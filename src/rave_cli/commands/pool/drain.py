@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, pass_app
+from rave_cli.options import audited, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.option("--no-wait", is_flag=True, help="Do not wait until no job runs any more.")
 @json_option
 @pass_app
+@audited
 def drain(app: App, *, end: bool, no_wait: bool) -> None:
     """Let no job begin any more, and wait until those that run have come to their end.
 

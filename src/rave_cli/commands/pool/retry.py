@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import complete_job, json_option, pass_app
+from rave_cli.options import audited, complete_job, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -19,6 +19,7 @@ MOST = 1000
 @click.option("--dead", is_flag=True, help=f"All that were given up, at most {MOST} at a time.")
 @json_option
 @pass_app
+@audited
 def retry(app: App, jobs: tuple[str, ...], *, dead: bool) -> None:
     """Submit again what jobs asked for that are over; print each new job's name.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, pass_app
+from rave_cli.options import audited, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @click.argument("agents", type=click.IntRange(0, 64), required=False)
 @json_option
 @pass_app
+@audited
 def scale(app: App, agents: int | None) -> None:
     """Let AGENTS jobs run at a time, as far as there is memory; without it, as many as `rave pool
     serve` is told.
