@@ -63,6 +63,7 @@ class Killable:
         return self.process is None or self.process.poll() is not None
 
     def end(self, number: int = signal.SIGKILL) -> int:
+        assert not self._gone(), self.log.read_text()
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait()

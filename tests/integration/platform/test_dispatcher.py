@@ -118,6 +118,52 @@ def test_a_wrong_password_of_nats_is_waited_out_and_never_logged(
     assert "hunter2" not in found.dispatcher.log.read_text()
 
 
+def test_a_server_that_hangs_is_waited_for_and_told_nothing_twice(running: Platform) -> None:
+    running.send([0])
+    running.settle()
+    os.kill(running.nats.pid, signal.SIGSTOP)
+    try:
+        running.send(range(1, 6))
+        until(lambda: "NATS: TimeoutError" in running.dispatcher.log.read_text(), pause=0.1)
+        assert running.health()["waiting"] == 5
+    finally:
+        os.kill(running.nats.pid, signal.SIGCONT)
+    running.settle()
+    assert sorted(said["payload"]["number"] for _, said in running.messages()) == list(range(6))
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+YEARS = "3650d"
+
+
+def test_a_clock_that_leaps_years_either_way_costs_no_event(make_platform: MakePlatform) -> None:
+    found = make_platform()
+    clock = found.place / "clock"
+    clock.write_text("+0")
+    found.dispatcher.environment |= {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    found.dispatcher.start()
+    for at, leap in enumerate(("+0", f"+{YEARS}", f"-{YEARS}", "+0")):
+        clock.write_text(leap)
+        found.send(range(at * 5, at * 5 + 5))
+    found.nats.start()
+    found.settle()
+    # What is old is removed when it starts, too.
+    for leap in (f"+{YEARS}", f"-{YEARS}"):
+        clock.write_text(leap)
+        found.dispatcher.end(signal.SIGTERM)
+        found.dispatcher.start()
+    kept = ask(found, "list", "--most", "1000")
+    assert isinstance(kept, list)
+    assert len(kept) == len(found.messages()) == 20
+    came = {event["received_at"][:4] for event in kept}
+    assert len(came) == 3, "the clock did not leap"
+
+
 def test_it_ends_when_told_and_answers_what_it_has_begun(running: Platform) -> None:
     running.send([1])
     assert running.dispatcher.end(signal.SIGTERM) == 0
