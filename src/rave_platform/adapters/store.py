@@ -11,6 +11,8 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from rave_platform.adapters import files
+from rave_platform.adapters.files import UntrustedFileError
 from rave_platform.application.ports import (
     KeptEvent,
     OutgoingEvent,
@@ -80,7 +82,11 @@ class SqliteEvents:
         with _refusing():
             # Bodies are nobody else's business.
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            os.close(os.open(place, flags, 0o600))
+            descriptor = os.open(place, flags, 0o600)
+            try:
+                files.require_ours(descriptor, place, secret=True)
+            finally:
+                os.close(descriptor)
             self._db = sqlite3.connect(
                 place, timeout=BUSY, isolation_level=None, check_same_thread=False
             )
@@ -304,7 +310,7 @@ def _refusing() -> Iterator[None]:
     """Raise what SQLite or the disk refuses as what the application knows."""
     try:
         yield
-    except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as fault:
+    except (sqlite3.DatabaseError, OSError, UntrustedFileError) as fault:
         raise StoreUnavailableError(f"the store of events cannot be used: {fault}") from fault
 
 

@@ -176,6 +176,7 @@ rate_per_second = 10000
 burst = 100000
 """
     )
+    (place / "settings.toml").chmod(0o644)
     argv = [sys.executable, "-m", "rave_platform.dispatcher", str(place / "settings.toml")]
     dispatcher = Killable(
         argv, port, place / "dispatcher.log",

@@ -48,6 +48,7 @@ def secret(tmp_path: Path, name: str, text: str, mode: int = 0o400) -> None:
 def write(tmp_path: Path, text: str) -> Path:
     place = tmp_path / "settings.toml"
     place.write_text(f'store = "{tmp_path}/events.db"\n{text}')
+    place.chmod(0o644)
     return place
 
 
@@ -113,6 +114,13 @@ def test_what_is_no_secret_is_refused_without_showing_it(tmp_path: Path) -> None
         with pytest.raises(SettingsError) as caught:
             scheme(tmp_path, text)
         assert "hunter2" not in str(caught.value)
+
+
+def test_settings_that_others_may_write_are_refused(tmp_path: Path) -> None:
+    place = write(tmp_path, "")
+    place.chmod(0o666)
+    with pytest.raises(SettingsError, match="others may write"):
+        settings.read(place)
 
 
 def test_the_mode_says_how_long_events_are_kept(tmp_path: Path) -> None:
