@@ -86,6 +86,7 @@ class LazyGroup(click.Group):
         "user": Lazy("rave_cli.app:user", "Who may sign in to a machine's services."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "pool": Lazy("rave_cli.app:pool", "Jobs, each in a new machine."),
+        "audit": Lazy("rave_cli.app:audit", "Who did what through rave."),
         "bench": Lazy("rave_cli.commands.bench:bench", "What things cost on this host."),
         "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
         "config": Lazy("rave_cli.commands.config:config", "Settings and where they come from."),
@@ -288,6 +289,21 @@ def user() -> None:
     """Accounts of people: who may sign in to the services of a running machine.
 
     Every change is written down in the machine, in /var/log/rave/accounts.log, with who made it.
+    """
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "show": Lazy("rave_cli.commands.audit.show:show", "The latest commands."),
+        "verify": Lazy("rave_cli.commands.audit.verify:verify", "Whether anything was changed."),
+    },
+)
+def audit() -> None:
+    """What was done to machines, secrets and accounts through rave on this host, and by whom.
+
+    Each line of the log carries the sha256 of the one before.
     """
 
 

@@ -106,6 +106,8 @@ CALLS: dict[str, list[str]] = {
     "pool show": ["0123456789ab"],
     "pool logs": ["0123456789ab"],
     "pool cancel": ["0123456789ab"],
+    "audit show": [],
+    "audit verify": [],
     "bench": ["exec", "--vm", "demo", "--rounds", "1"],
     "doctor": ["memory", "runtime", "identity"],
     "config": [],
