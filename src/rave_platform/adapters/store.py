@@ -75,14 +75,17 @@ HANDOVER = "state, refusals, replays, sequence, why"
 class SqliteEvents:
     """The open store: an EventStore and an EventArchive. For one thread at a time."""
 
-    def __init__(self, place: Path, retention_days: int, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self, place: Path, retention_days: int, most_waiting: int = MOST_WAITING,
+        *, create: bool = True,
+    ) -> None:  # fmt: skip
         self.place = place
         self._retention = retention_days * DAY
         self._most_waiting = most_waiting
         with _refusing():
             # Bodies are nobody else's business.
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            descriptor = os.open(place, flags, 0o600)
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(place, flags | (os.O_CREAT if create else 0), 0o600)
             try:
                 files.require_ours(descriptor, place, secret=True)
             finally:
