@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,15 @@ def test_a_line_of_the_log_holds_what_was_named_and_nothing_else() -> None:
         "it failed", "forge", "ValueError",
     )  # fmt: skip
     assert "test_settings.py:" in found["at"]
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement_of_its_head() -> None:
+    with (
+        dispatcher.listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.usefixtures("_own_logs")
