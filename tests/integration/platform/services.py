@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -31,8 +32,18 @@ SOURCE = Path(__file__).resolve().parents[3] / "src"
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """Return a port that nobody has, and that no connection is given while nobody listens there.
+
+    Below what the kernel gives to clients: one that tries to connect to a port of that range again
+    and again can meet itself, and then has the port.
+    """
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 def answers(port: int) -> bool:
