@@ -138,6 +138,30 @@ def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent, wait: boo
     return _start_warm(warming.create(spec, _template(spec, on_event)), on_event, wait=wait)
 
 
+def begin(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Machine:
+    """Make a machine and start it from the template that there is; return as soon as its guest is
+    itself and takes commands, while its services may still be on their way.
+
+    Raises:
+        RaveError: HOST if no template fits; as `warm`.
+    """
+    image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
+    spec = wanted.spec(image)
+    key = key_of(spec, accelerator.detect())
+    found = kept.find(key)
+    if found is None:
+        raise RaveError(
+            f"{kept.why_none(key)}, and a machine that is to begin at once is not booted",
+            hint=f"rave vm template create --profile {spec.profile} --base {spec.base}",
+            exit_code=ExitCode.HOST,
+        )
+    machine = warming.create(spec, found)
+    with step(on_event, "start", f"Starting {machine.name} from template {found.name}") as doing:
+        names = tuple(stage.name for stage in WARM)
+        warming.start(machine, found, on_stage=_telling(doing, names), wait=False)
+    return machine
+
+
 def template(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> MachineTemplate:
     """Return the template that a machine like this can be started from, made if there is none.
 

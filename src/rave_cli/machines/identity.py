@@ -73,10 +73,12 @@ def new_certificate(host: str) -> Certificate:
 
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, TLS_SUBJECT)])
-    kinds = {"DNS": x509.DNSName, "IP": lambda text: x509.IPAddress(ipaddress.ip_address(text))}
     # As the guest makes it (infra/debian/services/nginx): it takes another only for the same names.
     names = f"DNS:localhost,DNS:{host},DNS:*.{host},IP:127.0.0.1"
-    pairs = [entry.split(":", 1) for entry in names.split(",")]
+    alternatives = [
+        *map(x509.DNSName, ("localhost", host, f"*.{host}")),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+    ]
     built = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -85,9 +87,7 @@ def new_certificate(host: str) -> Certificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now)
         .not_valid_after(now + TLS_LIFE)
-        .add_extension(
-            x509.SubjectAlternativeName([kinds[kind](text) for kind, text in pairs]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
