@@ -71,8 +71,10 @@ def new_certificate() -> Certificate:
 
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, TLS_SUBJECT)])
-    kinds = {"DNS": x509.DNSName, "IP": lambda text: x509.IPAddress(ipaddress.ip_address(text))}
-    pairs = [entry.split(":", 1) for entry in TLS_NAMES.split(",")]
+    names = [
+        x509.DNSName(text) if kind == "DNS" else x509.IPAddress(ipaddress.ip_address(text))
+        for kind, text in (entry.split(":", 1) for entry in TLS_NAMES.split(","))
+    ]
     built = (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -81,9 +83,7 @@ def new_certificate() -> Certificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now)
         .not_valid_after(now + TLS_LIFE)
-        .add_extension(
-            x509.SubjectAlternativeName([kinds[kind](text) for kind, text in pairs]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

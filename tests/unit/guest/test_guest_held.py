@@ -345,7 +345,7 @@ class Channel:
 @pytest.fixture
 def waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Channel]:
     """A machine that has just become itself, with a host that runs a program next."""
-    monkeypatch.setattr(command.report, "instance", lambda: GOOD["instance"])
+    monkeypatch.setattr(report, "instance", lambda: GOOD["instance"])
     held.hold({})
     channel = Channel()
     become = b"become " + json.dumps(GOOD | {"runs": True}).encode()
