@@ -9,6 +9,7 @@
 #   bases.debian.tarballs  packages of npm for that set, each in one version: "@team/tool@1.2.3"
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
 #   provides             contracts that it fulfils for others: "oidc" (accounts and sign-in)
+#   site                 its name below a machine's public origin, where nginx serves it: "auth" for auth.rave.localhost
 #   checks               health questions that are data, asked inside the guest unless `from = "host"`; what it takes
 #                        the service's own protocol to ask is declared in its module in src/rave_guest/services/
 #   secrets              entries of secrets.nix it needs to start or to be complete
@@ -36,6 +37,7 @@ let
     ports = [ ];
     checks = [ ];
     provides = [ ];
+    site = null;
     secrets = [ ];
     database = null;
     scrape = null;
@@ -255,6 +257,7 @@ in
     };
     ports = [ (loopback "web" 3040) ];
     provides = [ "oidc" ];
+    site = "auth";
     checks = [
       (http "discovery" "says how to sign in" "http://127.0.0.1:3040/.well-known/openid-configuration" { contains = "authorization_endpoint"; timeout = 20; })
     ];

@@ -48,7 +48,9 @@ JOURNAL_UNIT = "systemd-journald.service"
 CREDENTIALS = "/run/credentials/@system"
 HOST_KEY, AGE_KEY = "rave.ssh-host-key", "rave.age-key"
 INSTANCE_ID, AUTHORIZED_KEY = "rave.instance-id", "rave.authorized-key"
+ORIGIN_CREDENTIAL = "rave.origin"
 AUTHORIZED = "/run/rave/ssh/authorized_keys"
+ORIGIN = "/run/rave/origin"
 TLS = "/run/rave/tls"
 TLS_KEY, TLS_CERTIFICATE, TLS_NAMES = "ephemeral.key", "ephemeral.crt", "names"
 TLS_LINKS = {TLS_KEY: "current.key", TLS_CERTIFICATE: "current.crt"}
@@ -71,17 +73,30 @@ NAMES = re.compile(r"[A-Za-z0-9:.*,-]{1,500}")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+# None, or as rave_cli/machines/public.py keeps it.
+PUBLIC = re.compile(r"(https://[a-z0-9.-]{1,253}(:[0-9]{1,5})?)?")
 
 
 class Selfhood(
     namedtuple(
         "Selfhood",
-        ("entropy", "now", "instance", "machine_id", "hostname", "mac", "credentials", "tls"),
+        (
+            "entropy",
+            "now",
+            "instance",
+            "machine_id",
+            "hostname",
+            "mac",
+            "origin",
+            "credentials",
+            "tls",
+        ),
     )
 ):
     """What makes a machine itself: 32 to 512 bytes of entropy, seconds since 1970 UTC, names, the
-    address of its network card, its credentials by name, and the files of a certificate for its
-    services by name; none of an older rave, and then it makes one itself.
+    address of its network card, its public origin (empty: none), its credentials by name, and the
+    files of a certificate for its services by name; none of an older rave, and then it makes one
+    itself.
     """
 
     __slots__ = ()
@@ -91,6 +106,7 @@ class Selfhood(
     machine_id: str
     hostname: str
     mac: str
+    origin: str
     credentials: dict[str, bytes]
     tls: dict[str, bytes]
 
@@ -242,8 +258,9 @@ def asked(arguments: Mapping[str, Any]) -> Selfhood:
     texts = {}
     for name, rule in (
         ("instance", NAME), ("machine_id", HEX_ID), ("hostname", NAME), ("mac", MAC),
+        ("origin", PUBLIC),
     ):  # fmt: skip
-        value = arguments.get(name)
+        value = arguments.get(name, "" if name == "origin" else None)
         if not isinstance(value, str) or rule.fullmatch(value) is None:
             raise Refused("request", f"`{name}` is not as it should be")
         texts[name] = value
@@ -252,6 +269,7 @@ def asked(arguments: Mapping[str, Any]) -> Selfhood:
         raise Refused("request", "`credentials` is to hold a host key, a login key and an age key")
     credentials = {name: _decoded(name, text) for name, text in given.items()}
     credentials[INSTANCE_ID] = texts["instance"].encode()
+    credentials[ORIGIN_CREDENTIAL] = f"{texts['origin']}\n".encode()
     tls = _tls(arguments["tls"]) if "tls" in arguments else {}
     return Selfhood(entropy=entropy, now=now, credentials=credentials, tls=tls, **texts)
 
@@ -263,6 +281,7 @@ def put_on(own: Selfhood) -> float:
     time.clock_settime(time.CLOCK_REALTIME, own.now)
     hand_over(own.credentials)
     report.write(report.INSTANCE, f"{own.instance}\n")
+    report.write(ORIGIN, f"{own.origin}\n")
     report.write(AUTHORIZED, own.credentials[AUTHORIZED_KEY].decode())
     name_journal(report.read(MACHINE_ID), own.machine_id)
     report.write(MACHINE_ID, f"{own.machine_id}\n")

@@ -36,6 +36,7 @@ OWN = {
     "hostname": "hostname",
     "mac": "cat /sys/class/net/eth0/address",
     "instance": "cat /run/rave/instance-id",
+    "origin": "cat /run/rave/origin",
     "host key": "ssh-keygen -y -f /run/credentials/@system/rave.ssh-host-key",
     "login key": "cat /run/rave/ssh/authorized_keys",
     "age identity": "cat /run/credentials/@system/rave.age-key",
@@ -90,8 +91,9 @@ def test_no_two_share_what_is_a_machines_own(site: Site, template: Any) -> None:
         values = [entry[what] for entry in found]
         assert all(values), what
         assert len(set(values)) == CLONES, (what, values)
-    for name, entry in zip(names, found, strict=True):
+    for name, entry, document in zip(names, found, ready, strict=True):
         assert entry["hostname"] == name
+        assert entry["origin"] == document["publicOrigin"]
         vms = site.home / ".local/share/rave/vms"
         assert (
             json.loads((vms / name / "machine.json").read_text())["machine"]["instance_id"]

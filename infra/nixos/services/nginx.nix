@@ -20,6 +20,9 @@ let
     else
       certificate=${live}/ephemeral.crt key=${live}/ephemeral.key
       names='DNS:localhost,DNS:${domain},DNS:*.${domain},IP:127.0.0.1'
+      origin=; [ ! -e /run/rave/origin ] || read -r origin </run/rave/origin || origin=
+      host=''${origin#*://} host=''${host%%:*}
+      case $host in "" | ${domain}) ;; *) names="$names,DNS:$host,DNS:*.$host" ;; esac
       # Made again for other names, or when 30 of its 90 days are left. `names` is written last.
       touch -d '60 days ago' ${live}/limit
       had=; [ ! -e ${live}/names ] || read -r had <${live}/names || had=

@@ -8,11 +8,14 @@ import click
 
 from rave_cli.errors import ExitCode
 from rave_cli.options import (
+    audited,
     base_option,
     json_option,
     keep_option,
     mode_option,
+    origin_option,
     pass_app,
+    port_option,
     profile_option,
 )
 
@@ -28,12 +31,15 @@ if TYPE_CHECKING:
 @base_option
 @mode_option
 @click.option("--name", metavar="NAME", help="The machine's name; else the profile's.")
+@port_option
+@origin_option
 @click.option("--fresh", is_flag=True, help="Replace an existing machine; its disk is lost.")
 @click.option("--skip-smoke", is_flag=True, help="Do not run the smoke suite.")
 @click.option("--cold", is_flag=True, help="Boot a new machine even where a template fits.")
 @keep_option
 @json_option
 @pass_app
+@audited
 def up(
     app: App,
     *,
@@ -41,6 +47,8 @@ def up(
     base: str | None,
     mode: Mode | None,
     name: str | None,
+    ports: tuple[str, ...],
+    origin: str | None,
     fresh: bool,
     skip_smoke: bool,
     cold: bool,
@@ -60,7 +68,7 @@ def up(
 
     mode = mode or app.settings.mode
     catalog, plan = app.catalog(), app.plan(profile, base, mode)
-    wanted = NewMachine(plan, mode, name=name or plan.profile)
+    wanted = NewMachine(plan, mode, name=name or plan.profile, ports=ports, origin=origin)
     with app.show.events() as on_event:
         report = bring_up(
             wanted,

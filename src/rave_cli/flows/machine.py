@@ -11,7 +11,7 @@ from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
 from rave_cli.flows.events import Event, step
-from rave_cli.machines import lifecycle, preflight, store
+from rave_cli.machines import lifecycle, preflight, public, store
 from rave_cli.machines.guest.readiness import NAMES, WARM, NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class NewMachine:
     """A machine that is asked for. None takes the plan's value; memory in MiB, disk in GiB.
 
-    Making one refuses, with USAGE, what no image could mend: a bad name, a bad port.
+    Making one refuses, with USAGE, what no image could mend: a bad name, port or origin.
     """
 
     plan: Plan
@@ -50,15 +50,22 @@ class NewMachine:
     disk_gib: int | None = None
     ports: tuple[str, ...] = ()
     network: Network = "isolated"
+    origin: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
         choose_forwards(self.plan, self.forwards)
+        _ = self.own_origin
 
     @property
     def forwards(self) -> list[Forward]:
         """The host ports that are asked for."""
         return [parse_forward(text) for text in self.ports]
+
+    @property
+    def own_origin(self) -> str | None:
+        """The public origin that is asked for, as it is kept."""
+        return None if self.origin is None else public.parse(self.origin)
 
     def spec(self, image: Image) -> MachineSpec:
         """Return the specification of this machine, made from an image.
@@ -76,6 +83,7 @@ class NewMachine:
             disk_gib=self.disk_gib,
             forwards=self.forwards,
             network=self.network,
+            own_origin=self.own_origin,
         )
 
 
@@ -128,6 +136,30 @@ def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent, wait: boo
     image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
     spec = wanted.spec(image)
     return _start_warm(warming.create(spec, _template(spec, on_event)), on_event, wait=wait)
+
+
+def begin(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Machine:
+    """Make a machine and start it from the template that there is; return as soon as its guest is
+    itself and takes commands, while its services may still be on their way.
+
+    Raises:
+        RaveError: HOST if no template fits; as `warm`.
+    """
+    image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
+    spec = wanted.spec(image)
+    key = key_of(spec, accelerator.detect())
+    found = kept.find(key)
+    if found is None:
+        raise RaveError(
+            f"{kept.why_none(key)}, and a machine that is to begin at once is not booted",
+            hint=f"rave vm template create --profile {spec.profile} --base {spec.base}",
+            exit_code=ExitCode.HOST,
+        )
+    machine = warming.create(spec, found)
+    with step(on_event, "start", f"Starting {machine.name} from template {found.name}") as doing:
+        names = tuple(stage.name for stage in WARM)
+        warming.start(machine, found, on_stage=_telling(doing, names), wait=False)
+    return machine
 
 
 def template(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> MachineTemplate:
@@ -199,6 +231,8 @@ def bring_up(
         RaveError: as `take_up` and `start`.
     """
     there = wanted.name in stored_names() and not fresh
+    if not there:
+        preflight.check_ports(tuple(wanted.forwards))
     found = None if there or cold else _fitting(wanted.spec(image), on_event)
     machine = take_up(wanted, image, fresh=fresh, on_event=on_event, template=found)
     if found is None:
@@ -245,20 +279,28 @@ def take_up(
     if wanted.name in stored_names():
         machine = store.load(wanted.name)
         if not fresh:
-            return _unchanged(machine, wanted.plan, image, on_event)
+            return _unchanged(machine, wanted, image, on_event)
         lifecycle.delete(wanted.name, force=True)
         on_event(Event("note", "create", f"machine {wanted.name} deleted, to be made anew"))
     spec = wanted.spec(image)
     return store.create(spec) if template is None else warming.create(spec, template)
 
 
-def _unchanged(machine: Machine, plan: Plan, image: Image, on_event: OnEvent) -> Machine:
+def _unchanged(machine: Machine, wanted: NewMachine, image: Image, on_event: OnEvent) -> Machine:
     """Return an existing machine, unless it is not what was asked for."""
-    spec = machine.spec
+    spec, plan = machine.spec, wanted.plan
     if (spec.profile, spec.base) != (plan.profile, plan.base):
         raise RaveError(
             f"machine {spec.name} exists already, with profile {spec.profile} on {spec.base}",
             hint=f"rave up --profile {plan.profile} --base {plan.base} --name ANOTHER",
+            exit_code=ExitCode.USAGE,
+        )
+    asked = {forward for forward in wanted.forwards if forward.host}
+    if not asked <= set(spec.forwards) or wanted.own_origin not in (None, spec.own_origin):
+        raise RaveError(
+            f"machine {spec.name} exists already, with public origin"
+            f" {spec.public_origin or 'none'}: ports and origin are chosen when it is made",
+            hint=f"rave up --name {spec.name}   (as it is); or --name ANOTHER with these options",
             exit_code=ExitCode.USAGE,
         )
     if spec.image.sha256 != image.sha256:

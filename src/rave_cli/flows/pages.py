@@ -33,15 +33,17 @@ class WebPage:
         return {"service": self.service, "title": self.title, "url": self.url}
 
 
-def of(plan: Plan, ports: Mapping[int, int]) -> tuple[WebPage, ...]:
+def of(plan: Plan, ports: Mapping[int, int], origin: str | None = None) -> tuple[WebPage, ...]:
     """Return the pages of a plan's services.
 
     A service says where it answers in its health questions; a page is where that port is one that
-    leads to this host. Names below `localhost` mean this host, too (RFC 6761, 6.3).
+    leads to this host. Names below `localhost` mean this host, too (RFC 6761, 6.3). One that has a
+    site of its own is below the machine's public origin.
 
     Args:
         plan: what the machine carries.
         ports: guest port -> port of 127.0.0.1.
+        origin: the machine's public origin; None if it has none.
     """
     found = []
     for name, service in plan.services.items():
@@ -50,6 +52,9 @@ def of(plan: Plan, ports: Mapping[int, int]) -> tuple[WebPage, ...]:
             if url.port is not None and url.port in ports:
                 address = f"{url.scheme}://{url.hostname}:{ports[url.port]}/"
                 found.append(WebPage(name, service.title, address))
+        if service.site is not None and origin is not None and plan.status_port in ports:
+            address = f"{origin.replace('://', f'://{service.site}.')}/"
+            found.append(WebPage(name, service.title, address))
     return tuple(dict.fromkeys(found))
 
 

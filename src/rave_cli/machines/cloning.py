@@ -80,4 +80,6 @@ def _another(spec: MachineSpec, name: str) -> MachineSpec:
         forwards=tuple(Forward(0, forward.guest) for forward in spec.forwards),
         protected=False,
         renamed_to=None,
+        pages=None,
+        own_origin=None,
     )

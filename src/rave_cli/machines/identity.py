@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 
-# As the guest makes it (infra/debian/services/nginx): it takes another only for the same names.
-TLS_NAMES = "DNS:localhost,IP:127.0.0.1"
 TLS_SUBJECT = "rave (ephemeral)"
 TLS_LIFE = timedelta(days=90)
 
@@ -53,15 +51,19 @@ def new_ssh_key(comment: str) -> SshKey:
 
 @dataclass(frozen=True)
 class Certificate:
-    """A P-256 key and the certificate that it has signed for TLS_NAMES, both as PEM."""
+    """A P-256 key and the certificate that it has signed for the names, both as PEM."""
 
     key: bytes
     certificate: bytes
+    names: str
 
 
-def new_certificate() -> Certificate:
+def new_certificate(host: str) -> Certificate:
     """Return a new key with its certificate; it takes milliseconds here and, under emulation,
     tenths of a second in a guest.
+
+    Args:
+        host: of the machine's public origin.
     """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
@@ -71,9 +73,11 @@ def new_certificate() -> Certificate:
 
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, TLS_SUBJECT)])
-    names = [
-        x509.DNSName(text) if kind == "DNS" else x509.IPAddress(ipaddress.ip_address(text))
-        for kind, text in (entry.split(":", 1) for entry in TLS_NAMES.split(","))
+    # As the guest makes it (infra/debian/services/nginx): it takes another only for the same names.
+    names = f"DNS:localhost,DNS:{host},DNS:*.{host},IP:127.0.0.1"
+    alternatives = [
+        *map(x509.DNSName, ("localhost", host, f"*.{host}")),
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
     ]
     built = (
         x509.CertificateBuilder()
@@ -83,13 +87,14 @@ def new_certificate() -> Certificate:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now)
         .not_valid_after(now + TLS_LIFE)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     return Certificate(
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
         built.public_bytes(Encoding.PEM),
+        names,
     )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, causes, evidence, preflight, runs, status, store
+from rave_cli.machines import boot, causes, evidence, preflight, public, runs, status, store
 from rave_cli.machines.guest.readiness import NAMES, Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, forwarding, processes
@@ -86,6 +86,7 @@ class Ready:
             "accelerator": self.accelerator.document,
             "joined": self.joined,
             "origin": self.origin,
+            "publicOrigin": self.machine.spec.public_origin,
             "notes": list(self.notes),
         }
 
@@ -131,6 +132,7 @@ def start(
             if watched is not None:
                 readiness.join()
             else:
+                machine = _settled(machine)
                 cap = caps.choose(machine.spec, found.kind)
                 watched = _launch(machine, found, cap, readiness, stays=keep_running)
         forwards = boot.watch(watched, readiness)
@@ -204,6 +206,16 @@ def patience(found: Accelerator, cpus: int) -> float:
 def pressure() -> float:
     """Return how busy the host is: from 1, where a processor is free, to 3."""
     return min(max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0), 3.0)
+
+
+def _settled(machine: Machine) -> Machine:
+    """Return a machine with the port that it keeps for its pages; if another program has taken
+    that, another one, unless it was asked for.
+    """
+    settled = replace(machine, spec=public.settle(machine.spec, _status_page(machine)))
+    if settled != machine and not machine.suspended.is_dir():
+        store.save(settled)
+    return settled
 
 
 def _join(machine: Machine) -> boot.Boot | None:

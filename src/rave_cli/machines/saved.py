@@ -124,6 +124,9 @@ def shape(argv: Sequence[str], machine: Machine) -> str:
     # What runs QEMU, and a cap around it, comes before its first option.
     options = without_memory_file(argv[argv.index("-name") :])
     text = "\0".join(options).removesuffix("\0" + "\0".join(INCOMING))
+    if (pages := machine.spec.pages) is not None and pages not in machine.spec.forwards:
+        # It may have had to go on with another one, which is no device of the guest's.
+        text = text.replace(f":{pages.host}-:{pages.guest}", f":0-:{pages.guest}")
     for place, name in ((machine.runtime, "RUNTIME"), (machine.directory, "MACHINE")):
         text = text.replace(os.fspath(place).replace(",", ",,"), name)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

@@ -24,6 +24,9 @@ NAME_RULE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 SSH_PORT = 22
 
+# The host of a machine's public origin, unless it was given one of its own.
+HOME = "rave.localhost"
+
 # Least memory in MiB with which a Linux guest with systemd gets as far as saying what is wrong.
 LEAST_MEMORY = 256
 
@@ -55,6 +58,10 @@ class MachineSpec:
 
     A `protected` machine is not deleted. `renamed_to` is the name that it is about to get: once its
     directory has it, that is its name. `template` is None for one that was made from its image.
+
+    `pages` is what leads to its pages, with the host's port that it keeps over its starts; None if
+    it has none, or has not been started since machines keep one. `own_origin` is the public origin
+    that was asked for; None takes the host's own name and that port (public.py).
     """
 
     name: PlainName
@@ -72,6 +79,28 @@ class MachineSpec:
     protected: bool = False
     renamed_to: str | None = None
     template: TemplateOrigin | None = None
+    pages: Forward | None = None
+    own_origin: str | None = None
+
+    @property
+    def public_origin(self) -> str | None:
+        """Scheme, host and port under which people open its pages; None if it has none yet."""
+        if self.own_origin is not None or self.pages is None:
+            return self.own_origin
+        return f"https://{HOME}:{self.pages.host}"
+
+    @property
+    def public_host(self) -> str:
+        """The name in its public origin."""
+        return (self.public_origin or HOME).removeprefix("https://").partition(":")[0]
+
+    @property
+    def leading(self) -> tuple[Forward, ...]:
+        """The forwards with which it starts: as they were asked for, and to its pages the port that
+        it keeps.
+        """
+        kept = {} if self.pages is None else {Forward(0, self.pages.guest): self.pages}
+        return tuple(kept.get(forward, forward) for forward in self.forwards)
 
     @property
     def machine_id(self) -> str:

@@ -46,8 +46,8 @@ QEMU_STARTS = 10.0
 FIELDS = (
     "name", "state", "detail", "stage", "profile", "base", "mode", "origin", "protected",
     "accelerator", "memoryMiB", "residentMiB", "proportionalMiB", "cpus", "cpuSeconds",
-    "cpuPercent", "diskGiB", "network", "pid", "uptime", "ports", "secrets", "boot", "image",
-    "directory",
+    "cpuPercent", "diskGiB", "network", "publicOrigin", "pid", "uptime", "ports", "secrets", "boot",
+    "image", "directory",
 )  # fmt: skip
 
 
@@ -109,7 +109,7 @@ class Status:
             spec.memory_mib,
             self.resident_mib,
             self.proportional_mib, spec.cpus, _rounded(used), _rounded(average), spec.disk_gib,
-            spec.network,
+            spec.network, spec.public_origin,
             self.pid,
             _rounded(self.uptime),
             {str(guest): host for guest, host in sorted((self.ports or {}).items())},

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from rave_cli import nixstore, paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import give_origin, give_plan, quick_check
+from rave_cli.machines import public
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.spec import (
@@ -53,15 +54,21 @@ def _give_states(document: Document) -> Document:
     return amend(amend(document, "machine.protected", False), "machine.renamed_to", None)
 
 
+def _give_pages(document: Document) -> Document:
+    """Upgrade: no machine kept a port for its pages; the next start chooses one."""
+    return amend(amend(document, "machine.pages", None), "machine.own_origin", None)
+
+
 MACHINE = RecordFormat(
     title="the record of a machine",
     shape=StoredMachine,
-    version=4,
+    version=5,
     upgrades={
         1: lambda document: give_plan(document, "machine.image."),
         2: lambda document: _give_states(give_origin(document, "machine.image.")),
         # All were made from images.
         3: lambda document: amend(document, "machine.template", None),
+        4: _give_pages,
     },
 )
 
@@ -95,6 +102,7 @@ def new_spec(
     disk_gib: int | None = None,
     forwards: Sequence[Forward] = (),
     network: Network = "isolated",
+    own_origin: str | None = None,
 ) -> MachineSpec:
     """Return the specification of a new machine: the plan's, where nothing else is asked for.
 
@@ -108,7 +116,7 @@ def new_spec(
     memory, processors, disk = choose_resources(
         plan, mode, memory_mib=memory_mib, cpus=cpus, disk_gib=disk_gib
     )
-    return MachineSpec(
+    spec = MachineSpec(
         name=check_name(name),
         uuid=str(uuid.uuid4()),
         instance_id=secrets.token_hex(16),
@@ -121,7 +129,9 @@ def new_spec(
         forwards=choose_forwards(plan, forwards),
         network=network,
         image=image,
+        own_origin=own_origin,
     )
+    return public.settle(spec, plan.status_port)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, preflight, saved, store
+from rave_cli.machines import boot, preflight, public, saved, store
 from rave_cli.machines.guest import command
 from rave_cli.machines.guest.door import Door, VerbRefusedError
 from rave_cli.machines.logfiles import last_lines
@@ -253,6 +253,7 @@ def _bring_back(machine: Machine) -> int:
     )
     saved.refuse_misfit(machine, state, now)
     cap = caps.choose(machine.spec, found.kind)
+    argv = qemu_argv(replace(machine, spec=public.for_now(machine.spec)), found)
     paths.private_dir(paths.runtime_dir())
     paths.private_dir(machine.runtime)
     with credentials.written(machine):

@@ -105,6 +105,7 @@ class Service(CatalogRecord):
     provides: tuple[str, ...] = ()
     deadline_seconds: Annotated[int, Field(ge=1)] = 15
     drawn_at_start: str | None = None
+    site: str | None = None
 
 
 class Secret(CatalogRecord):

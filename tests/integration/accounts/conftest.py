@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 FOLDER = BASE / "services/canaille"
 LOCK = BASE / "locks/development.json"
 NAME = "auth.rave.localhost:3002"
+ORIGIN = "https://rave.localhost:3002"
 SECRET_KEY = "0123456789abcdef" * 4
 
 
@@ -135,6 +136,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, database: postgres.Server) -
     )
     assert count == 1
     (folder / "canaille.toml").write_text(text)
+    (folder / "origin").write_text(f"{ORIGIN}\n")
     return folder
 
 
@@ -163,7 +165,10 @@ def running(wheels: Path, place: Path, secrets: Path) -> Iterator[Canaille]:
             "CANAILLE_CONFIG": str(place / "canaille.toml"), "NOTIFY_SOCKET": str(address),
             "RUNTIME_DIRECTORY": str(control),
         }  # fmt: skip
-        argv = [sys.executable, "-IS", str(wheels), "rave_accounts", str(secrets), str(port)]
+        argv = [
+            sys.executable, "-IS", str(wheels), "rave_accounts", str(secrets), str(port),
+            str(place / "origin"), "auth",
+        ]  # fmt: skip
         process = subprocess.Popen(argv, env=env, cwd="/", stdout=output, stderr=output)
         try:
             assert told.recv(100) == b"READY=1"

@@ -23,7 +23,8 @@ DISCOVERY = "/.well-known/openid-configuration"
 
 def test_it_says_who_it_is_and_what_signs(canaille: Canaille) -> None:
     known = json.loads(canaille.get(DISCOVERY).text)
-    assert known["issuer"].startswith(f"https://{NAME}")
+    assert known["issuer"] == f"https://{NAME}"
+    assert known["token_endpoint"].startswith(f"https://{NAME}/")
     assert "S256" in known["code_challenge_methods_supported"]
     (key,) = json.loads(canaille.get("/oauth/jwks.json").text)["keys"]
     assert (key["kty"], key["alg"], key["use"]) == ("RSA", "RS256", "sig")
@@ -31,8 +32,18 @@ def test_it_says_who_it_is_and_what_signs(canaille: Canaille) -> None:
 
 
 def test_its_health_question_is_answered_without_a_name(canaille: Canaille) -> None:
-    answer = canaille.get(DISCOVERY, headers={})
+    answer = canaille.get(DISCOVERY, headers={"Host": "127.0.0.1:3040"})
     assert (answer.status, "authorization_endpoint" in answer.text) == (200, True)
+
+
+def test_it_is_the_same_whoever_asks_by_whichever_port(canaille: Canaille) -> None:
+    inside = json.loads(canaille.get(DISCOVERY, headers={"Host": "127.0.0.1:3040"}).text)
+    assert inside == json.loads(canaille.get(DISCOVERY).text)
+
+
+def test_whoever_asks_by_another_name_is_led_to_its_own(canaille: Canaille) -> None:
+    answer = canaille.get(DISCOVERY, headers=forwarded("elsewhere.example.org"))
+    assert (answer.status, answer.headers["Location"]) == (302, f"https://{NAME}{DISCOVERY}")
 
 
 def test_nobody_registers(canaille: Canaille) -> None:

@@ -29,12 +29,15 @@ class Guest:
 
     def __init__(self, root: Path) -> None:
         self.tls, self.secrets, self.bin = root / "run/tls", root / "secrets/tls", root / "bin"
-        for place in (self.tls, self.secrets, self.bin):
+        self.run, self.sites = root / "run", root / "sites"
+        for place in (self.tls, self.secrets, self.bin, self.sites, self.run / "sites"):
             place.mkdir(parents=True)
         (root / "auth.sh").write_text(f"set -eu\nsecrets={root}/secrets\nrun={root}/run\n")
         self.script = root / "nginx-tls"
         self.script.write_text(
-            SCRIPT.read_text().replace("/usr/lib/rave/auth.sh", str(root / "auth.sh"))
+            SCRIPT.read_text()
+            .replace("/usr/lib/rave/auth.sh", str(root / "auth.sh"))
+            .replace("/etc/nginx/sites", str(self.sites))
         )
         self.asked = root / "asked"
         self.openssl()
@@ -123,10 +126,10 @@ def test_a_secret_one_is_shown_and_none_is_made(guest: Guest) -> None:
 def test_what_a_copy_of_a_template_was_given_is_shown_as_it_is(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = identity.new_certificate()
+    made = identity.new_certificate("rave.localhost")
     given = {held.TLS_KEY: made.key, held.TLS_CERTIFICATE: made.certificate}
     texts = {name: b64encode(data).decode() for name, data in given.items()}
-    tls = held._tls(texts | {held.TLS_NAMES: identity.TLS_NAMES})
+    tls = held._tls(texts | {held.TLS_NAMES: made.names})
     monkeypatch.setattr(held, "TLS", str(guest.tls))
     held.show(tls)
     did = guest.start(trace=True)
@@ -134,12 +137,51 @@ def test_what_a_copy_of_a_template_was_given_is_shown_as_it_is(
     assert (guest.tls / "current.key").read_bytes() == made.key
 
 
-def test_the_hosts_certificate_is_for_the_names_of_the_guests_own() -> None:
-    assert f"names={identity.TLS_NAMES}\n" in SCRIPT.read_text()
-    made = identity.new_certificate()
+@pytest.mark.parametrize("host", ["rave.localhost", "rave.example.org"])
+def test_the_hosts_certificate_is_for_the_names_of_the_guests_own(guest: Guest, host: str) -> None:
+    (guest.run / "origin").write_text(f"https://{host}:20001\n")
+    guest.start()
+    made = identity.new_certificate(host)
+    assert (guest.tls / "names").read_text() == f"{made.names}\n"
+    assert held.NAMES.fullmatch(made.names)
     found = x509.load_pem_x509_certificate(made.certificate)
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert names.get_values_for_type(x509.DNSName) == ["localhost", host, f"*.{host}"]
     assert list(map(str, names.get_values_for_type(x509.IPAddress))) == ["127.0.0.1"]
     assert found.not_valid_after_utc - found.not_valid_before_utc == timedelta(days=90)
     assert load_pem_private_key(made.key, None).public_key() == found.public_key()
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        (None, "rave.localhost"),
+        ("", "rave.localhost"),
+        ("https://rave.localhost:23456", "rave.localhost"),
+        ("https://rave.example.org", "rave.example.org"),
+        ("https://rave.example.org:8443", "rave.example.org"),
+    ],
+)
+def test_sites_and_certificate_have_the_names_of_the_public_origin(
+    guest: Guest, origin: str | None, host: str
+) -> None:
+    if origin is not None:
+        (guest.run / "origin").write_text(f"{origin}\n")
+    (guest.sites / "auth.conf").touch()
+    guest.start()
+    assert f"subjectAltName=DNS:localhost,DNS:{host},DNS:*.{host},IP:" in guest.asked.read_text()
+    site = guest.run / "sites/auth.conf"
+    assert site.read_text() == f"server_name auth.{host};\n"
+    assert site.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_guest_without_sites_has_no_names(guest: Guest) -> None:
+    guest.start()
+    assert not list((guest.run / "sites").iterdir())
+
+
+def test_another_origin_gets_another_certificate(guest: Guest) -> None:
+    guest.start()
+    (guest.run / "origin").write_text("https://rave.example.org\n")
+    guest.start()
+    assert guest.made == 2

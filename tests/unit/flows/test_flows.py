@@ -176,6 +176,29 @@ def test_a_machine_of_another_base_is_not_taken_for_this_one(
     assert caught.value.exit_code == ExitCode.USAGE
 
 
+@pytest.mark.parametrize(
+    "asked", [{"ports": ("8443:3002",)}, {"origin": "https://rave.example.org"}]
+)
+def test_another_port_or_origin_of_a_machine_that_is_there_is_refused(
+    machine: Machine, plan: Plan, image: Image, told: list[Event], asked: dict[str, Any]
+) -> None:
+    wanted = NewMachine(plan, "safe", "demo", **asked)
+    with pytest.raises(RaveError, match="exists already, with public origin") as caught:
+        machines.take_up(wanted, image, fresh=False, on_event=told.append)
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert "fresh" not in str(caught.value.hint)
+    made = machines.take_up(replace(wanted, name="other"), image, fresh=False, on_event=told.append)
+    assert machines.take_up(
+        replace(wanted, name="other"), image, fresh=False, on_event=told.append
+    ) == made  # fmt: skip
+    assert made.spec.public_origin in ("https://rave.localhost:8443", "https://rave.example.org")
+
+
+def test_a_bad_origin_is_refused_before_anything_is_built(plan: Plan) -> None:
+    with pytest.raises(RaveError, match="--origin"):
+        NewMachine(plan, "safe", "demo", origin="http://rave.example.org")
+
+
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError])
 @pytest.mark.usefixtures("host")
 def test_a_fresh_machine_is_gone_however_its_run_ends(

@@ -31,6 +31,22 @@ def test_what_nginx_serves_by_name_has_its_name(catalog: Catalog) -> None:
     assert "https://element.rave.localhost:40302/" in {page.url for page in found}
 
 
+@pytest.mark.parametrize(
+    ("origin", "url"),
+    [
+        ("https://rave.localhost:23456", "https://auth.rave.localhost:23456/"),
+        ("https://rave.example.org", "https://auth.rave.example.org/"),
+    ],
+)
+def test_what_has_a_site_is_below_the_public_origin(
+    catalog: Catalog, origin: str, url: str
+) -> None:
+    plan = catalog.plan("development", "debian")
+    found = pages.of(plan, {3002: 40302}, origin)
+    assert [page.url for page in found if page.service == "canaille"] == [url]
+    assert not [page for page in pages.of(plan, {3002: 40302}) if page.service == "canaille"]
+
+
 @pytest.mark.parametrize("base", ["debian", "nixos"])
 def test_no_page_leads_to_a_port_that_does_not_lead_here(catalog: Catalog, base: str) -> None:
     assert pages.of(catalog.plan("production", base), {22: 1}) == ()

@@ -44,6 +44,7 @@ GOOD: dict[str, Any] = {
     "machine_id": "0123456789abcdef0123456789abcdef",
     "hostname": "two",
     "mac": "52:54:00:12:34:57",
+    "origin": "https://rave.localhost:23456",
     "credentials": {
         held.HOST_KEY: b64("host key\n"),
         held.AGE_KEY: b64("age key\n"),
@@ -115,7 +116,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     for name, place in {
         "CGROUPS": "cgroup", "CREDENTIALS": "credentials", "AUTHORIZED": "authorized_keys",
         "TLS": "tls", "EXPORTER": "exporter.env", "MACHINE_ID": "machine-id", "HOSTS": "hosts",
-        "JOURNAL": "journal", "SEED": "random-seed",
+        "JOURNAL": "journal", "SEED": "random-seed", "ORIGIN": "origin",
     }.items():  # fmt: skip
         monkeypatch.setattr(held, name, str(tmp_path / place))
     for name in ("credentials", "tls", "journal/before"):
@@ -173,6 +174,23 @@ def test_what_does_not_stop_or_stand_still_lets_all_go_on(world: World, fault: s
         held.become(GOOD)
 
 
+def test_a_copy_that_is_told_no_origin_has_none(world: World) -> None:
+    (world.root / "origin").write_text("https://template.invalid\n")
+    held.hold({})
+    held.become({name: value for name, value in GOOD.items() if name != "origin"})
+    assert (world.root / "origin").read_text() == "\n"
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://rave.localhost:1", "https://x\nServer: y", "https://a b", "rave", 3, None]
+)
+def test_an_origin_that_is_none_is_refused(world: World, origin: object) -> None:
+    held.hold({})
+    with pytest.raises(Refused, match="`origin` is not as it should be"):
+        held.become(GOOD | {"origin": origin})
+    assert world.standing() == OTHERS
+
+
 def test_it_is_held_once(world: World) -> None:
     held.hold({})
     with pytest.raises(Refused, match="already"):
@@ -203,6 +221,8 @@ def test_what_it_is_told_is_in_force(world: World) -> None:
     assert (root / "credentials" / held.HOST_KEY).stat().st_mode & 0o777 == 0o400
     assert (root / "credentials" / held.INSTANCE_ID).read_text() == GOOD["instance"]
     assert (root / "instance-id").read_text() == f"{GOOD['instance']}\n"
+    assert (root / "origin").read_text() == f"{GOOD['origin']}\n"
+    assert (root / "credentials/rave.origin").read_text() == f"{GOOD['origin']}\n"
     assert (root / "authorized_keys").read_text() == "ssh-ed25519 AAAA two\n"
     assert (root / "machine-id").read_text() == f"{GOOD['machine_id']}\n"
     assert (root / "hosts").read_text() == "127.0.0.1 localhost\n127.0.1.1 two\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import RaveError
-from rave_cli.machines import lifecycle, status
+from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines.guest.readiness import NAMES, Reached
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.qemu.stop import StopReport, stop_process
@@ -104,6 +105,21 @@ def test_after_a_kill_at_any_stage_the_next_command_finds_the_truth(
     assert stop(machine).rung == "acpi"
     lifecycle.delete("demo")
     assert running_fakes(host.bin) == []
+
+
+def test_a_machine_keeps_the_port_of_its_pages_until_another_program_takes_it(
+    machine: Machine, sshd: FakeSshd
+) -> None:
+    pages = machine.spec.pages
+    assert pages is not None
+    assert start(machine).machine.spec.public_origin == f"https://rave.localhost:{pages.host}"
+    stop(machine)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", pages.host))
+        other.listen()
+        moved = start(machine).machine.spec
+    assert moved.pages not in (None, pages)
+    assert store.load(machine.name).spec == moved
 
 
 def test_two_starts_at_once_begin_one_qemu(machine: Machine, sshd: FakeSshd, host: Host) -> None:

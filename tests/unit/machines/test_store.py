@@ -230,7 +230,7 @@ def test_a_machine_of_a_newer_rave_is_named_kept_and_not_offered_for_deletion(
     rewrite(machine, {"version": store.MACHINE.version + 1, "machine": {"anything": "new"}})
     for attempt in (store.load, lifecycle.delete, lambda n: lifecycle.delete(n, force=True)):
         with pytest.raises(
-            RaveError, match=r"made by a newer rave \(record version 5, this rave knows 4\)"
+            RaveError, match=r"made by a newer rave \(record version 6, this rave knows 5\)"
         ) as caught:
             attempt("demo")
         assert "update rave" in str(caught.value.hint)

@@ -74,6 +74,12 @@ let
     printf '%s\n' "$instance" >/run/rave/instance-id
     stage systemd
 
+    origin=""
+    if [ -r "$credentials/rave.origin" ]; then
+      read -r origin <"$credentials/rave.origin" || [ -n "$origin" ]
+    fi
+    printf '%s\n' "$origin" >/run/rave/origin
+
     if [ -r "$credentials/rave.authorized-key" ]; then
       install -m 0644 "$credentials/rave.authorized-key" /run/rave/ssh/authorized_keys
     fi

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.options import dry_run_option, json_option, keep_option, machine_options, pass_app
+from rave_cli.options import (
+    audited,
+    dry_run_option,
+    json_option,
+    keep_option,
+    machine_options,
+    pass_app,
+)
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 )
 @json_option
 @pass_app
+@audited
 def launch_local(
     app: App,
     /,

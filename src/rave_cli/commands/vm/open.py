@@ -38,7 +38,7 @@ def open_(app: App, name: str, service: str | None, *, browser: bool) -> None:
         today = plan.of(
             machine, lambda: app.plan(spec.profile, spec.base, spec.mode), on_event=on_event
         )
-    found = pages.chosen(pages.of(today, ports.of(machine)), service)
+    found = pages.chosen(pages.of(today, ports.of(machine), spec.public_origin), service)
     rows = [(page.service, page.url, page.title) for page in found]
     if not rows:
         app.show.note(f"no page of machine {name} is exposed to this host")

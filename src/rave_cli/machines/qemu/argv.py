@@ -194,7 +194,7 @@ def _network(machine: Machine) -> tuple[str, ...]:
     restrict = "on" if machine.spec.network == "isolated" else "off"
     forwards = "".join(
         f",hostfwd=tcp:127.0.0.1:{forward.host}-:{forward.guest}"
-        for forward in machine.spec.forwards
+        for forward in machine.spec.leading
     )
     return (
         "-netdev", f"user,id=net0,ipv6=off,restrict={restrict}{forwards}",

@@ -26,12 +26,14 @@ INSTANCE_ID = "rave.instance-id"
 HOST_KEY = "rave.ssh-host-key"
 AUTHORIZED_KEY = "rave.authorized-key"
 AGE_KEY = "rave.age-key"
+ORIGIN = "rave.origin"
 NAMES = (INSTANCE_ID, HOST_KEY, AUTHORIZED_KEY, AGE_KEY)
 
 
 def blob_paths(machine: Machine) -> tuple[Path, ...]:
     """Return where the blobs of a machine are while it starts."""
-    return tuple(machine.credentials / name for name in NAMES)
+    names = NAMES if machine.spec.public_origin is None else (*NAMES, ORIGIN)
+    return tuple(machine.credentials / name for name in names)
 
 
 def blob(name: str, value: bytes) -> bytes:
@@ -56,6 +58,8 @@ def written(machine: Machine) -> Iterator[None]:
         AUTHORIZED_KEY: authorized,
         AGE_KEY: f"{own.secret}\n".encode(),
     }
+    if machine.spec.public_origin is not None:
+        values[ORIGIN] = f"{machine.spec.public_origin}\n".encode()
     directory = paths.private_dir(machine.credentials)
     try:
         for name, value in values.items():

@@ -29,6 +29,9 @@ NOBODY: dict[str, Any] = {
     "forwards": (),
     "network": "isolated",
     "protected": False,
+    "pages": None,
+    # Not the one of any machine; a copy is told its own before anything in it uses it.
+    "own_origin": "https://template.invalid",
     "template": TemplateOrigin("", (0, 0)),
 }
 

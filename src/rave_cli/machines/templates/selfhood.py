@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from rave_cli import age, paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest import command
-from rave_cli.machines.identity import TLS_NAMES
 from rave_cli.machines.qemu.credentials import AGE_KEY, AUTHORIZED_KEY, HOST_KEY
 
 if TYPE_CHECKING:
@@ -74,11 +73,12 @@ def request(machine: Machine, certificate: Certificate) -> dict[str, Any]:
         "machine_id": machine.spec.machine_id,
         "hostname": machine.name,
         "mac": machine.spec.mac,
+        "origin": machine.spec.public_origin or "",
         "credentials": {name: b64encode(value).decode() for name, value in credentials.items()},
         "tls": {
             "ephemeral.key": b64encode(certificate.key).decode(),
             "ephemeral.crt": b64encode(certificate.certificate).decode(),
-            "names": TLS_NAMES,
+            "names": certificate.names,
         },
         # Last: the time is that of now.
         "entropy": b64encode(os.urandom(64)).decode(),

@@ -136,7 +136,7 @@ def restore(
     with credentials.written(machine):
         begun = boot.spawn(machine, argv, cap.beside)
         # While QEMU starts.
-        certificate = identity.new_certificate()
+        certificate = identity.new_certificate(machine.spec.public_host)
         with _monitor(begun) as monitor:
             readiness.reach("qemu", begun.now())
             _load(monitor, template)

@@ -1,10 +1,11 @@
 """Serves Canaille with the secrets that are in force.
 
-Usage: python3 -IS /usr/lib/rave/sets/canaille rave_accounts SECRETS PORT
+Usage: python3 -IS /usr/lib/rave/sets/canaille rave_accounts SECRETS PORT ORIGIN SITE
 
 The files in SECRETS are read here and kept in memory: neither Canaille's environment nor its
 configuration has them. Without secrets it starts nevertheless, with keys that it makes itself and
-that end with it.
+that end with it. ORIGIN is a file with the machine's public origin, below which it is SITE; without
+one its address is the one that was asked for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from canaille import create_app
 from joserfc.jwk import RSAKey
@@ -23,17 +25,41 @@ from waitress import create_server
 from rave_accounts import onetime
 from rave_accounts.control import Control
 
+if TYPE_CHECKING:
+    from flask import Flask
+
+LOOPBACK = "127.0.0.1"
 FORWARDED = {"x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
 
 
-def configuration(place: Path) -> dict[str, object]:
-    """Return what the configuration file does not say; `place`: directory of the secrets."""
+def keys(place: Path) -> dict[str, object]:
+    """Return the configuration that is secret; `place`: directory of the secrets."""
     if not place.is_dir():
         return {"SECRET_KEY": secrets.token_hex(32)}
     return {
         "SECRET_KEY": (place / "secret-key").read_text().strip(),
         "CANAILLE_OIDC": {"ACTIVE_JWKS": [signing_key((place / "signing-key").read_text())]},
     }
+
+
+def public_name(file: Path, site: str) -> str:
+    """Return its host and port below the machine's public origin, which `file` holds, if any."""
+    origin = file.read_text().strip() if file.exists() else ""
+    return f"{site}.{origin.partition('://')[2]}" if origin else ""
+
+
+def known_as(app: Flask, name: str) -> None:
+    """Give programs of this machine, which ask it by its address, the answers that everybody gets.
+    Whoever asks by another name is led to this one by Canaille itself.
+    """
+    serve = app.wsgi_app
+
+    def named(environ: dict[str, Any], start: Any) -> Any:
+        if environ.get("HTTP_HOST", LOOPBACK).partition(":")[0] == LOOPBACK:
+            environ |= {"HTTP_HOST": name, "wsgi.url_scheme": "https"}
+        return serve(environ, start)
+
+    app.wsgi_app = named
 
 
 def signing_key(pem: str) -> dict[str, str]:
@@ -55,18 +81,21 @@ def end(*_: object) -> None:
     raise SystemExit
 
 
-def main(place: str, port: str) -> None:
+def main(place: str, port: str, origin: str, site: str) -> None:
     """Serve until the end."""
-    app = create_app(configuration(Path(place)))
+    name = public_name(Path(origin), site)
+    app = create_app(keys(Path(place)) | ({"SERVER_NAME": name} if name else {}))
+    if name:
+        known_as(app, name)
     onetime.enforce(app)
     server = create_server(
         app,
-        host="127.0.0.1",
+        host=LOOPBACK,
         port=int(port),
         # One works while the other waits for the database.
         threads=2,
         # nginx, on this machine, says who asked and by which name.
-        trusted_proxy="127.0.0.1",
+        trusted_proxy=LOOPBACK,
         trusted_proxy_headers=FORWARDED,
         ident=None,
     )
