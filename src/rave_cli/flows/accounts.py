@@ -34,6 +34,21 @@ class Account(BaseModel):
     created: str
 
 
+class SignInClient(BaseModel):
+    """A service to which people sign in: `secret` names the secret by which it proves to be itself;
+    it is `registered` once that is installed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    service: str
+    redirects: tuple[str, ...]
+    scopes: tuple[str, ...]
+    secret: str
+    registered: bool
+
+
 class AccountAnswer(BaseModel):
     """What became of a request: whether anything changed, and whom it was about.
 
@@ -45,6 +60,7 @@ class AccountAnswer(BaseModel):
     changed: bool = False
     user: Account | None = None
     users: tuple[Account, ...] = ()
+    clients: tuple[SignInClient, ...] = ()
     password: str | None = Field(default=None, repr=False)
 
     def document(self, machine: str) -> dict[str, Any]:
@@ -112,6 +128,12 @@ def operator() -> str:
 
 def refused(machine: str, user: str, error: VerbRefusedError) -> RaveError:
     """Return the guest's no as an error of rave's, with the command that helps."""
+    if error.stage == "absent" and not user:
+        return RaveError(
+            f"machine {machine}: {error.why}",
+            hint=f"rave oauth clients {machine}",
+            exit_code=ExitCode.USAGE,
+        )
     hints = {
         "input": "rave user add --help",
         "exists": f"rave user show {machine} {user}; rave user list {machine}",

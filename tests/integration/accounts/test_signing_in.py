@@ -82,12 +82,12 @@ def token(canaille: Canaille, code: str, **more: str) -> tuple[int, dict[str, st
         return reply.status, json.loads(reply.read())
 
 
-def code_of(browser: Browser) -> str:
+def code_of(browser: Browser, back: str = CALLBACK) -> str:
     """Agree if that is asked, and return the code with which the browser is sent back."""
     if browser.answer is not None:
         browser.submit(answer="accept")
     there = parse_qs(urlsplit(browser.url).query)
-    assert browser.url.startswith(CALLBACK), browser.url
+    assert browser.url.startswith(back), browser.url
     assert there["state"] == ["s"]
     return there["code"][0]
 
