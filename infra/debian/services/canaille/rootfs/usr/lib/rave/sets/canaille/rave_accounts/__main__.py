@@ -23,7 +23,7 @@ from canaille import create_app
 from joserfc.jwk import RSAKey
 from waitress import create_server
 
-from rave_accounts import clients, onetime
+from rave_accounts import clients, onetime, tokens
 from rave_accounts.control import Control
 
 if TYPE_CHECKING:
@@ -90,6 +90,7 @@ def main(place: str, port: str, origin: str, wanted: str, hashes: str) -> None:
     if name:
         known_as(app, name)
     onetime.enforce(app)
+    tokens.tell_apart()
     clients.keep(app, told["clients"], Path(hashes).read_text(), base)
     server = create_server(
         app,
