@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +99,25 @@ def ask(name: str, action: str, /, **arguments: Any) -> AccountAnswer:  # noqa: 
                 hint=f"rave vm logs {name}",
                 exit_code=ExitCode.NOT_READY,
             ) from error
+
+
+def first(name: str) -> AccountAnswer | None:
+    """Make the first account of a running machine, the caller's, with a password that is used once;
+    None if there are accounts.
+
+    Raises:
+        RaveError: as `ask`.
+    """
+    if ask(name, "list").users:
+        return None
+    user = _as_user(operator().partition("@")[0])
+    return ask(name, "add", user=user, name=user, email="", groups=["admin"], password=True)
+
+
+def _as_user(text: str) -> str:
+    """Return an account of this host as a name that the guest takes (rave_guest/accounts.py)."""
+    kept = re.sub(r"[^a-z0-9._-]+", "", text.lower()).lstrip("0123456789._-")[:32]
+    return kept or "operator"
 
 
 def carried(machine: Machine) -> None:

@@ -20,11 +20,13 @@ from rave_guest.wire import http
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from http.client import HTTPConnection
     from typing import Any
 
     from rave_guest.system import System
+
+    Step = Callable[[Mapping[str, Any], System], Verdict]
 
 # Where its own process takes requests of root (rave_accounts/control.py).
 CONTROL = "/run/canaille/control"
@@ -95,7 +97,7 @@ def _client(about: Subject) -> dict[str, Any]:
     }
 
 
-def _step(name: str, title: str) -> Any:
+def _step(name: str, title: str) -> Callable[[Step], Step]:
     return check(
         f"sign-in.{name}", phase="sign-in", title=title, needs=("canaille.units", "nginx.units"),
         timeout=JOURNEY, arguments=lambda about: _client(about) | {"step": name},

@@ -39,7 +39,7 @@ def keep(app: Flask, wanted: list[dict[str, Any]], hashes: str, origin: str) -> 
         | {"redirects": [below(origin, record["site"]) + path for path in record["redirects"]]}
         for record in wanted
     ]
-    Client.check_client_secret = _check(Client.check_client_secret)  # type: ignore[method-assign]
+    Client.check_client_secret = _check(Client.check_client_secret)
     with app.app_context(), Backend.instance.session():
         there = {client.client_id: client for client in _ours()}
         for record in app.config[KEY] if origin else ():
