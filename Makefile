@@ -52,7 +52,9 @@ lock: $(DEV_STAMP)
 	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --no-annotate --no-header --python-version 3.11 \
 	  pyproject.toml --group build -o requirements/run.txt
 	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --no-annotate --no-header --python-version 3.11 \
-	  pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+	  --group platform -c requirements/run.txt -o requirements/platform.txt
+	$(BIN)/uv pip compile -q --generate-hashes --no-strip-extras --no-annotate --no-header --python-version 3.11 \
+	  pyproject.toml --group dev -c requirements/run.txt -c requirements/platform.txt -o requirements/dev.txt
 
 # The copy of the catalog that rave uses where there is no Nix; a test holds it against the flake.
 baked:

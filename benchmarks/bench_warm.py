@@ -1,11 +1,13 @@
-"""What a start from a template costs: until the first answered command, ready, and ten at once.
+"""What a start from a template costs: until the first answered command, ready, and many at once.
 
 Usage: python -m benchmarks.bench_warm [ROUNDS] [CLONES] [PROFILE]
 
 The image must have been built. A template is made in a directory of its own, which is the cold boot
 that the others are compared with; then ROUNDS machines are started from it one after the other and
-deleted, and then CLONES that stay. Every start includes making the machine's disk, loading, and all
-that makes the machine itself. Figures in seconds and MiB; wall-clock figures need an idle host.
+deleted, and then CLONES at once, which all run until the last has answered. Every start includes
+loading and all that makes the machine itself, as with `rave vm launch-local --warm --no-wait`; of
+those at once also making their disks. Figures in seconds and MiB; wall-clock figures need an idle
+host.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +27,7 @@ from rave_cli.images.build import existing_image
 from rave_cli.machines import boot, lifecycle, store
 from rave_cli.machines.guest import command
 from rave_cli.machines.guest.readiness import WARM, Readiness
+from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator, caps, processes
 from rave_cli.machines.templates import making, warm
 from rave_cli.profiles.source import load_catalog
@@ -60,7 +64,7 @@ class Bench:
         readiness = Readiness(name, machine.spec.instance_id, scale=5, on_stage=quiet, stages=WARM)
         cap = caps.choose(machine.spec, found.kind)
         with store.locked(name):
-            restored = warm.restore(machine, self.template, found, cap, readiness)
+            restored = warm.restore(machine, self.template, found, cap, readiness, runs_next=True)
         figures["itself"] = restored.seconds
         figures["private MiB"] = private_mib(machine)
         with command.connect(machine) as channel:
@@ -102,12 +106,16 @@ def one_by_one(bench: Bench, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def together(bench: Bench, clones: int) -> dict[str, Any]:
-    """Start machines that stay; the figures of each, the time for all, and how many differ."""
+    """Start machines at once; the figures of each, the time for all, and how many differ."""
+    names = [f"clone{number}" for number in range(clones)]
     began = time.monotonic()
-    started = [bench.start(f"clone{number}", wait=False) for number in range(clones)]
-    seconds = time.monotonic() - began
-    for machine, _, _ in started:
-        lifecycle.delete(machine.name, force=True)
+    try:
+        with ThreadPoolExecutor(clones) as pool:
+            started = list(pool.map(lambda name: bench.start(name, wait=False), names))
+        seconds = time.monotonic() - began
+    finally:
+        for name in stored_names():
+            lifecycle.delete(name, force=True)
     return {
         "clones": round(seconds, 3),
         "different": len({said for _, _, said in started}),

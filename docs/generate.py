@@ -1,4 +1,4 @@
-"""Generate the reference pages that code already knows: the CLI, the catalog and the checks.
+"""Generate the reference pages that code already knows: the CLI, the catalog, checks and events.
 
 Usage: python docs/generate.py          write the pages
        python docs/generate.py --check  exit with 1 if a page is not what would be written
@@ -6,6 +6,7 @@ Usage: python docs/generate.py          write the pages
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +20,14 @@ from rave_cli.profiles.catalog import Catalog, parse
 from rave_cli.profiles.names import BAKED
 from rave_cli.smoke.phases import PHASES
 from rave_cli.smoke.suite import LOGIN, suite
+from rave_platform.adapters import openapi
+from rave_platform.domain.events import EventMessage
+from rave_platform.domain.tasks import AgentTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from pydantic import BaseModel
 
     from rave_cli.images.lock import Locked
     from rave_cli.smoke.model import Check
@@ -266,6 +272,52 @@ def licence_cell(text: str) -> str:
     return ", ".join(licences.named(text)) or "see its own files"
 
 
+EVENTS_INTRODUCTION = """\
+What the [webhook dispatcher](webhooks.md) puts into the stream `RAVE_EVENTS`, one message for each
+webhook it accepted, and what a task for an agent looks like. Both are JSON; what is not known is
+empty or null, never missing. A field is only ever added, with a default; whatever else changes
+has another `schema_version` and another subject.
+"""
+EVENTS_DELIVERY = """\
+The subject is `rave.events.v1.SOURCE.KIND`, the header `Nats-Msg-Id` is the event's `event_uuid`,
+and `event_uuid.N` for its N-th replay. An event is delivered at least once: whoever acts on one
+remembers its `event_uuid`.
+"""
+
+
+def events_page() -> str:
+    """Return the page of events and tasks: their fields, and their JSON Schemas."""
+    return "\n".join(
+        [
+            "# Events and tasks\n",
+            NOTE,
+            EVENTS_INTRODUCTION,
+            *schema_section("Event", EventMessage, EVENTS_DELIVERY),
+            *schema_section("Task", AgentTask, "pending → running → completed or failed.\n"),
+        ]
+    )
+
+
+def openapi_page() -> str:
+    """Return the dispatcher's HTTP interface as OpenAPI, for programs."""
+    return json.dumps(openapi.document(), indent=1) + "\n"
+
+
+def schema_section(title: str, model: type[BaseModel], about: str) -> list[str]:
+    """Return the table of a model's fields, and its JSON Schema (draft 2020-12)."""
+    rows = [(f"`{name}`", field.description or "") for name, field in model.model_fields.items()]
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **model.model_json_schema(mode="serialization"),
+    }
+    words = json.dumps(schema, indent=1, sort_keys=True, ensure_ascii=False)
+    header = ("field", "what it says")
+    return [
+        f"## {title}\n", about, table(header, rows), f"### {title}: JSON Schema\n",
+        f"```json\n{words}\n```\n",
+    ]  # fmt: skip
+
+
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Return a Markdown table."""
     lines = [header, ("---",) * len(header), *rows]
@@ -277,6 +329,8 @@ PAGES: dict[str, Callable[[], str]] = {
     "catalog.md": catalog_page,
     "checks.md": checks_page,
     "licences.md": licences_page,
+    "events.md": events_page,
+    "dispatcher.openapi.json": openapi_page,
 }
 
 

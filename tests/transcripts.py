@@ -30,6 +30,7 @@ from rave_cli.transcript import (
     TranscriptFiles,
     Verified,
     canonical,
+    dsse,
     signing,
     skipped,
     sshsig,
@@ -237,11 +238,11 @@ def forge(
         payload = statement.statement_bytes(
             documents.parse(signed), hashlib.sha256(signed).hexdigest()
         )
-        covered = statement.pre_authentication(statement.PAYLOAD_TYPE, payload)
-        envelope = statement.Envelope(
-            statement.PAYLOAD_TYPE, payload, run.key.fingerprint, run.key.private.sign(covered)
+        covered = dsse.pre_authentication(dsse.PAYLOAD_TYPE, payload)
+        envelope = dsse.Envelope(
+            dsse.PAYLOAD_TYPE, payload, run.key.fingerprint, run.key.private.sign(covered)
         )
-        place(run, "dsse").write_bytes(statement.envelope_bytes(envelope))
+        place(run, "dsse").write_bytes(dsse.envelope_bytes(envelope))
 
 
 def refusal(verifying: Callable[[], object]) -> RefusedError:

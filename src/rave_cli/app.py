@@ -1,77 +1,22 @@
-"""The root command: global options, lazily loaded commands, and the one place that reports errors.
-
-A command's module is imported when the command runs or its help is asked for, so that `rave --help`
-costs little more than importing Click.
-"""
+"""The root command: global options, the table of all verbs, and where errors are reported."""
 
 from __future__ import annotations
 
 import io
 import signal
 import sys
-from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from rave_cli import __version__, signals, streams
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.lazy import CONTEXT, Lazy, LazyGroup
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rave_cli.show import Show
-
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-@dataclass(frozen=True)
-class Lazy:
-    """Where a command lives, with the line that help shows without importing it."""
-
-    target: str
-    help: str
-
-
-class LazyGroup(click.Group):
-    """A group that imports a subcommand only when it is needed."""
-
-    def __init__(self, *args: Any, lazy: Mapping[str, Lazy], **kwargs: Any) -> None:  # noqa: ANN401 - Click's own signature
-        super().__init__(*args, **kwargs)
-        self.lazy = lazy
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order they are declared, which is the order of the work."""
-        return list(self.lazy)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import and return a subcommand."""
-        entry = self.lazy.get(name)
-        if entry is None:
-            return None
-        module, attribute = entry.target.split(":")
-        command = getattr(import_module(module), attribute)
-        if not isinstance(command, click.Command):
-            raise TypeError(f"{entry.target} is not a Click command")
-        return command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a subcommand; guess what a misspelt one meant."""
-        if args and args[0] not in self.lazy and not args[0].startswith("-"):
-            from difflib import get_close_matches
-
-            close = get_close_matches(args[0], self.lazy, n=1)
-            guess = f" Did you mean '{close[0]}'?" if close else ""
-            ctx.fail(f"No such command '{args[0]}'.{guess}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of subcommands from the declared lines, importing none of them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.help) for name, entry in self.lazy.items()])
 
 
 @click.group(
@@ -87,6 +32,7 @@ class LazyGroup(click.Group):
         "oauth": Lazy("rave_cli.app:oauth", "The services to which people sign in."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "pool": Lazy("rave_cli.app:pool", "Jobs, each in a new machine."),
+        "audit": Lazy("rave_cli.app:audit", "Who did what through rave."),
         "bench": Lazy("rave_cli.commands.bench:bench", "What things cost on this host."),
         "doctor": Lazy("rave_cli.commands.doctor:doctor", "What this host has and lacks."),
         "config": Lazy("rave_cli.commands.config:config", "Settings and where they come from."),
@@ -309,6 +255,21 @@ def oauth() -> None:
     cls=LazyGroup,
     context_settings=CONTEXT,
     lazy={
+        "show": Lazy("rave_cli.commands.audit.show:show", "The latest commands."),
+        "verify": Lazy("rave_cli.commands.audit.verify:verify", "Whether anything was changed."),
+    },
+)
+def audit() -> None:
+    """What was done to machines, secrets and accounts through rave on this host, and by whom.
+
+    Each line of the log carries the sha256 of the one before.
+    """
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
         "run": Lazy("rave_cli.commands.smoke.run:run", "Check a machine and sign what was found."),
         "verify": Lazy(
             "rave_cli.commands.smoke.verify:verify", "Verify a transcript and all its files."
@@ -334,6 +295,13 @@ def smoke() -> None:
         "show": Lazy("rave_cli.commands.pool.show:show", "All that is known of a job."),
         "logs": Lazy("rave_cli.commands.pool.logs:logs", "What a job printed."),
         "cancel": Lazy("rave_cli.commands.pool.cancel:cancel", "Cancel a job."),
+        "explain": Lazy("rave_cli.commands.pool.explain:explain", "Why a job waits."),
+        "status": Lazy("rave_cli.commands.pool.status:status", "How the pool stands."),
+        "retry": Lazy("rave_cli.commands.pool.retry:retry", "Submit jobs again."),
+        "dead": Lazy("rave_cli.commands.pool.dead:dead", "Jobs that were given up."),
+        "drain": Lazy("rave_cli.commands.pool.drain:drain", "Let no job begin any more."),
+        "scale": Lazy("rave_cli.commands.pool.scale:scale", "How many jobs run at a time."),
+        "verify": Lazy("rave_cli.commands.pool.verify:verify", "Verify the proof of a job."),
     },
 )
 def pool() -> None:

@@ -373,7 +373,11 @@ def lock(path: Path, *, busy: str | None) -> Iterator[None]:
             raise RaveError(
                 busy or "", hint="wait for the other command to end", exit_code=ExitCode.HOST
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            # Closing is not enough: what another thread is about to start has a copy until it does.
+            fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
         os.close(fd)
 

@@ -9,7 +9,10 @@ before left half said. Binary data is in base64.
              in DATA / eof                         its standard input, within the window
              size ROWS COLUMNS                     its terminal has another size
              kill                                  ends it and everything that it started
-             hold {} / become {…}                  what held.py does, which needs no program
+             hold {} / become {…}                  what held.py does, which needs no program; with
+                                                   "runs": true the rest of the machine goes on
+                                                   when no program was started or has ended for
+                                                   LULL seconds, LATEST at most
     guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536, "terminal": true,
                     "own": ["hold", "become"]}
              out DATA / err DATA                   what it prints
@@ -51,6 +54,7 @@ WINDOW = 64 << 10  # bytes of input that may be under way
 CHUNK = 16 << 10  # bytes of output in a line
 OWN = (b"hold", b"become")  # what is done here, and not by a program
 WAITING = 64 << 10  # bytes for the host above which no more output is taken
+LULL, LATEST = 2.0, 5.0
 ARRIVES = 1.0  # seconds in which a host is seen whose words came before it
 
 
@@ -74,6 +78,9 @@ class Server:
         self.ending: list[Child] = []
         self.count = 0
         self.doubt = 0.0
+        # When the rest of a machine goes on that became itself for a program, and when at the
+        # latest; 0 if it does.
+        self.rest_at = self.rest_by = 0.0
 
     def step(self) -> bool:
         """Wait until something happens and deal with it; return whether the host is still there."""
@@ -92,13 +99,14 @@ class Server:
             self._conclude(child)
         self._end_the_ended()
         self._speak()
+        self._let_the_rest_go_on()
         self._watch_output()
         return present
 
     def _patience(self) -> float:
         """Seconds until something has to be killed; -1 if nothing has."""
         due = [c.kill_at for c in (*self.ending, self.child) if c is not None and c.kill_at]
-        due += [self.doubt] if self.doubt else []
+        due += [at for at in (self.doubt, self.rest_at) if at]
         return max(0.0, min(due) - time.monotonic()) + 0.01 if due else -1
 
     # What the host says.
@@ -184,6 +192,7 @@ class Server:
         except OSError as error:
             self._say(b"refused", os.strerror(error.errno or 0).encode())
             return
+        self._put_the_rest_off()
         if terminal:
             child.resize(*terminal[:2])
         self.input, self.closing = b"", False
@@ -207,6 +216,25 @@ class Server:
         else:
             self.instance = report.instance()
             self._say(b"did", json.dumps(answer).encode())
+            if held.waits():
+                self.rest_at = time.monotonic() + LULL
+                self.rest_by = time.monotonic() + LATEST
+
+    def _put_the_rest_off(self) -> None:
+        if self.rest_at:
+            self.rest_at = min(time.monotonic() + LULL, self.rest_by)
+
+    def _let_the_rest_go_on(self) -> None:
+        """Let it, once there was nothing new to do for a while."""
+        if not 0 < self.rest_at <= time.monotonic():
+            return
+        from rave_guest import held
+
+        self.rest_at = 0.0
+        try:
+            held.go_on()
+        except (OSError, ManagerError) as error:
+            report.send("failed", reason=f"what stood still does not go on: {error}")
 
     def _take(self, rest: bytes) -> None:
         try:
@@ -289,6 +317,7 @@ class Server:
         if child.kill_at:
             self.ending.append(child)
         self._say(b"exit", str(child.status).encode())
+        self._put_the_rest_off()
 
     def _leave(self) -> None:
         """End the session, and what it has started."""

@@ -5,6 +5,9 @@ that and freezes every program but this one, PID 1 included. In a copy nothing h
 `become` gives it what makes a machine itself: randomness of the host's before all else, then time,
 names and keys. Only after that do the others go on. Whatever fails before leaves them frozen.
 
+Under emulation the others take seconds of a processor to go on. A host that is going to run
+programs at once says so: then the command channel has them wait until it has a moment to spare.
+
 Called by the command channel's own process, which is awake in the copy with all of this loaded: no
 program could be started meanwhile. What the kernel drew when it booted stays the template's: boot
 id, hash seeds, address layout of what runs (docs/explanation/warm-start.md).
@@ -49,6 +52,8 @@ ORIGIN_CREDENTIAL = "rave.origin"
 AUTHORIZED = "/run/rave/ssh/authorized_keys"
 ORIGIN = "/run/rave/origin"
 TLS = "/run/rave/tls"
+TLS_KEY, TLS_CERTIFICATE, TLS_NAMES = "ephemeral.key", "ephemeral.crt", "names"
+TLS_LINKS = {TLS_KEY: "current.key", TLS_CERTIFICATE: "current.crt"}
 EXPORTER = "/run/rave/redis/exporter.env"
 MACHINE_ID, HOSTS = "/etc/machine-id", "/etc/hosts"
 JOURNAL = "/var/log/journal"
@@ -64,6 +69,7 @@ FREEZES = 10.0  # seconds for every program to stand still
 LOOK = 0.01
 LONGEST_KEY = 16 << 10  # bytes
 
+NAMES = re.compile(r"[A-Za-z0-9:.*,-]{1,500}")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -74,11 +80,23 @@ PUBLIC = re.compile(r"(https://[a-z0-9.-]{1,253}(:[0-9]{1,5})?)?")
 class Selfhood(
     namedtuple(
         "Selfhood",
-        ("entropy", "now", "instance", "machine_id", "hostname", "mac", "origin", "credentials"),
+        (
+            "entropy",
+            "now",
+            "instance",
+            "machine_id",
+            "hostname",
+            "mac",
+            "origin",
+            "credentials",
+            "tls",
+        ),
     )
 ):
     """What makes a machine itself: 32 to 512 bytes of entropy, seconds since 1970 UTC, names, the
-    address of its network card, its public origin (empty: none), and its credentials by name.
+    address of its network card, its public origin (empty: none), its credentials by name, and the
+    files of a certificate for its services by name; none of an older rave, and then it makes one
+    itself.
     """
 
     __slots__ = ()
@@ -90,6 +108,7 @@ class Selfhood(
     mac: str
     origin: str
     credentials: dict[str, bytes]
+    tls: dict[str, bytes]
 
 
 class Standstill:
@@ -135,9 +154,11 @@ class Standstill:
         # watcher is awake, to which a service that is down without a job looks as if it had failed.
         self.thaw([f"{CGROUPS}/{PID1}"])
         starts = [("StartUnit", unit) for unit in self._renewed]
-        self._manager.order(("RestartUnit", JOURNAL_UNIT), *starts)
-        self._manager.close()
-        self.thaw()
+        try:
+            self._manager.order(("RestartUnit", JOURNAL_UNIT), *starts)
+        finally:
+            self._manager.close()
+            self.thaw()
 
     def thaw(self, groups: Iterable[str] | None = None) -> None:
         """Let some groups go on, or everything."""
@@ -171,8 +192,10 @@ class Standstill:
             time.sleep(LOOK)
 
 
-# The one standstill of this process: `hold` begins it, and in each copy `become` ends it.
+# The one standstill of this process: `hold` begins it, and in each copy `become` ends it, or lets
+# `go_on` do so.
 _now: list[Standstill] = []
+_over: list[Standstill] = []
 
 
 def hold(_arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +205,7 @@ def hold(_arguments: Mapping[str, Any]) -> dict[str, Any]:
         Refused: it stands still already, or something does not; everything goes on then.
         OSError: as opening files does; so too.
     """
-    if _now:
+    if _now or _over:
         raise Refused("request", "this machine stands still already")
     standstill = Standstill(Manager())
     told = standstill.begin()
@@ -191,8 +214,8 @@ def hold(_arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def become(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Make this copy a machine of its own and let it go on; tells by how many seconds its clock was
-    behind.
+    """Make this copy a machine of its own and let it go on, or have `go_on` called for that if the
+    host `runs` programs next; tells by how many seconds its clock was behind.
 
     Raises:
         Refused: it does not stand still, or the request is none; nothing has happened then.
@@ -201,8 +224,25 @@ def become(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if not _now:
         raise Refused("request", "this machine does not stand still")
     behind = put_on(asked(arguments))
-    _now.pop().end()
+    _over.append(_now.pop())
+    if arguments.get("runs") is not True:
+        go_on()
     return {"behind": behind}
+
+
+def waits() -> bool:
+    """Return whether all that stood still has yet to go on."""
+    return bool(_over)
+
+
+def go_on() -> None:
+    """Let everything go on that stood still, if that has not happened yet.
+
+    Raises:
+        OSError, ManagerError: PID 1 does not take its orders; all goes on but what was stopped.
+    """
+    while _over:
+        _over.pop().end()
 
 
 VERBS = {"hold": hold, "become": become}
@@ -230,7 +270,8 @@ def asked(arguments: Mapping[str, Any]) -> Selfhood:
     credentials = {name: _decoded(name, text) for name, text in given.items()}
     credentials[INSTANCE_ID] = texts["instance"].encode()
     credentials[ORIGIN_CREDENTIAL] = f"{texts['origin']}\n".encode()
-    return Selfhood(entropy=entropy, now=now, credentials=credentials, **texts)
+    tls = _tls(arguments["tls"]) if "tls" in arguments else {}
+    return Selfhood(entropy=entropy, now=now, credentials=credentials, tls=tls, **texts)
 
 
 def put_on(own: Selfhood) -> float:
@@ -247,8 +288,8 @@ def put_on(own: Selfhood) -> float:
     socket.sethostname(own.hostname)
     report.write(HOSTS, f"127.0.0.1 localhost\n127.0.1.1 {own.hostname}\n")
     set_mac(own.mac)
-    for name in os.listdir(TLS) if os.path.isdir(TLS) else ():
-        _remove(f"{TLS}/{name}")
+    if os.path.isdir(TLS):
+        show(own.tls)
     if os.path.exists(EXPORTER):
         word = uuid.UUID(bytes=os.urandom(16), version=4)
         _private(EXPORTER, f"REDIS_USER=exporter\nREDIS_PASSWORD={word}\n".encode(), 0o600)
@@ -273,6 +314,16 @@ def name_journal(before: str, now: str) -> None:
     """
     if os.path.isdir(f"{JOURNAL}/{before}") and not os.path.lexists(f"{JOURNAL}/{now}"):
         os.symlink(before, f"{JOURNAL}/{now}")
+
+
+def show(tls: Mapping[str, bytes]) -> None:
+    """Put a certificate in the place of the one that the machine made at its boot."""
+    for name in os.listdir(TLS):
+        _remove(f"{TLS}/{name}")
+    for name, data in tls.items():
+        _private(f"{TLS}/{name}", data, 0o600)
+        if name in TLS_LINKS:
+            os.symlink(name, f"{TLS}/{TLS_LINKS[name]}")
 
 
 def set_mac(address: str) -> None:
@@ -328,6 +379,17 @@ def _write(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def _tls(found: object) -> dict[str, bytes]:
+    """The files of a certificate, the one that says that it is whole last (nginx-tls)."""
+    if not isinstance(found, dict) or set(found) != {TLS_KEY, TLS_CERTIFICATE, TLS_NAMES}:
+        raise Refused("request", "`tls` is to hold a key, its certificate and the names in that")
+    names = found[TLS_NAMES]
+    if not isinstance(names, str) or NAMES.fullmatch(names) is None:
+        raise Refused("request", f"`{TLS_NAMES}` are not as they should be")
+    files = {name: _decoded(name, found[name]) for name in (TLS_KEY, TLS_CERTIFICATE)}
+    return {**files, TLS_NAMES: f"{names}\n".encode()}
 
 
 def _decoded(name: str, text: object) -> bytes:

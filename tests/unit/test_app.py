@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from rave_cli import app
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.lazy import LazyGroup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +115,7 @@ def test_a_fault_is_one_message_and_its_exit_code(
     def broken() -> None:
         raise RaveError("it broke", hint="mend it", exit_code=code, detail=("last line",))
 
-    monkeypatch.setattr(app.LazyGroup, "get_command", lambda *_: broken)
+    monkeypatch.setattr(LazyGroup, "get_command", lambda *_: broken)
     assert outcome(["up"]) == code
     said = capsys.readouterr()
     assert said.out == ""
@@ -128,7 +129,7 @@ def test_ctrl_c_is_130(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(app.LazyGroup, "get_command", lambda *_: interrupted)
+    monkeypatch.setattr(LazyGroup, "get_command", lambda *_: interrupted)
     assert outcome(["up"]) == ExitCode.INTERRUPTED
     assert "interrupted" in capsys.readouterr().err
 
@@ -141,7 +142,7 @@ def test_a_full_disk_anywhere_is_a_message(
         with open("/dev/full", "w", encoding="utf-8") as stream:  # noqa: PTH123 - a device
             stream.write("x")
 
-    monkeypatch.setattr(app.LazyGroup, "get_command", lambda *_: full)
+    monkeypatch.setattr(LazyGroup, "get_command", lambda *_: full)
     assert outcome(["up"]) == ExitCode.HOST
     assert "no space left" in capsys.readouterr().err
 

@@ -6,6 +6,7 @@ import errno
 import grp
 import os
 import re
+import signal
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,6 +116,23 @@ def test_a_lock_has_one_holder(tmp_path: Path) -> None:
         pytest.fail("two holders of one lock")
     with paths.lock(place, busy="never"):
         assert place.exists()
+
+
+def test_a_lock_ends_with_its_holder_whatever_another_thread_starts_meanwhile(
+    tmp_path: Path,
+) -> None:
+    place = tmp_path / "lock"
+    with paths.lock(place, busy="somebody works here"):
+        # What a thread starts has a copy of all that is open, from the fork until it is a program.
+        pid = os.fork()
+        if pid == 0:
+            signal.pause()
+    try:
+        with paths.lock(place, busy="somebody works here"):
+            pass
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_the_top_level_is_what_was_agreed() -> None:
     assert {path.relative_to(ROOT).parts[0] for path in FILES} <= TOP_LEVEL
 
 
-@pytest.mark.parametrize("name", ["run.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["run.txt", "platform.txt", "dev.txt"])
 def test_the_lock_pins_hashes_and_names_no_address(name: str) -> None:
     text = (ROOT / "requirements" / name).read_text()
     packages = re.findall(r"^([a-z0-9.-]+)(?:\[[a-z,-]+\])?==\S+ \\$", text, re.MULTILINE)

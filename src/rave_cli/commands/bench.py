@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.options import (
+    audited,
     base_option,
     complete_machine,
     json_option,
@@ -38,6 +39,7 @@ KINDS = ("boot", "warm", "exec", "secrets", "smoke", "suspend")
 @mode_option
 @json_option
 @pass_app
+@audited
 def bench(
     app: App,
     kind: str,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.errors import ExitCode
-from rave_cli.options import completing, json_option, pass_app
+from rave_cli.options import audited, completing, json_option, pass_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,7 @@ def _examinations() -> Iterable[str]:
 @click.option("--list-checks", is_flag=True, help="Only say what would be examined.")
 @json_option
 @pass_app
+@audited
 def doctor(app: App, checks: tuple[str, ...], fix: bool, list_checks: bool) -> int:
     """Examine this host: try KVM, ask QEMU and Nix, open the secrets, look at memory and disk.
 

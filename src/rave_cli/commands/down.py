@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import complete_machine, json_option, pass_app
+from rave_cli.options import audited, complete_machine, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @click.argument("name", required=False, shell_complete=complete_machine)
 @json_option
 @pass_app
+@audited
 def down(app: App, name: str | None) -> None:
     """Stop the machine that `rave up` launched; `rave up` brings it back as it was.
 

@@ -8,6 +8,7 @@ import click
 
 from rave_cli.errors import ExitCode
 from rave_cli.options import (
+    audited,
     base_option,
     json_option,
     keep_option,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @keep_option
 @json_option
 @pass_app
+@audited
 def up(
     app: App,
     *,

@@ -116,8 +116,14 @@ def launch(
     return start(machine, on_event=on_event, keep_running=keep_running)
 
 
-def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Ready:
+def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent, wait: bool = True) -> Ready:
     """Make a machine and start it from a template, which is made if there is none that fits.
+
+    Args:
+        wanted: the machine.
+        settings: the operator's.
+        on_event: told what happens.
+        wait: until it is ready; else until it is itself and runs what it is told to.
 
     Raises:
         RaveError: as `create`, `start` and making a template do; USAGE if its base has no
@@ -129,7 +135,31 @@ def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Ready:
         raise store.taken(wanted.name)
     image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
     spec = wanted.spec(image)
-    return _start_warm(warming.create(spec, _template(spec, on_event)), on_event)
+    return _start_warm(warming.create(spec, _template(spec, on_event)), on_event, wait=wait)
+
+
+def begin(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Machine:
+    """Make a machine and start it from the template that there is; return as soon as its guest is
+    itself and takes commands, while its services may still be on their way.
+
+    Raises:
+        RaveError: HOST if no template fits; as `warm`.
+    """
+    image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
+    spec = wanted.spec(image)
+    key = key_of(spec, accelerator.detect())
+    found = kept.find(key)
+    if found is None:
+        raise RaveError(
+            f"{kept.why_none(key)}, and a machine that is to begin at once is not booted",
+            hint=f"rave vm template create --profile {spec.profile} --base {spec.base}",
+            exit_code=ExitCode.HOST,
+        )
+    machine = warming.create(spec, found)
+    with step(on_event, "start", f"Starting {machine.name} from template {found.name}") as doing:
+        names = tuple(stage.name for stage in WARM)
+        warming.start(machine, found, on_stage=_telling(doing, names), wait=False)
+    return machine
 
 
 def template(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> MachineTemplate:
@@ -154,14 +184,14 @@ def _template(spec: MachineSpec, on_event: OnEvent) -> MachineTemplate:
         return making.make(spec, on_stage=_telling(doing, NAMES))
 
 
-def _start_warm(machine: Machine, on_event: OnEvent) -> Ready:
+def _start_warm(machine: Machine, on_event: OnEvent, *, wait: bool = True) -> Ready:
     """Start a machine that was just made of a template from that."""
     found = kept.find(key_of(machine.spec, accelerator.detect()))
     if found is None:
         return start(machine, on_event=on_event)
     with step(on_event, "start", f"Starting {machine.name} from template {found.name}") as doing:
         names = tuple(stage.name for stage in WARM)
-        ready = warming.start(machine, found, on_stage=_telling(doing, names))
+        ready = warming.start(machine, found, on_stage=_telling(doing, names), wait=wait)
     for note in ready.notes:
         doing.note(note)
     return ready

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import boot, causes, evidence, preflight, public, runs, status, store
-from rave_cli.machines.guest.readiness import Readiness
+from rave_cli.machines.guest.readiness import NAMES, Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, forwarding, processes
 from rave_cli.machines.qemu.argv import qemu_argv
@@ -38,10 +38,12 @@ GUEST_ANSWERS = 20.0
 
 @dataclass(frozen=True)
 class Ready:
-    """A machine that became ready. Times in seconds: of stages since QEMU was started, of services
-    on the guest's clock since its kernel began. `ports` maps guest ports to ports of 127.0.0.1, of
-    which `status_port` leads to the status page; `joined` says that another command had started it,
-    `origin` how its guest began: `cold`, or from a `template`.
+    """A machine that became ready, or is itself at least if nobody wanted to wait for more.
+
+    Times in seconds: of stages since QEMU was started, of services on the guest's clock since its
+    kernel began. `ports` maps guest ports to ports of 127.0.0.1, of which `status_port` leads to
+    the status page; `joined` says that another command had started it, `origin` how its guest
+    began: `cold`, or from a `template`.
     """
 
     machine: Machine
@@ -60,6 +62,11 @@ class Ready:
     def seconds(self) -> float:
         """Seconds from QEMU's start until every service was healthy and the login worked."""
         return self.stages[-1].seconds
+
+    @property
+    def whole(self) -> bool:
+        """Whether every stage was seen, the last of which is the login."""
+        return self.stages[-1].name == NAMES[-1]
 
     @property
     def document(self) -> dict[str, object]:

@@ -90,6 +90,11 @@ class MachineSpec:
         return f"https://{HOME}:{self.pages.host}"
 
     @property
+    def public_host(self) -> str:
+        """The name in its public origin."""
+        return (self.public_origin or HOME).removeprefix("https://").partition(":")[0]
+
+    @property
     def leading(self) -> tuple[Forward, ...]:
         """The forwards with which it starts: as they were asked for, and to its pages the port that
         it keeps.

@@ -7,6 +7,12 @@ queue       who has which job now: Redis Streams, and nothing that could not be 
 broker      the redis-server behind that
 dispatcher  carries between the two: jobs into the queue, what happened to them into the store
 agents      take one job at a time and see it through
+crew        the agents that work side by side, and what holds them up
+proof       the signed statement with which a job ends, and its verification
 sandbox     what an agent runs a job in: a machine that was started from a template
 serving     all of that, until a signal ends it
+served      what whoever serves says of itself
+explaining  why a job waits
+following   what a job prints and what becomes of it
+draining    waits until no job runs any more
 """

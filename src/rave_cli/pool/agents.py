@@ -12,14 +12,17 @@ import random
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.pool.jobs import NO_FACTS
 from rave_cli.pool.queue import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rave_cli.pool.jobs import AttemptFacts
     from rave_cli.pool.queue import Outcome, Queue, Task
 
     OnOutput = Callable[[int, bytes], None]
@@ -46,6 +49,13 @@ LEFT_OUT = b"\n(the rest of the output is left out)\n"
 class Sandbox(Protocol):
     """What a job is run in, once."""
 
+    def prepare(self) -> None:
+        """Make sure, before a job is taken, that one can begin at once.
+
+        Raises:
+            RaveError: none can now.
+        """
+
     def run(self, task: Task, attempt: Attempt) -> int:
         """Run a task's command and return its exit status.
 
@@ -63,7 +73,10 @@ class Attempt:
         self._ends: Callable[[], None] | None = None
         self._over = threading.Event()
         self._room = task.work.most_output
-        self._deadline: float | None = None
+        self._began = time.monotonic()
+        self.facts = NO_FACTS
+        # A machine that hangs while it starts must come to an end, too.
+        self._deadline = time.monotonic() + task.work.timeout
         self.broken_off: BrokenOff = ""
 
     @contextmanager
@@ -96,9 +109,15 @@ class Attempt:
             with self._lock:
                 self._ends = None
 
-    def begins(self) -> None:
-        """The command begins: from now on its time counts."""
-        self._deadline = time.monotonic() + self._task.work.timeout
+    @property
+    def left(self) -> float:
+        """The seconds that are left for it."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def begins(self, image: str = "", template: str = "") -> None:
+        """The command begins now, in a machine that was started from a template of an image."""
+        starting = round(time.monotonic() - self._began, 6)
+        self.facts = replace(self.facts, image=image, template=template, starting=starting)
 
     def say(self, stream: int, data: bytes) -> None:
         """Pass on output, as much as is to be kept of it."""
@@ -108,12 +127,26 @@ class Attempt:
         if left < 0:
             data = data[: self._room] + LEFT_OUT
         self._room = left
+        self._count(stream, len(data))
         for at in range(0, len(data), PIECE):
             try:
-                if not self._queue.say(self._agent, self._task, stream, data[at : at + PIECE]):
+                piece = data[at : at + PIECE]
+                if not self._queue.say(self._agent, self._task, stream, piece):
                     self._break_off("lost")
             except Fault as error:
                 log.debug("output of %s is lost: %s", self._task.name, error)
+
+    def seen(self) -> AttemptFacts:
+        """Return what is known of it now that it is at its end."""
+        if self.facts.starting is None:
+            return self.facts
+        ran = time.monotonic() - self._began - self.facts.starting
+        return replace(self.facts, ran=round(ran, 6))
+
+    def _count(self, stream: int, size: int) -> None:
+        out, err = self.facts.printed
+        printed = (out + size, err) if stream == 1 else (out, err + size)
+        self.facts = replace(self.facts, printed=printed)
 
     def _keep(self) -> None:
         heard = time.monotonic()
@@ -122,7 +155,7 @@ class Attempt:
             now = time.monotonic()
             if self._stopping.is_set():
                 self._break_off("released")
-            elif self._deadline is not None and now > self._deadline:
+            elif now > self._deadline:
                 self._break_off("timeout")
             try:
                 found = self._queue.renew(self._agent, self._task)
@@ -168,7 +201,9 @@ class Agent:
         task = self._queue.take(self.name, wait=wait)
         if task is None:
             return False
-        self._settle(task, *self._carry_out(task))
+        attempt = Attempt(self._queue, self.name, task, self._stopping)
+        came = self._carry_out(task, attempt)
+        self._settle(task, *came, attempt.seen())
         return True
 
     def leave(self) -> None:
@@ -178,9 +213,8 @@ class Agent:
         except Fault as error:
             log.debug("%s stays known: %s", self.name, error)
 
-    def _carry_out(self, task: Task) -> tuple[Outcome | None, int | None, str]:
+    def _carry_out(self, task: Task, attempt: Attempt) -> tuple[Outcome | None, int | None, str]:
         """Run a task; return what came of it, the exit status, and what there is to say."""
-        attempt = Attempt(self._queue, self.name, task, self._stopping)
         status, why = None, ""
         try:
             with attempt.kept():
@@ -201,7 +235,9 @@ class Agent:
             return attempt.broken_off, None, ""
         return "error", None, why
 
-    def _settle(self, task: Task, outcome: Outcome | None, status: int | None, why: str) -> None:
+    def _settle(
+        self, task: Task, outcome: Outcome | None, status: int | None, why: str, facts: AttemptFacts
+    ) -> None:
         """Say what came of a task, until the queue has heard it or has given the job to another."""
         wait = (
             GIVEN_BACK
@@ -212,8 +248,9 @@ class Agent:
         while outcome is not None:
             try:
                 mine = self._queue.settle(
-                    self.name, task, outcome, exit_status=status, why=why, delay=wait
-                )
+                    self.name, task, outcome,
+                    exit_status=status, why=why, delay=wait, facts=facts,
+                )  # fmt: skip
             except Fault as error:
                 log.debug("what came of %s is not heard: %s", task.name, error)
                 if time.monotonic() > until:

@@ -10,14 +10,17 @@ import time
 from typing import TYPE_CHECKING
 
 from rave_cli.pool.jobstore import withdrawn
+from rave_cli.pool.proof import statement_bytes
 from rave_cli.pool.queue import Fault
+from rave_cli.transcript.dsse import seal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rave_cli.pool.jobs import Job
+    from rave_cli.pool.jobs import Job, Printout
     from rave_cli.pool.jobstore import JobStore
     from rave_cli.pool.queue import Queue
+    from rave_cli.transcript import SigningKey
 
 # Seconds for which it waits for something to happen in the queue, before it looks into the store.
 TURN = 0.1
@@ -30,10 +33,14 @@ AGAIN = 0.5
 
 
 class Dispatcher:
-    """The one dispatcher of a store. `on_change` is told each job that is changed."""
+    """The one dispatcher of a store. `key` signs the proofs of jobs that end; `on_change` is told
+    each job that is changed.
+    """
 
-    def __init__(self, store: JobStore, queue: Queue, on_change: Callable[[Job], None]) -> None:
-        self._store, self._queue, self._on_change = store, queue, on_change
+    def __init__(
+        self, store: JobStore, queue: Queue, key: SigningKey, on_change: Callable[[Job], None]
+    ) -> None:
+        self._store, self._queue, self._key, self._on_change = store, queue, key, on_change
         self._origin = store.origin
         self._epoch: str | None = None
 
@@ -67,7 +74,7 @@ class Dispatcher:
         told, last = self._queue.happenings(self._origin, seen, wait=wait)
         if not told:
             return
-        changed = self._store.record(told, last)
+        changed = self._store.record(told, last, seal=self._seal)
         self._queue.forget(self._origin, last, [job.name for job in changed if job.over])
         for job in changed:
             self._on_change(job)
@@ -85,5 +92,9 @@ class Dispatcher:
 
     def _end(self, job: Job, ending: str, why: str) -> None:
         if self._queue.withdraw(job.name, ending, why) == "unknown":
-            for changed in self._store.record([(job.name, withdrawn(job, ending, why))]):
+            ended = [(job.name, withdrawn(job, ending, why))]
+            for changed in self._store.record(ended, seal=self._seal):
                 self._on_change(changed)
+
+    def _seal(self, job: Job, printout: Printout) -> bytes:
+        return seal(statement_bytes(job, printout), self._key)

@@ -62,6 +62,28 @@ class Work:
 
 
 @dataclass(frozen=True)
+class AttemptFacts:
+    """What the agent saw of an attempt that it brought to its end.
+
+    Attributes:
+        image: sha256 of the image that the machine was made from.
+        template: digest of the template that it was started from.
+        starting: seconds until its command began.
+        ran: seconds from then to its end.
+        printed: bytes on stdout and stderr that were passed on.
+    """
+
+    image: str = ""
+    template: str = ""
+    starting: float | None = None
+    ran: float | None = None
+    printed: tuple[int, int] = (0, 0)
+
+
+NO_FACTS = AttemptFacts()
+
+
+@dataclass(frozen=True)
 class Job:
     """A job as it is now. Times are seconds since the epoch.
 
@@ -80,6 +102,7 @@ class Job:
         exit_status: of the command, in its last attempt; None if it did not come to its end.
         why: what there is to say of its state.
         cancelling: whether somebody wants it cancelled.
+        facts: of the attempt with which it ended.
     """
 
     name: str
@@ -96,6 +119,7 @@ class Job:
     exit_status: int | None = None
     why: str = ""
     cancelling: bool = False
+    facts: AttemptFacts = NO_FACTS
 
     @property
     def over(self) -> bool:
@@ -135,6 +159,7 @@ class Ended:
     why: str
     failed: int
     lost: int
+    facts: AttemptFacts = NO_FACTS
 
 
 @dataclass(frozen=True)
@@ -144,6 +169,27 @@ class Printed:
     attempt: int
     stream: int
     data: bytes
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a stream of output: how many bytes, and their sha256."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Printout:
+    """What is kept of the output of an attempt."""
+
+    stdout: Kept
+    stderr: Kept
+
+    @property
+    def streams(self) -> tuple[tuple[str, Kept], tuple[str, Kept]]:
+        """Both, by their names."""
+        return ("stdout", self.stdout), ("stderr", self.stderr)
 
 
 Happening = Began | Postponed | Ended | Printed
@@ -180,6 +226,7 @@ def advance(job: Job, happening: Happening) -> Job:
         until=None,
         ended=happening.at,
         exit_status=happening.exit_status,
+        facts=happening.facts,
     )
 
 

@@ -7,27 +7,43 @@ Any number of commands may submit and read while one process serves.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
 import sqlite3
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from rave_cli import paths, signals
+from rave_cli import paths, shapes, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.pool.jobs import NAME, Ended, Job, Printed, Work, advance, is_ending, new_name
+from rave_cli.pool.jobs import (
+    NAME,
+    NO_FACTS,
+    AttemptFacts,
+    Ended,
+    Job,
+    Kept,
+    Printed,
+    Printout,
+    Work,
+    advance,
+    is_ending,
+    new_name,
+)
 from rave_cli.records import NewerRecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from rave_cli.pool.jobs import Happening
 
-VERSION = 1
+    Seal = Callable[[Job, Printout], bytes]
+
+VERSION = 2
 
 # Jobs that may wait and run at a time; more are refused, which is better than a queue without end.
 MOST_OPEN = 100_000
@@ -60,9 +76,23 @@ CREATE TABLE output (
 CREATE INDEX output_of ON output (job, attempt, number);
 """
 
+# What makes the next version of each that was ever released.
+UPGRADES = {
+    1: """
+ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '';
+ALTER TABLE jobs ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE pool ADD COLUMN agents INTEGER;
+ALTER TABLE pool ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX jobs_dead ON jobs (number) WHERE state = 'error' AND dropped = 0;
+CREATE TABLE proofs (
+  job TEXT NOT NULL PRIMARY KEY REFERENCES jobs (name) ON DELETE CASCADE, envelope BLOB NOT NULL
+);
+""",
+}
+
 COLUMNS = (
     "name, work, submitted, state, attempt, failed, lost, agent, began, until, ended, exit_status,"
-    " why, cancelling"
+    " why, cancelling, facts"
 )
 
 
@@ -73,6 +103,16 @@ class Piece:
     number: int
     stream: int
     data: bytes
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How many agents somebody wants: None is as many as `rave pool serve` was told. One that is
+    draining lets none take a job.
+    """
+
+    agents: int | None = None
+    draining: bool = False
 
 
 class JobStore:
@@ -103,16 +143,16 @@ class JobStore:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
-        if self._version() == 0:
+        if self._version() < VERSION:
             with self._writing():
-                # Another process may have made it meanwhile.
+                # Another process may have done it meanwhile.
                 if self._version() == 0:
-                    for statement in SCHEMA.split(";"):
-                        self._db.execute(statement)
+                    self._change(SCHEMA, 1)
                     self._db.execute(
                         "INSERT INTO pool VALUES (?, '', ?)", (secrets.token_hex(6), NOTHING_SEEN)
                     )
-                    self._db.execute(f"PRAGMA user_version = {VERSION}")
+                for version in range(self._version(), VERSION):
+                    self._change(UPGRADES[version], version + 1)
         if self._version() > VERSION:
             raise NewerRecordError(
                 f"the jobs in {self.place} were written by a newer rave (version"
@@ -120,6 +160,11 @@ class JobStore:
                 hint="update rave, or use the one that made it; the file was left as it is",
                 exit_code=ExitCode.HOST,
             )
+
+    def _change(self, statements: str, version: int) -> None:
+        for statement in statements.split(";"):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {version}")
 
     def _version(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -155,21 +200,24 @@ class JobStore:
         Raises:
             RaveError: NOT_READY if more than `most` would wait then; HOST if the disk is full.
         """
+        with self._writing():
+            return self._accept(works, most)
+
+    def _accept(self, works: Sequence[Work], most: int) -> list[Job]:
         now = time.time()
         jobs = [Job(new_name(), work, now) for work in works]
-        with self._writing():
-            if self._open() + len(jobs) > most:
-                raise RaveError(
-                    f"the pool is full: {self._open()} jobs wait or run, and {most} may",
-                    hint="try again later; rave pool list   (what waits)",
-                    exit_code=ExitCode.NOT_READY,
-                )
-            self._db.executemany(
-                "INSERT INTO jobs (name, work, submitted, state, attempt, failed, lost, agent, why,"
-                " cancelling, expires, queued)"
-                " VALUES (?, ?, ?, 'waiting', 0, 0, 0, '', '', 0, ?, 0)",
-                [(job.name, _json(job.work), job.submitted, job.work.expires) for job in jobs],
+        if self._open() + len(jobs) > most:
+            raise RaveError(
+                f"the pool is full: {self._open()} jobs wait or run, and {most} may",
+                hint="try again later; rave pool list   (what waits)",
+                exit_code=ExitCode.NOT_READY,
             )
+        self._db.executemany(
+            "INSERT INTO jobs (name, work, submitted, state, attempt, failed, lost, agent, why,"
+            " cancelling, expires, queued)"
+            " VALUES (?, ?, ?, 'waiting', 0, 0, 0, '', '', 0, ?, 0)",
+            [(job.name, _json(job.work), job.submitted, job.work.expires) for job in jobs],
+        )
         return jobs
 
     def load(self, name: str) -> Job:
@@ -221,6 +269,85 @@ class JobStore:
             yield from pieces
             after = pieces[-1].number
 
+    def printout(self, job: Job) -> Printout:
+        """Return what is kept of the output of a job's last attempt."""
+        digests, sizes = {1: hashlib.sha256(), 2: hashlib.sha256()}, {1: 0, 2: 0}
+        for piece in self.output(job):
+            digests[piece.stream].update(piece.data)
+            sizes[piece.stream] += len(piece.data)
+        kept = [Kept(sizes[stream], digests[stream].hexdigest()) for stream in (1, 2)]
+        return Printout(*kept)
+
+    def proof(self, name: str) -> bytes | None:
+        """Return the proof of a job; None if there is none."""
+        rows = self._rows("SELECT envelope FROM proofs WHERE job = ?", (name,))
+        return bytes(rows[0][0]) if rows else None
+
+    def dead(self, most: int) -> list[Job]:
+        """Return the jobs that were given up and that nobody has dealt with, the newest first."""
+        return self._jobs(
+            "WHERE state = 'error' AND dropped = 0 ORDER BY number DESC LIMIT ?", (most,)
+        )
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Note that somebody has dealt with these jobs."""
+        with self._writing():
+            self._db.executemany(
+                "UPDATE jobs SET dropped = 1 WHERE name = ?", [(name,) for name in names]
+            )
+
+    def retry(self, jobs: Sequence[Job]) -> list[Job]:
+        """Take in anew what was asked for by jobs that are over: all, or none of them. What
+        expired, or was given up, is not any more.
+
+        Raises:
+            RaveError: as `accept`.
+        """
+        with self._writing():
+            taken = self._accept([replace(job.work, expires=None) for job in jobs], MOST_OPEN)
+            self._db.executemany(
+                "UPDATE jobs SET dropped = 1 WHERE name = ?", [(job.name,) for job in jobs]
+            )
+        return taken
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs are in each state."""
+        rows = self._rows("SELECT state, count(*) FROM jobs GROUP BY state")
+        return {str(state): int(count) for state, count in rows}
+
+    def oldest(self) -> Job | None:
+        """Return the job that has waited longest, if one waits."""
+        found = self._jobs("WHERE ended IS NULL AND state = 'waiting' ORDER BY number LIMIT 1")
+        return found[0] if found else None
+
+    def before(self, job: Job, now: float) -> int:
+        """Return how many jobs wait that came before a job and may begin now."""
+        return int(
+            self._rows(
+                "SELECT count(*) FROM jobs WHERE ended IS NULL AND state = 'waiting'"
+                " AND (until IS NULL OR until <= ?)"
+                " AND number < (SELECT number FROM jobs WHERE name = ?)",
+                (now, job.name),
+            )[0][0]
+        )
+
+    def running(self) -> list[Job]:
+        """Return the jobs that run."""
+        return self._jobs("WHERE ended IS NULL AND state = 'running' ORDER BY number")
+
+    @property
+    def scale(self) -> Scale:
+        """How many agents somebody wants."""
+        agents, draining = self._rows("SELECT agents, draining FROM pool")[0]
+        return Scale(agents, bool(draining))
+
+    def set_scale(self, wanted: Scale) -> None:
+        """Note how many agents are wanted; whoever serves the pool keeps to it."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE pool SET agents = ?, draining = ?", (wanted.agents, wanted.draining)
+            )
+
     # --- what whoever serves does
 
     def unqueued(self, most: int) -> list[Job]:
@@ -254,12 +381,17 @@ class JobStore:
         )
 
     def record(
-        self, happenings: Sequence[tuple[str, Happening]], seen: str | None = None
+        self,
+        happenings: Sequence[tuple[str, Happening]],
+        seen: str | None = None,
+        *,
+        seal: Seal | None = None,
     ) -> list[Job]:
         """Take in what happened to jobs, by their names; return those that are changed by it.
 
         `seen` is the last of them in the queue: it is remembered in the same transaction, so that
-        none is taken in twice, whatever ends us.
+        none is taken in twice, whatever ends us. `seal` makes the proof of a job that ends, in the
+        same transaction, too: none is over without.
         """
         changed: dict[str, Job] = {}
         with self._writing():
@@ -275,6 +407,8 @@ class JobStore:
                     changed[name] = after
             for job in changed.values():
                 self._save(job)
+                if job.over and seal is not None:
+                    self._prove(job, seal)
             if seen is not None:
                 self._db.execute("UPDATE pool SET seen = ?", (seen,))
         return list(changed.values())
@@ -301,12 +435,16 @@ class JobStore:
     def _save(self, job: Job) -> None:
         self._db.execute(
             "UPDATE jobs SET state = ?, attempt = ?, failed = ?, lost = ?, agent = ?, began = ?,"
-            " until = ?, ended = ?, exit_status = ?, why = ? WHERE name = ?",
+            " until = ?, ended = ?, exit_status = ?, why = ?, facts = ? WHERE name = ?",
             (
                 job.state, job.attempt, job.failed, job.lost, job.agent, job.began, job.until,
-                job.ended, job.exit_status, job.why, job.name,
+                job.ended, job.exit_status, job.why, _facts_json(job.facts), job.name,
             ),
         )  # fmt: skip
+
+    def _prove(self, job: Job, seal: Seal) -> None:
+        envelope = seal(job, self.printout(job))
+        self._db.execute("INSERT OR REPLACE INTO proofs VALUES (?, ?)", (job.name, envelope))
 
     def _one(self, name: str) -> Job | None:
         return next(iter(self._jobs("WHERE name = ?", (name,))), None)
@@ -359,8 +497,18 @@ def _json(work: Work) -> str:
     return json.dumps(asdict(work))
 
 
+def _facts_json(facts: AttemptFacts) -> str:
+    return "" if facts == NO_FACTS else json.dumps(asdict(facts))
+
+
+def _facts(text: str) -> AttemptFacts:
+    found: AttemptFacts = shapes.read(AttemptFacts, json.loads(text)) if text else NO_FACTS
+    return found
+
+
 def _job(row: tuple[Any, ...]) -> Job:
     found = dict(zip(COLUMNS.split(", "), row, strict=True))
     asked = json.loads(found["work"])
     work = Work(**asked | {"command": tuple(asked["command"])})
-    return Job(**found | {"work": work, "cancelling": bool(found["cancelling"])})
+    facts = _facts(found["facts"])
+    return Job(**found | {"work": work, "cancelling": bool(found["cancelling"]), "facts": facts})

@@ -12,9 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import redis
 
+from rave_cli import shapes
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.pool import scripts
-from rave_cli.pool.jobs import Began, Ended, Postponed, Printed, Work, is_ending
+from rave_cli.pool.jobs import (
+    NO_FACTS,
+    AttemptFacts,
+    Began,
+    Ended,
+    Postponed,
+    Printed,
+    Work,
+    is_ending,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -214,13 +224,15 @@ class Queue:
         exit_status: int | None = None,
         why: str = "",
         delay: float = 0.0,
+        facts: AttemptFacts = NO_FACTS,
     ) -> bool:
         """Say what came of an attempt; the job ends, or is tried again `delay` seconds later.
 
         Returns whether it was the agent's still; if not, nothing happens.
         """
         status = "" if exit_status is None else exit_status
-        words = (agent, task.entry, task.attempt, outcome, status, why, delay, MOST_LOST)
+        seen = json.dumps(asdict(facts))
+        words = (agent, task.entry, task.attempt, outcome, status, why, delay, MOST_LOST, seen)
         return bool(self._run("SETTLE", task.name, *words))
 
     def leave(self, agent: str) -> None:
@@ -280,5 +292,15 @@ def _happening(fields: Any) -> tuple[str, Happening]:  # noqa: ANN401 - whatever
             said_to_be = said["ending"]
             ending: Ending = said_to_be if is_ending(said_to_be) else "error"
             exit_status = int(said["exit"]) if said["exit"] else None
-            what = Ended(at, attempt, ending, exit_status, why, failed, lost)
+            facts = _facts(said.get("facts", ""))
+            what = Ended(at, attempt, ending, exit_status, why, failed, lost, facts)
     return said["job"], what
+
+
+def _facts(text: str) -> AttemptFacts:
+    """Return what an agent saw; one of another version may have seen other things."""
+    try:
+        found: AttemptFacts = shapes.read(AttemptFacts, json.loads(text))
+    except (ValueError, shapes.MisfitError):
+        return NO_FACTS
+    return found

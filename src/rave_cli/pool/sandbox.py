@@ -35,6 +35,9 @@ NAME = re.compile(r"job-[0-9a-f]{12}-[0-9]{1,6}")
 # Seconds beyond a job's own after which its guest is given up: its keeper has ended it by then.
 MARGIN = 60.0
 
+# Agents beside each other want one template, not one each.
+_MAKING = threading.Lock()
+
 
 @dataclass(frozen=True)
 class MachineSandbox:
@@ -44,8 +47,18 @@ class MachineSandbox:
     settings: Settings
     on_event: OnEvent
 
+    def prepare(self) -> None:
+        """Make sure that there is a template, which may take a boot.
+
+        Raises:
+            RaveError: as making one does.
+        """
+        with _MAKING:
+            machines.template(self.wanted, self.settings, on_event=self.on_event)
+
     def run(self, task: Task, attempt: Attempt) -> int:
-        """Run a task's command in a machine of its own and return its exit status.
+        """Run a task's command in a machine of its own and return its exit status. It begins as
+        soon as the machine is itself, whatever its services are at.
 
         Raises:
             RaveError: as starting a machine does; NOT_READY if the machine is lost meanwhile.
@@ -58,15 +71,16 @@ class MachineSandbox:
                 remove(name)
 
     def _run(self, wanted: NewMachine, task: Task, attempt: Attempt) -> int:
-        ready = machines.warm(wanted, self.settings, on_event=self.on_event)
+        machine = machines.begin(wanted, self.settings, on_event=self.on_event)
         about = (f"RAVE_JOB={task.name}", f"RAVE_ATTEMPT={task.attempt}")
-        with connect(ready.machine) as session:
-            attempt.begins()
+        origin = machine.spec.template
+        with connect(machine) as session:
+            attempt.begins(machine.spec.image.sha256, origin.digest if origin else "")
             return session.stream(
                 ("env", "--", *about, *task.work.command),
                 stdin=None,
                 on_output=attempt.say,
-                timeout=task.work.timeout + MARGIN,
+                timeout=attempt.left + MARGIN,
             )
 
 
@@ -104,24 +118,27 @@ class Room:
         self._kept = 0
 
     @contextmanager
-    def kept(self) -> Iterator[bool]:
-        """Keep room for a machine meanwhile; yields whether there is any."""
+    def kept(self) -> Iterator[str]:
+        """Keep room for a machine meanwhile; yields why there is none, or nothing."""
         with self._lock:
-            there = self._fits()
-            self._kept += there
+            lacks = self._lacks()
+            self._kept += not lacks
         try:
-            yield there
+            yield lacks
         finally:
             with self._lock:
-                self._kept -= there
+                self._kept -= not lacks
 
-    def _fits(self) -> bool:
+    def _lacks(self) -> str:
         available = preflight.available_mib()
         if available is None:
-            return True
+            return ""
         # What those that have room kept for them may still take.
         promised = max(0, self._kept * self._need - private_mib()) if self._kept else 0
-        return available - promised >= self._need
+        if available - promised >= self._need:
+            return ""
+        said = f"a machine may take {self._need} MiB, and {available} MiB are available"
+        return said + (f", of which others may still take {promised}" if promised else "")
 
 
 def need_mib(wanted: NewMachine) -> int:

@@ -42,13 +42,13 @@ local function enqueue()
   redis.call('HSET', hash, 'state', 'queued', 'entry', entry)
 end
 
-local function over(ending, exit_status, why)
+local function over(ending, exit_status, why, facts)
   redis.call('HSET', hash, 'state', 'over')
   redis.call('HDEL', hash, 'work')
   -- Whoever recorded the end removes it; one that was killed in between does not.
   redis.call('EXPIRE', hash, 30 * 86400)
   tell('ended', 'ending', ending, 'exit', exit_status, 'why', why,
-       'failed', of('failed'), 'lost', of('lost'))
+       'failed', of('failed'), 'lost', of('lost'), 'facts', facts or '')
 end
 """
 
@@ -106,8 +106,9 @@ tell('printed', 'stream', ARGV[4], 'data', ARGV[5])
 return 1
 """
 
-# agent, entry, attempt, what came of it, exit status, why, delay in seconds, most lost. Returns
-# whether the job was the agent's still: what one says that was given up for lost changes nothing.
+# agent, entry, attempt, what came of it, exit status, why, delay in seconds, most lost, what the
+# agent saw of it. Returns whether the job was the agent's still: what one says that was given up
+# for lost changes nothing.
 SETTLE = """
 local agent, entry, attempt, came, exit_status, why = unpack(ARGV, 1, 6)
 local times = deliveries(entry, agent)
@@ -120,9 +121,9 @@ elseif came == 'error' then
   again = redis.call('HINCRBY', hash, 'lost', 1) <= tonumber(ARGV[8])
 end
 if again and of('cancelling') then
-  over('cancelled', '', '')
+  over('cancelled', '', '', ARGV[9])
 elseif not again then
-  over(came, exit_status, why)
+  over(came, exit_status, why, ARGV[9])
 else
   local due = string.format('%.6f', tonumber(now()) + tonumber(ARGV[7]))
   redis.call('ZADD', delayed, due, of('name'))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import secrets
 import socket
-import threading
 import time
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rave_cli import paths, signals
@@ -18,10 +17,12 @@ from rave_cli.flows.events import Event
 from rave_cli.machines import preflight
 from rave_cli.machines.templates.key import require_base
 from rave_cli.pool import broker, sandbox
-from rave_cli.pool.agents import NOTICES, Agent
+from rave_cli.pool.crew import Crew
 from rave_cli.pool.dispatcher import AGAIN, Dispatcher
 from rave_cli.pool.jobstore import folder, open_store
-from rave_cli.pool.queue import Fault, Queue
+from rave_cli.pool.queue import Queue
+from rave_cli.pool.served import FREE, SERVING, ServingRecord, place
+from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,11 +32,9 @@ if TYPE_CHECKING:
 
     from rave_cli.flows.events import OnEvent
     from rave_cli.flows.machine import NewMachine
-    from rave_cli.pool.agents import Sandbox
     from rave_cli.pool.jobs import Job
+    from rave_cli.pool.jobstore import JobStore
     from rave_cli.settings import Settings
-
-log = logging.getLogger("rave.pool")
 
 LOCK = "serving.lock"
 
@@ -64,33 +63,41 @@ def serve(
 
     Raises:
         RaveError: USAGE if the base has no templates; HOST if another process serves it, or the
-            host lacks something; as making a template does.
+            host lacks something; SECRETS if the signing key must not be used; as making a template
+            does.
     """
     require_base(wanted.plan.profile, wanted.plan.base)
     with _alone(), open_store() as store:
         store.prune(time.time())
+        # Before anything is run of which there must be proof.
+        key = signing_key()
+        if key.created:
+            on_event(Event("note", "serve", f"signing key {key.path} made; keep {key.public_file}"))
         for name in sandbox.sweep():
             on_event(Event("note", "serve", f"{name} deleted: its agent was killed"))
         # Now, for jobs not to wait for it.
         machines.template(wanted, settings, on_event=on_event)
         with _server(url) as (client, tend):
             queue = Queue(client)
-            dispatcher = Dispatcher(store, queue, on_change)
+            dispatcher = Dispatcher(store, queue, key, on_change)
             if url is None:
                 # Nobody lives who could have a job.
                 queue.abandon()
             need = sandbox.need_mib(wanted)
-            room = sandbox.Room(need)
             box = sandbox.MachineSandbox(wanted, settings, on_event=lambda _event: None)
+            who = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+            crew = Crew(queue, box, sandbox.Room(need), who)
+            serving = _Serving(dispatcher, store, crew, _record(wanted, need, agents))
             on_event(Event("note", "serve", _told(agents, need)))
             try:
-                with _working(queue, box, room, agents):
+                with _working(crew):
                     while True:
-                        if not dispatcher.turn() and not tend():
+                        if not serving.turn() and not tend():
                             time.sleep(AGAIN)
             finally:
                 # What the agents said last.
                 dispatcher.turn()
+                place().unlink(missing_ok=True)
 
 
 def served() -> bool:
@@ -135,43 +142,59 @@ def _server(url: str | None) -> Iterator[tuple[redis.Redis, Callable[[], bool]]]
 
 
 @contextmanager
-def _working(queue: Queue, box: Sandbox, room: sandbox.Room, agents: int) -> Iterator[None]:
+def _working(crew: Crew) -> Iterator[None]:
     """Let agents work meanwhile. On leaving, each gives up the job that it has."""
-    stopping = threading.Event()
-    who = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-    threads = [
-        threading.Thread(
-            target=_work, args=(Agent(f"{who}-{number}", queue, box, stopping), room, stopping)
-        )
-        for number in range(1, agents + 1)
-    ]
     with signals.held() as hold:
         try:
-            for thread in threads:
-                thread.start()
             with hold.released():
                 yield
         finally:
-            stopping.set()
-            for thread in threads:
-                thread.join()
+            crew.end()
 
 
-def _work(agent: Agent, room: sandbox.Room, stopping: threading.Event) -> None:
-    while not stopping.is_set():
-        try:
-            with room.kept() as there:
-                if there:
-                    agent.turn()
-                else:
-                    stopping.wait(NOTICES)
-        except Fault:
-            stopping.wait(AGAIN)
-        except Exception:
-            # What went wrong with one job does not keep it from the next.
-            log.exception("%s has a fault", agent.name)
-            stopping.wait(AGAIN)
-    agent.leave()
+class _Serving:
+    """Turns the dispatcher, keeps the crew to what is wanted, and says how things stand."""
+
+    def __init__(
+        self, dispatcher: Dispatcher, store: JobStore, crew: Crew, record: ServingRecord
+    ) -> None:
+        self._dispatcher, self._store, self._crew = dispatcher, store, crew
+        self._record = record
+        self._written: ServingRecord | None = None
+
+    def turn(self) -> bool:
+        """Do once what there is to do; return whether the queue answers."""
+        wanted = self._store.scale
+        agents = self._record.most if wanted.agents is None else wanted.agents
+        agents = 0 if wanted.draining else agents
+        self._crew.scale(agents)
+        record = replace(
+            self._record,
+            agents=agents,
+            working=self._crew.working,
+            draining=wanted.draining,
+            hold=self._crew.hold,
+        )
+        if record != self._written:
+            SERVING.write(place(), record, mode=0o600)
+            self._written = record
+        return self._dispatcher.turn()
+
+
+def _record(wanted: NewMachine, need: int, agents: int) -> ServingRecord:
+    return ServingRecord(
+        pid=os.getpid(),
+        since=time.time(),
+        profile=wanted.plan.profile,
+        base=wanted.plan.base,
+        mode=wanted.mode,
+        need_mib=need,
+        most=agents,
+        agents=agents,
+        working=0,
+        draining=False,
+        hold=FREE,
+    )
 
 
 def _told(agents: int, need: int) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.paths import refusing
-from rave_cli.transcript import agreement, sshsig, statement
+from rave_cli.transcript import agreement, dsse, sshsig, statement
 from rave_cli.transcript import document as documents
 from rave_cli.transcript.canonical import DamagedError, parse
 from rave_cli.transcript.chain import LARGEST as LARGEST_LOG
@@ -213,11 +213,10 @@ def _check_agreement(document: Document, chain: Chain) -> None:
 
 def _check_attestation(document: Document, raw: bytes, signer: TrustedKey, data: bytes) -> None:
     try:
-        envelope = statement.parse_envelope(data)
+        envelope = dsse.parse_envelope(data)
     except DamagedError as error:
         raise _attestation(f"is damaged: {error}") from error
-    signed = statement.pre_authentication(envelope.payload_type, envelope.payload)
-    if not signer.verifies(envelope.signature, signed):
+    if not envelope.signed_by(signer):
         raise _attestation("was changed, or signed by another key than the document")
     if envelope.keyid != signer.fingerprint:
         raise _attestation("names another key than the one that signed it")
@@ -227,13 +226,13 @@ def _check_attestation(document: Document, raw: bytes, signer: TrustedKey, data:
         raise RefusedError(Reason.MISMATCH, "the attestation is of another run", hint=FETCH)
 
 
-def _check_types(envelope: statement.Envelope) -> None:
+def _check_types(envelope: dsse.Envelope) -> None:
     try:
-        types = statement.types_of(envelope.payload)
+        types = dsse.types_of(envelope.payload)
     except DamagedError as error:
         raise _attestation(f"holds a damaged statement: {error}") from error
-    known = (statement.STATEMENT_TYPE, statement.PREDICATE_TYPE)
-    if envelope.payload_type != statement.PAYLOAD_TYPE or types != known:
+    known = (dsse.STATEMENT_TYPE, statement.PREDICATE_TYPE)
+    if envelope.payload_type != dsse.PAYLOAD_TYPE or types != known:
         raise RefusedError(
             Reason.UNKNOWN_VERSION,
             "the attestation is of a type or version that this rave does not know",

@@ -4,44 +4,23 @@ The statement says nothing that the document does not: it is derived from it, an
 derives it again and compares the bytes.
 
 Sources: in-toto Attestation Framework v1 (Statement, ResourceDescriptor, DigestSet), predicate
-test-result v0.1, DSSE protocol v1.
+test-result v0.1.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rave_cli.transcript.canonical import (
-    DamagedError,
-    Json,
-    document_bytes,
-    line_bytes,
-    parse_document,
-    parse_line,
-    to_json,
-)
+from rave_cli.transcript.canonical import line_bytes, to_json
+from rave_cli.transcript.dsse import STATEMENT_TYPE
 from rave_cli.transcript.formats import FIRST
 
 if TYPE_CHECKING:
     from rave_cli.transcript.document import Document
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "https://in-toto.io/attestation/test-result/v0.1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
 RESULT = {"SUCCESS": "PASSED", "WARNING": "WARNED", "FAILED": "FAILED"}
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """A DSSE envelope with one signature."""
-
-    payload_type: str
-    payload: bytes
-    keyid: str
-    signature: bytes
 
 
 def statement_bytes(document: Document, sha256: str) -> bytes:
@@ -115,64 +94,3 @@ def _extension(document: Document, sha256: str) -> dict[str, object]:
 def nar_hex(nar_hash: str) -> str:
     """Return a narHash (`sha256-<base64>`) in the lowercase hex that a DigestSet wants."""
     return base64.b64decode(nar_hash.removeprefix("sha256-")).hex()
-
-
-def pre_authentication(payload_type: str, payload: bytes) -> bytes:
-    """Return the bytes that a DSSE signature covers (PAE of the DSSE protocol, version 1)."""
-    kind = payload_type.encode()
-    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-
-
-def envelope_bytes(envelope: Envelope) -> bytes:
-    """Return an envelope as its JSON file."""
-    return document_bytes(
-        {
-            "payload": base64.b64encode(envelope.payload).decode(),
-            "payloadType": envelope.payload_type,
-            "signatures": [
-                {
-                    "keyid": envelope.keyid,
-                    "sig": base64.b64encode(envelope.signature).decode(),
-                }
-            ],
-        }
-    )
-
-
-def parse_envelope(raw: bytes) -> Envelope:
-    """Read an envelope that must be written exactly as `envelope_bytes` writes it.
-
-    Raises:
-        DamagedError: if it is anything else.
-    """
-    match parse_document(raw):
-        case {
-            "payload": str(payload),
-            "payloadType": str(payload_type),
-            "signatures": [{"keyid": str(keyid), "sig": str(signature)}],
-        }:
-            pass
-        case _:
-            raise DamagedError("it is not an envelope with one signature")
-    try:
-        envelope = Envelope(
-            payload_type=payload_type,
-            payload=base64.b64decode(payload, validate=True),
-            keyid=keyid,
-            signature=base64.b64decode(signature, validate=True),
-        )
-    except binascii.Error as error:
-        raise DamagedError("it holds something that is not base64") from error
-    if envelope_bytes(envelope) != raw:
-        raise DamagedError("it is not written in the canonical form")
-    return envelope
-
-
-def types_of(payload: bytes) -> tuple[Json, Json]:
-    """Return the statement type and the predicate type that a payload names.
-
-    Raises:
-        DamagedError: if the payload is not a JSON object in canonical form.
-    """
-    statement = parse_line(payload)
-    return statement.get("_type"), statement.get("predicateType")

@@ -72,6 +72,30 @@ class TrustedKey:
         )
 
 
+def trusted_keys(
+    key: Path | None,
+    allowed_signers: Path | None,
+    principal: str | None,
+    *,
+    command: str = "rave smoke verify FILE",
+) -> tuple[TrustedKey, ...]:
+    """Return the keys of which one must have signed: `key`, or those of `allowed_signers`, of which
+    `principal` may be demanded. `command` is what a hint adds a list of signers to.
+
+    Raises:
+        RaveError: USAGE unless exactly one of the two is given and can be used.
+    """
+    if key is not None and allowed_signers is None and principal is None:
+        return (load_key(key),)
+    if allowed_signers is not None and key is None:
+        return load_allowed_signers(allowed_signers, principal)
+    raise RaveError(
+        "a transcript is verified against one trusted key or one list of allowed signers",
+        hint=f"{command} --allowed-signers ~/.config/rave/signing/allowed_signers",
+        exit_code=ExitCode.USAGE,
+    )
+
+
 def load_key(path: Path) -> TrustedKey:
     """Read one public key: PEM (SubjectPublicKeyInfo) or an OpenSSH `.pub` file.
 

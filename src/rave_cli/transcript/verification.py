@@ -6,14 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rave_cli.errors import ExitCode, RaveError
 from rave_cli.paths import refusing
 from rave_cli.transcript.agreement import CLOCK_SKEW
 from rave_cli.transcript.events import utc_now
 from rave_cli.transcript.evidence import completion, read_evidence
 from rave_cli.transcript.policy import VerificationPolicy, load_policy
 from rave_cli.transcript.refusal import Reason, RefusedError
-from rave_cli.transcript.trust import TrustedKey, load_allowed_signers, load_key
+from rave_cli.transcript.trust import trusted_keys
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -111,7 +110,7 @@ def verify(
         RaveError: USAGE if the trusted key or the policy is unusable; HOST if a file cannot be
             read.
     """
-    trusted = _trusted(key, allowed_signers, principal)
+    trusted = trusted_keys(key, allowed_signers, principal)
     demands = load_policy(policy) if policy else VerificationPolicy(required=())
     now = now or utc_now()
     document, signer = read_evidence(file, trusted)
@@ -143,20 +142,6 @@ def verify(
         skipped=tuple(document.having("skip")),
         image_checked=image is not None,
         policy_checked=policy is not None,
-    )
-
-
-def _trusted(
-    key: Path | None, allowed_signers: Path | None, principal: str | None
-) -> tuple[TrustedKey, ...]:
-    if key is not None and allowed_signers is None and principal is None:
-        return (load_key(key),)
-    if allowed_signers is not None and key is None:
-        return load_allowed_signers(allowed_signers, principal)
-    raise RaveError(
-        "a transcript is verified against one trusted key or one list of allowed signers",
-        hint="rave smoke verify FILE --allowed-signers ~/.config/rave/signing/allowed_signers",
-        exit_code=ExitCode.USAGE,
     )
 
 

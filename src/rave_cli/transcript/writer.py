@@ -14,13 +14,8 @@ from rave_cli.transcript import sshsig
 from rave_cli.transcript.agreement import differences, impossibilities, shown
 from rave_cli.transcript.chain import LARGEST as LARGEST_LOG
 from rave_cli.transcript.chain import read_chain
-from rave_cli.transcript.statement import (
-    PAYLOAD_TYPE,
-    Envelope,
-    envelope_bytes,
-    pre_authentication,
-    statement_bytes,
-)
+from rave_cli.transcript.dsse import seal
+from rave_cli.transcript.statement import statement_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,16 +79,10 @@ def write(record: RunRecord, events: EventLog, key: SigningKey) -> TranscriptFil
     found = documents.parse(document)
     _check_agreement(found, chain)
     payload = statement_bytes(found, hashlib.sha256(document).hexdigest())
-    envelope = Envelope(
-        payload_type=PAYLOAD_TYPE,
-        payload=payload,
-        keyid=key.fingerprint,
-        signature=key.private.sign(pre_authentication(PAYLOAD_TYPE, payload)),
-    )
     files = siblings(events.path.with_name(f"{events.session.stem}.json"))
     _write_all(
         {
-            files.dsse: envelope_bytes(envelope),
+            files.dsse: seal(payload, key),
             files.sshsig: sshsig.sign(key.private, document),
             files.document: document,
         }

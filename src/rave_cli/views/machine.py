@@ -48,6 +48,11 @@ def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
     """Return how to reach a machine that is ready, for people."""
     name = ready.machine.name
     when = "was running already" if ready.joined else f"is ready after {ready.seconds:.1f} s"
+    if not (ready.joined or ready.whole):
+        when = (
+            f"answers after {ready.seconds:.1f} s, its services come up meanwhile: rave vm wait"
+            f" {name}"
+        )
     lines = [f"machine {name} {when}", f"  ssh          rave vm ssh {name}"]
     if ready.status_port is not None:
         lines += [f"  status page  https://127.0.0.1:{ready.status_port}/"]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rave_cli.pool.jobs import Job
+    from rave_cli.pool.jobstore import Scale
+    from rave_cli.pool.served import ServingRecord
     from rave_cli.show import Line, Show
 
 COLUMNS = ("job", "state", "age", "took", "attempt", "command")
@@ -36,6 +38,10 @@ def job_document(job: Job) -> dict[str, Any]:
         "retries": job.work.retries,
         "mostOutput": job.work.most_output,
         "expires": job.work.expires,
+        "image": job.facts.image,
+        "template": job.facts.template,
+        "startingSeconds": job.facts.starting,
+        "runSeconds": job.facts.ran,
     }
 
 
@@ -72,7 +78,7 @@ def job_lines(job: Job) -> list[Line]:
         "command": shlex.join(job.work.command),
         "exit status": "" if job.exit_status is None else str(job.exit_status),
         "submitted": f"{duration(now - job.submitted)} ago",
-        "took": took(job, now),
+        "took": took(job, now) + _parts(job),
         "attempt": f"{job.attempt} ({job.failed} failed, {job.lost} lost)" if job.attempt else "",
         "agent": job.agent,
         "next": f"in {in_seconds(job)}" if job.until is not None else "",
@@ -81,6 +87,63 @@ def job_lines(job: Job) -> list[Line]:
         f" {job.work.most_output >> 10} KiB of output",
     }
     return [f"job {job.name}", *(f"  {name:<12} {said}" for name, said in known.items() if said)]
+
+
+def status_document(
+    said: ServingRecord | None,
+    wanted: Scale,
+    *,
+    counts: dict[str, int],
+    running: list[Job],
+    oldest: Job | None,
+    dead: int,
+    served: bool,
+) -> dict[str, Any]:
+    """Return how a pool stands, as `--json` shows it."""
+    now = time.time()
+    return {
+        "served": served,
+        "server": None if said is None else asdict(said),
+        "draining": wanted.draining,
+        "scale": wanted.agents,
+        "jobs": counts,
+        "dead": dead,
+        "running": [
+            {"job": job.name, "agent": job.agent, "seconds": round(now - (job.began or now), 3)}
+            for job in running
+        ],
+        "oldestWaiting": None
+        if oldest is None
+        else {"job": oldest.name, "seconds": round(now - oldest.submitted, 3)},
+    }
+
+
+def status_lines(document: dict[str, Any]) -> list[Line]:
+    """Return how a pool stands, for people."""
+    said, oldest = document["server"], document["oldestWaiting"]
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(document["jobs"].items()))
+    known = {
+        "served": _served_by(said) if document["served"] else "by nobody: rave pool serve",
+        "draining": "no job begins: rave pool drain --end" if document["draining"] else "",
+        "held up": said["hold"]["why"] if said else "",
+        "jobs": counts or "none",
+        "oldest": f"{oldest['job']} waits for {duration(oldest['seconds'])}" if oldest else "",
+        "dead": f"{document['dead']}: rave pool dead" if document["dead"] else "",
+    }
+    running = [
+        f"  {one['agent']} has job {one['job']} for {duration(one['seconds'])}"
+        for one in document["running"]
+    ]
+    return [*(f"{name:<12} {text}" for name, text in known.items() if text), *running]
+
+
+def _served_by(said: dict[str, Any] | None) -> str:
+    if said is None:
+        return "yes"
+    since = duration(time.time() - said["since"])
+    machines = f"{said['profile']} on {said['base']}, {said['need_mib']} MiB each"
+    working = f"{said['agents']} jobs at a time"
+    return f"by process {said['pid']} for {since}: {working}, in machines of {machines}"
 
 
 def in_seconds(job: Job) -> str:
@@ -93,6 +156,13 @@ def took(job: Job, now: float) -> str:
     if job.began is None or (job.state == "waiting"):
         return ""
     return f"{max(0.0, (job.ended or now) - job.began):.1f} s"
+
+
+def _parts(job: Job) -> str:
+    facts = job.facts
+    if facts.starting is None or facts.ran is None:
+        return ""
+    return f": {facts.starting:.1f} s until the command began, {facts.ran:.1f} s for it"
 
 
 def duration(seconds: float) -> str:

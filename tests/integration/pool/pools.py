@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rave_cli.pool.jobs import Job, Work
     from rave_cli.pool.jobstore import JobStore
     from rave_cli.pool.queue import Task
+    from rave_cli.transcript import SigningKey
 
 # Seconds. An agent is lost when a test says so, not when this host is busy: whoever takes over asks
 # as if every lease had run out.
@@ -35,12 +36,15 @@ class ProcessSandbox:
     def __init__(self) -> None:
         self.began: list[tuple[str, int]] = []
 
+    def prepare(self) -> None:
+        """A process can begin at once."""
+
     def run(self, task: Task, attempt: Attempt) -> int:
         """Run it and return its exit status."""
         self.began.append((task.name, task.attempt))
         child = subprocess.Popen(task.work.command, stdout=subprocess.PIPE, bufsize=0)
         with child, attempt.ended_by(child.kill):
-            attempt.begins()
+            attempt.begins("1" * 64, "2" * 64)
             assert child.stdout is not None
             while data := child.stdout.read(65536):
                 attempt.say(1, data)
@@ -59,6 +63,7 @@ class Pool:
     broker: Broker
     queue: Queue
     stopping: threading.Event
+    key: SigningKey
     changes: list[Job] = field(default_factory=list)
     sandbox: ProcessSandbox = field(default_factory=ProcessSandbox)
 
@@ -67,7 +72,7 @@ class Pool:
 
     def new_dispatcher(self) -> Dispatcher:
         """Return a dispatcher, as a new process would have it."""
-        return Dispatcher(self.store, self.queue, self.changes.append)
+        return Dispatcher(self.store, self.queue, self.key, self.changes.append)
 
     def agent(self, name: str = "agent-1") -> Agent:
         """Return an agent."""

@@ -144,7 +144,7 @@ def test_a_dispatcher_is_killed(pool: Pool, told: Counter[str], point: str) -> N
         dying(*DISPATCHER_DIES[point])
         queue = Queue(redis.Redis(unix_socket_path=kwargs["path"], protocol=2), lease=LEASE)
         with JobStore(place) as store:
-            Dispatcher(store, queue, lambda _job: None).turn(wait=SOON)
+            Dispatcher(store, queue, pool.key, lambda _job: None).turn(wait=SOON)
 
     cancels = "cancel" in point
     for _ in range(RUNS):

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rave_cli.errors import ExitCode, RaveError
 from rave_cli.pool import queue as queues
-from rave_cli.pool.agents import LEFT_OUT
-from rave_cli.pool.jobs import ENDINGS, Work
+from rave_cli.pool.agents import LEFT_OUT, Agent
+from rave_cli.pool.jobs import ENDINGS, NO_FACTS, Work
 
 if TYPE_CHECKING:
+    from rave_cli.pool.agents import Attempt
+    from rave_cli.pool.queue import Task
+
     from .pools import Pool
 
 pytestmark = pytest.mark.integration
@@ -195,6 +199,35 @@ def test_what_takes_too_long_is_ended(pool: Pool) -> None:
     assert "0.2 s" in job.why
 
 
+def test_a_machine_that_hangs_while_it_starts_is_a_job_that_took_too_long(pool: Pool) -> None:
+    class Hanging:
+        def prepare(self) -> None:
+            """It looks as if one could begin."""
+
+        def run(self, _task: Task, attempt: Attempt) -> int:
+            ended = threading.Event()
+            with attempt.ended_by(ended.set):
+                ended.wait()
+            raise RaveError("QEMU was ended", exit_code=ExitCode.NOT_READY)
+
+    (name,) = pool.submit(Work(("true",), timeout=0.2))
+    Agent("agent", pool.queue, Hanging(), pool.stopping).turn()
+    pool.turn()
+    job = pool.job(name)
+    assert (job.state, job.facts) == ("timeout", NO_FACTS)
+    assert "0.2 s" in job.why
+
+
+def test_what_an_agent_saw_of_an_attempt_is_kept_with_the_job(pool: Pool) -> None:
+    (name,) = pool.submit(Work(("sh", "-c", "echo out; echo out")))
+    pool.agent().turn(SOON)
+    pool.turn()
+    facts = pool.job(name).facts
+    assert (facts.image, facts.template, facts.printed) == ("1" * 64, "2" * 64, (8, 0))
+    assert facts.starting is not None
+    assert facts.ran is not None
+
+
 def test_what_nobody_takes_in_time_is_skipped(pool: Pool) -> None:
     late, soon = pool.submit(
         Work(("true",), expires=time.time() - 1), Work(("true",), expires=time.time() + 60)
@@ -276,7 +309,7 @@ def test_two_pools_share_a_server_and_each_hears_of_its_own(pool: Pool, home: ob
 
     place = pool.store.place.parents[1] / "other/jobs.sqlite"
     with JobStore(place) as store:
-        other = Other(store, pool.broker, pool.queue, pool.stopping)
+        other = Other(store, pool.broker, pool.queue, pool.stopping, pool.key)
         (mine,), (theirs,) = pool.submit(Work(("true",))), other.submit(Work(("false",)))
         agent = pool.agent()
         assert agent.turn(SOON)

@@ -15,6 +15,8 @@ from rave_cli.errors import ExitCode
 from rave_cli.pool.jobs import Work
 from rave_cli.pool.jobstore import open_store
 from rave_cli.pool.serving import served
+from rave_cli.transcript import signing_key
+from rave_cli.transcript.dsse import parse_envelope
 from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
@@ -105,6 +107,53 @@ def test_a_running_job_is_cancelled(server: Server) -> None:
     done = rave("logs", name, "--follow")
     assert done.returncode == 0
     assert json.loads(rave("show", name, "--json").stdout)["state"] == "cancelled"
+
+
+def test_a_drained_pool_lets_what_runs_come_to_its_end_and_nothing_begin(server: Server) -> None:
+    name = rave("submit", "--", "sleep", "1").stdout.strip()
+    until(lambda: f"{name} running" in server.log.read_text())
+    assert "no job runs, and none begins" in rave("drain").stdout
+    with open_store() as store:
+        assert store.load(name).state == "success"
+        (waits,) = store.accept([Work(("echo", "x"))])
+        assert "draining" in rave("explain", waits.name).stdout
+        assert store.load(waits.name).state == "waiting"
+        status = json.loads(rave("status", "--json").stdout)
+        assert (status["draining"], status["server"]["working"]) == (True, 0)
+        assert status["oldestWaiting"]["job"] == waits.name
+        assert rave("drain", "--end").returncode == 0
+        until(lambda: store.load(waits.name).over)
+        assert rave("scale", "5").returncode == 0
+        many = store.accept([Work(("sleep", "60"))] * 6)
+        until(lambda: len(store.running()) == 5)
+        last = next(job for job in many if store.load(job.name).state == "waiting")
+        until(lambda: "cap" in rave("explain", last.name).stdout)
+        lines = rave("status").stdout
+        assert "5 jobs at a time" in lines
+        assert "5 running" in lines
+
+
+def test_a_job_is_proven_and_tried_again(server: Server, home: Path) -> None:
+    name = rave("submit", "--", "sh", "-c", "echo out; exit 3").stdout.strip()
+    rave("logs", "--follow", name)
+    key = str(signing_key().public_file)
+    saved = home / "proof.json"
+    done = rave("verify", name[:6], "--key", key, "--save", str(saved))
+    assert done.returncode == 0, done.stderr
+    assert f"job {name} is proven: failure" in done.stdout
+    statement = json.loads(parse_envelope(saved.read_bytes()).payload)
+    assert statement["predicate"]["exitStatus"] == 3
+    assert rave("verify", name).returncode == ExitCode.USAGE
+    with open_store() as store:
+        store._db.execute("UPDATE jobs SET exit_status = 0, state = 'success'")
+        refused = rave("verify", name, "--key", key, "--json")
+        assert refused.returncode == ExitCode.VERIFICATION
+        assert "mismatch" in json.loads(refused.stdout)["error"]
+        (again,) = json.loads(rave("retry", name, "--json").stdout)
+        assert again["again"] == name
+        until(lambda: store.load(again["job"]).over)
+        assert store.load(again["job"]).exit_status == 3
+    assert rave("dead").stdout == ""
 
 
 def test_one_process_serves_a_pool(server: Server) -> None:

@@ -24,7 +24,7 @@ from sigstore_models.common.v1 import HashAlgorithm
 from tests.integration.transcript.test_transcript_tools import follow, recipe
 from tests.transcripts import IMAGE, Run, make_key, make_run
 
-from rave_cli.transcript.statement import parse_envelope
+from rave_cli.transcript.dsse import parse_envelope
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from base64 import b64encode
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from rave_cli.machines import identity
+from rave_guest import held
 from tests.debian import BASE
 
 if TYPE_CHECKING:
@@ -115,6 +121,35 @@ def test_a_secret_one_is_shown_and_none_is_made(guest: Guest) -> None:
     assert guest.made == 0
     assert (guest.tls / "current.crt").read_text() == "secret certificate\n"
     assert (guest.tls / "current.key").read_text() == "secret key\n"
+
+
+def test_what_a_copy_of_a_template_was_given_is_shown_as_it_is(
+    guest: Guest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = identity.new_certificate("rave.localhost")
+    given = {held.TLS_KEY: made.key, held.TLS_CERTIFICATE: made.certificate}
+    texts = {name: b64encode(data).decode() for name, data in given.items()}
+    tls = held._tls(texts | {held.TLS_NAMES: made.names})
+    monkeypatch.setattr(held, "TLS", str(guest.tls))
+    held.show(tls)
+    did = guest.start(trace=True)
+    assert (guest.made, "ln" in did) == (0, False)
+    assert (guest.tls / "current.key").read_bytes() == made.key
+
+
+@pytest.mark.parametrize("host", ["rave.localhost", "rave.example.org"])
+def test_the_hosts_certificate_is_for_the_names_of_the_guests_own(guest: Guest, host: str) -> None:
+    (guest.run / "origin").write_text(f"https://{host}:20001\n")
+    guest.start()
+    made = identity.new_certificate(host)
+    assert (guest.tls / "names").read_text() == f"{made.names}\n"
+    assert held.NAMES.fullmatch(made.names)
+    found = x509.load_pem_x509_certificate(made.certificate)
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost", host, f"*.{host}"]
+    assert list(map(str, names.get_values_for_type(x509.IPAddress))) == ["127.0.0.1"]
+    assert found.not_valid_after_utc - found.not_valid_before_utc == timedelta(days=90)
+    assert load_pem_private_key(made.key, None).public_key() == found.public_key()
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,18 @@ import time
 from base64 import b64encode
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_guest import command, held, plan, report, resumed
+from rave_guest.manager import ManagerError
 from rave_guest.refusal import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 GROUPS = (
     "init.scope", "user.slice", "system.slice/rave-command.service",
@@ -45,6 +49,11 @@ GOOD: dict[str, Any] = {
         held.HOST_KEY: b64("host key\n"),
         held.AGE_KEY: b64("age key\n"),
         held.AUTHORIZED_KEY: b64("ssh-ed25519 AAAA two\n"),
+    },
+    "tls": {
+        held.TLS_KEY: b64("key\n"),
+        held.TLS_CERTIFICATE: b64("certificate\n"),
+        held.TLS_NAMES: "DNS:localhost,IP:127.0.0.1",
     },
 }
 
@@ -123,6 +132,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(held, "FREEZES", 0.05)
     monkeypatch.setattr(held, "STOPS", 0.05)
     monkeypatch.setattr(held, "_now", [])
+    monkeypatch.setattr(held, "_over", [])
     own = {
         "services": {
             "nginx": {"units": ["nginx.service"], "drawnAtStart": "its key"},
@@ -216,11 +226,58 @@ def test_what_it_is_told_is_in_force(world: World) -> None:
     assert (root / "authorized_keys").read_text() == "ssh-ed25519 AAAA two\n"
     assert (root / "machine-id").read_text() == f"{GOOD['machine_id']}\n"
     assert (root / "hosts").read_text() == "127.0.0.1 localhost\n127.0.1.1 two\n"
-    assert not list((root / "tls").iterdir())
+    assert (root / "tls/current.key").readlink() == Path("ephemeral.key")
+    assert (root / "tls/current.crt").readlink() == Path("ephemeral.crt")
+    files = [place for place in (root / "tls").iterdir() if not place.is_symlink()]
+    assert {place.name: place.read_text() for place in files} == {
+        "ephemeral.key": "key\n",
+        "ephemeral.crt": "certificate\n",
+        "names": "DNS:localhost,IP:127.0.0.1\n",
+    }
+    assert (root / "tls/ephemeral.key").stat().st_mode & 0o777 == 0o600
     word = (root / "exporter.env").read_text()
     assert word.startswith("REDIS_USER=exporter\nREDIS_PASSWORD=")
     assert "shared" not in word
     assert (root / "exporter.env").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_older_rave_brings_no_certificate_and_none_is_left_of_the_template(world: World) -> None:
+    held.hold({})
+    held.become({name: value for name, value in GOOD.items() if name != "tls"})
+    assert not list((world.root / "tls").iterdir())
+
+
+def test_what_stood_still_waits_for_the_program_that_the_host_runs_next(world: World) -> None:
+    held.hold({})
+    world.done.clear()
+    held.become(GOOD | {"runs": True})
+    assert (world.root / "hosts").exists()
+    assert (held.waits(), world.standing()) == (True, OTHERS)
+    assert ("StartUnit", "nginx.service") not in world.done
+    with pytest.raises(Refused, match="already"):
+        held.hold({})
+    with pytest.raises(Refused, match="does not stand still"):
+        held.become(GOOD)
+    held.go_on()
+    assert (held.waits(), world.standing()) == (False, set())
+    assert ("StartUnit", "nginx.service") in world.done
+    count = len(world.done)
+    held.go_on()
+    assert len(world.done) == count
+
+
+def test_orders_that_pid_1_does_not_take_leave_nothing_frozen(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_orders: tuple[str, str]) -> None:
+        raise ManagerError("PID 1 refused StartUnit")
+
+    held.hold({})
+    held.become(GOOD | {"runs": True})
+    monkeypatch.setattr(Pid1, "order", lambda _self, *orders: refuse(*orders))
+    with pytest.raises(ManagerError):
+        held.go_on()
+    assert (held.waits(), world.standing()) == (False, set())
 
 
 def test_the_journal_is_found_by_the_new_id_and_by_whoever_has_it_open(world: World) -> None:
@@ -253,6 +310,8 @@ def test_a_step_that_fails_leaves_all_standing_still(
         {"entropy": ""}, {"instance": "../x"}, {"machine_id": "x" * 32}, {"hostname": "a b"},
         {"mac": "52:54"}, {"credentials": {}}, {"credentials": {held.HOST_KEY: "!"}},
         {"credentials": GOOD["credentials"] | {"more": b64("x")}},
+        {"tls": None}, {"tls": {}}, {"tls": GOOD["tls"] | {"more": b64("x")}},
+        {"tls": GOOD["tls"] | {held.TLS_KEY: "!"}}, {"tls": GOOD["tls"] | {held.TLS_NAMES: "a\nb"}},
         {"credentials": GOOD["credentials"] | {held.HOST_KEY: b64("x" * (held.LONGEST_KEY + 1))}},
     ],
 )  # fmt: skip
@@ -275,6 +334,92 @@ def test_a_request_that_is_none_is_refused_before_anything_is_done(
 def test_no_request_is_a_fault(request: dict[str, Any]) -> None:
     with suppress(Refused):
         held.asked(GOOD | request)
+
+
+class Channel:
+    """The command channel of a guest that stands still; `step` until `done`, at most 10 s."""
+
+    def __init__(self) -> None:
+        self.here, self.there = socket.socketpair()
+        self.here.setblocking(False)
+        self.there.setblocking(False)
+        self.server = command.Server(self.there.fileno(), "before")
+        self.heard = b""
+
+    def say(self, *lines: bytes) -> None:
+        self.here.sendall(b"".join(line + b"\n" for line in lines))
+
+    def until(self, done: Callable[[], bool]) -> None:
+        end = time.monotonic() + 10
+        while not done():
+            assert time.monotonic() < end, self.heard
+            self.server.step()
+            with suppress(BlockingIOError):
+                self.heard += self.here.recv(65536)
+
+    def close(self) -> None:
+        self.here.close()
+        self.there.close()
+
+
+@pytest.fixture
+def waiting(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Channel]:
+    """A machine that has just become itself, with a host that runs a program next."""
+    monkeypatch.setattr(report, "instance", lambda: GOOD["instance"])
+    held.hold({})
+    channel = Channel()
+    become = b"become " + json.dumps(GOOD | {"runs": True}).encode()
+    channel.say(b'hello {"v": 1, "nonce": "n"}', become)
+    channel.until(lambda: b"did {" in channel.heard)
+    assert world.standing() == OTHERS
+    yield channel
+    channel.close()
+
+
+def test_the_rest_goes_on_once_no_program_was_run_for_a_moment(
+    world: World, waiting: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = waiting.server
+    assert server.rest_at - time.monotonic() <= command.LULL
+    for _ in range(2):
+        server.rest_at = before = time.monotonic() + 0.5
+        waiting.heard = b""
+        waiting.say(b'run {"argv": ["true"], "root": false}')
+        waiting.until(lambda: b"exit 0" in waiting.heard)
+        assert server.rest_at > before, "it was put off"
+        assert world.standing() == OTHERS
+    monkeypatch.setattr(server, "rest_at", time.monotonic())
+    waiting.until(lambda: not world.standing())
+    assert server.rest_at == 0
+
+
+def test_the_rest_goes_on_beside_a_program_that_takes_long_and_however_many_there_are(
+    world: World, waiting: Channel
+) -> None:
+    assert waiting.server.rest_by - time.monotonic() <= command.LATEST
+    waiting.server.rest_by = time.monotonic() + 0.1
+    waiting.say(b'run {"argv": ["sleep", "60"], "root": false}')
+    waiting.until(lambda: not world.standing())
+    assert b"exit" not in waiting.heard
+    waiting.say(b"kill")
+    waiting.until(lambda: b"exit" in waiting.heard)
+
+
+def test_a_rest_that_does_not_go_on_is_told_to_the_host(
+    waiting: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[dict[str, object]] = []
+    monkeypatch.setattr(report, "send", lambda stage, **more: told.append({"stage": stage, **more}))
+
+    def fail() -> None:
+        raise ManagerError("PID 1 closed the connection")
+
+    monkeypatch.setattr(held, "go_on", fail)
+    waiting.server.rest_at = time.monotonic()
+    waiting.until(lambda: bool(told))
+    why = "what stood still does not go on: PID 1 closed the connection"
+    assert told == [{"stage": "failed", "reason": why}]
+    assert waiting.server.rest_at == 0
 
 
 def test_the_channel_does_it_itself_and_answers_as_the_new_instance(

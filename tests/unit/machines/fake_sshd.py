@@ -13,7 +13,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
 import paramiko
-from paramiko.common import AUTH_FAILED, AUTH_SUCCESSFUL, OPEN_SUCCEEDED
+from paramiko.common import (
+    AUTH_FAILED,
+    AUTH_SUCCESSFUL,
+    OPEN_SUCCEEDED,
+    cMSG_CHANNEL_SUCCESS,
+)
 
 from tests.waiting import CEILING
 
@@ -61,12 +66,29 @@ class _Server(paramiko.ServerInterface):
         return master is not None
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(
-            target=self.sshd.execute,
-            args=(channel, command.decode("utf-8", "surrogateescape")),
-            daemon=True,
-        ).start()
+        transport = channel.get_transport()
+        assert isinstance(transport, _Transport)
+        told = transport.told = threading.Event()
+
+        def execute() -> None:
+            told.wait(CEILING)
+            self.sshd.execute(channel, command.decode("utf-8", "surrogateescape"))
+
+        threading.Thread(target=execute, daemon=True).start()
         return True
+
+
+class _Transport(paramiko.Transport):
+    """Notes that a request was granted, so that no command ends before its start is told."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        super().__init__(connection)
+        self.told = threading.Event()
+
+    def _send_user_message(self, data: paramiko.Message) -> None:
+        super()._send_user_message(data)  # type: ignore[misc]
+        if data.asbytes()[:1] == cMSG_CHANNEL_SUCCESS:
+            self.told.set()
 
 
 class FakeSshd:
@@ -124,7 +146,7 @@ class FakeSshd:
                 if not self.banner:
                     self._open.append(connection)
                     continue
-                transport = paramiko.Transport(connection)
+                transport = _Transport(connection)
                 transport.add_server_key(self.host_key)
                 self._open.append(transport)
                 with suppress(paramiko.SSHException, EOFError):

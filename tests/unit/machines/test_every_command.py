@@ -109,6 +109,15 @@ CALLS: dict[str, list[str]] = {
     "pool show": ["0123456789ab"],
     "pool logs": ["0123456789ab"],
     "pool cancel": ["0123456789ab"],
+    "pool explain": ["0123456789ab"],
+    "pool status": [],
+    "pool retry": ["0123456789ab"],
+    "pool dead": [],
+    "pool drain": [],
+    "pool scale": ["3"],
+    "pool verify": ["0123456789ab", "--key", "KEY"],
+    "audit show": [],
+    "audit verify": [],
     "bench": ["exec", "--vm", "demo", "--rounds", "1"],
     "doctor": ["memory", "runtime", "identity"],
     "config": [],
@@ -142,6 +151,9 @@ WRONG = {
     "pool show": ExitCode.USAGE,  # there is none
     "pool logs": ExitCode.USAGE,
     "pool cancel": ExitCode.USAGE,
+    "pool explain": ExitCode.USAGE,
+    "pool retry": ExitCode.USAGE,
+    "pool verify": ExitCode.USAGE,
     # The profile of this machine keeps no accounts.
     **{name: ExitCode.USAGE for name in CALLS if name.startswith(("user ", "oauth "))},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -94,6 +95,9 @@ def test_no_signal_finds_us_inside_of_paramiko(guest: ExecutingSshd, machine: Ma
 
     with subprocess.Popen(["/bin/echo", "given"], stdout=subprocess.PIPE) as given:
         assert given.stdout is not None
+        # What tests before this one left is not thrown away in the middle of it.
+        gc.collect()
+        gc.disable()
         sys.setprofile(watch)
         try:
             with connect(machine) as session:
@@ -104,6 +108,7 @@ def test_no_signal_finds_us_inside_of_paramiko(guest: ExecutingSshd, machine: Ma
                 )  # fmt: skip
         finally:
             sys.setprofile(None)
+            gc.enable()
     assert found == set()
 
 

@@ -22,6 +22,7 @@ from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.spec import TemplateOrigin, locate
 from rave_cli.machines.templates import kept, key, making, pruning, selfhood, warm
 from rave_cli.paths import runtime_dir
+from rave_cli.views.machine import ready_lines
 from tests.unit.machines.conftest import TCG, running_fakes
 from tests.unit.machines.crashes import every_step
 from tests.unit.machines.fake_sshd import FakeSshd
@@ -148,6 +149,21 @@ def test_a_machine_starts_from_it_as_itself(
     assert not machine.restoring.exists()
 
 
+def test_whoever_does_not_wait_has_a_machine_that_runs_commands_and_services_that_come_up(
+    template: MachineTemplate, spec: MachineSpec, host: Host
+) -> None:
+    stages: list[Reached] = []
+    machine = warm.create(spec, template)
+    ready = warm.start(machine, template, on_stage=stages.append, wait=False)
+    assert [stage.name for stage in stages] == ["qemu", "itself"]
+    assert json.loads((host.bin / "become.json").read_text())["runs"] is True
+    assert (ready.whole, 22 in ready.ports) == (False, True)
+    (first, *_) = ready_lines(ready, secrets=ready.secrets)
+    assert first.startswith("machine two answers after ")
+    assert first.endswith("its services come up meanwhile: rave vm wait two")
+    lifecycle.kill(machine)
+
+
 def test_no_two_are_told_the_same(
     template: MachineTemplate, spec: MachineSpec, plan: Plan, image: Image, host: Host
 ) -> None:
@@ -159,6 +175,8 @@ def test_no_two_are_told_the_same(
         assert len({entry[member] for entry in told}) == 3
     for name in told[0]["credentials"]:
         assert len({entry["credentials"][name] for entry in told}) == 3
+    for name in ("ephemeral.key", "ephemeral.crt"):
+        assert len({entry["tls"][name] for entry in told}) == 3
 
 
 def test_its_memory_is_the_templates_and_its_pages_its_own(

@@ -8,13 +8,15 @@ import signal
 import sqlite3
 import stat
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.pool.jobs import Began, Ended, Printed, Work
-from rave_cli.pool.jobstore import KEPT_DAYS, JobStore
+from rave_cli.pool import jobstore
+from rave_cli.pool.jobs import NO_FACTS, Began, Ended, Printed, Work
+from rave_cli.pool.jobstore import KEPT_DAYS, JobStore, Scale
 from rave_cli.records import NewerRecordError
 from tests import kills
 
@@ -186,6 +188,60 @@ def test_what_waits_costs_no_more_the_more_waits(store: JobStore) -> None:
         ["jobs_cancelling"], ["jobs_expiring"], ["jobs_unqueued"], ["sqlite_autoindex_jobs_1"],
     ]  # fmt: skip
     assert not [plan for plan in plans if "TEMP B-TREE" in str(plan)]
+
+
+def test_what_the_first_rave_with_a_pool_left_is_taken_over(tmp_path: Path) -> None:
+    place = tmp_path / "pool/jobs.sqlite"
+    place.parent.mkdir(mode=0o700)
+    place.touch(0o600)
+    old = sqlite3.connect(place)
+    old.executescript(jobstore.SCHEMA)
+    old.executescript(
+        "INSERT INTO pool VALUES ('0123456789ab', 'first', '5-0');"
+        "INSERT INTO jobs (name, work, submitted, state, attempt, failed, lost, agent, why,"
+        ' cancelling, queued, ended) VALUES (\'aaaaaaaaaaaa\', \'{"command": ["true"],'
+        ' "timeout": 600.0, "retries": 0, "most_output": 1048576, "expires": null}\','
+        " 1.0, 'error', 4, 0, 4, 'a', 'x', 0, 1, 2.0);"
+        "PRAGMA user_version = 1;"
+    )
+    old.close()
+    with JobStore(place) as store:
+        (job,) = store.newest(10)
+        assert (job.name, job.state, job.facts) == ("aaaaaaaaaaaa", "error", NO_FACTS)
+        assert (store.seen, store.scale) == ("5-0", Scale())
+        assert store.proof(job.name) is None
+        assert [one.name for one in store.dead(10)] == [job.name]
+    with JobStore(place) as store:
+        assert len(store.accept([WORK])) == 1
+
+
+def test_what_was_given_up_is_listed_until_somebody_deals_with_it(store: JobStore) -> None:
+    one, other, good = (job.name for job in store.accept([WORK] * 3))
+    store.record(
+        [
+            (one, Ended(1, 4, "error", None, "x", 0, 4)),
+            (other, Ended(1, 4, "error", None, "x", 0, 4)),
+            (good, Ended(1, 1, "failure", 1, "", 1, 0)),
+        ]
+    )
+    assert [job.name for job in store.dead(10)] == [other, one]
+    store.drop([one])
+    (again,) = store.retry(store.dead(10))
+    assert store.dead(10) == []
+    assert (again.state, again.attempt) == ("waiting", 0)
+    # What was to expire has done so.
+    assert again.work == replace(WORK, expires=None)
+    assert store.counts() == {"error": 2, "failure": 1, "waiting": 1}
+    assert store.oldest() == again
+
+
+def test_how_many_agents_are_wanted_is_remembered(store: JobStore) -> None:
+    assert store.scale == Scale(None, draining=False)
+    store.set_scale(Scale(3, draining=True))
+    with again(store) as other:
+        assert other.scale == Scale(3, draining=True)
+        other.set_scale(Scale(None))
+    assert store.scale == Scale()
 
 
 def test_one_of_a_newer_rave_is_left_alone(store: JobStore) -> None:

@@ -21,9 +21,9 @@ from rave_cli.transcript import (
     Reason,
     TranscriptFiles,
     Verified,
+    dsse,
     siblings,
     sshsig,
-    statement,
     verify,
 )
 
@@ -206,7 +206,7 @@ def test_a_log_of_the_first_format_about_something_else_is_refused(forged: Run, 
 
 def test_its_attestation_keeps_the_subjects_of_its_time(files: TranscriptFiles) -> None:
     assert files.dsse is not None
-    envelope = statement.parse_envelope(files.dsse.read_bytes())
+    envelope = dsse.parse_envelope(files.dsse.read_bytes())
     found = json.loads(envelope.payload)
     assert [list(subject["digest"]) for subject in found["subject"]] == [
         ["sha256"], ["nix_nar_sha256"],

@@ -31,9 +31,9 @@ from rave_cli.transcript import (
     CheckResult,
     EventLog,
     Reason,
+    dsse,
     siblings,
     sshsig,
-    statement,
     verify,
 )
 
@@ -342,16 +342,16 @@ def test_duplicate_members_are_refused_even_if_signed(copy: Run) -> None:
 
 def reattest(run: Run, change: Callable[[str], str], **other: Any) -> None:
     """Change the statement and sign the envelope again with the right key."""
-    envelope = statement.parse_envelope(place(run, "dsse").read_bytes())
+    envelope = dsse.parse_envelope(place(run, "dsse").read_bytes())
     payload = change(envelope.payload.decode()).encode()
     kind = other.get("payload_type", envelope.payload_type)
     changed = replace(
         envelope,
         payload=payload,
-        signature=run.key.private.sign(statement.pre_authentication(kind, payload)),
+        signature=run.key.private.sign(dsse.pre_authentication(kind, payload)),
         **other,
     )
-    place(run, "dsse").write_bytes(statement.envelope_bytes(changed))
+    place(run, "dsse").write_bytes(dsse.envelope_bytes(changed))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import job_argument, json_option, pass_app
+from rave_cli.options import audited, job_argument, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @job_argument
 @json_option
 @pass_app
+@audited
 def cancel(app: App, job: str) -> None:
     """Cancel a job: it is not begun, or its machine is ended. One that is over stays as it is.
 

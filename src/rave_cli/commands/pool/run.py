@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.options import json_option, pass_app, work_options
+from rave_cli.options import audited, json_option, pass_app, work_options
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -21,6 +21,7 @@ NO_STATUS = 255
 @work_options
 @json_option
 @pass_app
+@audited
 def run(app: App, /, **asked: Any) -> int:  # noqa: ANN401 - what Click read
     """Submit a command as a job, follow it, and end with its exit status.
 

@@ -8,6 +8,7 @@ import click
 
 from rave_cli import signals
 from rave_cli.options import (
+    audited,
     base_option,
     json_option,
     mode_option,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @json_option
 @pass_app
+@audited
 def serve(
     app: App,
     *,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.options import json_option, pass_app, work_options
+from rave_cli.options import audited, json_option, pass_app, work_options
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @work_options
 @json_option
 @pass_app
+@audited
 def submit(app: App, /, **asked: Any) -> None:  # noqa: ANN401 - what Click read
     """Submit a command as a job and print the job's name.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, pass_app, secrets_file_option
+from rave_cli.options import audited, json_option, pass_app, secrets_file_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--discard", is_flag=True, help="Only throw away what an interrupted edit left.")
 @json_option
 @pass_app
+@audited
 def edit(app: App, file: Path | None, reencrypt: bool, discard: bool) -> None:
     """Change the secrets in your editor; the plaintext lies in memory, and only meanwhile.
 

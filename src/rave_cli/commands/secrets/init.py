@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, pass_app, secrets_file_option
+from rave_cli.options import audited, json_option, pass_app, secrets_file_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @json_option
 @pass_app
+@audited
 def init(app: App, file: Path | None, recipients: tuple[str, ...]) -> None:
     """Make the age identity, the policy, and a value for every secret that has none.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app, secrets_file_option
+from rave_cli.options import audited, json_option, machine_argument, pass_app, secrets_file_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @secrets_file_option
 @json_option
 @pass_app
+@audited
 def install(app: App, name: str, file: Path | None) -> None:
     """Give the machine NAME the secrets its profile needs, and prove that its services took them.
 

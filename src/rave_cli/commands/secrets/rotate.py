@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import complete_secret, json_option, pass_app, secrets_file_option
+from rave_cli.options import audited, complete_secret, json_option, pass_app, secrets_file_option
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @secrets_file_option
 @json_option
 @pass_app
+@audited
 def rotate(app: App, names: tuple[str, ...], everything: bool, file: Path | None) -> None:
     """Give secrets new values in the file; `rave secrets install` then brings them to a machine.
 

@@ -8,6 +8,7 @@ import click
 
 from rave_cli.errors import ExitCode
 from rave_cli.options import (
+    audited,
     base_option,
     complete_machine,
     complete_phase,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--nonce", metavar="TEXT", help="A challenge for the transcript to carry.")
 @json_option
 @pass_app
+@audited
 def run(
     app: App,
     *,

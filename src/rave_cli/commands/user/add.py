@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app, password_option, user_argument
+from rave_cli.options import (
+    audited,
+    json_option,
+    machine_argument,
+    pass_app,
+    password_option,
+    user_argument,
+)
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 @password_option
 @json_option
 @pass_app
+@audited
 def add(
     app: App,
     *,

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app, user_argument, yes_option
+from rave_cli.options import (
+    audited,
+    json_option,
+    machine_argument,
+    pass_app,
+    user_argument,
+    yes_option,
+)
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
 @yes_option
 @json_option
 @pass_app
+@audited
 def delete(app: App, name: str, user: str, yes: bool) -> None:
     """Delete the account USER of the machine NAME. Somebody is asked first.
 

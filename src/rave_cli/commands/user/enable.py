@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app, user_argument
+from rave_cli.options import audited, json_option, machine_argument, pass_app, user_argument
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @user_argument
 @json_option
 @pass_app
+@audited
 def enable(app: App, name: str, user: str) -> None:
     """Let the account USER sign in again.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app, user_argument
+from rave_cli.options import audited, json_option, machine_argument, pass_app, user_argument
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--remove", "less", metavar="GROUP", multiple=True, help="Take out (repeatable).")
 @json_option
 @pass_app
+@audited
 def groups(app: App, name: str, user: str, more: tuple[str, ...], less: tuple[str, ...]) -> None:
     """Show the groups of the account USER, or change them.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import audited, json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--snapshot", metavar="SNAPSHOT", help="The disk as it is in this snapshot of it.")
 @json_option
 @pass_app
+@audited
 def clone(app: App, name: str, new: str, *, snapshot: str | None) -> None:
     """Make a machine NEW with a copy of another's disk; it is stopped.
 

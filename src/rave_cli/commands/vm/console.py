@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import audited, json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
@@ -27,6 +27,7 @@ LINES = 24
 @click.option("--follow/--no-follow", default=True, help="Go on with what is added.")
 @json_option
 @pass_app
+@audited
 def console(app: App, name: str, *, attach: bool, lines: int, follow: bool) -> None:
     """Show the serial console of a machine and follow it until the machine stops.
 

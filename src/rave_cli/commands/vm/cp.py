@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import complete_machine, json_option, pass_app
+from rave_cli.options import audited, complete_machine, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @json_option
 @pass_app
+@audited
 def cp(app: App, source: str, target: str, *, sudo: bool, leave_out: bool) -> None:
     """Copy a file, a folder or a stream into a machine or out of it.
 

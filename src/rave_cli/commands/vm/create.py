@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.options import json_option, machine_options, pass_app
+from rave_cli.options import audited, json_option, machine_options, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @machine_options
 @json_option
 @pass_app
+@audited
 def create(app: App, /, **asked: Any) -> None:  # noqa: ANN401 - the options of machine_options
     """Make a machine: overlay disk, host key, login key and age identity. It is not started.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import chosen, json_option, machines_argument, pass_app, yes_option
+from rave_cli.options import audited, chosen, json_option, machines_argument, pass_app, yes_option
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @yes_option
 @json_option
 @pass_app
+@audited
 def delete(app: App, names: tuple[str, ...], every: bool, force: bool, yes: bool) -> int:
     """Delete machines with their disks, keys and logs. Images stay; so do protected machines.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import audited, json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
@@ -37,6 +37,7 @@ NO_STATUS = 255
 )  # fmt: skip
 @json_option
 @pass_app
+@audited
 def exec_(
     app: App,
     name: str,

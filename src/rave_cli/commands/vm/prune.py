@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, pass_app, yes_option
+from rave_cli.options import audited, json_option, pass_app, yes_option
 
 if TYPE_CHECKING:
     from rave_cli.machines.leftovers import Leftover
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @yes_option
 @json_option
 @pass_app
+@audited
 def prune(app: App, *, images: bool, templates: bool, dry_run: bool, yes: bool) -> None:
     """Remove what dead machines and killed commands left behind; it is shown and asked about first.
 

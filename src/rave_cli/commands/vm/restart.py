@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.options import (
+    audited,
     chosen,
     json_option,
     keep_option,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @keep_option
 @json_option
 @pass_app
+@audited
 def restart(
     app: App, names: tuple[str, ...], every: bool, patience: float | None, keep_running: bool
 ) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import chosen, json_option, machines_argument, pass_app
+from rave_cli.options import audited, chosen, json_option, machines_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 @click.option("--cold", is_flag=True, help="Give the saved memory up and start anew.")
 @json_option
 @pass_app
+@audited
 def resume(app: App, names: tuple[str, ...], every: bool, *, cold: bool) -> int:
     """Let suspended machines go on where they were, with their clocks set.
 

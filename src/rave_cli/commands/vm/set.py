@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import audited, json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("--disk", type=int, metavar="GIB", help="Size of the disk, which never shrinks.")
 @json_option
 @pass_app
+@audited
 def set_(app: App, name: str, memory: int | None, cpus: int | None, disk: int | None) -> None:
     """Change the sizes of a machine. Its file system grows with its disk.
 

@@ -6,12 +6,13 @@ import sys
 
 import click
 
-from rave_cli.options import machine_argument
+from rave_cli.options import audited, machine_argument
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @machine_argument
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@audited
 def ssh(name: str, arguments: tuple[str, ...]) -> None:
     """Log in to a machine with OpenSSH; its host key is checked against the pinned one.
 

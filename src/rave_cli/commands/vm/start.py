@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.options import (
+    audited,
     chosen,
     dry_run_option,
     json_option,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @keep_option
 @json_option
 @pass_app
+@audited
 def start(app: App, names: tuple[str, ...], every: bool, dry_run: bool, keep_running: bool) -> int:
     """Start machines and wait until they are ready; join the wait if one is starting already.
 

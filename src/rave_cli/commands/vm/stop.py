@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import chosen, json_option, machines_argument, pass_app, patience_option
+from rave_cli.options import (
+    audited,
+    chosen,
+    json_option,
+    machines_argument,
+    pass_app,
+    patience_option,
+)
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
 @patience_option
 @json_option
 @pass_app
+@audited
 def stop(app: App, names: tuple[str, ...], every: bool, patience: float | None) -> int:
     """Stop machines: power button, then QMP quit, then SIGTERM, then SIGKILL.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import chosen, json_option, machines_argument, pass_app
+from rave_cli.options import audited, chosen, json_option, machines_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @machines_argument
 @json_option
 @pass_app
+@audited
 def suspend(app: App, names: tuple[str, ...], every: bool) -> int:
     """Save running machines to disk and end their QEMU; `rave vm resume` goes on where they were.
 

@@ -16,6 +16,7 @@ from rave_cli.machines.guest import command
 from rave_cli.machines.qemu.credentials import AGE_KEY, AUTHORIZED_KEY, HOST_KEY
 
 if TYPE_CHECKING:
+    from rave_cli.machines.identity import Certificate
     from rave_cli.machines.spec import Machine
 
 # Seconds for a guest to answer on its channel, to stop and freeze all that runs in it, and to
@@ -34,17 +35,27 @@ def hold(machine: Machine) -> dict[str, Any]:
     return _ask(machine, machine.spec.instance_id, "hold", {}, HOLDS)
 
 
-def become(machine: Machine, before: str) -> dict[str, Any]:
+def become(
+    machine: Machine, before: str, certificate: Certificate, *, runs: bool = False
+) -> dict[str, Any]:
     """Make a copy, whose guest calls itself `before`, the machine that it is; it then runs.
+
+    Args:
+        machine: the machine.
+        before: what its guest calls itself until now.
+        certificate: what its services show as long as it has no secrets.
+        runs: whether programs are going to be run in it at once: its services come up when none
+            was run for two seconds, or after five.
 
     Raises:
         RaveError: NOT_READY if its guest does not take it all: then nothing runs in it; SECRETS if
             a key file of the machine must not be trusted; HOST if one cannot be read.
     """
-    return _ask(machine, before, "become", request(machine), BECOMES)
+    wanted = request(machine, certificate) | {"runs": runs}
+    return _ask(machine, before, "become", wanted, BECOMES)
 
 
-def request(machine: Machine) -> dict[str, Any]:
+def request(machine: Machine, certificate: Certificate) -> dict[str, Any]:
     """Return what makes a machine itself, as its guest takes it.
 
     Raises:
@@ -64,6 +75,11 @@ def request(machine: Machine) -> dict[str, Any]:
         "mac": machine.spec.mac,
         "origin": machine.spec.public_origin or "",
         "credentials": {name: b64encode(value).decode() for name, value in credentials.items()},
+        "tls": {
+            "ephemeral.key": b64encode(certificate.key).decode(),
+            "ephemeral.crt": b64encode(certificate.certificate).decode(),
+            "names": certificate.names,
+        },
         # Last: the time is that of now.
         "entropy": b64encode(os.urandom(64)).decode(),
         "now": time.time(),

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, lifecycle, preflight, runs, saved, store
+from rave_cli.machines import boot, identity, lifecycle, preflight, runs, saved, store
 from rave_cli.machines.guest.readiness import WARM, Readiness
 from rave_cli.machines.logfiles import last_lines
-from rave_cli.machines.qemu import accelerator, caps, credentials, memory
+from rave_cli.machines.qemu import accelerator, caps, credentials, memory, ports
 from rave_cli.machines.qemu.argv import memory_file, qemu_argv
 from rave_cli.machines.qemu.program import QEMU
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
@@ -63,7 +63,11 @@ def create(spec: MachineSpec, template: MachineTemplate) -> Machine:
 
 
 def start(
-    machine: Machine, template: MachineTemplate, *, on_stage: Callable[[Reached], None]
+    machine: Machine,
+    template: MachineTemplate,
+    *,
+    on_stage: Callable[[Reached], None],
+    wait: bool = True,
 ) -> Ready:
     """Start a machine that was just made of a template from that, and wait until it is ready.
 
@@ -71,6 +75,7 @@ def start(
         machine: the machine; it has never been started.
         template: what it was made of.
         on_stage: called for each stage as it is reached.
+        wait: else it is enough that it is itself and runs programs, before its services come up.
 
     Raises:
         RaveError: NOT_READY if its guest does not take what makes it itself, or a service does not
@@ -88,8 +93,8 @@ def start(
     cap = caps.choose(machine.spec, found.kind)
     try:
         with store.locked(machine.name):
-            restored = restore(machine, template, found, cap, readiness)
-        forwards = boot.watch(restored.boot, readiness)
+            restored = restore(machine, template, found, cap, readiness, runs_next=not wait)
+        forwards = boot.watch(restored.boot, readiness) if wait else _ports(restored.boot)
     except BaseException as error:
         with signals.held():
             lifecycle.kill(machine)
@@ -108,9 +113,12 @@ def restore(
     found: Accelerator,
     cap: caps.Cap,
     readiness: Readiness,
+    *,
+    runs_next: bool = False,
 ) -> Restored:
     """Start a QEMU on a template's memory and make its guest this machine. The caller holds the
-    machine's lock, and ends what this leaves running when it fails.
+    machine's lock, and ends what this leaves running when it fails; `runs_next` says that it runs
+    a program in it at once.
 
     Raises:
         RaveError: as `start`.
@@ -127,11 +135,13 @@ def restore(
         machine.restoring.write_text(template.record.digest)
     with credentials.written(machine):
         begun = boot.spawn(machine, argv, cap.beside)
+        # While QEMU starts.
+        certificate = identity.new_certificate(machine.spec.public_host)
         with _monitor(begun) as monitor:
             readiness.reach("qemu", begun.now())
             _load(monitor, template)
             monitor.execute("cont", timeout=ANSWERS)
-    told = selfhood.become(machine, template.record.instance)
+    told = selfhood.become(machine, template.record.instance, certificate, runs=runs_next)
     machine.restoring.unlink()
     behind = told.get("behind")
     since = float(behind) if isinstance(behind, int | float) else 0.0
@@ -160,6 +170,12 @@ def refuse_misfit(machine: Machine, template: MachineTemplate, found: Accelerato
             hint=f"rave vm start {machine.name} boots it",
             exit_code=ExitCode.HOST,
         )
+
+
+def _ports(begun: boot.Boot) -> dict[int, int]:
+    if begun.monitor is not None:
+        begun.monitor.close()
+    return ports.asked(begun.machine)
 
 
 def _monitor(begun: boot.Boot) -> Qmp:

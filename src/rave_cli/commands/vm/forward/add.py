@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import audited, json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--keep", is_flag=True, help="Add it again whenever the machine starts.")
 @json_option
 @pass_app
+@audited
 def add(app: App, name: str, ports: str, *, address: str, keep: bool) -> None:
     """Let a port of this host lead into a running machine until it stops.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import audited, json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.argument("host", metavar="HOST[:GUEST]")
 @json_option
 @pass_app
+@audited
 def remove(app: App, name: str, host: str) -> None:
     """Take away a forward that was added; one that was kept does not come back either. Connections
     that are open stay.

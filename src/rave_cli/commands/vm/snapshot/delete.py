@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import json_option, machine_argument, pass_app
+from rave_cli.options import audited, json_option, machine_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.argument("snapshot")
 @json_option
 @pass_app
+@audited
 def delete(app: App, name: str, snapshot: str) -> None:
     """Delete a snapshot of a machine; the machine and its other snapshots stay.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.options import (
+    audited,
     base_option,
     json_option,
     mode_option,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @resource_options
 @json_option
 @pass_app
+@audited
 def create(
     app: App,
     *,

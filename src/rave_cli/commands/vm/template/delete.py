@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import complete_template, json_option, pass_app
+from rave_cli.options import audited, complete_template, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 @click.argument("template", shell_complete=complete_template)
 @json_option
 @pass_app
+@audited
 def delete(app: App, template: str) -> None:
     """Delete a template; machines that were made from it keep what they need of it.
 

@@ -1,0 +1,126 @@
+"""Hands over to the stream what the store has accepted, until the stream says that it has it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from rave_platform.application.ports import StoreUnavailableError, StreamUnavailableError
+from rave_platform.domain.handover import TakenIn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rave_platform.application.ports import Blocking, EventStore, EventStream, OutgoingEvent
+    from rave_platform.domain.handover import HandoverStep
+
+LOG = logging.getLogger(__name__)
+
+# Events that are under way to the stream at a time; each is in memory with its body.
+MOST_AT_ONCE = 32
+
+# Seconds between two looks at what somebody else may have put back, and between two attempts at a
+# stream or disk that is not there: doubled each time.
+IDLE = 1.0
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+
+
+class Outbox:
+    """Publishes while `run` runs; `wake` says that there is something new."""
+
+    def __init__(
+        self,
+        store: EventStore,
+        stream: EventStream,
+        blocking: Blocking[Any],
+        told: Callable[[HandoverStep], None] = lambda _step: None,
+    ) -> None:
+        self._store = store
+        self._stream = stream
+        self._blocking = blocking
+        self._told = told
+        self._wake = asyncio.Event()
+        self._agreed = 0
+
+    def wake(self) -> None:
+        """Say that there is something to hand over."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Hand over, until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            self._wake.clear()
+            try:
+                handed = await self.hand_over()
+            except (StoreUnavailableError, StreamUnavailableError) as fault:
+                if pause == FIRST_PAUSE:
+                    LOG.warning("events wait", extra={"why": str(fault)})
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_PAUSE, pause * 2)
+                continue
+            pause = FIRST_PAUSE
+            if handed == 0:
+                await self._until_woken()
+
+    async def hand_over(self) -> int:
+        """Publish some of what waits; return how many the stream answered to.
+
+        Raises:
+            StoreUnavailableError: if the store cannot be used.
+            StreamUnavailableError: if the stream did not answer to one of them; to which it did is
+                recorded all the same.
+        """
+        await self._agree()
+        due = await self._blocking(lambda: self._store.due(MOST_AT_ONCE))
+        answers = await asyncio.gather(*map(self._publish, due))
+        answered = [
+            (event, answer)
+            for event, answer in zip(due, answers, strict=True)
+            if not isinstance(answer, StreamUnavailableError)
+        ]
+        if answered:
+            steps = [(event.number, step) for event, step in answered]
+            await self._blocking(lambda: self._store.record(steps))
+        for event, step in answered:
+            self._tell(event, step)
+        for answer in answers:
+            if isinstance(answer, StreamUnavailableError):
+                raise answer
+        return len(due)
+
+    async def _agree(self) -> None:
+        """After each new connection, ask the stream what it still has."""
+        if self._agreed and self._agreed == self._stream.connection:
+            return
+        identity = await self._stream.connect()
+        connection = self._stream.connection
+        lost = await self._blocking(lambda: self._store.agree(identity))
+        if lost is None:
+            LOG.warning("the stream is a new one; what the old one had is not sent again")
+        elif lost:
+            LOG.warning("the stream had lost events", extra={"count": lost})
+        self._agreed = connection
+
+    async def _publish(self, event: OutgoingEvent) -> HandoverStep | StreamUnavailableError:
+        try:
+            return await self._stream.publish(event)
+        except StreamUnavailableError as fault:
+            return fault
+
+    def _tell(self, event: OutgoingEvent, step: HandoverStep) -> None:
+        self._told(step)
+        if not isinstance(step, TakenIn):
+            LOG.warning(
+                "the stream turned an event down",
+                extra={"event_uuid": event.message_id, "why": getattr(step, "why", "")},
+            )
+
+    async def _until_woken(self) -> None:
+        try:
+            async with asyncio.timeout(IDLE):
+                await self._wake.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,142 @@
+"""What the application needs of the world; adapters fill it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+    from typing import TypeVar
+    from uuid import UUID
+
+    from rave_platform.domain.events import WebhookEvent
+    from rave_platform.domain.handover import (
+        Handover,
+        HandoverState,
+        HandoverStep,
+        TakenIn,
+        TurnedDown,
+    )
+    from rave_platform.domain.normalisation import WebhookDelivery
+
+    T = TypeVar("T")
+
+
+class StoreUnavailableError(Exception):
+    """Nothing can be stored now: the disk is full or broken, or too much waits already."""
+
+
+class StreamUnavailableError(Exception):
+    """The stream cannot be asked, or takes nothing now; nothing is wrong with the event."""
+
+
+@dataclass(frozen=True)
+class StoredEvent:
+    """What storing a delivery came to; `new` is false if it had come before."""
+
+    event_uuid: UUID
+    new: bool
+
+
+@dataclass(frozen=True)
+class OutgoingEvent:
+    """An event on its way to the stream."""
+
+    number: int
+    subject: str
+    message_id: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class KeptEvent:
+    """An event as it is kept, with what became of it."""
+
+    event: WebhookEvent
+    handover: Handover
+    body: bytes = b""
+
+
+@dataclass(frozen=True)
+class StreamIdentity:
+    """Which stream it is (when it was made), and the last place in it."""
+
+    created: str
+    last_sequence: int
+
+
+@dataclass(frozen=True)
+class StoreFigures:
+    """How many events the stream does not have, and when the oldest that waits came."""
+
+    waiting: int
+    dead: int
+    oldest_waiting: float | None
+
+
+class EventStore(Protocol):
+    """Every accepted event. What was added is on the disk when `add` returns.
+
+    Every method raises StoreUnavailableError.
+    """
+
+    def add(self, deliveries: Sequence[WebhookDelivery], now: float) -> list[StoredEvent]:
+        """Take in deliveries, all or none; one that has come before is told by its identity."""
+
+    def due(self, most: int) -> list[OutgoingEvent]:
+        """Return events that the stream does not have, the oldest first."""
+
+    def record(self, steps: Sequence[tuple[int, HandoverStep]]) -> None:
+        """Take in what happened to events, by their numbers."""
+
+    def agree(self, stream: StreamIdentity) -> int | None:
+        """Put back what a stream has lost; return how many, or None if it is another stream."""
+
+    def prune(self, now: float) -> int:
+        """Remove what is older than is kept, unless it still waits; return how many."""
+
+    def figures(self) -> StoreFigures:
+        """Return the figures of the moment."""
+
+
+class EventStream(Protocol):
+    """Where events are published."""
+
+    @property
+    def connection(self) -> int:
+        """Counts connections; 0 while there is none."""
+
+    async def connect(self) -> StreamIdentity:
+        """Connect if need be, and make the stream if there is none.
+
+        Raises:
+            StreamUnavailableError: if it cannot be reached.
+        """
+
+    async def publish(self, event: OutgoingEvent) -> TakenIn | TurnedDown:
+        """Publish an event and return the stream's answer.
+
+        Raises:
+            StreamUnavailableError: if there is none.
+        """
+
+
+class EventArchive(Protocol):
+    """What is kept, for people who look; every method raises StoreUnavailableError."""
+
+    def newest(
+        self, most: int, state: HandoverState | None = None, source: str = ""
+    ) -> list[KeptEvent]:
+        """Return events without their bodies, the newest first."""
+
+    def load(self, event_uuid: UUID) -> KeptEvent | None:
+        """Return an event with its body, or None."""
+
+    def replay(self, event_uuids: Sequence[UUID]) -> int:
+        """Have events handed over again; return how many that changes."""
+
+
+if TYPE_CHECKING:
+    # Runs a method of the store where it may block.
+    Blocking = Callable[[Callable[[], T]], Awaitable[T]]

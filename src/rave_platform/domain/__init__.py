@@ -1,0 +1,1 @@
+"""What the services decide: pure functions over frozen values."""

@@ -1,0 +1,126 @@
+"""What an agent is to do, and how far it has come: pending → running → completed or failed."""
+
+from __future__ import annotations
+
+from datetime import datetime  # noqa: TC003 - pydantic reads it
+from enum import StrEnum
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Literal, Self
+from uuid import UUID  # noqa: TC003 - pydantic reads it
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from rave_platform.domain.events import LongText, ShortText, TraceId  # noqa: TC001 - pydantic reads
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SCHEMA_VERSION: Literal[1] = 1
+
+
+class TaskStatus(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+# What may follow what. An agent that is lost puts its task back; one that never began can fail.
+FOLLOWING: Mapping[TaskStatus, frozenset[TaskStatus]] = MappingProxyType(
+    {
+        TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.FAILED}),
+        TaskStatus.RUNNING: frozenset(
+            {TaskStatus.PENDING, TaskStatus.COMPLETED, TaskStatus.FAILED}
+        ),
+        TaskStatus.COMPLETED: frozenset(),
+        TaskStatus.FAILED: frozenset(),
+    }
+)
+
+
+class AgentKind(StrEnum):
+    """Who can do a task."""
+
+    BACKEND_ARCHITECT = "backend-architect"
+    FRONTEND_DEVELOPER = "frontend-developer"
+    AI_ENGINEER = "ai-engineer"
+
+
+class AgentTask(BaseModel):
+    """A task for an agent, as it stands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, description="of this form")
+    task_id: UUID = Field(description="the same for every attempt")
+    trace_id: TraceId = Field(description="of the message or event that asked for it")
+    event_uuid: UUID | None = Field(default=None, description="the event that asked for it, if one")
+    agent: AgentKind = Field(description="who is to do it")
+    project: ShortText = Field(description="path of the project, with its namespace")
+    instruction: Annotated[str, StringConstraints(min_length=1, max_length=16384)] = Field(
+        description="what is to be done"
+    )
+    status: TaskStatus = Field(default=TaskStatus.PENDING, description="where it stands")
+    attempt: int = Field(default=0, ge=0, description="how often an agent has begun it")
+    created_at: datetime = Field(description="UTC")
+    started_at: datetime | None = Field(default=None, description="of the last attempt, UTC")
+    ended_at: datetime | None = Field(default=None, description="UTC")
+    result: LongText = Field(default="", description="where what came of it can be seen")
+    error: LongText = Field(default="", description="why it failed")
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        over = not FOLLOWING[self.status]
+        if over != (self.ended_at is not None):
+            raise ValueError("a task has ended when it is completed or failed, and only then")
+        if self.status is TaskStatus.RUNNING and (self.started_at is None or self.attempt == 0):
+            raise ValueError("a task that runs has begun")
+        if bool(self.error) and self.status is not TaskStatus.FAILED:
+            raise ValueError("only a task that failed says why")
+        return self
+
+
+def started(task: AgentTask, at: datetime) -> AgentTask:
+    """Return a task that an agent begins.
+
+    Raises:
+        ValueError: if it is not pending.
+    """
+    return _moved(task, TaskStatus.RUNNING, started_at=at, attempt=task.attempt + 1)
+
+
+def put_back(task: AgentTask) -> AgentTask:
+    """Return a task whose agent was lost.
+
+    Raises:
+        ValueError: if it does not run.
+    """
+    return _moved(task, TaskStatus.PENDING, started_at=None)
+
+
+def completed(task: AgentTask, at: datetime, result: str) -> AgentTask:
+    """Return a task that is done.
+
+    Raises:
+        ValueError: if it does not run.
+    """
+    return _moved(task, TaskStatus.COMPLETED, ended_at=at, result=result)
+
+
+def failed(task: AgentTask, at: datetime, error: str) -> AgentTask:
+    """Return a task that will not be done.
+
+    Raises:
+        ValueError: if it has ended, or `error` is empty.
+    """
+    if not error:
+        raise ValueError("a task that failed says why")
+    return _moved(task, TaskStatus.FAILED, ended_at=at, error=error)
+
+
+def _moved(task: AgentTask, status: TaskStatus, **changes: object) -> AgentTask:
+    if status not in FOLLOWING[task.status]:
+        raise ValueError(f"a task that is {task.status} cannot be {status}")
+    return AgentTask.model_validate({**task.model_dump(), "status": status, **changes})

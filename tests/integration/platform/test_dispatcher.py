@@ -1,0 +1,206 @@
+"""The real dispatcher before a real nats-server: what it promises to senders and to readers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+
+from tests.integration.platform.services import SOURCE
+from tests.unit.platform.deliveries import body, signed
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.integration.platform.conftest import MakePlatform
+    from tests.integration.platform.services import Platform
+
+# MiB that the dispatcher may take.
+MEMORY = 70
+POST = b"POST /webhooks/forge HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_a_webhook_reaches_the_stream_once_however_often_it_is_sent(running: Platform) -> None:
+    running.send(range(20))
+    running.send(range(20))
+    running.settle()
+    found = running.messages()
+    assert sorted(said["payload"]["number"] for _, said in found) == list(range(20))
+    assert {name for name, _ in found} == set(running.acknowledged.values())
+    assert running.answered == {202: 20, 200: 20}
+
+
+def test_it_takes_webhooks_while_there_is_no_stream_and_hands_them_over_later(
+    make_platform: MakePlatform,
+) -> None:
+    away = make_platform()
+    away.dispatcher.start()
+    away.send(range(5))
+    assert (away.health()["stream"], away.health()["waiting"]) == ("not-connected", 5)
+    away.nats.start()
+    away.settle()
+    assert len(away.messages()) == 5
+
+
+def test_an_event_that_the_server_does_not_take_is_put_aside_and_stops_no_other(
+    make_platform: MakePlatform,
+) -> None:
+    small = make_platform(max_payload=8192)
+    small.nats.start()
+    small.dispatcher.start()
+    with httpx.Client() as client:
+        assert small.post(client, 1, padding=20_000).status_code == 202
+        assert small.post(client, 2).status_code == 202
+    until(lambda: small.health()["dead"] == 1)
+    small.settle()
+    assert [said["payload"]["number"] for _, said in small.messages()] == [2]
+    # The limit is raised, and what was put aside is handed over.
+    small.nats.end(signal.SIGTERM)
+    text = (small.place / "nats.conf").read_text().replace("8192", "1048576")
+    (small.place / "nats.conf").write_text(text)
+    small.nats.start()
+    assert ask(small, "replay", "--dead") == {"replayed": 1}
+    until(lambda: small.health()["dead"] == 0)
+    small.settle()
+    until(lambda: len(small.messages()) == 2)
+    assert {name.partition(".")[2] for name, _ in small.messages()} == {"", "1"}
+
+
+def ask(platform: Platform, *words: str) -> object:
+    """Ask for events as in the guest: in another process, while the dispatcher runs."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rave_platform.events", platform.place / "settings.toml", *words],
+        capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(SOURCE)},
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def test_a_full_stream_takes_nothing_new_and_loses_nothing(make_platform: MakePlatform) -> None:
+    full = make_platform()
+    text = (full.place / "settings.toml").read_text().replace("[nats]", "[nats]\nmax_mib = 1")
+    (full.place / "settings.toml").write_text(text)
+    full.nats.start()
+    full.dispatcher.start()
+    with httpx.Client() as client:
+        for number in range(12):
+            assert full.post(client, number, padding=200_000).status_code == 202
+    until(lambda: "maximum bytes exceeded" in full.dispatcher.log.read_text())
+    health = full.health()
+    assert health["dead"] == 0
+    kept = len(full.messages())
+    assert health["waiting"] + kept == 12
+    # It is made larger.
+    full.dispatcher.end(signal.SIGTERM)
+    (full.place / "settings.toml").write_text(text.replace("max_mib = 1", "max_mib = 64"))
+    full.dispatcher.start()
+    full.settle()
+    assert len(full.messages()) == 12
+
+
+def test_a_wrong_password_of_nats_is_waited_out_and_never_logged(
+    make_platform: MakePlatform,
+) -> None:
+    found = make_platform(authorization={"user": "rave", "password": "another"})
+    found.nats.start()
+    found.dispatcher.start()
+    found.send([1])
+    until(lambda: "events wait" in found.dispatcher.log.read_text())
+    assert found.health()["waiting"] == 1
+    assert "hunter2" not in found.dispatcher.log.read_text()
+
+
+def test_it_ends_when_told_and_answers_what_it_has_begun(running: Platform) -> None:
+    running.send([1])
+    assert running.dispatcher.end(signal.SIGTERM) == 0
+    lines = running.dispatcher.log.read_text().splitlines()
+    assert all(json.loads(line)["level"] in {"info", "warning"} for line in lines)
+
+
+def test_what_is_no_http_is_a_4xx_and_it_goes_on(running: Platform) -> None:
+    good = body(1)
+    for sent in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        POST + b"Content-Length: -1\r\n\r\n",
+        POST + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+        POST + b"X-Long: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"POST /webhooks/" + b"%00%ff" * 10 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        POST + b"X-Hub-Signature-256: \xff\xfe\r\nContent-Length: 2\r\n\r\n{}",
+    ):
+        status = raw(running.dispatcher.port, sent)
+        assert status is None or 400 <= status < 500, (sent[:60], status)
+    answer = httpx.post(f"{running.url}/webhooks/forge", content=good, headers=signed(good))
+    assert answer.status_code == 202
+
+
+def raw(port: int, sent: bytes) -> int | None:
+    """Send bytes and return the status of the answer, if there is one."""
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as end:
+        try:
+            end.sendall(sent)
+            end.shutdown(socket.SHUT_WR)
+            line = end.makefile("rb").readline()
+        except ConnectionError:
+            return None
+    return int(line.split()[1]) if line else None
+
+
+def test_its_memory_stays_within_what_it_is_given(running: Platform) -> None:
+    running.send(range(300), senders=8)
+    with httpx.Client() as client:
+        for number in range(300, 310):
+            running.post(client, number, padding=700_000)
+    running.settle()
+    status = Path(f"/proc/{running.dispatcher.pid}/status").read_text()
+    (peak,) = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")]
+    assert peak / 1024 <= MEMORY
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    if os.getuid() != 0:
+        pytest.skip("only root can mount a small file system to fill")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this root may not mount a tmpfs")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_is_said_and_costs_nothing_that_was_accepted(
+    make_platform: MakePlatform, small_disk: Path
+) -> None:
+    found = make_platform(small_disk / "events.db")
+    found.nats.start()
+    found.dispatcher.start()
+    found.send(range(5))
+    (small_disk / "filler").write_bytes(b"x" * 1_000_000)
+    refused, number = 0, 100
+    with httpx.Client(timeout=60) as client:
+        while refused < 5:
+            answer = found.post(client, number, padding=50_000)
+            number += 1
+            assert answer.status_code in {202, 503}
+            if answer.status_code == 503:
+                assert answer.headers["retry-after"] == "30"
+                refused += 1
+        # A bad request is a bad request, whatever the disk.
+        assert client.post(f"{found.url}/webhooks/forge", content=b"{}").status_code == 401
+        (small_disk / "filler").unlink()
+        until(lambda: found.post(client, number).is_success)
+    found.settle()
+    names = {name for name, _ in found.messages()}
+    assert names == set(found.acknowledged.values())
