@@ -212,6 +212,7 @@ machine_argument = click.argument("name", metavar="NAME", shell_complete=complet
 
 
 user_argument = click.argument("user", metavar="USER")
+client_argument = click.argument("client", metavar="CLIENT")
 password_option = click.option(
     "--with-password", is_flag=True, help="Put the one-time password into the answer of --json."
 )
