@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         "image": Lazy("rave_cli.app:image", "What images are made of."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
         "user": Lazy("rave_cli.app:user", "Who may sign in to a machine's services."),
+        "oauth": Lazy("rave_cli.app:oauth", "The services to which people sign in."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "pool": Lazy("rave_cli.app:pool", "Jobs, each in a new machine."),
         "audit": Lazy("rave_cli.app:audit", "Who did what through rave."),
@@ -235,6 +236,19 @@ def user() -> None:
 
     Every change is written down in the machine, in /var/log/rave/accounts.log, with who made it.
     """
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "clients": Lazy("rave_cli.commands.oauth.clients:clients", "Those of a machine."),
+        "show": Lazy("rave_cli.commands.oauth.show:show", "One of them."),
+        "rotate": Lazy("rave_cli.commands.oauth.rotate:rotate", "Give one a new secret."),
+    },
+)
+def oauth() -> None:
+    """The services of a machine to which people sign in, as clients of its single sign-on."""
 
 
 @click.group(

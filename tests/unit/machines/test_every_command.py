@@ -96,6 +96,9 @@ CALLS: dict[str, list[str]] = {
     "user delete": ["demo", "alice", "--yes"],
     "user reset-password": ["demo", "alice"],
     "user groups": ["demo", "alice"],
+    "oauth clients": ["demo"],
+    "oauth show": ["demo", "rave-smoke"],
+    "oauth rotate": ["demo", "rave-smoke"],
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
@@ -156,7 +159,7 @@ WRONG = {
     "pool retry": ExitCode.USAGE,
     "pool verify": ExitCode.USAGE,
     # The profile of this machine keeps no accounts.
-    **{name: ExitCode.USAGE for name in CALLS if name.startswith("user ")},
+    **{name: ExitCode.USAGE for name in CALLS if name.startswith(("user ", "oauth "))},
 }
 
 # Those that put something where they are called.
