@@ -7,21 +7,23 @@ import json
 import logging
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from rave_cli.profiles.names import BAKED
 from rave_platform import dispatcher, events
 from rave_platform.adapters import settings
 from rave_platform.adapters.logs import JsonLines
-from rave_platform.adapters.settings import SettingsError
+from rave_platform.adapters.settings import DispatcherSettings, SettingsError
 from rave_platform.adapters.store import SqliteEvents
+from rave_platform.domain.handover import RETENTION_DAYS
 from rave_platform.domain.signatures import BodyHmac, GitLabHook, StandardWebhook
 from tests.unit.platform.deliveries import delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SIGNING = "whsec_" + base64.b64encode(b"k" * 32).decode()
 
@@ -133,6 +135,15 @@ def test_the_mode_says_how_long_events_are_kept(tmp_path: Path) -> None:
         assert (found.retention_days, stream.max_age.days) == (days, days)
         assert stream.password == "hunter2"
         assert "hunter2" not in repr(stream)
+
+
+def test_events_are_kept_as_long_as_the_catalog_has_event_logs_kept() -> None:
+    catalog = json.loads(BAKED.read_bytes())
+    facts = catalog["profiles"]["development"]["bases"]["debian"]["facts"]
+    assert facts["journal"]["days"] == RETENTION_DAYS
+    # And a message with the largest body that is taken fits into what NATS takes.
+    limit = DispatcherSettings(store=Path("x")).body_limit_kib * 1024
+    assert limit + 100 * 1024 < facts["nats"]["maxPayloadBytes"]
 
 
 def test_a_line_of_the_log_holds_what_was_named_and_nothing_else() -> None:
