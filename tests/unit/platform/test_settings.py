@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import uvicorn
+from starlette.applications import Starlette
 
 from rave_cli.profiles.names import BAKED
 from rave_platform import dispatcher, events
@@ -21,6 +25,7 @@ from rave_platform.adapters.store import SqliteEvents
 from rave_platform.domain.handover import RETENTION_DAYS
 from rave_platform.domain.signatures import BodyHmac, GitLabHook, StandardWebhook
 from tests.unit.platform.deliveries import delivery
+from tests.waiting import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,6 +164,41 @@ def test_a_line_of_the_log_holds_what_was_named_and_nothing_else() -> None:
         "it failed", "forge", "ValueError",
     )  # fmt: skip
     assert "test_settings.py:" in found["at"]
+
+
+def test_a_part_that_swallows_its_cancellation_ends_all_the_same() -> None:
+    async def stubborn() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(NEVER)
+        await asyncio.sleep(NEVER)
+
+    async def work() -> bool:
+        task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+        await dispatcher.cancel([task])
+        return task.cancelled()
+
+    assert asyncio.run(work())
+
+
+@pytest.mark.parametrize("silently", [True, False])
+def test_half_a_dispatcher_does_not_go_on(*, silently: bool) -> None:
+    server = uvicorn.Server(uvicorn.Config(Starlette()))
+
+    async def serve() -> None:
+        while not server.should_exit:
+            await asyncio.sleep(0)
+
+    async def part() -> None:
+        raise asyncio.CancelledError if silently else ValueError("it broke")
+
+    async def work() -> None:
+        beside = [asyncio.create_task(part()), asyncio.create_task(asyncio.sleep(NEVER))]
+        await dispatcher.together(asyncio.create_task(serve()), beside, server)
+
+    with pytest.raises(RuntimeError, match="ended by itself") as caught:
+        asyncio.run(work())
+    assert (caught.value.__cause__ is None) == silently
 
 
 def test_an_answer_does_not_wait_for_an_acknowledgement_of_its_head() -> None:
