@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import accounts, prove, secure, up
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
-from rave_cli.flows import prove, secure, up
+from rave_cli.flows.accounts import Account, AccountAnswer
 from rave_cli.flows.events import Event, Step, step
 from rave_cli.flows.machine import NewMachine
 from rave_cli.images import build as builds
@@ -26,6 +28,8 @@ from rave_cli.profiles.names import BAKED
 from tests.unit.machines.conftest import HEALTHY, Host, running_fakes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
@@ -230,6 +234,42 @@ def test_a_fresh_machine_that_does_not_come_up_says_how_to_get_one_to_look_into(
     assert stored_names() == []
 
 
+@pytest.mark.usefixtures("built")
+def test_one_that_does_not_come_up_leaves_an_aborted_run(
+    host: Host, plan: Plan, inside: Settings, told: list[Event], tmp_path: Path
+) -> None:
+    host.behave(steps=[{"console": "Kernel panic - not syncing: <oh>\r\n"}])
+    asked = prove.Asked(output=tmp_path / "artifacts")
+    with pytest.raises(RaveError, match="panicked") as caught:
+        prove.prove_fresh(
+            plan, inside, mode="safe", network="isolated", on_event=told.append, asked=asked
+        )
+    assert caught.value.exit_code == ExitCode.NOT_READY
+    (transcript,) = asked.output.glob("*Z.json")
+    (junit,) = asked.output.glob("*.junit.xml")
+    document = json.loads(transcript.read_text())
+    assert document["overall_status"] == "ABORTED"
+    assert "panicked: <oh>" in document["abort_reason"]
+    assert "panicked: &lt;oh&gt;" in junit.read_text()
+    assert caught.value.detail[-2:] == (f"transcript: {transcript}", f"junit: {junit}")
+    assert not list(asked.output.glob("*.sshsig"))
+    assert stored_names() == []
+
+
+@pytest.mark.usefixtures("built")
+def test_where_no_transcript_can_be_written_the_machines_own_fault_is_told_all_the_same(
+    host: Host, plan: Plan, inside: Settings, told: list[Event], tmp_path: Path
+) -> None:
+    host.behave(steps=[{"console": "Kernel panic - not syncing: oh\r\n"}])
+    (tmp_path / "file").write_text("in the way")
+    asked = prove.Asked(output=tmp_path / "file")
+    with pytest.raises(RaveError, match="panicked") as caught:
+        prove.prove_fresh(
+            plan, inside, mode="safe", network="isolated", on_event=told.append, asked=asked
+        )
+    assert caught.value.detail[-1].startswith("no transcript: ")
+
+
 def ready() -> Any:
     class Ready:
         notes = ()
@@ -307,6 +347,56 @@ def test_up_is_the_four_journeys_one_after_another(
     assert done == ["image", "machine", "plan", "make", "install", "prove"]
     assert (report.image, report.ready, report.installed) == ("an image", ready, "installed")
     assert report.passed
+
+
+@pytest.mark.parametrize(
+    "case", [("development", True, True), ("development", False, False), ("demo", True, False)]
+)
+def test_a_first_account_is_made_last_and_where_its_password_is_seen(
+    case: tuple[str, bool, bool], inside: Settings, told: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    profile, asked, made = case
+    done: list[str] = []
+
+    def doing(name: str, result: Any) -> Any:
+        def do(*_args: Any, **_options: Any) -> Any:
+            done.append(name)
+            return result
+
+        return do
+
+    class Ready:
+        class machine:  # noqa: N801 - an attribute
+            name = "dev"
+
+        document = "running"
+
+    class Done:
+        added = ()
+
+        def document(self) -> str:
+            return "done"
+
+    plan = parse(BAKED.read_bytes()).plan(profile, "debian")
+    answer = AccountAnswer(changed=True, user=Account(
+        id="me", name="me", email="", groups=(), state="enabled", password="one-time", created="",
+    ), password="shown-once")  # fmt: skip
+    monkeypatch.setattr(images, "get", doing("image", Done()))
+    monkeypatch.setattr(machines, "bring_up", doing("machine", Ready()))
+    monkeypatch.setattr(secure, "make", doing("make", Done()))
+    monkeypatch.setattr(secure, "install", doing("install", Done()))
+    monkeypatch.setattr(prove, "prove", doing("prove", None))
+    monkeypatch.setattr(ssh, "connect", lambda _: nullcontext("the connection"))
+    monkeypatch.setattr(plans, "of", doing("plan", plan))
+    monkeypatch.setattr(accounts, "first", lambda name: doing(f"first of {name}", answer)())
+    report = up.up(
+        NewMachine(plan, "safe", "dev"), parse(BAKED.read_bytes()), inside, fresh=False, check=True,
+        on_event=told.append, first_user=asked,
+    )  # fmt: skip
+    assert (done[-1] == "first of dev") is made
+    assert report.document()["firstUser"] == ("me" if made else None)
+    assert "shown-once" not in f"{report!r} {report.document()} {told}"
 
 
 def test_no_machine_is_made_by_looking(plan: Plan, image: Image, host: Host) -> None:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.errors import ExitCode
 from rave_cli.options import (
-    audited,
     base_option,
     complete_machine,
     complete_phase,
@@ -70,7 +70,8 @@ def run(
 ) -> int:
     """Check a machine and write its signed transcript and reports (JSON, JUnit, TAP, Prometheus).
 
-    Without --vm a fresh machine is made from the image, given its secrets, checked and deleted.
+    Without --vm a fresh machine is made from the image, given its secrets, checked and deleted;
+    one that does not become ready leaves an aborted transcript, with the cause in every report.
     Exit code 1 if a check failed or could not be carried out; skipped checks are neither.
 
     \b
