@@ -47,6 +47,7 @@ in
 
   "oidc/matrix-client-secret" = secret "Synapse's client secret at GitLab" "matrix-synapse" (hex 32) [ "matrix" ];
   "oidc/outline-client-secret" = secret "Outline's client secret at GitLab" "outline" (hex 32) [ "outline" ];
+  "oidc/smoke-client-secret" = proven "canaille" (secret "the smoke suite's client secret at Canaille" "root" (hex 32) [ "canaille" ]);
   "oidc/chat-control-client-secret" = secret "the chat bridge's client secret at GitLab" "root" (hex 32) [ ];
 
   "webhook/gitlab-signing-secret" = secret "signs GitLab's webhooks" "root" (hex 32) [ ];

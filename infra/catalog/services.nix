@@ -9,6 +9,8 @@
 #   bases.debian.tarballs  packages of npm for that set, each in one version: "@team/tool@1.2.3"
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
 #   provides             contracts that it fulfils for others: "oidc" (accounts and sign-in)
+#   oidcClient           what it needs of whoever provides `oidc`: its id there, the paths below its site to which people come
+#                        back, the scopes it asks for, and the secret by which it proves to be itself
 #   site                 its name below a machine's public origin, where nginx serves it: "auth" for auth.rave.localhost
 #   checks               health questions that are data, asked inside the guest unless `from = "host"`; what it takes
 #                        the service's own protocol to ask is declared in its module in src/rave_guest/services/
@@ -38,6 +40,7 @@ let
     checks = [ ];
     provides = [ ];
     site = null;
+    oidcClient = null;
     secrets = [ ];
     database = null;
     scrape = null;
@@ -261,7 +264,14 @@ in
     checks = [
       (http "discovery" "says how to sign in" "http://127.0.0.1:3040/.well-known/openid-configuration" { contains = "authorization_endpoint"; timeout = 20; })
     ];
-    secrets = [ "canaille/secret-key" "canaille/signing-key" ];
+    # The smoke suite's: somebody has to sign in for it to be proven.
+    oidcClient = {
+      id = "rave-smoke";
+      redirects = [ "/rave-smoke/callback" ];
+      scopes = [ "openid" "profile" "email" "groups" ];
+      secret = "oidc/smoke-client-secret";
+    };
+    secrets = [ "canaille/secret-key" "canaille/signing-key" "oidc/smoke-client-secret" ];
     database = { role = "canaille"; name = "canaille"; secret = "database/canaille-password"; };
     memory = { safe = 256; full = 384; };
     deadlineSeconds = 180;

@@ -5,8 +5,8 @@ Usage: generate.py ROOT
 Beside this program lie `templates/` of the foundation and, for each service of the plan,
 `services/<id>/` with one or both of:
 
-    templates/    files of the root in which @name@ stands for a fact (@redis.maxMemoryMiB.safe@),
-                  a port (@ports.redis.redis@) or a site (@sites.canaille@)
+    templates/    files of the root in which @name@ stands for a fact (@redis.maxMemoryMiB.safe@)
+                  or a port (@ports.redis.redis@)
     generate.py   `files(plan) -> {path: text}`, for what is more than values in a text
 
 All of it is a pure function of the plan, so that one plan gives one image. Nothing of it stays in
@@ -128,15 +128,12 @@ def links(plan: dict[str, Any], files: dict[str, str]) -> dict[str, str]:
 
 
 def values(plan: dict[str, Any]) -> dict[str, Any]:
-    """What a template may name: the facts, the ports of the services by service and name, and their
-    sites.
-    """
+    """What a template may name: the facts, and the ports of the services by service and name."""
     ports = {
         name: {port["name"]: port["port"] for port in service["ports"]}
         for name, service in plan["services"].items()
     }
-    sites = {name: service["site"] for name, service in plan["services"].items()}
-    return {**plan["facts"], "ports": ports, "sites": sites}
+    return {**plan["facts"], "ports": ports}
 
 
 def templates(place: Path, known: dict[str, Any]) -> dict[str, tuple[str, bool]]:
@@ -161,7 +158,7 @@ def fill(text: str, known: dict[str, Any]) -> str:
         for key in found[1].split("."):
             node = node.get(key) if isinstance(node, dict) else None
         if not isinstance(node, (str, int)):
-            raise KeyError(f"@{found[1]}@ is no fact, port or site")
+            raise KeyError(f"@{found[1]}@ is no fact and no port")
         return str(node)
 
     return NAME.sub(value, text)

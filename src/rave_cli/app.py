@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         "image": Lazy("rave_cli.app:image", "What images are made of."),
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
         "user": Lazy("rave_cli.app:user", "Who may sign in to a machine's services."),
+        "oauth": Lazy("rave_cli.app:oauth", "The services to which people sign in."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "pool": Lazy("rave_cli.app:pool", "Jobs, each in a new machine."),
         "audit": Lazy("rave_cli.app:audit", "Who did what through rave."),
@@ -241,6 +242,19 @@ def user() -> None:
     cls=LazyGroup,
     context_settings=CONTEXT,
     lazy={
+        "clients": Lazy("rave_cli.commands.oauth.clients:clients", "Those of a machine."),
+        "show": Lazy("rave_cli.commands.oauth.show:show", "One of them."),
+        "rotate": Lazy("rave_cli.commands.oauth.rotate:rotate", "Give one a new secret."),
+    },
+)
+def oauth() -> None:
+    """The services of a machine to which people sign in, as clients of its single sign-on."""
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
         "show": Lazy("rave_cli.commands.audit.show:show", "The latest commands."),
         "verify": Lazy("rave_cli.commands.audit.verify:verify", "Whether anything was changed."),
     },
@@ -281,12 +295,14 @@ def smoke() -> None:
         "show": Lazy("rave_cli.commands.pool.show:show", "All that is known of a job."),
         "logs": Lazy("rave_cli.commands.pool.logs:logs", "What a job printed."),
         "cancel": Lazy("rave_cli.commands.pool.cancel:cancel", "Cancel a job."),
+        "artifacts": Lazy("rave_cli.commands.pool.artifacts:artifacts", "What a job left."),
         "explain": Lazy("rave_cli.commands.pool.explain:explain", "Why a job waits."),
         "status": Lazy("rave_cli.commands.pool.status:status", "How the pool stands."),
         "retry": Lazy("rave_cli.commands.pool.retry:retry", "Submit jobs again."),
         "dead": Lazy("rave_cli.commands.pool.dead:dead", "Jobs that were given up."),
         "drain": Lazy("rave_cli.commands.pool.drain:drain", "Let no job begin any more."),
         "scale": Lazy("rave_cli.commands.pool.scale:scale", "How many jobs run at a time."),
+        "bench": Lazy("rave_cli.commands.pool.bench:bench", "Measure it, or its crash matrix."),
         "verify": Lazy("rave_cli.commands.pool.verify:verify", "Verify the proof of a job."),
     },
 )

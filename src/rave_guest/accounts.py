@@ -37,8 +37,10 @@ TAKES = {
     "delete": {"user"},
     "reset-password": {"user"},
     "groups": {"user", "add", "remove"},
+    "clients": set(),
+    "revoke-client": {"client"},
 }
-READS = {"list", "show"}
+READS = {"list", "show", "clients"}
 
 
 def verb(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,6 +94,7 @@ def check(action: object, wanted: object) -> None:
     if not isinstance(wanted, dict) or set(wanted) != TAKES[action]:
         raise Refused("request", f"{action} takes {', '.join(sorted(TAKES[action])) or 'nothing'}")
     _text(wanted, "user", NAME, "a name of a to z, 0 to 9, dot, hyphen and underscore, up to 32")
+    _text(wanted, "client", NAME, "a name as a user's")
     _text(wanted, "name", TITLE, "a name of 1 to 100 characters without markup")
     if wanted.get("email"):
         _text(wanted, "email", EMAIL, "an address")

@@ -56,6 +56,9 @@ def up(
 ) -> int:
     """Build an image, launch it, install its secrets, run the smoke suite, sign the transcript.
 
+    Where people can sign in and there is no account yet, one is made for you, and its password,
+    which is used once, shown: on a terminal alone.
+
     What exists and is unchanged is used again; a new machine starts from a template where one fits
     (`rave vm template create`), which the transcript then says. Exit code 1 if a check failed; the
     machine stays.
@@ -65,6 +68,7 @@ def up(
     """
     from rave_cli.flows.machine import NewMachine
     from rave_cli.flows.up import up as bring_up
+    from rave_cli.views.account import shows_password
 
     mode = mode or app.settings.mode
     catalog, plan = app.catalog(), app.plan(profile, base, mode)
@@ -79,14 +83,20 @@ def up(
             cold=cold,
             on_event=on_event,
             keep_running=keep_running,
+            first_user=shows_password(app.show, asked=False),
         )
     app.show.result(report.document(), *_lines(app, report))
     return int(ExitCode.OK if report.passed else ExitCode.CHECK_FAILED)
 
 
 def _lines(app: App, report: UpReport) -> list[Line]:
+    from rave_cli.views.account import password_lines
     from rave_cli.views.machine import ready_lines
     from rave_cli.views.smoke import summary
 
     lines: list[Line] = [*ready_lines(report.ready, secrets="installed")]
+    if report.first is not None and report.first.user is not None:
+        pages = f"rave vm open {report.ready.machine.name}"
+        lines += [f"  account      {report.first.user.id}   ({pages} shows where to sign in)"]
+        lines += [f"  {line}" for line in password_lines(report.first)]
     return [*summary(app.show, report.run), "", *lines] if report.run else lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import re
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,21 @@ class Account(BaseModel):
     created: str
 
 
+class SignInClient(BaseModel):
+    """A service to which people sign in: `secret` names the secret by which it proves to be itself;
+    it is `registered` once that is installed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    service: str
+    redirects: tuple[str, ...]
+    scopes: tuple[str, ...]
+    secret: str
+    registered: bool
+
+
 class AccountAnswer(BaseModel):
     """What became of a request: whether anything changed, and whom it was about.
 
@@ -45,6 +61,7 @@ class AccountAnswer(BaseModel):
     changed: bool = False
     user: Account | None = None
     users: tuple[Account, ...] = ()
+    clients: tuple[SignInClient, ...] = ()
     password: str | None = Field(default=None, repr=False)
 
     def document(self, machine: str) -> dict[str, Any]:
@@ -84,6 +101,25 @@ def ask(name: str, action: str, /, **arguments: Any) -> AccountAnswer:  # noqa: 
             ) from error
 
 
+def first(name: str) -> AccountAnswer | None:
+    """Make the first account of a running machine, the caller's, with a password that is used once;
+    None if there are accounts.
+
+    Raises:
+        RaveError: as `ask`.
+    """
+    if ask(name, "list").users:
+        return None
+    user = _as_user(operator().partition("@")[0])
+    return ask(name, "add", user=user, name=user, email="", groups=["admin"], password=True)
+
+
+def _as_user(text: str) -> str:
+    """Return an account of this host as a name that the guest takes (rave_guest/accounts.py)."""
+    kept = re.sub(r"[^a-z0-9._-]+", "", text.lower()).lstrip("0123456789._-")[:32]
+    return kept or "operator"
+
+
 def carried(machine: Machine) -> None:
     """Make sure that a machine keeps accounts.
 
@@ -112,6 +148,12 @@ def operator() -> str:
 
 def refused(machine: str, user: str, error: VerbRefusedError) -> RaveError:
     """Return the guest's no as an error of rave's, with the command that helps."""
+    if error.stage == "absent" and not user:
+        return RaveError(
+            f"machine {machine}: {error.why}",
+            hint=f"rave oauth clients {machine}",
+            exit_code=ExitCode.USAGE,
+        )
     hints = {
         "input": "rave user add --help",
         "exists": f"rave user show {machine} {user}; rave user list {machine}",

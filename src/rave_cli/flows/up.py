@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rave_cli.flows import image, machine, prove, secure
+from rave_cli.flows import accounts, image, machine, prove, secure
 from rave_cli.flows import plan as plans
 from rave_cli.flows.events import Event
 from rave_cli.machines.guest import ssh
 from rave_cli.secrets.store import place
 
 if TYPE_CHECKING:
+    from rave_cli.flows.accounts import AccountAnswer
     from rave_cli.flows.events import OnEvent
     from rave_cli.flows.machine import NewMachine
     from rave_cli.images.manifest import Image
@@ -28,12 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class UpReport:
-    """A machine that is up, with its secrets; `run` is None if no check was asked for."""
+    """A machine that is up, with its secrets; `run` is None if no check was asked for, `first` if
+    no first account was made.
+    """
 
     image: Image
     ready: Ready
     installed: InstallReport
     run: SmokeRun | None
+    first: AccountAnswer | None = None
 
     @property
     def passed(self) -> bool:
@@ -47,6 +51,7 @@ class UpReport:
             "machine": self.ready.document,
             "secrets": self.installed.document(),
             "smoke": self.run.document() if self.run else None,
+            "firstUser": self.first.user.id if self.first and self.first.user else None,
         }
 
 
@@ -60,6 +65,7 @@ def up(
     cold: bool = False,
     on_event: OnEvent,
     keep_running: bool = False,
+    first_user: bool = False,
 ) -> UpReport:
     """Build, launch, secure and prove a machine.
 
@@ -72,6 +78,7 @@ def up(
         cold: boot a new machine even where there is a template.
         on_event: told what happens.
         keep_running: leave a machine that does not become ready running.
+        first_user: make an account for whoever asks, where accounts are kept and there is none.
 
     Raises:
         RaveError: as the four steps do; USAGE if a machine of that name belongs to another profile
@@ -93,4 +100,6 @@ def up(
         run = None
         if check:
             run = prove.prove(taken, plan, settings, on_event=on_event, session=session)
-    return UpReport(made_from, ready, installed, run)
+    # Last: a password that is shown once must not be lost with something that fails.
+    made_first = accounts.first(taken.name) if first_user and plan.provides("oidc") else None
+    return UpReport(made_from, ready, installed, run, made_first)

@@ -89,6 +89,17 @@ class Scrape(CatalogRecord):
     interval: str | None = None
 
 
+class OidcClient(CatalogRecord):
+    """What a service needs of whoever provides `oidc`: its id, paths below its site to which people
+    come back, scopes, and the name of the secret by which it proves to be itself.
+    """
+
+    id: str
+    redirects: tuple[str, ...]
+    scopes: tuple[str, ...]
+    secret: str
+
+
 class Service(CatalogRecord):
     """A service as one base carries it."""
 
@@ -106,6 +117,7 @@ class Service(CatalogRecord):
     deadline_seconds: Annotated[int, Field(ge=1)] = 15
     drawn_at_start: str | None = None
     site: str | None = None
+    oidc_client: OidcClient | None = None
 
 
 class Secret(CatalogRecord):
@@ -232,6 +244,12 @@ class Plan(CatalogRecord):
     def provides(self, contract: str) -> bool:
         """Return whether a service of the plan fulfils a contract, such as `oidc`."""
         return any(contract in service.provides for service in self.services.values())
+
+    @property
+    def oidc_clients(self) -> dict[str, OidcClient]:
+        """The clients of the provider of `oidc` among the services, by their ids."""
+        found = [service.oidc_client for service in self.services.values()]
+        return {client.id: client for client in found if client is not None}
 
     @property
     def checks(self) -> tuple[HealthCheck, ...]:

@@ -54,11 +54,12 @@ def suite(
         if found.service is None or found.service in plan.services
     ]
     general = [d for d in declared if d.service is None or d.viewpoint != "guest"]
-    checks = [*_planned(plan), *(_bind(d, about) for d in general)]
+    checks = [_bind(d, about) for d in general]
     for name in plan.services:
         own = [_bind(d, about) for d in declared if d.service == name and d.viewpoint == "guest"]
         checks += [_units(plan, name), *_of_records(plan, name, own), *own]
-    return _in_order(_together(checks))
+    tested = {check.phase for check in checks}
+    return _in_order(_together([*_planned(plan, tested), *checks]))
 
 
 def asked(checks: Iterable[Check], phases: frozenset[str] | None) -> tuple[Check, ...]:
@@ -71,10 +72,10 @@ def _of_host() -> Iterator[Declaration]:
         yield from declarations.declared(module)
 
 
-def _planned(plan: Plan) -> Iterator[Check]:
-    """Return what stands for phases that have no checks yet, with the reason."""
+def _planned(plan: Plan, tested: set[str]) -> Iterator[Check]:
+    """Return what stands for phases that have no checks here, with the reason."""
     for phase in PHASES:
-        if (planned := phase.planned) is None:
+        if (planned := phase.planned) is None or phase.id in tested:
             continue
         missing = [name for name in planned.services if name not in plan.services]
         reason = (

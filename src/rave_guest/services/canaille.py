@@ -1,21 +1,42 @@
-"""Canaille: how accounts are asked for and changed."""
+"""Canaille: how accounts are asked for and changed, how it proves that it took a secret, and
+whether people can sign in to a service.
+"""
 
 from __future__ import annotations
 
 import json
 import socket
+import threading
+from base64 import b64encode
 
+from rave_guest import plan as plans
+from rave_guest import report
+from rave_guest.check import Subject, check
+from rave_guest.proof import TIMEOUT as PROVES
+from rave_guest.proof import WRONG, Proof, demand
 from rave_guest.refusal import Refused
+from rave_guest.verdict import Verdict, missing, skipped
+from rave_guest.wire import http
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from http.client import HTTPConnection
     from typing import Any
+
+    from rave_guest.system import System
+
+    Step = Callable[[Mapping[str, Any], System], Verdict]
 
 # Where its own process takes requests of root (rave_accounts/control.py).
 CONTROL = "/run/canaille/control"
 TIMEOUT = 90.0  # seconds for one request; an emulated guest on a busy host takes its time
 MAX_ANSWER = 8 << 20  # bytes
+
+ORIGIN = "/run/rave/origin"
+JOURNEY = (
+    240.0  # seconds that one takes at most; an emulated guest makes its some 60 requests in 40
+)
 
 
 def accounts(action: str, arguments: Mapping[str, Any], address: str = CONTROL) -> dict[str, Any]:
@@ -34,6 +55,104 @@ def accounts(action: str, arguments: Mapping[str, Any], address: str = CONTROL) 
         raise Refused(reply["reason"], reply["error"])
     answer: dict[str, Any] = reply["answer"]
     return answer
+
+
+def proofs(plan: Mapping[str, Any], secret: str) -> Iterator[Proof]:
+    """Whoever shows the new secret is taken for the client, whoever shows another is not."""
+    port = plans.port_of(plan, "canaille", "web")
+    declared = [service["oidcClient"] for service in plan["services"].values()]
+    client = next(one["id"] for one in declared if one and one["secret"] == secret)
+
+    def ask(value: str, old: str | None) -> list[str]:
+        problems = [] if _taken(port, client, value) else ["it does not take the installed secret"]
+        if _taken(port, client, old or WRONG):
+            problems.append("it takes another secret")
+        demand(problems)
+        return ["previous" if old else "wrong"]
+
+    yield Proof(f"canaille:{client}", secret, ask)
+
+
+def _taken(port: int, client: str, secret: str) -> bool:
+    """Return whether a client is known by a secret: then its code is what is wrong (RFC 6749)."""
+    basic = b64encode(f"{client}:{secret}".encode()).decode()
+    answer = http.post(
+        f"http://127.0.0.1:{port}/oauth/token",
+        "grant_type=authorization_code&code=none&redirect_uri=none&code_verifier=" + "n" * 43,
+        {"Authorization": f"Basic {basic}"}, PROVES,
+    )  # fmt: skip
+    error = json.loads(answer.body).get("error")
+    if error not in ("invalid_grant", "invalid_client"):
+        raise ValueError(f"the token endpoint answers {answer.status} {error}")
+    return bool(error == "invalid_grant")
+
+
+def _client(about: Subject) -> dict[str, Any]:
+    own = about.plan["services"]["canaille"]
+    return {
+        "site": own["site"],
+        "client": own["oidcClient"],
+        "secret": plans.secret(about.plan, own["oidcClient"]["secret"]),
+        "port": plans.port_of(about.plan, "nginx", "status"),
+    }
+
+
+def _step(name: str, title: str) -> Callable[[Step], Step]:
+    return check(
+        f"sign-in.{name}", phase="sign-in", title=title, needs=("canaille.units", "nginx.units"),
+        timeout=JOURNEY, arguments=lambda about: _client(about) | {"step": name},
+    )  # fmt: skip
+
+
+_travelling = threading.Lock()
+_travelled: dict[str, Verdict] = {}
+
+
+@_step("discovery", "single sign-on says where everything is")
+@_step(
+    "code-flow", "somebody signs in to a service: a one-time password, a code with PKCE, a token"
+)
+@_step("reused-code", "a code that was used is refused")
+@_step("wrong-verifier", "a code is refused to whoever did not ask for it")
+@_step("wrong-redirect", "nobody is sent to an address that is not the service's")
+@_step("expired-token", "a token that has expired is refused")
+@_step("sign-out", "whoever signs out is asked again")
+@_step("disabled", "whoever is disabled does not come in")
+@_step("wrong-password", "a wrong password opens nothing")
+def step(arguments: Mapping[str, Any], system: System) -> Verdict:
+    """A step of the one journey that all these checks are about."""
+    secret = system.secret(arguments["secret"])
+    if secret is None:
+        return missing(arguments["secret"])
+    origin = report.read(ORIGIN)
+    if not origin:
+        return skipped("this machine has no public origin: start it with a rave that gives it one")
+    with _travelling:
+        if not _travelled:
+            _travelled.update(_travel(arguments, origin, secret))
+    return _travelled[arguments["step"]]
+
+
+def _travel(arguments: Mapping[str, Any], origin: str, secret: str) -> dict[str, Verdict]:
+    """Make the journey, through nginx as people come."""
+    import ssl
+    from http.client import HTTPSConnection
+
+    from rave_guest import signin
+
+    scheme, _, place = origin.partition("://")
+    site = f"{scheme}://{arguments['site']}.{place}"
+    # Whose certificate it is, other checks ask.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    def connect() -> HTTPConnection:
+        return HTTPSConnection("127.0.0.1", arguments["port"], timeout=TIMEOUT, context=context)
+
+    client = arguments["client"]
+    client = {**client, "back": f"{site}{client['redirects'][0]}"}
+    return signin.travel(signin.Journey(site, client, secret, accounts, connect=connect))
 
 
 def _exchange(address: str, request: bytes) -> bytes:

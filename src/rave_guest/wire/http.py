@@ -6,6 +6,10 @@ import socket
 import time
 from collections import namedtuple
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 MAX_BYTES = 8 << 20
 
 
@@ -51,18 +55,48 @@ def split(url: str) -> Address:
 
 
 def get(url: str, timeout: float) -> Response:
-    """Fetch `url` within `timeout` seconds. TLS certificates are returned, not judged: the caller
-    compares them with the one it knows.
+    """Fetch `url` within `timeout` seconds; see `ask`.
+
+    Raises:
+        OSError: as `ask`.
+        ValueError: as `ask`.
+    """
+    where = split(url)
+    return ask(
+        where, f"GET {where.path} HTTP/1.0\r\nHost: {where.host}:{where.port}\r\n\r\n", timeout
+    )
+
+
+def post(url: str, form: str, headers: Mapping[str, str], timeout: float) -> Response:
+    """Send a form, URL-encoded, to `url`; see `ask`.
+
+    Raises:
+        OSError: as `ask`.
+        ValueError: as `ask`.
+    """
+    where = split(url)
+    lines = {
+        "Host": f"{where.host}:{where.port}",
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Content-Length": str(len(form)),
+        **headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return ask(where, f"POST {where.path} HTTP/1.0\r\n{head}\r\n{form}", timeout)
+
+
+def ask(where: Address, request: str, timeout: float) -> Response:
+    """Send a request of HTTP/1.0 within `timeout` seconds, and return what is answered. TLS
+    certificates are returned, not judged: the caller compares them with the one it knows.
 
     Raises:
         OSError: no connection, no answer in time, a failed handshake.
         ValueError: the answer is not HTTP, or larger than 8 MiB.
     """
-    where = split(url)
     deadline = time.monotonic() + timeout
     with socket.create_connection((where.host, where.port), timeout) as plain:
         if not where.secure:
-            status, body = _exchange(plain, where, deadline)
+            status, body = _exchange(plain, request, deadline)
             return Response(status, body, None, None)
         import ssl
 
@@ -70,14 +104,13 @@ def get(url: str, timeout: float) -> Response:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         with context.wrap_socket(plain, server_hostname=where.host) as secured:
-            status, body = _exchange(secured, where, deadline)
+            status, body = _exchange(secured, request, deadline)
             certificate = secured.getpeercert(binary_form=True)
             return Response(status, body, certificate, secured.version())
 
 
-def _exchange(stream: socket.socket, where: Address, deadline: float) -> tuple[int, bytes]:
+def _exchange(stream: socket.socket, request: str, deadline: float) -> tuple[int, bytes]:
     # HTTP/1.0: the server ends the answer by closing, and never chunks it.
-    request = f"GET {where.path} HTTP/1.0\r\nHost: {where.host}:{where.port}\r\n\r\n"
     stream.sendall(request.encode())
     received = bytearray()
     while True:

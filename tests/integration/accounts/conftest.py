@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from rave_cli.images import closure, files
 from rave_cli.images import lock as locks
 from tests import postgres
-from tests.debian import BASE
+from tests.debian import BASE, part, plan
 
 # Its directory is on the path since tests.debian.
 sys.path.insert(0, str(BASE / "builders"))
@@ -34,6 +35,7 @@ FOLDER = BASE / "services/canaille"
 LOCK = BASE / "locks/development.json"
 NAME = "auth.rave.localhost:3002"
 ORIGIN = "https://rave.localhost:3002"
+SMOKE_SECRET = "5" * 64
 SECRET_KEY = "0123456789abcdef" * 4
 
 
@@ -77,6 +79,12 @@ class Canaille:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(30)
         return time.monotonic() - began
+
+
+def know(place: Path, secret: str | None) -> None:
+    """Let the smoke suite's client have a secret, as canaille-clients prepares it."""
+    line = f"rave-smoke {sha256(secret.encode()).hexdigest()}\n" if secret else ""
+    (place / "clients").write_text(line)
 
 
 def forwarded(name: str = NAME) -> dict[str, str]:
@@ -137,6 +145,9 @@ def place(tmp_path_factory: pytest.TempPathFactory, database: postgres.Server) -
     assert count == 1
     (folder / "canaille.toml").write_text(text)
     (folder / "origin").write_text(f"{ORIGIN}\n")
+    clients = part("canaille").files(plan("development"))["etc/rave/clients.json"]
+    (folder / "clients.json").write_text(clients)
+    know(folder, SMOKE_SECRET)
     return folder
 
 
@@ -167,7 +178,7 @@ def running(wheels: Path, place: Path, secrets: Path) -> Iterator[Canaille]:
         }  # fmt: skip
         argv = [
             sys.executable, "-IS", str(wheels), "rave_accounts", str(secrets), str(port),
-            str(place / "origin"), "auth",
+            str(place / "origin"), str(place / "clients.json"), str(place / "clients"),
         ]  # fmt: skip
         process = subprocess.Popen(argv, env=env, cwd="/", stdout=output, stderr=output)
         try:

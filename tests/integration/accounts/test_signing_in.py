@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -82,12 +83,12 @@ def token(canaille: Canaille, code: str, **more: str) -> tuple[int, dict[str, st
         return reply.status, json.loads(reply.read())
 
 
-def code_of(browser: Browser) -> str:
+def code_of(browser: Browser, back: str = CALLBACK) -> str:
     """Agree if that is asked, and return the code with which the browser is sent back."""
     if browser.answer is not None:
         browser.submit(answer="accept")
     there = parse_qs(urlsplit(browser.url).query)
-    assert browser.url.startswith(CALLBACK), browser.url
+    assert browser.url.startswith(back), browser.url
     assert there["state"] == ["s"]
     return there["code"][0]
 
@@ -138,6 +139,22 @@ def test_a_code_is_worth_something_once_and_with_its_verifier_alone(
     browser.open(f"https://{forwarded()['Host']}{authorize()}")
     code = code_of(browser)
     assert [token(canaille, code)[0] for _ in range(2)] == [200, 400]
+
+
+def test_two_tokens_of_one_second_differ(canaille: Canaille, client: str, alice: str) -> None:
+    browser = Browser(canaille)
+    browser.open(authorize())
+    browser.sign_in("alice", alice)
+    changed(browser)
+    codes = [code_of(browser)]
+    for _ in range(2):
+        browser.open(f"https://{forwarded()['Host']}{authorize()}")
+        codes.append(code_of(browser))
+    # At the beginning of a second, so that a busy host may take long for it.
+    time.sleep(1 - time.time() % 1)
+    found = [token(canaille, code) for code in codes]
+    assert [status for status, _ in found] == [200] * 3
+    assert len({document["access_token"] for _, document in found}) == 3
 
 
 def test_another_address_gets_no_code(canaille: Canaille, client: str, alice: str) -> None:

@@ -72,7 +72,7 @@ def test_no_name_is_left_in_a_text(profile: str) -> None:
 
 @pytest.mark.parametrize("name", ["nosuch", "nosuch.thing", "redis.nosuch", "ports.nosuch.web"])
 def test_a_template_that_names_what_there_is_not_is_refused(name: str) -> None:
-    with pytest.raises(KeyError, match=re.escape(f"@{name}@ is no fact, port or site")):
+    with pytest.raises(KeyError, match=re.escape(f"@{name}@ is no fact and no port")):
         generate.fill(f"x @{name}@ y", generate.values(plan()))
 
 

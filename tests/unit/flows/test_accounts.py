@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
@@ -19,6 +21,7 @@ from rave_cli.profiles.catalog import parse
 from rave_cli.profiles.names import BAKED
 from rave_cli.show import Show
 from rave_cli.views.account import password_lines, shows_password
+from rave_guest.accounts import NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,6 +158,31 @@ def test_a_no_has_its_exit_code_and_the_command_that_helps(
         accounts.ask("dev", "show", user="alice")
     assert caught.value.exit_code == code
     assert hint in (caught.value.hint or "")
+
+
+def test_the_first_account_is_whose_command_it_is(
+    guest: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "operator", lambda: "Alice.L@here")
+    guest.answer = {"users": [], "changed": True, "user": ALICE, "password": PASSWORD}
+    answer = accounts.first("dev")
+    assert answer is not None
+    assert answer.password == PASSWORD
+    assert [one["action"] for one in guest.asked] == ["list", "add"]
+    assert guest.asked[-1]["arguments"] == {
+        "user": "alice.l", "name": "alice.l", "email": "", "groups": ["admin"], "password": True,
+    }  # fmt: skip
+
+
+def test_where_there_are_accounts_no_first_one_is_made(guest: Machine) -> None:
+    guest.answer = {"users": [ALICE]}
+    assert accounts.first("dev") is None
+    assert len(guest.asked) == 1
+
+
+@given(text=st.text(max_size=60))
+def test_any_account_of_the_host_has_a_name_that_the_guest_takes(text: str) -> None:
+    assert NAME.fullmatch(accounts._as_user(text))
 
 
 @pytest.mark.parametrize("answer", [{"user": "alice"}, {"users": [{}]}, {"changed": "perhaps"}])

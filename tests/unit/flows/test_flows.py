@@ -14,6 +14,7 @@ from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
 from rave_cli.flows import prove, secure, up
+from rave_cli.flows.accounts import Account, AccountAnswer
 from rave_cli.flows.events import Event, Step, step
 from rave_cli.flows.machine import NewMachine
 from rave_cli.images import build as builds
@@ -346,6 +347,56 @@ def test_up_is_the_four_journeys_one_after_another(
     assert done == ["image", "machine", "plan", "make", "install", "prove"]
     assert (report.image, report.ready, report.installed) == ("an image", ready, "installed")
     assert report.passed
+
+
+@pytest.mark.parametrize(
+    "case", [("development", True, True), ("development", False, False), ("demo", True, False)]
+)
+def test_a_first_account_is_made_last_and_where_its_password_is_seen(
+    case: tuple[str, bool, bool], inside: Settings, told: list[Event],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    profile, asked, made = case
+    done: list[str] = []
+
+    def doing(name: str, result: Any) -> Any:
+        def do(*_args: Any, **_options: Any) -> Any:
+            done.append(name)
+            return result
+
+        return do
+
+    class Ready:
+        class machine:  # noqa: N801 - an attribute
+            name = "dev"
+
+        document = "running"
+
+    class Done:
+        added = ()
+
+        def document(self) -> str:
+            return "done"
+
+    plan = parse(BAKED.read_bytes()).plan(profile, "debian")
+    answer = AccountAnswer(changed=True, user=Account(
+        id="me", name="me", email="", groups=(), state="enabled", password="one-time", created="",
+    ), password="shown-once")  # fmt: skip
+    monkeypatch.setattr(images, "get", doing("image", Done()))
+    monkeypatch.setattr(machines, "bring_up", doing("machine", Ready()))
+    monkeypatch.setattr(secure, "make", doing("make", Done()))
+    monkeypatch.setattr(secure, "install", doing("install", Done()))
+    monkeypatch.setattr(prove, "prove", doing("prove", None))
+    monkeypatch.setattr(ssh, "connect", lambda _: nullcontext("the connection"))
+    monkeypatch.setattr(plans, "of", doing("plan", plan))
+    monkeypatch.setattr(up.accounts, "first", lambda name: doing(f"first of {name}", answer)())
+    report = up.up(
+        NewMachine(plan, "safe", "dev"), parse(BAKED.read_bytes()), inside, fresh=False, check=True,
+        on_event=told.append, first_user=asked,
+    )  # fmt: skip
+    assert (done[-1] == "first of dev") is made
+    assert report.document()["firstUser"] == ("me" if made else None)
+    assert "shown-once" not in f"{report!r} {report.document()} {told}"
 
 
 def test_no_machine_is_made_by_looking(plan: Plan, image: Image, host: Host) -> None:

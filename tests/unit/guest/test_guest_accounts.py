@@ -30,6 +30,8 @@ def test_what_the_commands_send_is_taken() -> None:
     accounts.check("add", ADD | {"name": "Zoë 李 O'Neill-Smith", "email": "a.b+c@mail.example.org"})
     accounts.check("groups", {"user": "a-b_c.d9", "add": ["staff"], "remove": []})
     accounts.check("list", {})
+    accounts.check("clients", {})
+    accounts.check("revoke-client", {"client": "rave-smoke"})
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,8 @@ def test_bad_facts_of_an_account_are_refused(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     ("action", "wanted"),
     [("sudo", {}), (None, {}), ("list", {"user": "alice"}), ("show", {}), ("show", []),
-     ("add", {"user": "alice"}), ("disable", {"user": "alice", "force": True})],
+     ("add", {"user": "alice"}), ("clients", {"client": "x"}), ("revoke-client", {}),
+     ("disable", {"user": "alice", "force": True})],
 )  # fmt: skip
 def test_a_request_that_is_none_is_refused(action: object, wanted: object) -> None:
     assert refused(action, wanted).stage == "request"

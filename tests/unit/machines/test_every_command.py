@@ -96,6 +96,9 @@ CALLS: dict[str, list[str]] = {
     "user delete": ["demo", "alice", "--yes"],
     "user reset-password": ["demo", "alice"],
     "user groups": ["demo", "alice"],
+    "oauth clients": ["demo"],
+    "oauth show": ["demo", "rave-smoke"],
+    "oauth rotate": ["demo", "rave-smoke"],
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
@@ -106,6 +109,8 @@ CALLS: dict[str, list[str]] = {
     "pool show": ["0123456789ab"],
     "pool logs": ["0123456789ab"],
     "pool cancel": ["0123456789ab"],
+    "pool artifacts": ["0123456789ab"],
+    "pool bench": ["--jobs", "2"],
     "pool explain": ["0123456789ab"],
     "pool status": [],
     "pool retry": ["0123456789ab"],
@@ -148,11 +153,12 @@ WRONG = {
     "pool show": ExitCode.USAGE,  # there is none
     "pool logs": ExitCode.USAGE,
     "pool cancel": ExitCode.USAGE,
+    "pool artifacts": ExitCode.USAGE,
     "pool explain": ExitCode.USAGE,
     "pool retry": ExitCode.USAGE,
     "pool verify": ExitCode.USAGE,
     # The profile of this machine keeps no accounts.
-    **{name: ExitCode.USAGE for name in CALLS if name.startswith("user ")},
+    **{name: ExitCode.USAGE for name in CALLS if name.startswith(("user ", "oauth "))},
 }
 
 # Those that put something where they are called.

@@ -78,6 +78,7 @@ def test_every_check_is_carried_out_by_somebody(profile: str, base: str) -> None
 
 # What such a guest cannot carry out: nobody asked for it then.
 SINCE = {f"checks.vitals.{name}" for name in ("locale", "entropy", "disk_state", "stuck")}
+SINCE |= {"services.canaille.step"}
 
 
 @every_plan
@@ -150,7 +151,7 @@ def test_a_service_is_asked_whether_it_lives_by_its_record_or_by_its_module_not_
 
 def test_a_secret_names_for_its_proof_a_service_that_can_give_one() -> None:
     provers = {secret.proof for secret in CATALOG.secrets.values() if secret.proof}
-    assert provers == {"postgresql", "redis", "nats", "nginx"}
+    assert provers == {"postgresql", "redis", "nats", "nginx", "canaille"}
     for name in provers:
         assert callable(registry.service(name).proofs)  # type: ignore[union-attr]
 

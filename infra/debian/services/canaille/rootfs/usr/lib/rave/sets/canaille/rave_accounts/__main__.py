@@ -1,15 +1,16 @@
 """Serves Canaille with the secrets that are in force.
 
-Usage: python3 -IS /usr/lib/rave/sets/canaille rave_accounts SECRETS PORT ORIGIN SITE
+Usage: python3 -IS /usr/lib/rave/sets/canaille rave_accounts SECRETS PORT ORIGIN CLIENTS HASHES
 
 The files in SECRETS are read here and kept in memory: neither Canaille's environment nor its
 configuration has them. Without secrets it starts nevertheless, with keys that it makes itself and
-that end with it. ORIGIN is a file with the machine's public origin, below which it is SITE; without
-one its address is the one that was asked for.
+that end with it. ORIGIN has the machine's public origin, below which it has a site; without
+one its address is the one that was asked for. CLIENTS and HASHES are what clients.py registers.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -22,7 +23,7 @@ from canaille import create_app
 from joserfc.jwk import RSAKey
 from waitress import create_server
 
-from rave_accounts import onetime
+from rave_accounts import clients, onetime, tokens
 from rave_accounts.control import Control
 
 if TYPE_CHECKING:
@@ -42,10 +43,9 @@ def keys(place: Path) -> dict[str, object]:
     }
 
 
-def public_name(file: Path, site: str) -> str:
-    """Return its host and port below the machine's public origin, which `file` holds, if any."""
-    origin = file.read_text().strip() if file.exists() else ""
-    return f"{site}.{origin.partition('://')[2]}" if origin else ""
+def public_origin(file: Path) -> str:
+    """Return the machine's public origin, which `file` holds; empty if it has none."""
+    return file.read_text().strip() if file.exists() else ""
 
 
 def known_as(app: Flask, name: str) -> None:
@@ -81,13 +81,17 @@ def end(*_: object) -> None:
     raise SystemExit
 
 
-def main(place: str, port: str, origin: str, site: str) -> None:
+def main(place: str, port: str, origin: str, wanted: str, hashes: str) -> None:
     """Serve until the end."""
-    name = public_name(Path(origin), site)
+    base = public_origin(Path(origin))
+    told = json.loads(Path(wanted).read_text())
+    name = clients.below(base, told["site"]).partition("://")[2]
     app = create_app(keys(Path(place)) | ({"SERVER_NAME": name} if name else {}))
     if name:
         known_as(app, name)
     onetime.enforce(app)
+    tokens.tell_apart()
+    clients.keep(app, told["clients"], Path(hashes).read_text(), base)
     server = create_server(
         app,
         host=LOOPBACK,

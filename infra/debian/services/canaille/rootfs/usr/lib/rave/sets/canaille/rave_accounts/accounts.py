@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from canaille.app import models
 from canaille.backends import Backend
+from flask import current_app
 
+from rave_accounts import clients
 from rave_accounts.onetime import DATED_BACK
 
 if TYPE_CHECKING:
@@ -122,6 +124,34 @@ def change_groups(user: str, *, add: list[str], remove: list[str]) -> dict[str, 
     return {"changed": after != before, "user": document(there)}
 
 
+def list_clients() -> dict[str, Any]:
+    """Return the services that sign people in here."""
+    return clients.listing(current_app.config[clients.KEY])
+
+
+def revoke_client(client: str) -> dict[str, Any]:
+    """End what a service was issued: it signs people in anew.
+
+    Raises:
+        Refused: there is no such client.
+    """
+    ended = clients.end(client)
+    if ended is None:
+        raise Refused("absent", f"there is no client {client}")
+    return {"changed": ended > 0}
+
+
+def expire(user: str) -> dict[str, Any]:
+    """Let the time of an account's tokens be over: the smoke suite does not wait an hour for it. No
+    verb of the guest leads here.
+    """
+    tokens = Backend.instance.query(models.Token, subject=existing(user))
+    for token in tokens:
+        token.issue_date -= datetime.timedelta(seconds=int(token.lifetime or 0) + 1)
+        Backend.instance.save(token)
+    return {"changed": bool(tokens)}
+
+
 ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "add": add,
     "list": listing,
@@ -131,6 +161,9 @@ ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "delete": delete,
     "reset-password": reset_password,
     "groups": change_groups,
+    "clients": list_clients,
+    "revoke-client": revoke_client,
+    "expire": expire,
 }
 
 

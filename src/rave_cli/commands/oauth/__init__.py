@@ -1,0 +1,1 @@
+"""The verbs of `rave oauth`, a file for each."""
