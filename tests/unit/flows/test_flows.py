@@ -350,7 +350,9 @@ def test_a_first_account_is_made_last_and_where_its_password_is_seen(
     monkeypatch.setattr(prove, "prove", doing("prove", None))
     monkeypatch.setattr(ssh, "connect", lambda _: nullcontext("the connection"))
     monkeypatch.setattr(plans, "of", doing("plan", plan))
-    monkeypatch.setattr(up.accounts, "first", lambda name: doing(f"first of {name}", answer)())
+    monkeypatch.setattr(
+        "rave_cli.flows.up.accounts.first", lambda name: doing(f"first of {name}", answer)()
+    )
     report = up.up(
         NewMachine(plan, "safe", "dev"), parse(BAKED.read_bytes()), inside, fresh=False, check=True,
         on_event=told.append, first_user=asked,
