@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rave_cli.audit import AuditedCommand
     from rave_cli.flows.machine import NewMachine
-    from rave_cli.pool.jobs import Work
+    from rave_cli.pool.jobs import JobInput, Work
     from rave_cli.profiles.catalog import Catalog, Plan
     from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
@@ -320,12 +320,40 @@ JOB_STATES = (
 
 
 def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the command of a job and its limits; `work_of` takes their values."""
+    """Add the command of a job, what it gets and its limits; `work_of` takes their values."""
     for option in reversed((
-        click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED),
+        click.argument("command", nargs=-1, type=click.UNPROCESSED),
+        click.option(
+            "--script", type=click.File("rb"), metavar="FILE",
+            help="A program's text to run, - from standard input; COMMAND are its arguments.",
+        ),
+        click.option(
+            "--input", "given", metavar="FOLDER",
+            help="Unpack a copy of this where the command runs; - is a tar on standard input.",
+        ),
+        click.option(
+            "--git", "repository", metavar="URL",
+            help="The same, of a commit, which is fetched now, by this host's git.",
+        ),
+        click.option(
+            "--revision", metavar="REV", default="HEAD", show_default=True,
+            help="Branch, tag or commit of --git.",
+        ),
+        click.option(
+            "--env", "environment", multiple=True, metavar="NAME=VALUE",
+            help="A variable for the command; no secret (repeatable).",
+        ),
+        click.option(
+            "--secret", "secrets", multiple=True, metavar="NAME", shell_complete=complete_secret,
+            help="Lay out this secret in a file below $RAVE_SECRETS (repeatable).",
+        ),
+        click.option(
+            "--artifact", "artifacts", multiple=True, metavar="PATH",
+            help="Keep this file or folder that the command leaves where it runs (repeatable).",
+        ),
         click.option(
             "--timeout", type=click.FloatRange(min=0, min_open=True, max=7 * 86400), default=600,
-            show_default=True, metavar="SECONDS", help="Time for each attempt.",
+            show_default=True, metavar="SECONDS", help="Time for each attempt, all in all.",
         ),
         click.option(
             "--retries", type=click.IntRange(0, 100), default=0, show_default=True, metavar="N",
@@ -339,29 +367,62 @@ def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--most-output", type=click.IntRange(1, 16384), default=1024, show_default=True,
             metavar="KIB", help="How much output of an attempt is kept.",
         ),
+        click.option(
+            "--most-artifacts", type=click.IntRange(1, 65536), default=64, show_default=True,
+            metavar="MIB", help="How large its artifacts may be.",
+        ),
+        click.option(
+            "--most-disk", type=click.IntRange(1, 1 << 20), default=8192, show_default=True,
+            metavar="MIB", help="How much its machine may write to its disk.",
+        ),
     )):  # fmt: skip
         command = option(command)
     return command
 
 
 def work_of(asked: dict[str, Any]) -> Work:
-    """Return the work that the options of `work_options` ask for.
+    """Return the work that the options of `work_options` ask for; what it is given is kept.
 
     Raises:
-        RaveError: USAGE if the command is no text, or too long.
+        click.UsageError: options that do not go together.
+        RaveError: USAGE if the command is no text, or too long; as keeping what it is given.
     """
     import time
 
-    from rave_cli.pool.jobs import Work
+    from rave_cli.pool.jobs import Work, pair_of, script_of
 
-    expires = asked["expires"]
-    return Work(
+    script, expires = asked["script"], asked["expires"]
+    sources = [asked["given"], asked["repository"]]
+    if all(sources):
+        raise click.UsageError("Either --input or --git.")
+    if asked["given"] == "-" and script is not None and script.name == "<stdin>":
+        raise click.UsageError("Standard input is either the script or what the job is given.")
+    work = Work(
         command=asked["command"],
         timeout=asked["timeout"],
         retries=asked["retries"],
         most_output=asked["most_output"] << 10,
         expires=None if expires is None else time.time() + expires,
+        script="" if script is None else script_of(script.read()),
+        environment=tuple(map(pair_of, asked["environment"])),
+        secrets=asked["secrets"],
+        artifacts=asked["artifacts"],
+        most_artifacts=asked["most_artifacts"] << 20,
+        most_disk=asked["most_disk"] << 20,
     )
+    return replace(work, given=_given(asked)) if any(sources) else work
+
+
+def _given(asked: dict[str, Any]) -> JobInput:
+    import sys
+
+    from rave_cli.pool import inputs
+
+    if asked["repository"]:
+        return inputs.keep_commit(asked["repository"], asked["revision"])
+    if asked["given"] == "-":
+        return inputs.keep_stream(sys.stdin.fileno())
+    return inputs.keep_folder(Path(asked["given"]))
 
 
 def output_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

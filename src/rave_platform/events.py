@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,14 +67,28 @@ def answer(archive: EventArchive, asked: argparse.Namespace) -> object:
             return {"replayed": administration.replay(archive, asked.uuids)}
 
 
+def become_owner(store: Path) -> None:
+    """Be the dispatcher's user from here on, where root asks.
+
+    What SQLite makes beside the store must belong to the dispatcher, and nothing that lies in its
+    directory is to be read with root's rights.
+    """
+    owner = store.lstat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.setgroups([])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+
+
 def main(words: Sequence[str]) -> int:
     """Answer one question; 2 for what was asked, 1 for what is wrong."""
     asked = parser().parse_args(words)
     try:
         found = settings.read(asked.settings)
-        with SqliteEvents(found.store, found.retention_days) as store:
+        become_owner(found.store)
+        with SqliteEvents(found.store, found.retention_days, create=False) as store:
             document = answer(store, asked)
-    except (SettingsError, StoreUnavailableError, UnknownEventError) as fault:
+    except (SettingsError, StoreUnavailableError, UnknownEventError, OSError) as fault:
         sys.stderr.write(f"{fault}\n")
         return 1
     json.dump(document, sys.stdout, indent=1)

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,6 +33,18 @@ def test_systemd_finds_every_unit_little_exposed(site: Site) -> None:
     }
     assert len(found) >= 15
     assert {unit for unit, exposure in found.items() if exposure > EXPOSURE} == OPERATOR
+
+
+def test_processors_are_shared_between_processes_so_that_niceness_counts(site: Site) -> None:
+    controllers = root(site, "cat", "/sys/fs/cgroup/system.slice/cgroup.subtree_control").split()
+    assert "memory" in controllers
+    assert not {"cpu", "cpuset", "io"} & set(controllers)
+
+
+def test_what_the_initrd_loads_while_systemd_starts_is_all_there(site: Site) -> None:
+    loaded = {line.split()[0] for line in root(site, "cat", "/proc/modules").splitlines()}
+    wanted = Path("infra/debian/initrd/modules/later").read_text().replace("-", "_").split()
+    assert set(wanted) <= loaded
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,10 @@ OWN = {
     "age identity": "cat /run/credentials/@system/rave.age-key",
     "tls key": "sha256sum </run/rave/tls/current.key",
     "exporter's word": "grep PASSWORD /run/rave/redis/exporter.env",
+    "Redis' run": "redis-cli info server | grep ^run_id",
+    "NATS' id": "python3 -c 'import json, socket;"
+    ' s = socket.create_connection(("127.0.0.1", 4222), 9);'
+    ' print(json.loads(s.makefile().readline()[5:])["server_id"])\'',
     "journal": "ls -d /var/log/journal/$(cat /etc/machine-id)",
 }
 SCRIPT = "; ".join(f'printf \'%s\\t%s\\n\' "{name}" "$({word})"' for name, word in OWN.items())
@@ -52,8 +56,8 @@ def own(site: Site, name: str) -> dict[str, str]:
     return dict(line.split("\t", 1) for line in said.splitlines())
 
 
-def launch(site: Site, name: str) -> Any:
-    return site.json("vm", "launch-local", *PROFILE, "--name", name, "--warm")
+def launch(site: Site, name: str, *more: str) -> Any:
+    return site.json("vm", "launch-local", *PROFILE, "--name", name, "--warm", *more)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +74,16 @@ def template(site: Site) -> Iterator[Any]:
 
 def test_no_two_share_what_is_a_machines_own(site: Site, template: Any) -> None:
     names = [f"twin{number}" for number in range(CLONES)]
-    ready = [launch(site, name) for name in names]
+    # Every other one runs a command before its services come up, and that is its own, too.
+    quick = names[::2]
+    ready, drawn = [], set()
+    for name in names:
+        ready.append(launch(site, name, *["--no-wait"] * (name in quick)))
+        drawn.add(site.rave("vm", "exec", name, "--", "openssl", "rand", "-hex", "16").stdout)
     assert {document["origin"] for document in ready} == {"template"}
+    assert len(drawn) == CLONES
+    for name in quick:
+        site.rave("vm", "wait", name, timeout=CEILING)
     # Its clock is the host's, however long the template has lain.
     asked = time.time()
     said = site.rave("vm", "exec", names[-1], "--", "date", "+%s").stdout
@@ -146,6 +158,19 @@ def test_a_job_gets_a_machine_of_its_own_that_is_gone_with_it(site: Site, templa
         assert len({word for words in said for word in words[:3]}) == 6
         assert [words[3] for words in said] == ["1", "1"]
         until(lambda: not qemu_processes(site))
+
+        given = site.home / "given"
+        (given / "below").mkdir(parents=True)
+        (given / "below/file").write_text("given\n")
+        command = "cat below/file; echo $A > left"
+        words = ("--input", str(given), "--env", "A=b", "--artifact", "left")
+        said = site.rave("pool", "run", *words, "--", "sh", "-c", command).stdout
+        (job,) = site.json("pool", "list", "-n", "1")
+        assert said == "given\n"
+        site.rave("pool", "artifacts", job["job"], "--to", str(site.home / "left"))
+        assert (site.home / "left/left").read_text() == "b\n"
+        proven = site.json("pool", "verify", job["job"], "--key", str(site.signing_key))
+        assert (proven["result"], proven["template"]) == ("success", template["digest"])
 
         lost = submitted(site, "sh", "-c", "sleep 5; echo $RAVE_ATTEMPT")
         for pid in qemu_processes(site):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,28 @@ def test_the_lock_pins_hashes_and_names_no_address(name: str) -> None:
     for block in re.split(r"^(?=[a-z])", text, flags=re.MULTILINE)[1:]:
         assert "--hash=sha256:" in block
     assert "://" not in text
+
+
+def pins(name: str) -> dict[str, str]:
+    text = (ROOT / "requirements" / name).read_text()
+    return dict(re.findall(r"^([a-z0-9.-]+)(?:\[[a-z,-]+\])?==(\S+) \\$", text, re.MULTILINE))
+
+
+def test_what_is_locked_twice_is_locked_alike() -> None:
+    dev = pins("dev.txt")
+    for name in ("run.txt", "platform.txt"):
+        assert pins(name).items() <= dev.items(), name
+
+
+def test_every_package_is_in_the_wheel_and_what_each_needs_is_locked() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert wheel == sorted(f"src/{place.parent.name}" for place in ROOT.glob("src/*/__init__.py"))
+    for asked, name in (
+        (project["project"]["dependencies"], "run.txt"),
+        (project["dependency-groups"]["platform"], "platform.txt"),
+    ):
+        assert {re.split(r"[><=]", line)[0] for line in asked} <= set(pins(name))
 
 
 def test_generated_pages_are_current() -> None:

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
 
 REGULAR, DIRECTORY = 0o100000, 0o040000
 
+# What the boot waits for, and what a second process loads meanwhile.
+LISTS = ("first", "later")
+
 
 def write_initrd(root: Path, tools: Path, sources: Path, target: Path) -> None:
-    """Compile `sources`/init.c and pack it with the modules that `sources`/modules names.
+    """Compile `sources`/init.c and pack it with what the lists in `sources`/modules name.
 
     Args:
         root: the guest's root file system; brings the C library that tcc runs on, and the modules.
@@ -30,14 +33,21 @@ def write_initrd(root: Path, tools: Path, sources: Path, target: Path) -> None:
          "-o", program, sources / "init.c"],
         check=True, env={"LC_ALL": "C"},
     )  # fmt: skip
-    modules = read_modules(root, (sources / "modules").read_text().split())
-    listing = "".join(f"/modules/{name}\n" for name in modules).encode()
-    entries = [("dev", DIRECTORY | 0o755, b""), ("root", DIRECTORY | 0o755, b"")]
-    entries += [("modules", DIRECTORY | 0o755, b""), ("modules/list", REGULAR | 0o644, listing)]
-    entries += [(f"modules/{name}", REGULAR | 0o644, data) for name, data in modules.items()]
+    entries = [(name, DIRECTORY | 0o755, b"") for name in ("dev", "root", "modules")]
+    for name in LISTS:
+        entries += listed(
+            name, read_modules(root, (sources / "modules" / name).read_text().split())
+        )
     entries += [("init", REGULAR | 0o755, program.read_bytes())]
     program.unlink()
     target.write_bytes(cpio(entries))
+
+
+def listed(name: str, modules: dict[str, bytes]) -> list[tuple[str, int, bytes]]:
+    """Return the entries of a list and its modules; the list names their paths in its order."""
+    found = [(f"modules/{module}", REGULAR | 0o644, data) for module, data in modules.items()]
+    text = "".join(f"/{path}\n" for path, _, _ in found)
+    return [(f"modules/{name}", REGULAR | 0o644, text.encode()), *found]
 
 
 def read_modules(root: Path, names: list[str]) -> dict[str, bytes]:

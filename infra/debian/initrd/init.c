@@ -7,14 +7,18 @@
  *
  * Beside virtio it loads what acpid and the firewall need: the kernel would start modprobe for each of
  * these, which reads its index anew, and that costs an emulated processor far more than the loading.
+ * Nobody waits for them: a process of their own loads them while systemd starts, for which there is
+ * another processor.
  *
- * /modules/list names the modules to load, one path per line, in order. A failure is told on the
- * console and ends init, so that the kernel panics and whoever watches the machine knows at once.
+ * /modules/first and /modules/later name the modules to load, one path per line, in order. A failure
+ * is told on the console. One of the first ends init, so that the kernel panics and whoever watches
+ * the machine knows at once; one of the later ends the loading, and the kernel asks modprobe for it
+ * where it is needed.
  */
 
 enum {
     SYS_READ = 0, SYS_WRITE = 1, SYS_OPEN = 2, SYS_CLOSE = 3, SYS_DUP2 = 33, SYS_NANOSLEEP = 35,
-    SYS_EXECVE = 59, SYS_EXIT = 60, SYS_CHDIR = 80, SYS_MKDIR = 83,
+    SYS_FORK = 57, SYS_EXECVE = 59, SYS_EXIT = 60, SYS_CHDIR = 80, SYS_MKDIR = 83,
     SYS_CHROOT = 161, SYS_MOUNT = 165, SYS_FINIT_MODULE = 313
 };
 enum { O_RDONLY = 0, O_RDWR = 2 };
@@ -82,14 +86,14 @@ static void load(const char *path)
     call(SYS_CLOSE, fd, 0, 0, 0, 0);
 }
 
-static void load_modules(void)
+static void load_modules(const char *names)
 {
     static char list[LIST_SIZE];
-    long fd = call(SYS_OPEN, (long)"/modules/list", O_RDONLY, 0, 0, 0);
+    long fd = call(SYS_OPEN, (long)names, O_RDONLY, 0, 0, 0);
     long size = call(SYS_READ, fd, (long)list, LIST_SIZE - 1, 0, 0);
     char *line = list;
     if (size < 0)
-        fail("reading /modules/list");
+        fail(names);
     for (long i = 0; i < size; i++) {
         if (list[i] != '\n')
             continue;
@@ -97,6 +101,16 @@ static void load_modules(void)
         load(line);
         line = list + i + 1;
     }
+    call(SYS_CLOSE, fd, 0, 0, 0, 0);
+}
+
+/* Its root stays this initrd's, whatever the parent mounts over it. */
+static void load_meanwhile(const char *names)
+{
+    if (call(SYS_FORK, 0, 0, 0, 0, 0) != 0)
+        return;
+    load_modules(names);
+    call(SYS_EXIT, 0, 0, 0, 0, 0);
 }
 
 /* The driver probes the disk on its own time. */
@@ -139,7 +153,8 @@ static void mount_devices(void)
 void _start(void)
 {
     mount_devices();
-    load_modules();
+    load_modules("/modules/first");
+    load_meanwhile("/modules/later");
     mount_disk();
     start_system();
 }

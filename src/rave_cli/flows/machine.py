@@ -369,10 +369,16 @@ def restart(
 
 @contextmanager
 def fresh(
-    plan: Plan, image: Image, *, mode: Mode, network: Network, on_event: OnEvent
+    plan: Plan,
+    image: Image,
+    *,
+    mode: Mode,
+    network: Network,
+    on_event: OnEvent,
+    on_unready: Callable[[Machine, NotReadyError], None] = lambda _machine, _error: None,
 ) -> Iterator[Machine]:
     """Make and start a machine named after the moment; it is deleted on leaving, interrupts
-    included.
+    included. One that does not become ready is told to `on_unready` before.
 
     Raises:
         RaveError: as `start`.
@@ -383,7 +389,7 @@ def fresh(
         try:
             with hold.released():
                 machine = store.create(wanted.spec(image))
-                with _kept_elsewhere(plan):
+                with _kept_elsewhere(plan, lambda error: on_unready(machine, error)):
                     start(machine, on_event=on_event, title="Starting a fresh machine")
                 yield machine
         finally:
@@ -392,7 +398,7 @@ def fresh(
 
 
 @contextmanager
-def _kept_elsewhere(plan: Plan) -> Iterator[None]:
+def _kept_elsewhere(plan: Plan, on_unready: Callable[[NotReadyError], None]) -> Iterator[None]:
     """What does not become ready here is deleted: say how to get one that is not."""
     try:
         yield
@@ -401,6 +407,7 @@ def _kept_elsewhere(plan: Plan) -> Iterator[None]:
             f"this machine is deleted; rave vm launch-local --profile {plan.profile} --base"
             f" {plan.base} --name LOOK --keep-running makes one to look into"
         )
+        on_unready(error)
         raise
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rave_cli.errors import RaveError
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
@@ -19,6 +20,7 @@ from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
     from rave_cli.flows.events import OnEvent
+    from rave_cli.machines.guest.readiness import NotReadyError
     from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine, Network
     from rave_cli.profiles.catalog import Plan
@@ -73,10 +75,26 @@ def prove(
     Raises:
         RaveError: as the smoke runner does; the run's own verdict is in what is returned.
     """
+    request = _request(machine, plan, settings, asked, session)
+    with step(on_event, "check", f"Checking {machine.name}") as doing:
+        if request.key.created:
+            key = request.key
+            doing.note(f"made your signing key: {key.path}   (verifiers need {key.public_file})")
+        return runner.run(
+            request,
+            on_event=lambda told: doing.progress(
+                told.result.id, told.done, told.total, status=told.result.status
+            ),
+        )
+
+
+def _request(
+    machine: Machine, plan: Plan, settings: Settings, asked: Asked, session: Session | None = None
+) -> SmokeRequest:
     named = settings.text("RAVE_SIGNING_KEY")
     key = signing_key(Path(named).expanduser() if named else None)
     flake = settings.flake
-    request = SmokeRequest(
+    return SmokeRequest(
         machine=machine,
         plan=plan,
         operator=open_operator(plan, place(asked.file)),
@@ -88,15 +106,6 @@ def prove(
         nonce=asked.nonce,
         session=session,
     )
-    with step(on_event, "check", f"Checking {machine.name}") as doing:
-        if key.created:
-            doing.note(f"made your signing key: {key.path}   (verifiers need {key.public_file})")
-        return runner.run(
-            request,
-            on_event=lambda told: doing.progress(
-                told.result.id, told.done, told.total, status=told.result.status
-            ),
-        )
 
 
 def prove_fresh(
@@ -108,13 +117,26 @@ def prove_fresh(
     on_event: OnEvent,
     asked: Asked = EVERYTHING,
 ) -> SmokeRun:
-    """Check a machine that is made for this run, given its secrets, and deleted afterwards.
+    """Check a machine that is made for this run, given its secrets, and deleted afterwards. Of one
+    that does not become ready an aborted run is written.
 
     Raises:
         RaveError: as building, starting, installing and checking do.
     """
+
+    def unready(machine: Machine, error: NotReadyError) -> None:
+        try:
+            run = runner.forgo(_request(machine, plan, settings, asked), error.message)
+        except RaveError as fault:
+            error.detail += (f"no transcript: {fault.message}",)
+        else:
+            names = ("transcript", "junit")
+            error.detail += tuple(f"{name}: {run.files[name]}" for name in names)
+
     image = images.get(plan, settings, mode=mode, on_event=on_event)
-    with machines.fresh(plan, image, mode=mode, network=network, on_event=on_event) as machine:
+    with machines.fresh(
+        plan, image, mode=mode, network=network, on_event=on_event, on_unready=unready
+    ) as machine:
         own = plans.of(machine, lambda: plan, on_event=on_event)
         secure.install_if_any(machine, own, asked.file, on_event=on_event)
         return prove(machine, own, settings, on_event=on_event, asked=asked)

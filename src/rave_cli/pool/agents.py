@@ -22,11 +22,11 @@ from rave_cli.pool.queue import Fault
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rave_cli.pool.jobs import AttemptFacts
+    from rave_cli.pool.jobs import Artifact, AttemptFacts
     from rave_cli.pool.queue import Outcome, Queue, Task
 
     OnOutput = Callable[[int, bytes], None]
-    BrokenOff = Literal["", "cancelled", "timeout", "released", "lost"]
+    BrokenOff = Literal["", "cancelled", "timeout", "disk", "released", "lost"]
 
 log = logging.getLogger("rave.pool")
 
@@ -46,6 +46,10 @@ PIECE = 32 << 10
 LEFT_OUT = b"\n(the rest of the output is left out)\n"
 
 
+class UnfitJobError(RaveError):
+    """What a job asks for cannot be had, however often it is tried: that is its failure."""
+
+
 class Sandbox(Protocol):
     """What a job is run in, once."""
 
@@ -60,6 +64,7 @@ class Sandbox(Protocol):
         """Run a task's command and return its exit status.
 
         Raises:
+            UnfitJobError: it asks for what cannot be had.
             RaveError: it could not be run, or what ran it was lost.
         """
 
@@ -74,6 +79,7 @@ class Attempt:
         self._over = threading.Event()
         self._room = task.work.most_output
         self._began = time.monotonic()
+        self._written: Callable[[], int] = lambda: 0
         self.facts = NO_FACTS
         # A machine that hangs while it starts must come to an end, too.
         self._deadline = time.monotonic() + task.work.timeout
@@ -119,6 +125,14 @@ class Attempt:
         starting = round(time.monotonic() - self._began, 6)
         self.facts = replace(self.facts, image=image, template=template, starting=starting)
 
+    def written_by(self, size: Callable[[], int]) -> None:
+        """Look from now on at how many bytes were written to the disk, as `size` says."""
+        self._written = size
+
+    def keeps(self, artifacts: tuple[Artifact, ...]) -> None:
+        """Note what was kept of what the command left."""
+        self.facts = replace(self.facts, artifacts=artifacts)
+
     def say(self, stream: int, data: bytes) -> None:
         """Pass on output, as much as is to be kept of it."""
         if self._room < 0:
@@ -157,6 +171,8 @@ class Attempt:
                 self._break_off("released")
             elif now > self._deadline:
                 self._break_off("timeout")
+            elif self._written() > self._task.work.most_disk:
+                self._break_off("disk")
             try:
                 found = self._queue.renew(self._agent, self._task)
                 heard = now
@@ -215,10 +231,12 @@ class Agent:
 
     def _carry_out(self, task: Task, attempt: Attempt) -> tuple[Outcome | None, int | None, str]:
         """Run a task; return what came of it, the exit status, and what there is to say."""
-        status, why = None, ""
+        status, why, unfit = None, "", False
         try:
             with attempt.kept():
                 status = self._sandbox.run(task, attempt)
+        except UnfitJobError as error:
+            why, unfit = "; ".join((error.message, *error.detail[-1:])), True
         except RaveError as error:
             why = "; ".join((error.message, *error.detail[-1:]))
         except Exception as error:
@@ -231,9 +249,12 @@ class Agent:
             return None, None, ""
         if attempt.broken_off == "timeout":
             return "timeout", None, f"it took longer than {task.work.timeout:g} s"
+        if attempt.broken_off == "disk":
+            most = task.work.most_disk >> 20
+            return "failure", None, f"its machine wrote more than {most} MiB to its disk"
         if attempt.broken_off:
             return attempt.broken_off, None, ""
-        return "error", None, why
+        return ("failure" if unfit else "error"), None, why
 
     def _settle(
         self, task: Task, outcome: Outcome | None, status: int | None, why: str, facts: AttemptFacts

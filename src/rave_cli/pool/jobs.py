@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass, replace
-from typing import Literal, TypeGuard, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, get_args
 
+from rave_cli import shapes
 from rave_cli.errors import ExitCode, RaveError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # How a job ends: exactly one of these, once. `error`: whatever should have run it failed. The words
 # are those of OpenTelemetry's cicd.pipeline.result, but for two that say what became of the job.
@@ -25,17 +29,42 @@ NAME = re.compile(r"[0-9a-f]{12}")
 # Bytes of a command: it is passed on in one line, which the guest bounds.
 LONGEST_COMMAND = 64 << 10
 
+# POSIX.1-2017, Environment Variables: what a shell can name.
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class JobInput:
+    """A tar archive that is unpacked where the command runs, before it does.
+
+    Attributes:
+        sha256: of the archive, by which the pool keeps it.
+        size: its bytes.
+        origin: where it comes from, for people: a folder, a commit, standard input.
+    """
+
+    sha256: str
+    size: int
+    origin: str
+
 
 @dataclass(frozen=True)
 class Work:
-    """What is asked for.
+    """What is asked for. None of it may be a secret: it is kept, shown and passed on.
 
     Attributes:
-        command: program and arguments. Never a secret: it is kept, shown and passed on.
+        command: program and arguments; those of the script, if there is one.
         timeout: seconds that each attempt may take.
         retries: how often it is tried again after it failed or took too long.
         most_output: bytes of output that are kept of an attempt.
         expires: seconds since the epoch at which it is skipped if no attempt has begun; None never.
+        script: a program's text, which is run instead of a command; empty for none.
+        environment: names and values.
+        secrets: names of the operator's secrets that the command may read.
+        given: what is laid out for it; None for nothing.
+        artifacts: paths of what is kept of what the command leaves, below where it runs.
+        most_artifacts: bytes of that; more is refused.
+        most_disk: bytes that its machine may write to its disk.
     """
 
     command: tuple[str, ...]
@@ -43,22 +72,57 @@ class Work:
     retries: int = 0
     most_output: int = 1 << 20
     expires: float | None = None
+    script: str = ""
+    environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
+    given: JobInput | None = None
+    artifacts: tuple[str, ...] = ()
+    most_artifacts: int = 64 << 20
+    most_disk: int = 8 << 30
 
     def __post_init__(self) -> None:
-        if sum(len(word.encode(errors="surrogateescape")) for word in self.command) > (
-            LONGEST_COMMAND
-        ):
+        if not self.command and not self.script:
             raise RaveError(
-                f"the command is longer than {LONGEST_COMMAND >> 10} KiB",
-                hint="let it fetch what it needs, or put it into the image",
+                "a job has a command or a script",
+                hint="rave pool submit -- COMMAND; or rave pool submit --script FILE",
                 exit_code=ExitCode.USAGE,
             )
-        if any("\0" in word or not _is_text(word) for word in self.command):
+        words = [*self.command, self.script, *self.secrets, *self.artifacts]
+        words += [part for pair in self.environment for part in pair]
+        if sum(len(word.encode(errors="surrogateescape")) for word in words) > LONGEST_COMMAND:
+            raise RaveError(
+                f"the command, its script and its environment are longer than"
+                f" {LONGEST_COMMAND >> 10} KiB",
+                hint="hand it over: rave pool submit --input FOLDER",
+                exit_code=ExitCode.USAGE,
+            )
+        if any("\0" in word or not _is_text(word) for word in words):
             raise RaveError(
                 "the command has a word that is no text",
                 hint="encode it, and let the command decode it",
                 exit_code=ExitCode.USAGE,
             )
+        for name in (*(name for name, _ in self.environment), *self.secrets, *self.artifacts):
+            _check_word(name)
+        for name, _ in self.environment:
+            if not VARIABLE.fullmatch(name) or name.startswith("RAVE_"):
+                raise _refused(
+                    f"{name!r} is no name of a variable that a job may have", "NAME=VALUE"
+                )
+        for path in self.artifacts:
+            if path.startswith("/") or ".." in path.split("/"):
+                raise _refused(f"the artifact {path!r} is not below where the command runs", "PATH")
+        if len(set(self.artifacts)) < len(self.artifacts):
+            raise _refused("an artifact is named twice", "PATH")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a job left: its path below where the command ran, bytes and sha256."""
+
+    path: str
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -71,6 +135,7 @@ class AttemptFacts:
         starting: seconds until its command began.
         ran: seconds from then to its end.
         printed: bytes on stdout and stderr that were passed on.
+        artifacts: the files that were kept.
     """
 
     image: str = ""
@@ -78,6 +143,7 @@ class AttemptFacts:
     starting: float | None = None
     ran: float | None = None
     printed: tuple[int, int] = (0, 0)
+    artifacts: tuple[Artifact, ...] = ()
 
 
 NO_FACTS = AttemptFacts()
@@ -240,9 +306,66 @@ def new_name() -> str:
     return secrets.token_hex(6)
 
 
+def work_of(document: Mapping[str, Any]) -> Work:
+    """Return the work that `work_document` made a document of; an older one says less.
+
+    Raises:
+        shapes.MisfitError: if it is none.
+    """
+    found: Work = shapes.read(Work, _LEAST | document)
+    return found
+
+
+def work_document(work: Work) -> dict[str, Any]:
+    """Return work as JSON-ready values."""
+    document: dict[str, Any] = shapes.plain(work)
+    return document
+
+
+def pair_of(text: str) -> tuple[str, str]:
+    """Return the name and the value that `NAME=VALUE` is.
+
+    Raises:
+        RaveError: USAGE if it is none.
+    """
+    name, there, value = text.partition("=")
+    if not there:
+        raise _refused(f"{text!r} is no variable", "NAME=VALUE")
+    return name, value
+
+
+def script_of(data: bytes) -> str:
+    """Return the text of a script.
+
+    Raises:
+        RaveError: USAGE if it is empty or no text.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = ""
+    if not text.strip():
+        raise _refused("the script is empty, or no text in UTF-8", "--script FILE")
+    # What does not say what runs it is run by the shell, as shells do.
+    return text if text.startswith("#!") else f"#!/bin/sh\n{text}"
+
+
+def _check_word(word: str) -> None:
+    if not word or not word.isprintable():
+        raise _refused(f"{word!r} is no name that can be shown", "a name")
+
+
+def _refused(why: str, form: str) -> RaveError:
+    return RaveError(why, hint=f"give it as {form}", exit_code=ExitCode.USAGE)
+
+
 def _is_text(word: str) -> bool:
     try:
         word.encode()
     except UnicodeEncodeError:
         return False
     return True
+
+
+# What an older document does not say.
+_LEAST = shapes.plain(Work(("-",)))

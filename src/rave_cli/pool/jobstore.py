@@ -32,6 +32,8 @@ from rave_cli.pool.jobs import (
     advance,
     is_ending,
     new_name,
+    work_document,
+    work_of,
 )
 from rave_cli.records import NewerRecordError
 
@@ -331,6 +333,19 @@ class JobStore:
             )[0][0]
         )
 
+    def given(self) -> set[str]:
+        """Return the digests of all that jobs are given."""
+        rows = self._rows("SELECT DISTINCT json_extract(work, '$.given.sha256') FROM jobs")
+        return {str(digest) for (digest,) in rows if digest}
+
+    def keeping(self) -> set[str]:
+        """Return the attempts, as `job-attempt`, whose artifacts are kept."""
+        rows = self._rows(
+            "SELECT name, attempt FROM jobs WHERE ended IS NOT NULL"
+            " AND json_array_length(NULLIF(facts, ''), '$.artifacts') > 0"
+        )
+        return {f"{name}-{attempt}" for name, attempt in rows}
+
     def running(self) -> list[Job]:
         """Return the jobs that run."""
         return self._jobs("WHERE ended IS NULL AND state = 'running' ORDER BY number")
@@ -494,7 +509,7 @@ def _refusing(place: Path) -> Iterator[None]:
 
 
 def _json(work: Work) -> str:
-    return json.dumps(asdict(work))
+    return json.dumps(work_document(work))
 
 
 def _facts_json(facts: AttemptFacts) -> str:
@@ -508,7 +523,6 @@ def _facts(text: str) -> AttemptFacts:
 
 def _job(row: tuple[Any, ...]) -> Job:
     found = dict(zip(COLUMNS.split(", "), row, strict=True))
-    asked = json.loads(found["work"])
-    work = Work(**asked | {"command": tuple(asked["command"])})
+    work = work_of(json.loads(found["work"]))
     facts = _facts(found["facts"])
     return Job(**found | {"work": work, "cancelling": bool(found["cancelling"]), "facts": facts})

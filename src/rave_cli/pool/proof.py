@@ -78,6 +78,11 @@ def statement_bytes(job: Job, printout: Printout, version: str = __version__) ->
             for stream, kept in printout.streams
             if kept.size
         ),
+        *(
+            {"name": f"job-{job.name}/{one.path}", "digest": {"sha256": one.sha256}}
+            for one in facts.artifacts
+            if one.size
+        ),
     ]
     predicate: dict[str, object] = {
         "job": _asked(job),
@@ -93,6 +98,7 @@ def statement_bytes(job: Job, printout: Printout, version: str = __version__) ->
             stream: {"sha256": kept.sha256, "bytes": kept.size, "passedOn": passed_on}
             for (stream, kept), passed_on in zip(printout.streams, facts.printed, strict=True)
         },
+        "artifacts": [asdict(one) for one in facts.artifacts],
         "times": {
             "submitted": _utc(job.submitted),
             "began": _utc(job.began),

@@ -24,6 +24,8 @@ from rave_cli.pool.jobs import (
     Printed,
     Work,
     is_ending,
+    work_document,
+    work_of,
 )
 
 if TYPE_CHECKING:
@@ -125,8 +127,8 @@ class Queue:
         for job in jobs:
             work = job.work
             words = (
-                job.name, origin, json.dumps(asdict(work)), job.attempt, job.failed, job.lost,
-                work.retries, "" if work.expires is None else work.expires,
+                job.name, origin, json.dumps(work_document(work)), job.attempt, job.failed,
+                job.lost, work.retries, "" if work.expires is None else work.expires,
             )  # fmt: skip
             self._scripts["ENQUEUE"]([JOBS, _hash(job.name), DELAYED], list(words), client=pipeline)
         pipeline.execute()
@@ -200,8 +202,7 @@ class Queue:
         found = self._run("BEGIN", name, agent, entry, MOST_LOST)
         if not found:
             return None
-        asked = json.loads(found[0])
-        work = Work(**asked | {"command": tuple(asked["command"])})
+        work = work_of(json.loads(found[0]))
         attempt, failed, lost = (int(word) for word in found[1:])
         return Task(name, entry, attempt, failed, lost, work)
 

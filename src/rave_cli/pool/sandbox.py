@@ -13,20 +13,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli.errors import RaveError
+from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import machine as machines
 from rave_cli.machines import lifecycle, preflight, store
 from rave_cli.machines.guest.connection import connect
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.spec import machines_dir
+from rave_cli.pool import artifacts, handover
+from rave_cli.pool.agents import UnfitJobError
+from rave_cli.pool.masking import Masking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rave_cli.flows.events import OnEvent
     from rave_cli.flows.machine import NewMachine
+    from rave_cli.machines.spec import Machine
     from rave_cli.pool.agents import Attempt
+    from rave_cli.pool.jobs import Artifact
     from rave_cli.pool.queue import Task
     from rave_cli.settings import Settings
 
@@ -35,17 +40,23 @@ NAME = re.compile(r"job-[0-9a-f]{12}-[0-9]{1,6}")
 # Seconds beyond a job's own after which its guest is given up: its keeper has ended it by then.
 MARGIN = 60.0
 
+# Of artifacts that are not there, or must not be here.
+_UNFIT = (ExitCode.USAGE, ExitCode.CHECK_FAILED)
+
 # Agents beside each other want one template, not one each.
 _MAKING = threading.Lock()
 
 
 @dataclass(frozen=True)
 class MachineSandbox:
-    """Runs each task in a new machine like `wanted`. `on_event` is told of those."""
+    """Runs each task in a new machine like `wanted`. `on_event` is told of those; `lends` says
+    whether jobs may read secrets of whoever serves.
+    """
 
     wanted: NewMachine
     settings: Settings
     on_event: OnEvent
+    lends: bool
 
     def prepare(self) -> None:
         """Make sure that there is a template, which may take a boot.
@@ -71,17 +82,52 @@ class MachineSandbox:
                 remove(name)
 
     def _run(self, wanted: NewMachine, task: Task, attempt: Attempt) -> int:
+        work = task.work
+        # Before there is a machine: what is wrong with it needs none.
+        values = handover.secrets(work, lent=self.lends)
         machine = machines.begin(wanted, self.settings, on_event=self.on_event)
-        about = (f"RAVE_JOB={task.name}", f"RAVE_ATTEMPT={task.attempt}")
+        attempt.written_by(lambda: _size(machine.disk))
         origin = machine.spec.template
+        maskings = {stream: Masking(values.values()) for stream in (1, 2)}
+
+        def say(stream: int, data: bytes) -> None:
+            attempt.say(stream, maskings[stream].take(data))
+
         with connect(machine) as session:
+            handover.lay_out(session, work, values, timeout=attempt.left + MARGIN)
             attempt.begins(machine.spec.image.sha256, origin.digest if origin else "")
-            return session.stream(
-                ("env", "--", *about, *task.work.command),
+            status = session.stream(
+                handover.argv(task),
                 stdin=None,
-                on_output=attempt.say,
+                on_output=say,
                 timeout=attempt.left + MARGIN,
             )
+        for stream, masking in maskings.items():
+            attempt.say(stream, masking.flush())
+        if work.artifacts:
+            attempt.keeps(_collected(machine, task))
+        return status
+
+
+def _collected(machine: Machine, task: Task) -> tuple[Artifact, ...]:
+    place = artifacts.place_of(task.name, task.attempt)
+    try:
+        return artifacts.collect(machine, task.work, place, handover.FOLDER)
+    except BaseException as error:
+        artifacts.remove(place)
+        if isinstance(error, RaveError) and error.exit_code in _UNFIT:
+            raise UnfitJobError(
+                error.message, hint=error.hint, exit_code=error.exit_code
+            ) from error
+        raise
+
+
+def _size(disk: Path) -> int:
+    """Return the bytes that a disk takes here."""
+    try:
+        return disk.stat().st_blocks * 512
+    except OSError:
+        return 0
 
 
 def remove(name: str) -> None:

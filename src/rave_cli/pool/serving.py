@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import socket
@@ -16,10 +17,11 @@ from rave_cli.flows import machine as machines
 from rave_cli.flows.events import Event
 from rave_cli.machines import preflight
 from rave_cli.machines.templates.key import require_base
-from rave_cli.pool import broker, sandbox
+from rave_cli.pool import artifacts, broker, inputs, sandbox
 from rave_cli.pool.crew import Crew
 from rave_cli.pool.dispatcher import AGAIN, Dispatcher
 from rave_cli.pool.jobstore import folder, open_store
+from rave_cli.pool.metrics import EVERY, PoolMetrics
 from rave_cli.pool.queue import Queue
 from rave_cli.pool.served import FREE, SERVING, ServingRecord, place
 from rave_cli.transcript import signing_key
@@ -27,6 +29,7 @@ from rave_cli.transcript import signing_key
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import redis
 
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from rave_cli.pool.jobs import Job
     from rave_cli.pool.jobstore import JobStore
     from rave_cli.settings import Settings
+
+log = logging.getLogger("rave.pool")
 
 LOCK = "serving.lock"
 
@@ -48,6 +53,7 @@ def serve(
     *,
     agents: int,
     url: str | None,
+    figures: Path | None,
     on_event: OnEvent,
     on_change: Callable[[Job], None],
 ) -> None:
@@ -58,6 +64,7 @@ def serve(
         settings: where images come from.
         agents: how many jobs may run at a time.
         url: a Redis server that several pools share; None is one of our own.
+        figures: a file for Prometheus, written again and again.
         on_event: told what happens besides.
         on_change: told each job that is changed.
 
@@ -69,6 +76,8 @@ def serve(
     require_base(wanted.plan.profile, wanted.plan.base)
     with _alone(), open_store() as store:
         store.prune(time.time())
+        inputs.prune(store.given(), time.time())
+        artifacts.prune(store.keeping())
         # Before anything is run of which there must be proof.
         key = signing_key()
         if key.created:
@@ -79,15 +88,25 @@ def serve(
         machines.template(wanted, settings, on_event=on_event)
         with _server(url) as (client, tend):
             queue = Queue(client)
-            dispatcher = Dispatcher(store, queue, key, on_change)
+            metrics = PoolMetrics()
+
+            def changed(job: Job) -> None:
+                metrics.saw(job)
+                on_change(job)
+
+            dispatcher = Dispatcher(store, queue, key, changed)
             if url is None:
                 # Nobody lives who could have a job.
                 queue.abandon()
             need = sandbox.need_mib(wanted)
-            box = sandbox.MachineSandbox(wanted, settings, on_event=lambda _event: None)
+            # A shared server has jobs of others, too.
+            box = sandbox.MachineSandbox(
+                wanted, settings, on_event=lambda _event: None, lends=url is None
+            )
             who = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
             crew = Crew(queue, box, sandbox.Room(need), who)
-            serving = _Serving(dispatcher, store, crew, _record(wanted, need, agents))
+            told = _Figures(metrics, figures)
+            serving = _Serving(dispatcher, store, crew, _record(wanted, need, agents), told)
             on_event(Event("note", "serve", _told(agents, need)))
             try:
                 with _working(crew):
@@ -156,9 +175,15 @@ class _Serving:
     """Turns the dispatcher, keeps the crew to what is wanted, and says how things stand."""
 
     def __init__(
-        self, dispatcher: Dispatcher, store: JobStore, crew: Crew, record: ServingRecord
+        self,
+        dispatcher: Dispatcher,
+        store: JobStore,
+        crew: Crew,
+        record: ServingRecord,
+        figures: _Figures,
     ) -> None:
         self._dispatcher, self._store, self._crew = dispatcher, store, crew
+        self._figures = figures
         self._record = record
         self._written: ServingRecord | None = None
 
@@ -178,7 +203,27 @@ class _Serving:
         if record != self._written:
             SERVING.write(place(), record, mode=0o600)
             self._written = record
+        self._figures.write(self._store, record)
         return self._dispatcher.turn()
+
+
+class _Figures:
+    """Writes figures into a file, if there is to be one, as often as they are worth it."""
+
+    def __init__(self, metrics: PoolMetrics, file: Path | None) -> None:
+        self._metrics, self._file = metrics, file
+        self._due = 0.0
+
+    def write(self, store: JobStore, record: ServingRecord) -> None:
+        """Write them, if it is time. That they cannot be written keeps no job from running."""
+        now = time.monotonic()
+        if self._file is not None and now >= self._due:
+            self._due = now + EVERY
+            text = self._metrics.text(store, record)
+            try:
+                paths.atomic_write(self._file, text.encode())
+            except RaveError as error:
+                log.warning("no figures: %s", error.message)
 
 
 def _record(wanted: NewMachine, need: int, agents: int) -> ServingRecord:

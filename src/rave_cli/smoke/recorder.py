@@ -159,6 +159,8 @@ class RunRecorder:
             RaveError: as `complete`.
         """
         self._turns.end()
+        # Why a machine did not become ready may quote its console.
+        reason = self._log.redactor.text(reason)
         self._log.abort(reason)
         return self._write(self.smoke_run(reason))
 

@@ -98,6 +98,19 @@ def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeR
         return recorder.complete()
 
 
+def forgo(request: SmokeRequest, reason: str) -> SmokeRun:
+    """Write the run of a machine that did not become ready: aborted, unsigned, no check carried
+    out.
+
+    Raises:
+        RaveError: HOST if something cannot be written.
+    """
+    hidden = onhost.hidden(request.plan, request.operator, request.machine)
+    checks = checks_of(request)
+    with RunRecorder.begin(request, hidden, checks, asked(checks, request.phases)) as recorder:
+        return recorder.abort(reason)
+
+
 def checks_of(request: SmokeRequest, listeners: Sequence[Decoy] = ()) -> tuple[Check, ...]:
     """Return the suite of a run."""
     spec = request.machine.spec

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import tomllib
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rave_platform.adapters import files
+from rave_platform.adapters.files import UntrustedFileError
 from rave_platform.adapters.stream import StreamSettings
 from rave_platform.application.intake import WebhookSource
 from rave_platform.domain import signatures
@@ -81,9 +82,13 @@ def read(place: Path) -> DispatcherSettings:
         SettingsError: if it is not there or says something else.
     """
     try:
-        return DispatcherSettings.model_validate(tomllib.loads(place.read_text()))
+        with place.open("rb") as file:
+            files.require_ours(file.fileno(), place)
+            return DispatcherSettings.model_validate(tomllib.load(file))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
         raise SettingsError(f"the settings {place} cannot be read: {fault}") from fault
+    except UntrustedFileError as fault:
+        raise SettingsError(str(fault)) from fault
     except ValidationError as fault:
         said = "; ".join(
             f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()
@@ -163,13 +168,14 @@ def _secret(place: Path) -> bytes | None:
     folder = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/secrets"))
     try:
         with (folder / place).open("rb") as file:
-            if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-                raise SettingsError(f"others may read the secret {place}; it needs mode 0400")
+            files.require_ours(file.fileno(), f"the secret {place}", secret=True)
             data = file.read(LARGEST_SECRET + 1)
     except FileNotFoundError:
         return None
     except OSError as fault:
         raise SettingsError(f"the secret {place} cannot be read: {fault.strerror}") from fault
+    except UntrustedFileError as fault:
+        raise SettingsError(str(fault)) from fault
     secret = data.rstrip(b"\r\n")
     if not secret or len(data) > LARGEST_SECRET:
         raise SettingsError(f"the secret {place} is empty or no secret")

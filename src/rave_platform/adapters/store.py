@@ -11,6 +11,8 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from rave_platform.adapters import files
+from rave_platform.adapters.files import UntrustedFileError
 from rave_platform.application.ports import (
     KeptEvent,
     OutgoingEvent,
@@ -73,14 +75,21 @@ HANDOVER = "state, refusals, replays, sequence, why"
 class SqliteEvents:
     """The open store: an EventStore and an EventArchive. For one thread at a time."""
 
-    def __init__(self, place: Path, retention_days: int, most_waiting: int = MOST_WAITING) -> None:
+    def __init__(
+        self, place: Path, retention_days: int, most_waiting: int = MOST_WAITING,
+        *, create: bool = True,
+    ) -> None:  # fmt: skip
         self.place = place
         self._retention = retention_days * DAY
         self._most_waiting = most_waiting
         with _refusing():
             # Bodies are nobody else's business.
-            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            os.close(os.open(place, flags, 0o600))
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            descriptor = os.open(place, flags | (os.O_CREAT if create else 0), 0o600)
+            try:
+                files.require_ours(descriptor, place, secret=True)
+            finally:
+                os.close(descriptor)
             self._db = sqlite3.connect(
                 place, timeout=BUSY, isolation_level=None, check_same_thread=False
             )
@@ -304,7 +313,7 @@ def _refusing() -> Iterator[None]:
     """Raise what SQLite or the disk refuses as what the application knows."""
     try:
         yield
-    except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as fault:
+    except (sqlite3.DatabaseError, OSError, UntrustedFileError) as fault:
         raise StoreUnavailableError(f"the store of events cannot be used: {fault}") from fault
 
 

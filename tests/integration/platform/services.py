@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -31,8 +32,18 @@ SOURCE = Path(__file__).resolve().parents[3] / "src"
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """Return a port that nobody has, and that no connection is given while nobody listens there.
+
+    Below what the kernel gives to clients: one that tries to connect to a port of that range again
+    and again can meet itself, and then has the port.
+    """
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
 
 
 def answers(port: int) -> bool:
@@ -63,6 +74,7 @@ class Killable:
         return self.process is None or self.process.poll() is not None
 
     def end(self, number: int = signal.SIGKILL) -> int:
+        assert not self._gone(), self.log.read_text()
         assert self.process is not None
         self.process.send_signal(number)
         return self.process.wait()
@@ -175,6 +187,7 @@ rate_per_second = 10000
 burst = 100000
 """
     )
+    (place / "settings.toml").chmod(0o644)
     argv = [sys.executable, "-m", "rave_platform.dispatcher", str(place / "settings.toml")]
     dispatcher = Killable(
         argv, port, place / "dispatcher.log",

@@ -8,14 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
-from tests.integration.platform.services import SOURCE
-from tests.unit.platform.deliveries import body, signed
+from rave_platform.adapters.store import SqliteEvents
+from tests.integration.platform.services import SOURCE, platform
+from tests.unit.platform.deliveries import body, delivery, signed
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -75,13 +77,41 @@ def test_an_event_that_the_server_does_not_take_is_put_aside_and_stops_no_other(
     assert {name.partition(".")[2] for name, _ in small.messages()} == {"", "1"}
 
 
-def ask(platform: Platform, *words: str) -> object:
+def ask(found: Platform, *words: str) -> object:
     """Ask for events as in the guest: in another process, while the dispatcher runs."""
     done = subprocess.run(
-        [sys.executable, "-m", "rave_platform.events", platform.place / "settings.toml", *words],
+        [sys.executable, "-m", "rave_platform.events", found.place / "settings.toml", *words],
         capture_output=True, check=True, env={**os.environ, "PYTHONPATH": str(SOURCE)},
     )  # fmt: skip
     return json.loads(done.stdout)
+
+
+@pytest.fixture
+def open_place() -> Iterator[Path]:
+    """A directory through which others may go: what pytest makes is its user's alone."""
+    with tempfile.TemporaryDirectory(prefix="rave-") as place:
+        Path(place).chmod(0o711)
+        yield Path(place)
+
+
+def test_root_looks_at_events_as_the_dispatcher_s_user(open_place: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can become another user")
+    nobody = 65534
+    place = open_place / "store"
+    place.mkdir(mode=0o700)
+    found = platform(open_place, place / "events.db")
+    asked = [sys.executable, "-m", "rave_platform.events", str(open_place / "settings.toml")]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    done = subprocess.run([*asked, "list"], capture_output=True, env=environment, check=False)
+    assert (done.returncode, b"No such file" in done.stderr) == (1, True)
+    assert list(place.iterdir()) == []
+    with SqliteEvents(place / "events.db", 7) as store:
+        store.add([delivery(1)], 0.0)
+    for path in (place, *place.iterdir()):
+        os.chown(path, nobody, nobody)
+    assert ask(found, "replay", "--dead") == {"replayed": 0}
+    assert {path.stat().st_uid for path in place.iterdir()} == {nobody}
 
 
 def test_a_full_stream_takes_nothing_new_and_loses_nothing(make_platform: MakePlatform) -> None:
@@ -118,9 +148,61 @@ def test_a_wrong_password_of_nats_is_waited_out_and_never_logged(
     assert "hunter2" not in found.dispatcher.log.read_text()
 
 
+def test_a_server_that_hangs_is_waited_for_and_told_nothing_twice(running: Platform) -> None:
+    running.send([0])
+    running.settle()
+    os.kill(running.nats.pid, signal.SIGSTOP)
+    try:
+        running.send(range(1, 6))
+        until(lambda: "NATS: TimeoutError" in running.dispatcher.log.read_text(), pause=0.1)
+        assert running.health()["waiting"] == 5
+    finally:
+        os.kill(running.nats.pid, signal.SIGCONT)
+    running.settle()
+    assert sorted(said["payload"]["number"] for _, said in running.messages()) == list(range(6))
+
+
+FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+YEARS = "3650d"
+
+
+def test_a_clock_that_leaps_years_either_way_costs_no_event(make_platform: MakePlatform) -> None:
+    found = make_platform()
+    clock = found.place / "clock"
+    clock.write_text("+0")
+    found.dispatcher.environment |= {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(clock),
+        "FAKETIME_NO_CACHE": "1",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    found.dispatcher.start()
+    for at, leap in enumerate(("+0", f"+{YEARS}", f"-{YEARS}", "+0")):
+        clock.write_text(leap)
+        found.send(range(at * 5, at * 5 + 5))
+    found.nats.start()
+    found.settle()
+    # What is old is removed when it starts, too.
+    for leap in (f"+{YEARS}", f"-{YEARS}"):
+        clock.write_text(leap)
+        found.dispatcher.end(signal.SIGTERM)
+        found.dispatcher.start()
+    kept = ask(found, "list", "--most", "1000")
+    assert isinstance(kept, list)
+    assert len(kept) == len(found.messages()) == 20
+    came = {event["received_at"][:4] for event in kept}
+    assert len(came) == 3, "the clock did not leap"
+
+
 def test_it_ends_when_told_and_answers_what_it_has_begun(running: Platform) -> None:
     running.send([1])
     assert running.dispatcher.end(signal.SIGTERM) == 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(running.place / "notify"))
+        running.dispatcher.environment["NOTIFY_SOCKET"] = str(running.place / "notify")
+        running.dispatcher.start()
+        assert systemd.recv(100) == b"READY=1"
+    assert running.dispatcher.end(signal.SIGINT) == 0
     lines = running.dispatcher.log.read_text().splitlines()
     assert all(json.loads(line)["level"] in {"info", "warning"} for line in lines)
 

@@ -5,10 +5,14 @@ RAVE_CRASH_RUNS says how often each point is gone through; 3 keeps a test run sh
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +21,19 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from rave_cli.errors import RaveError
 from rave_cli.pool import agents as agents_module
+from rave_cli.pool import crashes
 from rave_cli.pool.agents import Agent
+from rave_cli.pool.broker import Broker
 from rave_cli.pool.dispatcher import Dispatcher
 from rave_cli.pool.jobs import Ended, Work
 from rave_cli.pool.jobstore import JobStore
 from rave_cli.pool.queue import Queue
+from rave_cli.pool.trial import on_trial
+from rave_cli.transcript import signing_key
 from tests import kills
+from tests.waiting import CEILING
 
 from .pools import LEASE, ProcessSandbox
 
@@ -302,3 +312,27 @@ def test_many_submit_at_once_while_agents_are_killed(pool: Pool, told: Counter[s
     assert len(set(accepted)) == 20
     assert {pool.job(name).state for name in accepted} == {"success"}
     assert sorted(told) == sorted(accepted)
+
+
+def test_the_crash_matrix_that_users_run_finds_all_well(home: Path) -> None:
+    argv = [sys.executable, "-m", "rave_cli", "pool", "bench", "--crash", "--runs", "1", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=CEILING, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [one["point"] for one in found] == [point.name for point in crashes.POINTS]
+    assert {(one["jobs"], one["ended"], one["lost"], one["twice"]) for one in found} == {
+        (1, 1, 0, 0)
+    }
+    # Nothing of it is left, and the pool of whoever asked had no part in it.
+    assert not (home / ".local/share/rave/pool").exists()
+
+
+def test_the_crash_matrix_sees_what_is_lost(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crashes, "WORK", Work(("false",)))
+    with on_trial(signing_key()) as trial:
+        found = crashes.go_through(trial, crashes.AGENT_POINTS[0], 1)
+        assert (found.lost, found.good) == (1, False)
+        # Something that is not killed is no crash that was survived.
+        never = replace(crashes.AGENT_POINTS[0], owner=Broker, method="end")
+        with pytest.raises(RaveError, match="nothing was killed"):
+            crashes.go_through(trial, never, 1)

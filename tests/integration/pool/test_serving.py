@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +22,6 @@ from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -33,7 +33,8 @@ from rave_cli.pool import sandbox
 from tests.integration.pool.pools import ProcessSandbox
 machine.template = lambda *_words, **_named: None
 sandbox.MachineSandbox = lambda *_words, **_named: ProcessSandbox()
-app.main(["pool", "serve", "--profile", "demo", "--base", "debian", "--memory", "256"])
+app.main(["pool", "serve", "--profile", "demo", "--base", "debian", "--memory", "256",
+          "--metrics", __import__("os").environ["HOME"] + "/pool.prom"])
 """
 
 
@@ -89,6 +90,7 @@ def test_a_job_is_run_followed_and_shown(server: Server) -> None:
     done = rave("run", "--json", "--", "echo", "kept")
     assert json.loads(done.stdout)["stdout"] == "kept\n"
     assert "exit status 7" in server.log.read_text()
+    assert "cicd_worker_count" in (Path.home() / "pool.prom").read_text()
     assert "exit status  7" in rave("show", job["job"]).stdout
 
 

@@ -5,6 +5,7 @@ fail2ban itself is not here; tests/e2e/test_smoke.py is banned by the real one.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +20,18 @@ import pytest
 from tests.waiting import CEILING
 
 SERVER = Path("infra/debian/services/fail2ban/rootfs/usr/lib/rave/fail2ban-server")
+LEFT_OUT = ("_hashlib", "_uuid", "bz2", "fail2ban.server.database", "lzma")
+
+# What imports them: fail2ban's own filter and action, and the journal's.
+WITHOUT = """
+import hashlib, hmac, random, shutil, tempfile, uuid
+assert hashlib.md5(b"").hexdigest() == "d41d8cd98f00b204e9800998ecf8427e"
+assert uuid.UUID(int=7).hex.endswith("7")
+try:
+    import fail2ban.server.database
+except ImportError:
+    print("gone without", *(n for n in sys.modules if sys.modules[n] is None))
+"""
 
 
 class Utils:
@@ -61,6 +74,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Any:
         parent, _, last = name.rpartition(".")
         if parent:
             monkeypatch.setattr(sys.modules[parent], last, module, raising=False)
+    for name in LEFT_OUT:
+        monkeypatch.setitem(sys.modules, name, sys.modules.get(name))
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     loader = SourceFileLoader("fail2ban_server", str(SERVER))
@@ -111,3 +126,16 @@ def test_the_journal_s_thread_alone_is_given_longer_waits(server: Any) -> None:
     assert server.filtersystemd.Utils.DEFAULT_SLEEP_INTERVAL == 2.0
     assert server.filtersystemd.Utils.DEFAULT_SLEEP_TIME == Utils.DEFAULT_SLEEP_TIME
     assert Utils.DEFAULT_SLEEP_INTERVAL == 0.2
+
+
+def test_python_goes_without_what_is_not_imported() -> None:
+    head, found, _ = SERVER.read_text().partition("\nfrom fail2ban")
+    assert found
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", head + WITHOUT],
+        capture_output=True, text=True, timeout=CEILING, check=False,
+    )  # fmt: skip
+    assert done.stderr == ""
+    words = done.stdout.split()
+    assert words[:2] == ["gone", "without"]
+    assert set(LEFT_OUT) <= set(words[2:])

@@ -68,6 +68,16 @@ def test_the_rule_is_for_every_unit_and_the_exceptions_are_these_three(
     assert [(p.parent.name, p.readlink()) for p in masked] == [(f"{UPSTREAM}.d", Path("/dev/null"))]
 
 
+def test_processors_are_shared_between_processes_not_units(files: dict[str, str]) -> None:
+    """A unit that asks for the kernel's controller of processors turns it on for all of them. Each
+    then gets the same share whatever its processes' Nice= says, and the longest start is last.
+    """
+    asking = r"^(CPU\w+|StartupCPU\w+|AllowedCPUs|IO\w+|Delegate)=(.+)$"
+    assert not {p: m[0] for p, t in files.items() if (m := re.search(asking, t, re.MULTILINE))}
+    assert in_force(files, "fail2ban.service")["Nice"] == ["-10"]
+    assert in_force(files, "rave-command.service")["Delegate"] == [""]
+
+
 def test_every_exception_says_why(files: dict[str, str]) -> None:
     own = {p: t for p, t in files.items() if re.search(r"\.service\.d/\d+-hardening\.conf$", p)}
     assert own

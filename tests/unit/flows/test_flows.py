@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ from rave_cli.profiles.names import BAKED
 from tests.unit.machines.conftest import HEALTHY, Host, running_fakes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rave_cli.images.manifest import Image
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
@@ -229,6 +232,42 @@ def test_a_fresh_machine_that_does_not_come_up_says_how_to_get_one_to_look_into(
     assert "this machine is deleted" in caught.value.hint
     assert "--keep-running" in caught.value.hint
     assert stored_names() == []
+
+
+@pytest.mark.usefixtures("built")
+def test_one_that_does_not_come_up_leaves_an_aborted_run(
+    host: Host, plan: Plan, inside: Settings, told: list[Event], tmp_path: Path
+) -> None:
+    host.behave(steps=[{"console": "Kernel panic - not syncing: <oh>\r\n"}])
+    asked = prove.Asked(output=tmp_path / "artifacts")
+    with pytest.raises(RaveError, match="panicked") as caught:
+        prove.prove_fresh(
+            plan, inside, mode="safe", network="isolated", on_event=told.append, asked=asked
+        )
+    assert caught.value.exit_code == ExitCode.NOT_READY
+    (transcript,) = asked.output.glob("*Z.json")
+    (junit,) = asked.output.glob("*.junit.xml")
+    document = json.loads(transcript.read_text())
+    assert document["overall_status"] == "ABORTED"
+    assert "panicked: <oh>" in document["abort_reason"]
+    assert "panicked: &lt;oh&gt;" in junit.read_text()
+    assert caught.value.detail[-2:] == (f"transcript: {transcript}", f"junit: {junit}")
+    assert not list(asked.output.glob("*.sshsig"))
+    assert stored_names() == []
+
+
+@pytest.mark.usefixtures("built")
+def test_where_no_transcript_can_be_written_the_machines_own_fault_is_told_all_the_same(
+    host: Host, plan: Plan, inside: Settings, told: list[Event], tmp_path: Path
+) -> None:
+    host.behave(steps=[{"console": "Kernel panic - not syncing: oh\r\n"}])
+    (tmp_path / "file").write_text("in the way")
+    asked = prove.Asked(output=tmp_path / "file")
+    with pytest.raises(RaveError, match="panicked") as caught:
+        prove.prove_fresh(
+            plan, inside, mode="safe", network="isolated", on_event=told.append, asked=asked
+        )
+    assert caught.value.detail[-1].startswith("no transcript: ")
 
 
 def ready() -> Any:

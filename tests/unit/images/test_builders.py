@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 BUILDERS = Path(__file__).parents[3] / "infra/debian/builders"
+SOURCES = BUILDERS.parent / "initrd"
 sys.path.insert(0, str(BUILDERS))
 
 import base  # noqa: E402
@@ -104,6 +105,23 @@ def test_modules_come_in_order_unpacked_and_without_the_built_in(tmp_path: Path)
     (tree / "kernel/drivers/failover.ko").write_bytes(b"failover")
     found = initrd.read_modules(tmp_path, ["virtio_ring", "virtio_blk", "failover"])
     assert list(found.items()) == [("virtio_blk.ko", b"block"), ("failover.ko", b"failover")]
+
+
+def test_a_list_of_the_initrd_names_the_paths_of_its_modules_in_their_order() -> None:
+    name, *modules = initrd.listed("first", {"b.ko": b"two", "a.ko": b"one"})
+    assert name == ("modules/first", initrd.REGULAR | 0o644, b"/modules/b.ko\n/modules/a.ko\n")
+    assert [(path, data) for path, _, data in modules] == [
+        ("modules/b.ko", b"two"),
+        ("modules/a.ko", b"one"),
+    ]
+
+
+def test_the_boot_waits_for_disk_network_and_ports_and_for_no_other_module() -> None:
+    lists = {name: (SOURCES / "modules" / name).read_text().split() for name in initrd.LISTS}
+    drivers = {"virtio_pci", "virtio_blk", "virtio_net", "virtio_console"}
+    assert drivers <= set(lists["first"]), "rave-early asks for network and ports"
+    assert all(word.startswith("virtio") or "failover" in word for word in lists["first"])
+    assert not set(lists["first"]) & set(lists["later"])
 
 
 def package(folder: Path, compression: str) -> Path:

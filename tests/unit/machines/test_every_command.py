@@ -109,6 +109,8 @@ CALLS: dict[str, list[str]] = {
     "pool show": ["0123456789ab"],
     "pool logs": ["0123456789ab"],
     "pool cancel": ["0123456789ab"],
+    "pool artifacts": ["0123456789ab"],
+    "pool bench": ["--jobs", "2"],
     "pool explain": ["0123456789ab"],
     "pool status": [],
     "pool retry": ["0123456789ab"],
@@ -151,6 +153,7 @@ WRONG = {
     "pool show": ExitCode.USAGE,  # there is none
     "pool logs": ExitCode.USAGE,
     "pool cancel": ExitCode.USAGE,
+    "pool artifacts": ExitCode.USAGE,
     "pool explain": ExitCode.USAGE,
     "pool retry": ExitCode.USAGE,
     "pool verify": ExitCode.USAGE,

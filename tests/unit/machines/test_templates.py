@@ -164,6 +164,12 @@ def test_whoever_does_not_wait_has_a_machine_that_runs_commands_and_services_tha
     lifecycle.kill(machine)
 
 
+def test_only_a_warm_start_need_not_be_waited_for() -> None:
+    words = ["vm", "launch-local", "--profile", "demo", "--base", "debian", "--no-wait"]
+    done = CliRunner().invoke(cli, words)
+    assert (done.exit_code, "--no-wait is for --warm" in done.output) == (2, True)
+
+
 def test_no_two_are_told_the_same(
     template: MachineTemplate, spec: MachineSpec, plan: Plan, image: Image, host: Host
 ) -> None:

@@ -31,6 +31,7 @@ from rave_platform.application.ports import (
 from rave_platform.domain.handover import MOST_REFUSALS, TakenIn, TurnedDown
 from rave_platform.domain.ratelimit import Rate
 from tests.unit.platform.deliveries import GENEROUS, KEY, body, delivery, request, signed, source
+from tests.waiting import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -340,6 +341,18 @@ def test_a_body_without_a_length_is_cut_off_where_it_is_too_large(store: SqliteE
 
     answer, *_ = posted(store, ("/webhooks/forge", endless(), {}))
     assert answer.status_code == 413
+
+
+def test_a_sender_that_is_too_slow_is_cut_off(
+    store: SqliteEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slow() -> Any:
+        yield b"{"
+        await asyncio.sleep(NEVER)
+
+    monkeypatch.setattr(web_module, "BODY_WITHIN", 0.01)
+    answer, *_ = posted(store, ("/webhooks/forge", slow(), {}))
+    assert (answer.status_code, answer.json()) == (408, {"status": "too-slow"})
 
 
 def test_what_is_logged_holds_no_body_and_no_secret(

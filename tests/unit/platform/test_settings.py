@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ def secret(tmp_path: Path, name: str, text: str, mode: int = 0o400) -> None:
 def write(tmp_path: Path, text: str) -> Path:
     place = tmp_path / "settings.toml"
     place.write_text(f'store = "{tmp_path}/events.db"\n{text}')
+    place.chmod(0o644)
     return place
 
 
@@ -115,6 +117,13 @@ def test_what_is_no_secret_is_refused_without_showing_it(tmp_path: Path) -> None
         assert "hunter2" not in str(caught.value)
 
 
+def test_settings_that_others_may_write_are_refused(tmp_path: Path) -> None:
+    place = write(tmp_path, "")
+    place.chmod(0o666)
+    with pytest.raises(SettingsError, match="others may write"):
+        settings.read(place)
+
+
 def test_the_mode_says_how_long_events_are_kept(tmp_path: Path) -> None:
     secret(tmp_path, "nats", "hunter2")
     nats = '[nats]\npassword_file = "nats"'
@@ -139,6 +148,15 @@ def test_a_line_of_the_log_holds_what_was_named_and_nothing_else() -> None:
         "it failed", "forge", "ValueError",
     )  # fmt: skip
     assert "test_settings.py:" in found["at"]
+
+
+def test_an_answer_does_not_wait_for_an_acknowledgement_of_its_head() -> None:
+    with (
+        dispatcher.listen("127.0.0.1", 0) as listening,
+        socket.create_connection(listening.getsockname()),
+        listening.accept()[0] as accepted,
+    ):
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.usefixtures("_own_logs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import stat
 from typing import TYPE_CHECKING
@@ -16,12 +17,13 @@ from rave_platform.adapters.store import SqliteEvents
 from rave_platform.application import administration
 from rave_platform.application.administration import UnknownEventError
 from rave_platform.application.ports import StoreUnavailableError, StreamIdentity
+from rave_platform.application.retention import prune_forever
 from rave_platform.domain.events import EventMessage
 from rave_platform.domain.handover import KNOWN_DAYS, HandoverState, TakenIn, TurnedDown
 from tests.unit.platform.deliveries import delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NOW = 1_700_000_000.0
@@ -201,13 +203,40 @@ def test_no_more_may_wait_than_was_said(tmp_path: Path) -> None:
 
 def test_what_is_no_store_or_a_newer_one_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("this is no database, whatever its name says" * 100)
+    (tmp_path / "text").chmod(0o600)
     with sqlite3.connect(tmp_path / "newer") as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
+    (tmp_path / "newer").chmod(0o600)
+    (tmp_path / "open").touch(0o644)
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    for name in ("text", "newer", "link", "no/such/folder"):
-        with pytest.raises(StoreUnavailableError):
+    for name, says in {
+        "text": "not a database", "newer": "a newer version", "open": "others may read",
+        "link": "symbolic links", "no/such/folder": "No such file",
+    }.items():  # fmt: skip
+        with pytest.raises(StoreUnavailableError, match=says):
             SqliteEvents(tmp_path / name, 7)
+
+
+def test_what_is_old_is_removed_in_pieces_until_nothing_is(store: SqliteEvents) -> None:
+    add(store, *range(1200))
+    while hand_over(store):
+        pass
+    store._set_fact("aged", str(NOW + 7 * DAY))
+    asyncio.run(prune_once(store, NOW + 7 * DAY + 3600))
+    assert uuids(store) == []
+
+
+async def prune_once(store: SqliteEvents, now: float) -> None:
+    """Let the hourly pruning run until it waits for the next hour."""
+
+    async def blocking(call: Callable[[], int]) -> int:
+        return call()
+
+    pruning = asyncio.create_task(prune_forever(store, blocking, lambda: now))
+    await asyncio.sleep(0)
+    assert not pruning.done()
+    pruning.cancel()
 
 
 class Stored(RuleBasedStateMachine):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, get_args
+import json
+from typing import TYPE_CHECKING, Any, get_args
 
 import pytest
 from hypothesis import given
@@ -16,12 +17,15 @@ from rave_cli.pool.jobs import (
     Began,
     Ended,
     Job,
+    JobInput,
     JobState,
     Postponed,
     Printed,
     Work,
     advance,
     new_name,
+    work_document,
+    work_of,
 )
 from rave_cli.pool.jobstore import JobStore
 
@@ -140,6 +144,40 @@ def test_a_job_that_waits_again_says_until_when_and_why() -> None:
 def test_the_options_know_every_state() -> None:
     states = [word for arg in get_args(JobState) for word in (get_args(arg) or (arg,))]
     assert list(options.JOB_STATES) == states
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"command": ()},
+        {"environment": (("a b", "x"),)},
+        {"environment": (("RAVE_JOB", "x"),)},
+        {"environment": (("", "x"),)},
+        {"environment": (("A", "x\0"),)},
+        {"secrets": ("",)},
+        {"secrets": ("a\nb",)},
+        {"artifacts": ("/etc/passwd",)},
+        {"artifacts": ("a/../../b",)},
+        {"artifacts": ("a", "a")},
+        {"artifacts": ("\x1b[31m",)},
+        {"script": "x" * (65 << 10)},
+    ],
+)
+def test_what_a_job_cannot_have_is_refused(asked: dict[str, Any]) -> None:
+    with pytest.raises(RaveError) as refused:
+        Work(**({"command": ("true",)} | asked))
+    assert refused.value.exit_code == ExitCode.USAGE
+    assert "\x1b" not in refused.value.message
+
+
+def test_what_was_asked_for_comes_back_whoever_wrote_it() -> None:
+    given = JobInput("1" * 64, 3, "folder x")
+    work = Work(("a",), environment=(("A", "b"),), secrets=("c/d",), given=given, artifacts=("e",))
+    assert work_of(json.loads(json.dumps(work_document(work)))) == work
+    of_before = {
+        "command": ["true"], "timeout": 5.0, "retries": 1, "most_output": 3, "expires": None,
+    }  # fmt: skip
+    assert work_of(of_before) == Work(("true",), 5.0, 1, 3)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rave_cli.pool.jobs import ENDINGS, AttemptFacts, Job, Kept, Printed, Printout, Work
+from rave_cli.pool.jobs import (
+    ENDINGS,
+    Artifact,
+    AttemptFacts,
+    Job,
+    JobInput,
+    Kept,
+    Printed,
+    Printout,
+    Work,
+)
 from rave_cli.pool.jobs import Ended as End
 from rave_cli.pool.jobstore import JobStore
 from rave_cli.pool.proof import PREDICATE_TYPE, statement_bytes, verify
@@ -51,8 +61,22 @@ PRINTOUT = Printout(Kept(3, "3" * 64), EMPTY)
 words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 numbers = st.integers(0, 1 << 40)
 moments = st.floats(0, 4e9)
+names = st.from_regex(r"[a-z]{1,6}", fullmatch=True)
+digests = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
 works = st.builds(
-    Work, st.lists(words, min_size=1).map(tuple), moments, numbers, numbers, st.none() | moments
+    Work,
+    st.lists(words, min_size=1).map(tuple),
+    timeout=moments,
+    retries=numbers,
+    most_output=numbers,
+    expires=st.none() | moments,
+    script=words,
+    environment=st.lists(st.tuples(names, words), max_size=2).map(tuple),
+    secrets=st.lists(names, max_size=2).map(tuple),
+    given=st.none() | st.builds(JobInput, digests, numbers, words),
+    artifacts=st.lists(names, max_size=2, unique=True).map(tuple),
+    most_artifacts=numbers,
+    most_disk=numbers,
 )
 facts = st.builds(
     AttemptFacts,
@@ -61,6 +85,7 @@ facts = st.builds(
     st.none() | moments,
     st.none() | moments,
     st.tuples(numbers, numbers),
+    st.lists(st.builds(Artifact, names, numbers, digests), max_size=2).map(tuple),
 )
 # What of a job is said in its proof, with what else it could be.
 CHANGES: dict[str, st.SearchStrategy[Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
     help="A Redis server that several hosts share, instead of one of its own. One with a password"
     " goes into the environment, as RAVE_POOL_REDIS.",
 )  # fmt: skip
+@click.option(
+    "--metrics", "figures", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write figures for Prometheus there, for its node exporter's textfile collector.",
+)  # fmt: skip
 @json_option
 @pass_app
 @audited
@@ -51,6 +56,7 @@ def serve(
     disk: int | None,
     agents: int,
     url: str | None,
+    figures: Path | None,
 ) -> int:
     """Run the jobs of the pool, each in a new machine, until a signal ends this.
 
@@ -76,7 +82,13 @@ def serve(
     try:
         with app.show.events() as on_event:
             serving.serve(
-                wanted, app.settings, agents=agents, url=url, on_event=on_event, on_change=tell
+                wanted,
+                app.settings,
+                agents=agents,
+                url=url,
+                figures=figures,
+                on_event=on_event,
+                on_change=tell,
             )
     except signals.Interrupted as ended:
         # That is how it ends.

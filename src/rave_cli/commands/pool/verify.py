@@ -41,9 +41,9 @@ def verify(
 ) -> None:
     """Verify the proof of a job that is over, with a key that you have from elsewhere.
 
-    What was asked for, in which machine it ran, how it ended and what it printed must be what was
-    signed when it ended. Nothing is asked of the network or of whoever serves the pool. Exit code
-    7 with the reason if anything is not as it must be; how the job ended is told, not judged.
+    What was asked for, in which machine it ran, how it ended, what it printed and what it left must
+    be what was signed when it ended. Neither the network nor whoever serves the pool is asked. Exit
+    code 7 with the reason if anything is not as it must be; how the job ended is told, not judged.
 
     \b
     Example: rave pool verify 3f2a --key ~/.config/rave/signing/id_ed25519.pub
@@ -51,7 +51,7 @@ def verify(
     from dataclasses import asdict
 
     from rave_cli import paths
-    from rave_cli.pool import proof
+    from rave_cli.pool import artifacts, proof
     from rave_cli.pool.jobstore import open_store
     from rave_cli.transcript.trust import trusted_keys
 
@@ -60,6 +60,7 @@ def verify(
         found = store.load(job)
         envelope = store.proof(found.name)
         proven = proof.verify(found, store.printout(found), envelope, trusted)
+    artifacts.refuse_changed(found)
     if save is not None and envelope is not None:
         paths.atomic_write(save, envelope)
     machine = (

@@ -70,7 +70,8 @@ def run(
 ) -> int:
     """Check a machine and write its signed transcript and reports (JSON, JUnit, TAP, Prometheus).
 
-    Without --vm a fresh machine is made from the image, given its secrets, checked and deleted.
+    Without --vm a fresh machine is made from the image, given its secrets, checked and deleted;
+    one that does not become ready leaves an aborted transcript, with the cause in every report.
     Exit code 1 if a check failed or could not be carried out; skipped checks are neither.
 
     \b
