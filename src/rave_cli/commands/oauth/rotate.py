@@ -8,7 +8,6 @@ import click
 
 from rave_cli.audited import audited
 from rave_cli.options import (
-    audited,
     client_argument,
     json_option,
     machine_argument,
