@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
 from rave_cli.flows import prove
 from rave_cli.machines import lifecycle, store
+from rave_cli.machines.guest import connection
 from rave_cli.machines.qemu import accelerator
 from rave_cli.show import Show
 from rave_cli.views.bench import figure_lines, share_lines
@@ -177,12 +179,15 @@ def test_a_warm_start_is_measured_too_and_leaves_no_machine(
 
     monkeypatch.setattr(machines, "warm", warm)
     monkeypatch.setattr(store, "load", lambda _name: machine)
+    session = SimpleNamespace(run=lambda *_, **__: asked.append("command"))
+    monkeypatch.setattr(connection, "connect", lambda _machine: nullcontext(session))
+    monkeypatch.setattr(lifecycle, "start", lambda *_, **__: asked.append("ready"))
     found = carried_out("warm", None, plan, rounds=1)
     # One round makes the template and does not count.
-    assert len(asked) == 2
+    assert asked[1:3] == ["command", "ready"]
+    assert len(asked) == 6
     assert found.rounds[0]["x"] == pytest.approx(0.3)
-    assert found.rounds[0]["total"] == 0.4
-    assert found.parts == ["create", "qemu", "x", "total", "stop"]
+    assert found.parts == ["create", "qemu", "x", "first command", "ready", "total", "stop"]
 
 
 def test_a_command_is_measured_with_and_without_python_s_start(

@@ -124,13 +124,14 @@ def start(
         on_stage=on_stage,
     )
     cap: caps.Cap | None = None
+    origin = "cold"
     try:
         with store.locked(machine.name):
             # It may have been renamed, changed or deleted since the caller looked.
             machine = store.load(machine.name)
             watched = _join(machine)
             if watched is not None:
-                readiness.join()
+                origin = _take_part(machine, watched, readiness)
             else:
                 machine = _settled(machine)
                 cap = caps.choose(machine.spec, found.kind)
@@ -143,7 +144,7 @@ def start(
             with signals.held():
                 kill(machine)
         raise
-    return ready(machine, watched.pid, forwards, readiness, found=found, cap=cap)
+    return ready(machine, watched.pid, forwards, readiness, found=found, cap=cap, origin=origin)
 
 
 def ready(
@@ -240,6 +241,17 @@ def _join(machine: Machine) -> boot.Boot | None:
         raise _suspended(machine)
     monitor = _resume(machine)
     return boot.Boot(machine, running.pid, running.started, monitor, stays=True)
+
+
+def _take_part(machine: Machine, watched: boot.Boot, readiness: Readiness) -> str:
+    """Have a start watched that another command began; returns how its guest began."""
+    readiness.join()
+    running = processes.find(machine)
+    origin = status.began(running) if running is not None else "cold"
+    if origin == "template":
+        # What its guest was booted through is the template's, and nothing is reported of it.
+        readiness.reach("systemd", watched.now())
+    return origin
 
 
 def _resume(machine: Machine) -> Qmp | None:

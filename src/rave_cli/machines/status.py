@@ -94,7 +94,7 @@ class Status:
         """How the guest that runs began: `cold`, by a boot, `resumed`, from a saved memory, or
         `template`, from one of its own kind.
         """
-        return None if self.process is None else _began(self.process)
+        return None if self.process is None else began(self.process)
 
     @property
     def document(self) -> dict[str, object]:
@@ -120,7 +120,8 @@ class Status:
         return dict(zip(FIELDS, values, strict=True))
 
 
-def _began(process: processes.Process) -> str:
+def began(process: processes.Process) -> str:
+    """Return how the guest of a QEMU began: `template`, `resumed` or `cold`."""
     if from_template(process.argv):
         return "template"
     return "resumed" if saved.INCOMING in pairwise(process.argv) else "cold"
@@ -131,9 +132,10 @@ def origin_of(machine: Machine) -> str:
     empty if it does not run.
     """
     process = processes.find(machine)
-    began = "" if process is None else _began(process)
-    template = machine.spec.template
-    return f"template sha256:{template.digest}" if began == "template" and template else began
+    if process is None:
+        return ""
+    how, template = began(process), machine.spec.template
+    return f"template sha256:{template.digest}" if how == "template" and template else how
 
 
 def _rounded(value: float | None) -> float | None:

@@ -74,6 +74,8 @@ class Behaviour:
     dies: int | None = None
     migration: str = "completed"
     channel: str = ""
+    # Seconds until the guest of a copy reports its services.
+    wakes: float = 0.0
     version: tuple[int, int, int] = (7, 2, 22)
     # Whether its guest serves the channel; whoever says so listens there.
     command: bool = False

@@ -148,6 +148,7 @@ class Fake:
         Path(sys.argv[0]).with_name(f"{verb}.json").write_text(json.dumps(given))
         if verb == "become":
             self.held, self.steps = given["instance"], list(BEHAVIOUR["steps"][-1:])
+            self.wake = time.monotonic() + BEHAVIOUR["wakes"]
         return 'did {"behind": 5.0}'
 
     def accept(self, server: socket.socket) -> None:

@@ -164,6 +164,20 @@ def test_whoever_does_not_wait_has_a_machine_that_runs_commands_and_services_tha
     lifecycle.kill(machine)
 
 
+def test_whoever_waits_for_it_later_allows_its_services_their_time(
+    template: MachineTemplate, spec: MachineSpec, host: Host
+) -> None:
+    host.behave(wakes=1.0)
+    machine = warm.create(spec, template)
+    warm.start(machine, template, on_stage=quiet, wait=False)
+    # No stage of a boot is ever reported of it: 0.2 s for QEMU, as for a machine that boots, are
+    # over long before its services have had their 3 s.
+    ready = lifecycle.start(machine, on_stage=quiet, deadline_scale=0.02)
+    assert (ready.joined, ready.whole) == (True, True)
+    assert ready.document["origin"] == "template"
+    lifecycle.kill(machine)
+
+
 def test_only_a_warm_start_need_not_be_waited_for() -> None:
     words = ["vm", "launch-local", "--profile", "demo", "--base", "debian", "--no-wait"]
     done = CliRunner().invoke(cli, words)
