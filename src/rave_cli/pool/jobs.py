@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, get_args
 
@@ -384,3 +385,10 @@ def _is_text(word: str) -> bool:
 
 # What an older document does not say.
 _LEAST = shapes.plain(Work(("-",)))
+
+
+def withdrawn(job: Job, ending: str, why: str) -> Ended:
+    """Return what happened to a job that nobody has taken from the queue."""
+    if not is_ending(ending):
+        raise ValueError(ending)
+    return Ended(time.time(), job.attempt, ending, None, why, job.failed, job.lost)
