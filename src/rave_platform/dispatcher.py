@@ -83,16 +83,44 @@ async def serve(found: DispatcherSettings, store: SqliteEvents, worker: ThreadPo
         host, port = listening.getsockname()[:2]
         LOG.info("listening", extra={"host": host, "port": port})
         notify("READY=1")
-        async with asyncio.TaskGroup() as group:
-            beside = [
-                group.create_task(journal.run()),
-                group.create_task(outbox.run()),
-                group.create_task(prune_forever(store, blocking)),
-            ]
-            await server.serve([listening])
-            for task in beside:
-                task.cancel()
+        beside = [
+            asyncio.create_task(journal.run()),
+            asyncio.create_task(outbox.run()),
+            asyncio.create_task(prune_forever(store, blocking)),
+        ]
+        await together(asyncio.create_task(server.serve([listening])), beside, server)
     await stream.close()
+
+
+async def together(
+    serving: asyncio.Task[None], beside: list[asyncio.Task[None]], server: uvicorn.Server
+) -> None:
+    """Wait for the server's end, and end what runs beside it.
+
+    Raises:
+        RuntimeError: if something beside it ended by itself: better no dispatcher, which systemd
+            starts again, than half of one.
+    """
+    done, _ = await asyncio.wait({serving, *beside}, return_when=asyncio.FIRST_COMPLETED)
+    server.should_exit = True
+    await serving
+    await cancel(beside)
+    for task in done - {serving}:
+        raise RuntimeError("a part of the dispatcher ended by itself") from (
+            None if task.cancelled() else task.exception()
+        )
+
+
+async def cancel(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended: the client of NATS swallows a cancellation now and then.
+
+    It does so while it flushes or closes (nats-py 2.16, `_flush_pending` and `_close`).
+    """
+    waiting = set(tasks)
+    while waiting:
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(waiting, timeout=0.1)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -164,9 +164,9 @@ def test_a_job_gets_a_machine_of_its_own_that_is_gone_with_it(site: Site, templa
         (given / "below/file").write_text("given\n")
         command = "cat below/file; echo $A > left"
         words = ("--input", str(given), "--env", "A=b", "--artifact", "left")
-        said = site.rave("pool", "run", *words, "--", "sh", "-c", command).stdout
+        printed = site.rave("pool", "run", *words, "--", "sh", "-c", command).stdout
         (job,) = site.json("pool", "list", "-n", "1")
-        assert said == "given\n"
+        assert printed == "given\n"
         site.rave("pool", "artifacts", job["job"], "--to", str(site.home / "left"))
         assert (site.home / "left/left").read_text() == "b\n"
         proven = site.json("pool", "verify", job["job"], "--key", str(site.signing_key))

@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 
 # What only looks, and at nothing in a guest that is not rave's own to know.
 LOOKS = {
-    "audit show", "audit verify", "completion", "config", "image sbom", "pool artifacts",
-    "pool bench", "pool dead",
-    "pool explain", "pool list", "pool logs", "pool show", "pool status", "pool verify",
-    "secrets list", "secrets validate", "smoke list", "smoke verify", "user list", "user show",
-    "vm build-image", "vm debug-bundle", "vm forward list", "vm list", "vm list-profiles",
-    "vm lock-closure", "vm logs", "vm open", "vm snapshot list", "vm ssh-config", "vm status",
-    "vm template list", "vm wait", "vm watch",
+    "audit show", "audit verify", "completion", "config", "image sbom", "oauth clients",
+    "oauth show", "pool artifacts", "pool bench", "pool explain", "pool list",
+    "pool logs", "pool show", "pool status", "pool verify", "secrets list", "secrets validate",
+    "smoke list", "smoke verify", "user list", "user show", "vm build-image", "vm debug-bundle",
+    "vm forward list", "vm list", "vm list-profiles", "vm lock-closure", "vm logs", "vm open",
+    "vm snapshot list", "vm ssh-config", "vm status", "vm template list", "vm wait", "vm watch",
 }  # fmt: skip
 
 

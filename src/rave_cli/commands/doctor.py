@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.errors import ExitCode
-from rave_cli.options import audited, completing, json_option, pass_app
+from rave_cli.options import completing, json_option, pass_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

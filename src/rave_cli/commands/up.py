@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.errors import ExitCode
 from rave_cli.options import (
-    audited,
     base_option,
     json_option,
     keep_option,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from rave_cli.pool.jobstore import withdrawn
+from rave_cli.pool.jobs import withdrawn
 from rave_cli.pool.proof import statement_bytes
 from rave_cli.pool.queue import Fault
 from rave_cli.transcript.dsse import seal

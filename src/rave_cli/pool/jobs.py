@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeGuard, get_args
 
@@ -87,33 +88,12 @@ class Work:
                 hint="rave pool submit -- COMMAND; or rave pool submit --script FILE",
                 exit_code=ExitCode.USAGE,
             )
-        words = [*self.command, self.script, *self.secrets, *self.artifacts]
-        words += [part for pair in self.environment for part in pair]
-        if sum(len(word.encode(errors="surrogateescape")) for word in words) > LONGEST_COMMAND:
-            raise RaveError(
-                f"the command, its script and its environment are longer than"
-                f" {LONGEST_COMMAND >> 10} KiB",
-                hint="hand it over: rave pool submit --input FOLDER",
-                exit_code=ExitCode.USAGE,
-            )
-        if any("\0" in word or not _is_text(word) for word in words):
-            raise RaveError(
-                "the command has a word that is no text",
-                hint="encode it, and let the command decode it",
-                exit_code=ExitCode.USAGE,
-            )
-        for name in (*(name for name, _ in self.environment), *self.secrets, *self.artifacts):
-            _check_word(name)
-        for name, _ in self.environment:
-            if not VARIABLE.fullmatch(name) or name.startswith("RAVE_"):
-                raise _refused(
-                    f"{name!r} is no name of a variable that a job may have", "NAME=VALUE"
-                )
-        for path in self.artifacts:
-            if path.startswith("/") or ".." in path.split("/"):
-                raise _refused(f"the artifact {path!r} is not below where the command runs", "PATH")
-        if len(set(self.artifacts)) < len(self.artifacts):
-            raise _refused("an artifact is named twice", "PATH")
+        variables = [name for name, _ in self.environment]
+        names = [*variables, *self.secrets, *self.artifacts]
+        _check_words([*self.command, self.script, *names, *(text for _, text in self.environment)])
+        _check_names(names)
+        _check_variables(variables)
+        _check_artifacts(self.artifacts)
 
 
 @dataclass(frozen=True)
@@ -350,9 +330,45 @@ def script_of(data: bytes) -> str:
     return text if text.startswith("#!") else f"#!/bin/sh\n{text}"
 
 
-def _check_word(word: str) -> None:
-    if not word or not word.isprintable():
-        raise _refused(f"{word!r} is no name that can be shown", "a name")
+def _check_words(words: list[str]) -> None:
+    if sum(len(word.encode(errors="surrogateescape")) for word in words) > LONGEST_COMMAND:
+        raise RaveError(
+            f"the command, its script and its environment are longer than"
+            f" {LONGEST_COMMAND >> 10} KiB",
+            hint="hand it over: rave pool submit --input FOLDER",
+            exit_code=ExitCode.USAGE,
+        )
+    if any("\0" in word or not _is_text(word) for word in words):
+        raise RaveError(
+            "the command has a word that is no text",
+            hint="encode it, and let the command decode it",
+            exit_code=ExitCode.USAGE,
+        )
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if not name or not name.isprintable():
+            raise _refused(f"{name!r} is no name that can be shown", "a name")
+
+
+def _check_variables(names: list[str]) -> None:
+    for name in names:
+        if not VARIABLE.fullmatch(name) or name.startswith("RAVE_"):
+            raise _refused(f"{name!r} is no name of a variable that a job may have", "NAME=VALUE")
+
+
+def _check_artifacts(paths: tuple[str, ...]) -> None:
+    for path in paths:
+        if {"", ".", ".."} & set(path.split("/")):
+            raise _refused(f"the artifact {path!r} is not below where the command runs", "PATH")
+        if _above(paths, path):
+            raise _refused(f"the artifact {path!r} is named twice", "PATH")
+
+
+def _above(paths: tuple[str, ...], path: str) -> bool:
+    """Return whether a path is among the others, or below one of them."""
+    return sum(f"{path}/".startswith(f"{other}/") for other in paths) > 1
 
 
 def _refused(why: str, form: str) -> RaveError:
@@ -369,3 +385,10 @@ def _is_text(word: str) -> bool:
 
 # What an older document does not say.
 _LEAST = shapes.plain(Work(("-",)))
+
+
+def withdrawn(job: Job, ending: str, why: str) -> Ended:
+    """Return what happened to a job that nobody has taken from the queue."""
+    if not is_ending(ending):
+        raise ValueError(ending)
+    return Ended(time.time(), job.attempt, ending, None, why, job.failed, job.lost)

@@ -8,32 +8,34 @@ Any number of commands may submit and read while one process serves.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import secrets
 import sqlite3
 import time
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
-from rave_cli import paths, shapes, signals
+from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.pool.jobrows import (
+    COLUMNS,
+    SCHEMA,
+    UPGRADES,
+    VERSION,
+    facts_text,
+    job_of,
+    work_text,
+)
 from rave_cli.pool.jobs import (
     NAME,
-    NO_FACTS,
-    AttemptFacts,
-    Ended,
     Job,
     Kept,
     Printed,
     Printout,
     Work,
     advance,
-    is_ending,
     new_name,
-    work_document,
-    work_of,
 )
 from rave_cli.records import NewerRecordError
 
@@ -45,8 +47,6 @@ if TYPE_CHECKING:
 
     Seal = Callable[[Job, Printout], bytes]
 
-VERSION = 2
-
 # Jobs that may wait and run at a time; more are refused, which is better than a queue without end.
 MOST_OPEN = 100_000
 
@@ -56,46 +56,6 @@ NOTHING_SEEN = "0-0"
 # Seconds to wait for another process that writes, and days that a job is kept after its end.
 BUSY = 10.0
 KEPT_DAYS = 30
-
-SCHEMA = """
-CREATE TABLE pool (origin TEXT NOT NULL, epoch TEXT NOT NULL, seen TEXT NOT NULL);
-CREATE TABLE jobs (
-  number INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, work TEXT NOT NULL,
-  submitted REAL NOT NULL, state TEXT NOT NULL, attempt INTEGER NOT NULL, failed INTEGER NOT NULL,
-  lost INTEGER NOT NULL, agent TEXT NOT NULL, began REAL, until REAL, ended REAL,
-  exit_status INTEGER, why TEXT NOT NULL, cancelling INTEGER NOT NULL,
-  expires REAL, queued INTEGER NOT NULL
-);
-CREATE INDEX jobs_open ON jobs (number) WHERE ended IS NULL;
-CREATE INDEX jobs_unqueued ON jobs (number) WHERE ended IS NULL AND queued = 0;
-CREATE INDEX jobs_cancelling ON jobs (number) WHERE ended IS NULL AND cancelling = 1;
-CREATE INDEX jobs_expiring ON jobs (expires) WHERE ended IS NULL AND expires IS NOT NULL;
-CREATE INDEX jobs_ended ON jobs (ended) WHERE ended IS NOT NULL;
-CREATE TABLE output (
-  number INTEGER PRIMARY KEY, job TEXT NOT NULL REFERENCES jobs (name) ON DELETE CASCADE,
-  attempt INTEGER NOT NULL, stream INTEGER NOT NULL, data BLOB NOT NULL
-);
-CREATE INDEX output_of ON output (job, attempt, number);
-"""
-
-# What makes the next version of each that was ever released.
-UPGRADES = {
-    1: """
-ALTER TABLE jobs ADD COLUMN facts TEXT NOT NULL DEFAULT '';
-ALTER TABLE jobs ADD COLUMN dropped INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE pool ADD COLUMN agents INTEGER;
-ALTER TABLE pool ADD COLUMN draining INTEGER NOT NULL DEFAULT 0;
-CREATE INDEX jobs_dead ON jobs (number) WHERE state = 'error' AND dropped = 0;
-CREATE TABLE proofs (
-  job TEXT NOT NULL PRIMARY KEY REFERENCES jobs (name) ON DELETE CASCADE, envelope BLOB NOT NULL
-);
-""",
-}
-
-COLUMNS = (
-    "name, work, submitted, state, attempt, failed, lost, agent, began, until, ended, exit_status,"
-    " why, cancelling, facts"
-)
 
 
 @dataclass(frozen=True)
@@ -218,7 +178,7 @@ class JobStore:
             "INSERT INTO jobs (name, work, submitted, state, attempt, failed, lost, agent, why,"
             " cancelling, expires, queued)"
             " VALUES (?, ?, ?, 'waiting', 0, 0, 0, '', '', 0, ?, 0)",
-            [(job.name, _json(job.work), job.submitted, job.work.expires) for job in jobs],
+            [(job.name, work_text(job.work), job.submitted, job.work.expires) for job in jobs],
         )
         return jobs
 
@@ -453,7 +413,7 @@ class JobStore:
             " until = ?, ended = ?, exit_status = ?, why = ?, facts = ? WHERE name = ?",
             (
                 job.state, job.attempt, job.failed, job.lost, job.agent, job.began, job.until,
-                job.ended, job.exit_status, job.why, _facts_json(job.facts), job.name,
+                job.ended, job.exit_status, job.why, facts_text(job.facts), job.name,
             ),
         )  # fmt: skip
 
@@ -465,7 +425,7 @@ class JobStore:
         return next(iter(self._jobs("WHERE name = ?", (name,))), None)
 
     def _jobs(self, where: str, values: Sequence[object] = ()) -> list[Job]:
-        return [_job(row) for row in self._rows(f"SELECT {COLUMNS} FROM jobs {where}", values)]  # noqa: S608 - our own words
+        return [job_of(row) for row in self._rows(f"SELECT {COLUMNS} FROM jobs {where}", values)]  # noqa: S608 - our own words
 
     def _rows(self, words: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         with _refusing(self.place):
@@ -486,13 +446,6 @@ def open_store() -> JobStore:
     return JobStore(folder() / "jobs.sqlite")
 
 
-def withdrawn(job: Job, ending: str, why: str) -> Ended:
-    """Return what happened to a job that nobody has taken from the queue."""
-    if not is_ending(ending):
-        raise ValueError(ending)
-    return Ended(time.time(), job.attempt, ending, None, why, job.failed, job.lost)
-
-
 @contextmanager
 def _refusing(place: Path) -> Iterator[None]:
     """Turn a fault of SQLite into a RaveError that says what to do."""
@@ -506,23 +459,3 @@ def _refusing(place: Path) -> Iterator[None]:
             hint=hint,
             exit_code=ExitCode.HOST,
         ) from error
-
-
-def _json(work: Work) -> str:
-    return json.dumps(work_document(work))
-
-
-def _facts_json(facts: AttemptFacts) -> str:
-    return "" if facts == NO_FACTS else json.dumps(asdict(facts))
-
-
-def _facts(text: str) -> AttemptFacts:
-    found: AttemptFacts = shapes.read(AttemptFacts, json.loads(text)) if text else NO_FACTS
-    return found
-
-
-def _job(row: tuple[Any, ...]) -> Job:
-    found = dict(zip(COLUMNS.split(", "), row, strict=True))
-    work = work_of(json.loads(found["work"]))
-    facts = _facts(found["facts"])
-    return Job(**found | {"work": work, "cancelling": bool(found["cancelling"]), "facts": facts})

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 PREDICATE_TYPE = "urn:rave:pool-job:v1"
 
-LARGEST = 1 << 20
+# A job may leave a thousand files, each of which is named twice.
+LARGEST = 8 << 20
 
 NOT_IT = "do not rely on it; compare with a copy of the pool's files from before"
 

@@ -116,6 +116,9 @@ class NatsStream:
             user=self._settings.user or None,
             password=self._settings.password or None,
             allow_reconnect=False,
+            # Otherwise it tries for two minutes, every two seconds, before anybody hears of it.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             connect_timeout=CONNECTING,
             ping_interval=10,
             max_outstanding_pings=2,

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -104,6 +105,7 @@ class Platform:
     dispatcher: Killable
     acknowledged: dict[int, str] = field(default_factory=dict)
     answered: Counter[int] = field(default_factory=Counter)
+    counting: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
@@ -113,7 +115,8 @@ class Platform:
         """Send one webhook and note its acknowledgement."""
         content = body(number)[:-1] + b', "padding": "' + b"x" * padding + b'"}'
         answer = client.post(f"{self.url}/webhooks/forge", content=content, headers=signed(content))
-        self.answered[answer.status_code] += 1
+        with self.counting:
+            self.answered[answer.status_code] += 1
         if answer.is_success:
             self.acknowledged[number] = answer.json()["event_uuid"]
         return answer

@@ -47,6 +47,10 @@ def test_it_takes_webhooks_while_there_is_no_stream_and_hands_them_over_later(
     away = make_platform()
     away.dispatcher.start()
     away.send(range(5))
+    until(lambda: "events wait" in away.dispatcher.log.read_text())
+    # It can be told to end meanwhile, and goes on where it was.
+    assert away.dispatcher.end(signal.SIGTERM) == 0
+    away.dispatcher.start()
     assert (away.health()["stream"], away.health()["waiting"]) == ("not-connected", 5)
     away.nats.start()
     away.settle()

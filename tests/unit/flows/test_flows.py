@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import accounts, prove, secure, up
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
-from rave_cli.flows import prove, secure, up
 from rave_cli.flows.accounts import Account, AccountAnswer
 from rave_cli.flows.events import Event, Step, step
 from rave_cli.flows.machine import NewMachine
@@ -389,7 +389,7 @@ def test_a_first_account_is_made_last_and_where_its_password_is_seen(
     monkeypatch.setattr(prove, "prove", doing("prove", None))
     monkeypatch.setattr(ssh, "connect", lambda _: nullcontext("the connection"))
     monkeypatch.setattr(plans, "of", doing("plan", plan))
-    monkeypatch.setattr(up.accounts, "first", lambda name: doing(f"first of {name}", answer)())
+    monkeypatch.setattr(accounts, "first", lambda name: doing(f"first of {name}", answer)())
     report = up.up(
         NewMachine(plan, "safe", "dev"), parse(BAKED.read_bytes()), inside, fresh=False, check=True,
         on_event=told.append, first_user=asked,

@@ -219,6 +219,11 @@ def test_rules(document: dict[str, Any], status: str) -> None:
     assert prometheus.judge_rules(document).status == status
 
 
+def test_a_rule_that_cannot_be_evaluated_says_why() -> None:
+    found = rules({"name": "InstanceDown", "health": "err", "lastError": "query timed out"})
+    assert "InstanceDown (query timed out)" in prometheus.judge_rules(found).detail
+
+
 @pytest.mark.parametrize(
     ("text", "days", "status"),
     [

@@ -154,6 +154,7 @@ WRONG = {
     "pool logs": ExitCode.USAGE,
     "pool cancel": ExitCode.USAGE,
     "pool artifacts": ExitCode.USAGE,
+    "pool bench": ExitCode.HOST,  # there is no redis-server
     "pool explain": ExitCode.USAGE,
     "pool retry": ExitCode.USAGE,
     "pool verify": ExitCode.USAGE,

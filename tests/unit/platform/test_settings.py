@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import logging
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import uvicorn
+from starlette.applications import Starlette
 
+from rave_cli.profiles.names import BAKED
 from rave_platform import dispatcher, events
 from rave_platform.adapters import settings
 from rave_platform.adapters.logs import JsonLines
-from rave_platform.adapters.settings import SettingsError
+from rave_platform.adapters.settings import DispatcherSettings, SettingsError
 from rave_platform.adapters.store import SqliteEvents
+from rave_platform.domain.handover import RETENTION_DAYS
 from rave_platform.domain.signatures import BodyHmac, GitLabHook, StandardWebhook
 from tests.unit.platform.deliveries import delivery
+from tests.waiting import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 SIGNING = "whsec_" + base64.b64encode(b"k" * 32).decode()
 
@@ -135,6 +142,15 @@ def test_the_mode_says_how_long_events_are_kept(tmp_path: Path) -> None:
         assert "hunter2" not in repr(stream)
 
 
+def test_events_are_kept_as_long_as_the_catalog_has_event_logs_kept() -> None:
+    catalog = json.loads(BAKED.read_bytes())
+    facts = catalog["profiles"]["development"]["bases"]["debian"]["facts"]
+    assert facts["journal"]["days"] == RETENTION_DAYS
+    # And a message with the largest body that is taken fits into what NATS takes.
+    limit = DispatcherSettings(store=Path("x")).body_limit_kib * 1024
+    assert limit + 100 * 1024 < facts["nats"]["maxPayloadBytes"]
+
+
 def test_a_line_of_the_log_holds_what_was_named_and_nothing_else() -> None:
     try:
         int("hunter2")
@@ -148,6 +164,41 @@ def test_a_line_of_the_log_holds_what_was_named_and_nothing_else() -> None:
         "it failed", "forge", "ValueError",
     )  # fmt: skip
     assert "test_settings.py:" in found["at"]
+
+
+def test_a_part_that_swallows_its_cancellation_ends_all_the_same() -> None:
+    async def stubborn() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(NEVER)
+        await asyncio.sleep(NEVER)
+
+    async def work() -> bool:
+        task = asyncio.create_task(stubborn())
+        await asyncio.sleep(0)
+        await dispatcher.cancel([task])
+        return task.cancelled()
+
+    assert asyncio.run(work())
+
+
+@pytest.mark.parametrize("silently", [True, False])
+def test_half_a_dispatcher_does_not_go_on(*, silently: bool) -> None:
+    server = uvicorn.Server(uvicorn.Config(Starlette()))
+
+    async def serve() -> None:
+        while not server.should_exit:
+            await asyncio.sleep(0)
+
+    async def part() -> None:
+        raise asyncio.CancelledError if silently else ValueError("it broke")
+
+    async def work() -> None:
+        beside = [asyncio.create_task(part()), asyncio.create_task(asyncio.sleep(NEVER))]
+        await dispatcher.together(asyncio.create_task(serve()), beside, server)
+
+    with pytest.raises(RuntimeError, match="ended by itself") as caught:
+        asyncio.run(work())
+    assert (caught.value.__cause__ is None) == silently
 
 
 def test_an_answer_does_not_wait_for_an_acknowledgement_of_its_head() -> None:

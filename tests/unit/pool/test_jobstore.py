@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.pool import jobstore
 from rave_cli.pool.jobs import NO_FACTS, Began, Ended, Printed, Work
 from rave_cli.pool.jobstore import KEPT_DAYS, JobStore, Scale
 from rave_cli.records import NewerRecordError
@@ -195,7 +194,7 @@ def test_what_the_first_rave_with_a_pool_left_is_taken_over(tmp_path: Path) -> N
     place.parent.mkdir(mode=0o700)
     place.touch(0o600)
     old = sqlite3.connect(place)
-    old.executescript(jobstore.SCHEMA)
+    old.executescript(jobrows.SCHEMA)
     old.executescript(
         "INSERT INTO pool VALUES ('0123456789ab', 'first', '5-0');"
         "INSERT INTO jobs (name, work, submitted, state, attempt, failed, lost, agent, why,"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -35,8 +37,6 @@ from rave_cli.transcript.dsse import (
 from rave_cli.transcript.trust import TrustedKey
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rave_cli.pool.jobs import Happening
 
 EMPTY = Kept(0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
@@ -263,3 +263,14 @@ def test_a_job_ends_with_its_proof_or_not_at_all(tmp_path: Path, key: SigningKey
         assert store.proof(other) is None
         store.record([(one, Printed(1, 1, b"late"))], seal=seals)
         assert verify(job, store.printout(job), store.proof(one), trusted(key))
+
+
+def test_the_reference_names_every_member_of_the_predicate() -> None:
+    page = Path(__file__).parents[3] / "docs/reference/job-proof.md"
+    named = {
+        word
+        for line in page.read_text().splitlines()
+        if line.startswith("| `")
+        for word in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    assert set(json.loads(statement_bytes(JOB, PRINTOUT))["predicate"]) <= named

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.options import (
     client_argument,
     json_option,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @secrets_file_option
 @json_option
 @pass_app
+@audited
 def rotate(app: App, name: str, client: str, file: Path | None) -> None:
     """Give the client CLIENT of the machine NAME a new secret, here and there.
 

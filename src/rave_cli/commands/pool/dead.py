@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.options import complete_job, json_option, pass_app
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ MOST = 1000
 )  # fmt: skip
 @json_option
 @pass_app
+@audited
 def dead(app: App, *, dropped: tuple[str, ...]) -> None:
     """List the jobs that were given up: what should have run them failed too often.
 

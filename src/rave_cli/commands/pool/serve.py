@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli import signals
+from rave_cli.audited import audited
 from rave_cli.options import (
-    audited,
     base_option,
     json_option,
     mode_option,

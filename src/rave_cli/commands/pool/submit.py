@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rave_cli.options import audited, json_option, pass_app, work_options
+from rave_cli.audited import audited
+from rave_cli.options import json_option, pass_app, work_options
 
 if TYPE_CHECKING:
     from rave_cli.options import App

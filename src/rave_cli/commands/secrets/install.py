@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import audited, json_option, machine_argument, pass_app, secrets_file_option
+from rave_cli.audited import audited
+from rave_cli.options import json_option, machine_argument, pass_app, secrets_file_option
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import audited, complete_secret, json_option, pass_app, secrets_file_option
+from rave_cli.audited import audited
+from rave_cli.options import complete_secret, json_option, pass_app, secrets_file_option
 
 if TYPE_CHECKING:
     from pathlib import Path

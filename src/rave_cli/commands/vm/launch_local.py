@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.options import (
-    audited,
     dry_run_option,
     json_option,
     keep_option,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.options import (
-    audited,
     chosen,
     json_option,
     keep_option,

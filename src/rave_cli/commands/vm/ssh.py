@@ -6,7 +6,8 @@ import sys
 
 import click
 
-from rave_cli.options import audited, machine_argument
+from rave_cli.audited import audited
+from rave_cli.options import machine_argument
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

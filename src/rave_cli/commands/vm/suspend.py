@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import audited, chosen, json_option, machines_argument, pass_app
+from rave_cli.audited import audited
+from rave_cli.options import chosen, json_option, machines_argument, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
