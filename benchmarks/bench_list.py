@@ -62,7 +62,7 @@ def running(count: int) -> Iterator[None]:
         os.environ.pop(f"XDG_{name}_HOME", None)
     pids: list[int] = []
     try:
-        pids += start(place, count)
+        start(place, count, pids)
         yield
     finally:
         for pid in pids:
@@ -70,8 +70,8 @@ def running(count: int) -> Iterator[None]:
         shutil.rmtree(place)
 
 
-def start(place: Path, count: int) -> list[int]:
-    """Make machines and start a stand-in for the QEMU of each; returns their pids."""
+def start(place: Path, count: int, pids: list[int]) -> None:
+    """Make machines and start a stand-in for the QEMU of each, whose pid is added to `pids`."""
     tools = place / "bin"
     tools.mkdir()
     fake = f"#!{sys.executable} -ISE\n{(HERE / 'fake_qemu.py').read_text()}"
@@ -88,7 +88,6 @@ def start(place: Path, count: int) -> list[int]:
         "demo", "debian", qcow2, "0" * 64, qcow2.stat().st_size, "",
         f"sha256-{'A' * 43}=", BootMethod("kernel", qcow2, qcow2, ""),
     )  # fmt: skip
-    pids = []
     for number in range(count):
         spec = store.new_spec(plan, image, name=f"bench-{number:02}", mode="safe")
         machine = store.create(spec)
@@ -96,10 +95,9 @@ def start(place: Path, count: int) -> list[int]:
         with credentials.written(machine):
             argv = qemu_argv(machine, Accelerator("tcg", "a stand-in", 1.0))
             begun = boot.spawn(machine, argv)
+            pids.append(begun.pid)
             while not machine.event_socket.exists():
                 time.sleep(0.05)
-        pids.append(begun.pid)
-    return pids
 
 
 if __name__ == "__main__":

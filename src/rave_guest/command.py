@@ -13,7 +13,7 @@ before left half said. Binary data is in base64.
                                                    "runs": true the rest of the machine goes on
                                                    when no program was started or has ended for
                                                    LULL seconds, LATEST at most
-    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 65536, "terminal": true,
+    guest    hello {"v": 1, "nonce": "…", "instance": "…", "window": 262144, "terminal": true,
                     "own": ["hold", "become"]}
              out DATA / err DATA                   what it prints
              took COUNT                            so many bytes of its input are gone
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 VERSION = 1
 PORT = "org.rave.command"
 LONGEST = 128 << 10  # bytes of a line
-WINDOW = 64 << 10  # bytes of input that may be under way
+WINDOW = 256 << 10  # bytes of input that may be under way
 CHUNK = 16 << 10  # bytes of output in a line
 OWN = (b"hold", b"become")  # what is done here, and not by a program
 WAITING = 64 << 10  # bytes for the host above which no more output is taken

@@ -38,7 +38,7 @@ MOST_BEFORE = 1 << 20
 # Output beyond this is a mistake of the command; reading it all would only fill our memory.
 MOST_OUTPUT = 64 << 20
 # Bytes of input under way at most, whatever window the guest offers, and in one line.
-WINDOW = 64 << 10
+WINDOW = 256 << 10
 PIECE = 48 << 10
 # Seconds after which a greeting is said again: an older guest drops one that comes before it knows
 # that we have opened the port; and for the guest to end a program.
