@@ -161,7 +161,8 @@ in
         # A host waits for its answers; what it runs goes back to where all are.
         Nice = -10;
         ExecStart = "${guest}/rave-guest command";
-        Delegate = true;
+        # A control group for each program, and no controller: those would come to every unit.
+        Delegate = "";
         OOMPolicy = "continue";
         Restart = "on-failure";
         RestartSec = 2;
