@@ -50,7 +50,9 @@ in
   "oidc/smoke-client-secret" = proven "canaille" (secret "the smoke suite's client secret at Canaille" "root" (hex 32) [ "canaille" ]);
   "oidc/chat-control-client-secret" = secret "the chat bridge's client secret at GitLab" "root" (hex 32) [ ];
 
-  "webhook/gitlab-signing-secret" = secret "signs GitLab's webhooks" "root" (hex 32) [ ];
+  "webhook/gitlab-signing-secret" = secret "signs GitLab's webhooks" "root" { kind = "webhook-key"; bytes = 32; } [ "webhook-dispatcher" ];
+  "webhook/github-secret" = secret "signs GitHub's webhooks" "root" (hex 32) [ "webhook-dispatcher" ];
+  "webhook/forgejo-secret" = secret "signs the webhooks of Forgejo and Gitea" "root" (hex 32) [ "webhook-dispatcher" ];
 
   "penpot/secret-key" = secret "signs Penpot's sessions" "root" (hex 64) [ "penpot" ];
   "outline/secret-key" = secret "encrypts Outline's data" "outline" (hex 32) [ "outline" ];
@@ -58,7 +60,7 @@ in
   "n8n/encryption-key" = secret "encrypts n8n's stored credentials" "root" (hex 32) [ "n8n" ];
 
   "redis/password" = proven "redis" (secret "password of Redis" "redis" password [ "redis" ]);
-  "nats/password" = proven "nats" (secret "password of the NATS user rave" "nats" password [ "nats" ]);
+  "nats/password" = proven "nats" (secret "password of the NATS user rave" "nats" password [ "nats" "webhook-dispatcher" ]);
 
   # One pair: the certificate belongs to the key. Where nginx starts as root there is no such account.
   "tls/certificate" = proven "nginx" (secret "certificate of nginx" "nginx" { kind = "tls-certificate"; key = "tls/key"; } [ "nginx" ]);

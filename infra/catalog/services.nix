@@ -7,8 +7,9 @@
 #   bases.debian.packages  Debian packages that bring it
 #   bases.debian.wheels  Python wheels of a set of its own: names with extras and bounds, "wiki[all]==1.2"
 #   bases.debian.tarballs  packages of npm for that set, each in one version: "@team/tool@1.2.3"
+#   bases.debian.platform  true: it is one of rave's own, and its set holds src/rave_platform, too
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
-#   provides             contracts that it fulfils for others: "oidc" (accounts and sign-in)
+#   provides             contracts that it fulfils for others: "oidc" (accounts and sign-in), "events" (what forges tell)
 #   oidcClient           what it needs of whoever provides `oidc`: its id there, the paths below its site to which people come
 #                        back, the scopes it asks for, and the secret by which it proves to be itself
 #   site                 its name below a machine's public origin, where nginx serves it: "auth" for auth.rave.localhost
@@ -332,13 +333,28 @@ in
   };
 
   # --- agents -----------------------------------------------------------------------------------
-  # No base carries the first two yet: their records reserve the names and the secrets.
   webhook-dispatcher = none // {
     title = "Webhook dispatcher";
     description = "stores signed webhooks before it acknowledges them";
-    bases = { };
-    secrets = [ "webhook/gitlab-signing-secret" ];
+    bases = {
+      debian = {
+        units = [ "webhook-dispatcher.service" ];
+        # As requirements/platform.txt has them: what the tests prove is what the guest runs.
+        wheels = [ "nats-py==2.16.0" "prometheus-client==0.26.0" "pydantic==2.14.3" "starlette==1.10.0" "uvicorn==0.54.0" ];
+        platform = true;
+      };
+    };
+    ports = [ (loopback "web" 3001) ];
+    provides = [ "events" ];
+    # Well as long as webhooks can be stored, whether or not NATS is there.
+    checks = [ (http "health" "can store webhooks" "http://127.0.0.1:3001/healthz" { contains = "ok"; timeout = 10; }) ];
+    secrets = [ "webhook/gitlab-signing-secret" "webhook/github-secret" "webhook/forgejo-secret" "nats/password" ];
+    scrape = metrics 3001;
+    memory = { safe = 80; full = 128; };
+    deadlineSeconds = 90;
+    oomScore = -300;
   };
+  # No base carries it yet: its record reserves the name and the secret.
   chat-bridge = none // {
     title = "Chat bridge";
     description = "agent control from chat";

@@ -1,10 +1,10 @@
 # The Debian base: from a lock to an image. Pure, without nixpkgs; the host lends a shell and a few tools.
 #
-#   build { catalog, guest, profile, lockText } -> { base, image }   (derivations)
+#   build { catalog, guest, platform, profile, lockText } -> { base, image }   (derivations)
 #
 # `lockText` is the lock file, which goes into the output as it is. The packages it names must be in the store:
 # `rave vm build-image` puts them there, under the names and hashes of the lock.
-{ catalog, guest }:
+{ catalog, guest, platform }:
 let
   packages = import ./packages.nix;
   request = import ./request.nix;
@@ -89,6 +89,9 @@ let
   carried = builtins.filter (id: builtins.pathExists (folder id)) (builtins.attrNames plan.services);
   overlaid = builtins.filter (id: builtins.pathExists (folder id + "/rootfs")) carried;
 
+  # rave's own services see src/rave_platform beside what it runs with.
+  own = builtins.filter (id: catalog.services.${id}.bases.debian.platform or false) (builtins.attrNames plan.services);
+
   image = run {
     name = "rave-debian-image-${profile}";
     program = "image.py";
@@ -109,6 +112,7 @@ let
       initrd = source "rave-initrd" ./initrd;
       tools = map locked (role "tool");
       sets = map set (builtins.filter (id: setOf id != [ ]) (builtins.attrNames plan.services));
+      platform = if own == [ ] then null else { sets = own; source = source "rave-platform" platform; };
       binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
       carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));

@@ -1,7 +1,7 @@
 # Flake outputs of the Debian base: one image per profile, `<profile>-debian`. Needs no input.
 { catalog }:
 let
-  guest = import ./. { inherit catalog; guest = ../../src/rave_guest; };
+  guest = import ./. { inherit catalog; guest = ../../src/rave_guest; platform = ../../src/rave_platform; };
 
   # The lock of the repository, or the one that `rave` made where a package has left the mirrors
   # (an impure evaluation; a pure one always reads the repository's).

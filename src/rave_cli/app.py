@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         "secrets": Lazy("rave_cli.app:secrets", "SOPS/age secrets."),
         "user": Lazy("rave_cli.app:user", "Who may sign in to a machine's services."),
         "oauth": Lazy("rave_cli.app:oauth", "The services to which people sign in."),
+        "events": Lazy("rave_cli.app:events", "What forges told a machine by webhooks."),
         "smoke": Lazy("rave_cli.app:smoke", "Check a machine and prove it."),
         "pool": Lazy("rave_cli.app:pool", "Jobs, each in a new machine."),
         "audit": Lazy("rave_cli.app:audit", "Who did what through rave."),
@@ -235,6 +236,23 @@ def user() -> None:
     """Accounts of people: who may sign in to the services of a running machine.
 
     Every change is written down in the machine, in /var/log/rave/accounts.log, with who made it.
+    """
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings=CONTEXT,
+    lazy={
+        "list": Lazy("rave_cli.commands.events.list:list_", "The newest of a machine."),
+        "show": Lazy("rave_cli.commands.events.show:show", "One, with what the forge sent."),
+        "dead": Lazy("rave_cli.commands.events.dead:dead", "Those that the stream refuses."),
+        "replay": Lazy("rave_cli.commands.events.replay:replay", "Hand events over again."),
+    },
+)
+def events() -> None:
+    """What forges told a running machine by webhooks, and what became of it.
+
+    That events are handed over again is written down in the machine, in /var/log/rave/events.log.
     """
 
 

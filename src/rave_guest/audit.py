@@ -1,4 +1,4 @@
-"""A log of their own for changes that an operator makes to accounts: JSON lines, for root alone.
+"""Logs of their own for what an operator does to accounts and events: JSON lines, for root alone.
 
 {"time": "2026-11-25T23:00:00Z", "action": "disable", "user": "alice", "by": "...", "result": "..."}
 

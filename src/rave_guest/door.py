@@ -33,6 +33,12 @@ def _accounts(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return accounts.verb(arguments)
 
 
+def _events(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from rave_guest import events
+
+    return events.verb(arguments)
+
+
 def _probe(arguments: Mapping[str, Any]) -> dict[str, Any]:
     from rave_guest import probe
 
@@ -54,6 +60,7 @@ def _resumed(arguments: Mapping[str, Any]) -> dict[str, Any]:
 # Imports are within the verbs: a guest under TCG waits for each of them.
 VERBS: dict[str, Verb] = {
     "accounts": _accounts,
+    "events": _events,
     "probe": _probe,
     "resumed": _resumed,
     "secrets-install": _secrets_install,

@@ -57,5 +57,10 @@ def test_the_two_bases_agree(plans: Any, evaluator: Evaluator, profile: str, mod
 
 
 def test_the_two_plans_of_a_profile_carry_the_same_facts(plans: Any) -> None:
-    for profile in plans.values():
-        assert profile["bases"]["debian"]["facts"] == profile["bases"]["nixos"]["facts"]
+    for name, profile in plans.items():
+        debian, nixos = (profile["bases"][base]["facts"] for base in ("debian", "nixos"))
+        assert debian | {"alerts": ()} == nixos | {"alerts": ()}
+        # Of a service that one base alone carries, that base alone has alerts.
+        own = [alert["alert"] for alert in debian["alerts"] if alert not in nixos["alerts"]]
+        assert own == ([] if name == "demo" else ["WebhooksWait"])
+        assert not [alert for alert in nixos["alerts"] if alert not in debian["alerts"]]

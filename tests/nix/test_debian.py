@@ -27,7 +27,8 @@ def flake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the Debian base whose inputs cannot be fetched from anywhere."""
     folder = tmp_path_factory.mktemp("flake")
     shutil.copytree(ROOT / "infra", folder / "infra", symlinks=True)
-    shutil.copytree(ROOT / "src/rave_guest", folder / "src/rave_guest")
+    for package in ("rave_guest", "rave_platform"):
+        shutil.copytree(ROOT / "src" / package, folder / "src" / package)
     shutil.copyfile(ROOT / "flake.nix", folder / "flake.nix")
     lock = json.loads((ROOT / "flake.lock").read_text())
     for node in lock["nodes"].values():

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 # What only looks, and at nothing in a guest that is not rave's own to know.
 LOOKS = {
-    "audit show", "audit verify", "completion", "config", "image sbom", "oauth clients",
+    "audit show", "audit verify", "completion", "config", "events dead", "events list",
+    "events show", "image sbom", "oauth clients",
     "oauth show", "pool artifacts", "pool bench", "pool explain", "pool list",
     "pool logs", "pool show", "pool status", "pool verify", "secrets list", "secrets validate",
     "smoke list", "smoke verify", "user list", "user show", "vm build-image", "vm debug-bundle",

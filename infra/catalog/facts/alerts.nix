@@ -18,5 +18,7 @@ in
   (machine "DiskReadOnly" "critical" ''node_filesystem_readonly{mountpoint="/"} == 1'' "the disk takes no more writes")
   (machine "DiskErrors" "critical" "rave_filesystem_errors > 0" "the file system has met errors")
   (machine "OutOfMemory" "warning" "increase(node_vmstat_oom_kill[10m]) > 0" "the kernel killed a process for want of memory")
+  # NATS is away or full. It is scraped each minute.
+  (alert "webhook-dispatcher" "WebhooksWait" "warning" "rave_dispatcher_oldest_waiting_seconds > 120" "webhooks have waited for more than 2 minutes to be handed over" // { hold = "70s"; })
   (machine "TasksHung" "warning" "increase(rave_hung_tasks[10m]) > 0" "a task was stuck for two minutes")
 ]

@@ -87,6 +87,8 @@ def add_overlay(root: Path, spec: dict[str, Any]) -> None:
     library = root / LIBRARY
     merge(Path(spec["programs"]), library)
     merge(Path(spec["guest"]), library / "rave_guest")
+    for name in spec["platform"]["sets"] if spec["platform"] else ():
+        merge(Path(spec["platform"]["source"]), library / "sets" / name / "rave_platform")
     for binary in spec["binaries"]:
         place(Path(binary["file"]), library / binary["name"], executable=True)
     place(Path(spec["plan"]), library / "plan.json", executable=False)

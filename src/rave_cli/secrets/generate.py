@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import string
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +94,7 @@ def make(rule: Mapping[str, Any], values: Mapping[str, str], *, now: datetime) -
     makers: dict[str, Callable[[], str]] = {
         "password": lambda: password(int(rule["length"])),
         "hex": lambda: secrets.token_hex(int(rule["bytes"])),
+        "webhook-key": lambda: _webhook_key(int(rule["bytes"])),
         "rsa": lambda: _pem(rsa.generate_private_key(65537, int(rule["bits"]))),
         "tls-key": lambda: _pem(ec.generate_private_key(ec.SECP256R1())),
         "tls-certificate": lambda: certificate(values[rule["key"]], now=now),
@@ -110,6 +112,11 @@ def make(rule: Mapping[str, Any], values: Mapping[str, str], *, now: datetime) -
 def password(length: int) -> str:
     """Return a random password of letters and digits (5.95 bits each)."""
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def _webhook_key(size: int) -> str:
+    """Return a key of so many bytes as Standard Webhooks writes it, and GitLab takes it."""
+    return f"whsec_{b64encode(secrets.token_bytes(size)).decode()}"
 
 
 def certificate(key_pem: str, *, now: datetime) -> str:

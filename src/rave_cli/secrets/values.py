@@ -6,6 +6,7 @@ Findings name a secret and never repeat its value.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 SHORTEST_PASSWORD = 16
 # bcrypt, which NATS keeps its password with, reads no further.
 LONGEST_PASSWORD = 72
+# Bytes of a key (Standard Webhooks, "Symmetric").
+WEBHOOK_KEY = range(24, 65)
 # What needs no quoting wherever a service reads a password from: the address of a database, a line
 # of .pgpass, an environment file, a configuration file. Letters, digits and the marks of RFC 3986
 # (2.2, 2.3) that neither delimit there nor are special within quotes.
@@ -56,9 +59,8 @@ def _check_one(
     kind = rule["kind"]
     if kind == "password":
         yield from _check_password(name, value)
-    elif kind == "hex":
-        if not re.fullmatch(f"[0-9a-f]{{{2 * int(rule['bytes'])}}}", value):
-            yield error("value", f"it is not {rule['bytes']} bytes in lower-case hex", place=name)
+    elif kind in ("hex", "webhook-key"):
+        yield from _check_bytes(name, kind, int(rule["bytes"]), value)
     elif kind == "rsa":
         key = private_key(value)
         if not isinstance(key, rsa.RSAPrivateKey):
@@ -70,6 +72,30 @@ def _check_one(
             yield error("value", "it is not an EC or RSA private key in PEM", place=name)
     elif kind == "tls-certificate":
         yield from _check_certificate(name, value, values.get(rule["key"], ""), now)
+
+
+def _check_bytes(name: str, kind: str, size: int, value: str) -> Iterator[Finding]:
+    if kind == "hex":
+        fits = re.fullmatch(f"[0-9a-f]{{{2 * size}}}", value) is not None
+        form = f"{size} bytes in lower-case hex"
+    else:
+        # A sender that makes its own may make it shorter or longer.
+        fits = _webhook_key_size(value) in WEBHOOK_KEY
+        form = "whsec_ and 24 to 64 bytes in base64"
+    if not fits:
+        hint = f"rave secrets rotate {name}   (makes a fitting one)"
+        yield error("value", f"it is not {form}", place=name, hint=hint)
+
+
+def _webhook_key_size(value: str) -> int:
+    """Return how many bytes a key of Standard Webhooks has; 0 if it is none."""
+    head, mark, key = value.partition("whsec_")
+    try:
+        # Some write it without the padding.
+        padded = key + "=" * (-len(key) % 4)
+        return len(b64decode(padded, validate=True)) if mark and not head else 0
+    except ValueError:
+        return 0
 
 
 def _check_password(name: str, value: str) -> Iterator[Finding]:

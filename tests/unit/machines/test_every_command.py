@@ -99,6 +99,10 @@ CALLS: dict[str, list[str]] = {
     "oauth clients": ["demo"],
     "oauth show": ["demo", "rave-smoke"],
     "oauth rotate": ["demo", "rave-smoke"],
+    "events list": ["demo"],
+    "events show": ["demo", "5f0c4c0e-6a51-5f0e-9d0a-0d7c1f6f2a11"],
+    "events dead": ["demo"],
+    "events replay": ["demo", "--dead"],
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
@@ -158,8 +162,8 @@ WRONG = {
     "pool explain": ExitCode.USAGE,
     "pool retry": ExitCode.USAGE,
     "pool verify": ExitCode.USAGE,
-    # The profile of this machine keeps no accounts.
-    **{name: ExitCode.USAGE for name in CALLS if name.startswith(("user ", "oauth "))},
+    # The profile of this machine keeps no accounts, and takes no webhooks.
+    **{name: ExitCode.USAGE for name in CALLS if name.startswith(("user ", "oauth ", "events "))},
 }
 
 # Those that put something where they are called.

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.secrets import generate, values
+from rave_platform.domain.signatures import parse_key
 from tests.sops import CATALOG, secret
 
 if TYPE_CHECKING:
@@ -32,6 +33,12 @@ def test_passwords(length: int) -> None:
 def test_hex(count: int) -> None:
     made = generate.make({"kind": "hex", "bytes": count}, {}, now=NOW)
     assert re.fullmatch(f"[0-9a-f]{{{2 * count}}}", made)
+
+
+@given(st.integers(24, 64))
+def test_a_key_for_webhooks_is_one_that_the_dispatcher_takes(count: int) -> None:
+    made = generate.make({"kind": "webhook-key", "bytes": count}, {}, now=NOW)
+    assert len(parse_key(made)) == count
 
 
 def test_two_values_differ() -> None:

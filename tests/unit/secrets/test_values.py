@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rave_cli.secrets import generate, values
+from rave_platform.domain.signatures import parse_key
 from tests.sops import CATALOG, secret
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -78,6 +79,27 @@ def test_rsa_keys() -> None:
         "the RSA key has fewer than 3072 bits"
     ]
     assert [f.code for f in values.check({"jws": GOOD["tls/key"]}, catalog)] == ["value"]
+
+
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        ("whsec_" + "a2V5" * 8, True),  # 24 bytes
+        ("whsec_" + "a2V5" * 8 + "aw", True),  # some write no padding
+        ("whsec_" + "a2V5" * 7, False),
+        ("whsec_" + "a2V5" * 22, False),
+        ("a2V5" * 8, False),
+        ("whsec_" + "!!!!" * 8, False),
+        ("0123456789abcdef" * 4, False),
+    ],
+)
+def test_a_key_for_webhooks_is_what_the_dispatcher_takes(value: str, fits: bool) -> None:
+    catalog = {"webhook/key": secret(kind="webhook-key", bytes=32)}
+    found = list(values.check({"webhook/key": value}, catalog))
+    assert [f.code for f in found] == ([] if fits else ["value"])
+    assert all(value not in str(f) and "rotate webhook/key" in (f.hint or "") for f in found)
+    if fits:
+        parse_key(value)
 
 
 def test_what_is_missing_is_not_this_checks_business() -> None:
