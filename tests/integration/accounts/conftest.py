@@ -17,22 +17,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_cli.images import closure, files
-from rave_cli.images import lock as locks
-from tests import postgres
+from tests import postgres, sets
 from tests.debian import BASE, part, plan
-
-# Its directory is on the path since tests.debian.
-sys.path.insert(0, str(BASE / "builders"))
-
-import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 FOLDER = BASE / "services/canaille"
-LOCK = BASE / "locks/development.json"
 NAME = "auth.rave.localhost:3002"
 ORIGIN = "https://rave.localhost:3002"
 SMOKE_SECRET = "5" * 64
@@ -96,25 +88,11 @@ def forwarded(name: str = NAME) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Canaille's set, by the program that seals it for the image, with what is ours in it."""
-    lock = locks.parse(LOCK.read_bytes(), LOCK)
-    python = next(package.version for package in lock.packages if package.name == "python3")
-    if not python.startswith(f"{sys.version_info[0]}.{sys.version_info[1]}."):
-        pytest.skip(f"the guest's wheels are for Python {python}")
-    wanted = [file for file in lock.files if file.service == "canaille"]
-    places = files.provide(wanted, lock.packages, closure.pool(), lambda _: None)
     place = tmp_path_factory.mktemp("sets") / "canaille"
-    place.mkdir()
-    spec = {
-        "wheels": [
-            {"name": file.name, "file": str(path)}
-            for file, path in zip(wanted, places, strict=True)
-        ],
-        "tarballs": [],
-    }
-    sealed.fill(place, spec)
+    sets.fill("canaille", place)
     ours = FOLDER / "rootfs/usr/lib/rave/sets/canaille"
     shutil.copytree(ours, place, dirs_exist_ok=True)
-    subprocess.run([sys.executable, "-m", "compileall", "-q", "-j", "0", place], check=False)
+    sets.compile_all(place)
     return place
 
 
