@@ -152,7 +152,7 @@ def hand_out(job: Job, target: Path) -> None:
     with paths.refusing(target):
         for one in job.facts.artifacts:
             to = target / one.path
-            to.parent.mkdir(parents=True, exist_ok=True)
+            paths.make_dir(to.parent)
             shutil.copyfile(place / one.path, to, follow_symlinks=False)
             shutil.copymode(place / one.path, to)
 
