@@ -140,7 +140,7 @@ def test_a_bad_answer_is_asked_again_after_growing_pauses_or_when_something_came
     listeners: list[Listener], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(questions.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     listeners += [Listener(b"HTTP/1.0 200 OK\r\n\r\nnginx_up 0") for _ in range(7)]
     question = page(listeners[0].address)
     asking = Round()
