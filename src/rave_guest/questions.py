@@ -1,6 +1,8 @@
 """Questions that tell cheaply whether a service lives: one connection, some bytes, an answer.
 
-Which ones there are for a service, ready.py says. All are asked at once, without threads.
+Which ones there are for a service, ready.py says. All are asked at once, without threads. A service
+that answers, and badly, is asked again with growing pauses: it costs a processor each time, and
+most often waits for another one.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ if TYPE_CHECKING:
 
 ASK_TIMEOUT = 10.0  # seconds for one answer
 MOST = 4 << 20  # bytes of an answer
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 1.0  # seconds from a bad answer until the question is asked again
 
 
 class Question:
     """Where to connect, what to send, and what tells a good answer."""
 
-    __slots__ = ("address", "end", "good", "name", "send")
+    __slots__ = ("address", "end", "good", "holds", "name", "send")
 
     def __init__(
         self,
@@ -31,6 +34,8 @@ class Question:
         send: bytes,
         good: Callable[[bytes], bool],
         end: bytes | None = None,
+        *,
+        holds: float = 0.0,
     ) -> None:
         """Put a question together.
 
@@ -40,8 +45,10 @@ class Question:
             send: the bytes that ask.
             good: whether the bytes received so far are the answer of a healthy service.
             end: what ends an answer where the service keeps the connection open.
+            holds: seconds for which a good answer is good, as long as no unit changes.
         """
         self.name, self.address, self.send, self.good, self.end = name, address, send, good, end
+        self.holds = holds
 
 
 def http(url: str, status: int, contains: str) -> Question:
@@ -69,9 +76,12 @@ class Round:
         """Start with nothing asked."""
         self._poll = select.poll()
         self._open: dict[int, tuple[socket.socket, Question, list[bytes], float]] = {}
+        self._pauses: dict[Question, tuple[float, float]] = {}
 
     def ask(self, question: Question) -> bool:
-        """Send a question; False if nobody listens there."""
+        """Send a question; False if nobody listens there, or it was badly answered just now."""
+        if time.monotonic() < self._pauses.get(question, (0.0, 0.0))[1]:
+            return False
         local = isinstance(question.address, str)
         connection = socket.socket(socket.AF_UNIX if local else socket.AF_INET, socket.SOCK_STREAM)
         connection.setblocking(False)
@@ -94,6 +104,10 @@ class Round:
         now = time.monotonic()
         late = [handle for handle, entry in self._open.items() if entry[3] < now]
         return ended + [(self._drop(handle), False) for handle in late]
+
+    def hurry(self) -> None:
+        """Let what was badly answered be asked again at once: what it waited for may be there."""
+        self._pauses.clear()
 
     def close(self) -> None:
         """Give up what is still under way."""
@@ -118,7 +132,12 @@ class Round:
         answer = b"".join(pieces)
         ended = not piece or len(answer) > MOST
         ended |= question.end is not None and answer.endswith(question.end)
-        return True if question.good(answer) else (False if ended else None)
+        if question.good(answer):
+            return True
+        if ended and answer:
+            pause = min(2 * self._pauses.get(question, (FIRST_PAUSE / 2, 0.0))[0], LONGEST_PAUSE)
+            self._pauses[question] = (pause, time.monotonic() + pause)
+        return False if ended else None
 
     def _drop(self, handle: int) -> Question:
         connection, question, _, _ = self._open.pop(handle)

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from rave_guest.questions import Question
 
 SECRETS = "/run/secrets"
-BANNED = "/run/fail2ban/banned"  # written by fail2ban's action
 SECRETS_UNITS = {"debian": "rave-secrets.service", "nixos": "sops-install-secrets.service"}
 PAUSE = 0.1  # seconds between two looks at what is not healthy yet
 UNITS_EVERY = 3  # looks per question to PID 1, which is busy while the machine boots
@@ -82,6 +81,7 @@ class WatchedService:
         self.restarted = False
         self.unanswered: set[Question] = set()
         self.under_way: set[Question] = set()
+        self.answered: dict[Question, float] = {}
 
     def settle(self, state: str) -> bool:
         """Note a verdict, and the uptime if it is a new one; return whether it is."""
@@ -91,11 +91,20 @@ class WatchedService:
         return changed
 
     def begin(self) -> None:
-        """Begin a round: nothing is answered. Its deadline goes on if it has one."""
+        """Begin a round: answered is what still holds. Its deadline goes on if it has one."""
+        now = time.monotonic()
         if self.state != "starting":
-            self.since = time.monotonic()
-        self.unanswered, self.under_way = set(self.questions), set()
+            self.since = now
+        if self.state != "healthy":
+            self.answered.clear()
+        held = {q for q, since in self.answered.items() if now < since + q.holds}
+        self.unanswered, self.under_way = set(self.questions) - held, set()
         self.restarted = False
+
+    def forget(self) -> None:
+        """Let everything be asked anew."""
+        self.answered.clear()
+        self.unanswered = set(self.questions)
 
     def late(self) -> str:
         """Return the verdict at the end of a round in which it had none."""
@@ -179,6 +188,8 @@ class Watch:
                 if service.active and service not in verdicts:
                     service.ask(asking)
             verdicts |= self._answers(asking, pause, len(pending) - len(verdicts))
+            if "healthy" in verdicts.values():
+                asking.hurry()
             if time.monotonic() > deadline:
                 verdicts = {service: verdicts.get(service, service.late()) for service in pending}
             changed |= self._give(verdicts, told)
@@ -210,12 +221,14 @@ class Watch:
             found = [states.get(unit, "failed") for unit in service.units]
             service.active = all(state == "active" for state in found)
             service.restarted |= "restarting" in found
+            if not service.active:
+                service.forget()
             if "failed" in found or ("inactive" in found and not service.waits):
                 # Inactive without a job: nothing is going to start it (a condition did not hold).
                 verdicts[service] = "failed"
             elif "inactive" in found and not secrets_mark():
                 verdicts[service] = "waiting"
-            elif service.active and not service.questions:
+            elif service.active and not service.unanswered:
                 verdicts[service] = "healthy"
         return verdicts
 
@@ -228,6 +241,7 @@ class Watch:
                 service = self._owner[question]
                 service.under_way.discard(question)
                 if answered:
+                    service.answered[question] = time.monotonic()
                     service.unanswered.discard(question)
                     if not service.unanswered:
                         verdicts[service] = "healthy"
@@ -239,6 +253,11 @@ class Watch:
         if changed:
             time.sleep(GATHER)
         return changed
+
+    def forget(self) -> None:
+        """Let the next round ask everything."""
+        for service in self.services:
+            service.forget()
 
     def all_active(self) -> bool:
         """Whether every unit of every service is active now."""
@@ -308,6 +327,8 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
             followed = time.monotonic()
             clock.follow()
         due = anew or time.monotonic() - asked > (ASK_EVERY if watch.at_rest() else ASK_AGAIN)
+        if anew or changed:
+            watch.forget()
         if due or mark != secrets_mark() or (changed and not watch.all_active()):
             mark, asked = secrets_mark(), time.monotonic()
             patience, pause = (BOOT_PATIENCE, PAUSE) if anew else (PATIENCE, 1.0)
@@ -327,7 +348,7 @@ def tell_services(watch: Watch) -> None:
 
 def tell_ban(before: str) -> str:
     """Report whom fail2ban's action has banned, if that is not what was told before; return it."""
-    now = report.read(BANNED)
+    now = report.read(report.BANNED)
     if now == before:
         return before
     words = now.split()

@@ -78,6 +78,15 @@ def test_processors_are_shared_between_processes_not_units(files: dict[str, str]
     assert in_force(files, "rave-command.service")["Delegate"] == [""]
 
 
+def test_nats_finds_no_proc_so_it_does_not_look_at_itself_each_second(
+    files: dict[str, str],
+) -> None:
+    found = in_force(files, "nats-server.service")
+    assert found["InaccessiblePaths"] == ["/proc"]
+    # What is started in its namespace finds none either, unless it is exempt.
+    assert all(c.startswith("+") for c in found["ExecStartPre"] + found["ExecReload"])
+
+
 def test_every_exception_says_why(files: dict[str, str]) -> None:
     own = {p: t for p, t in files.items() if re.search(r"\.service\.d/\d+-hardening\.conf$", p)}
     assert own

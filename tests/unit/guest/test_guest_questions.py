@@ -136,6 +136,39 @@ def test_silence_ends_by_time(listeners: list[Listener], monkeypatch: pytest.Mon
     assert outcome(page(listeners[0].address)) is False
 
 
+def test_a_bad_answer_is_asked_again_after_growing_pauses_or_when_something_came_up(
+    listeners: list[Listener], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    listeners += [Listener(b"HTTP/1.0 200 OK\r\n\r\nnginx_up 0") for _ in range(7)]
+    question = page(listeners[0].address)
+    asking = Round()
+    pauses = []
+    for listener in listeners[:6]:
+        question.address = listener.address
+        began = now[0]
+        while not asking.ask(question):
+            now[0] += 0.05
+        pauses.append(round(now[0] - began, 2))
+        while not (ended := asking.step(1)):
+            pass
+        assert ended == [(question, False)]
+    assert pauses == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.0], abs=0.06)
+    question.address = listeners[6].address
+    assert not asking.ask(question)
+    asking.hurry()
+    assert asking.ask(question)
+    asking.close()
+
+
+def test_where_nobody_answers_yet_it_is_asked_again_at_the_next_look() -> None:
+    nobody = Question("q", "/nonexistent/socket", b"", lambda _: True)
+    asking = Round()
+    assert [asking.ask(nobody) for _ in range(3)] == [False] * 3
+    assert not asking._pauses
+
+
 def test_several_questions_at_once(listeners: list[Listener]) -> None:
     listeners += [Listener(b"HTTP/1.0 200 OK\r\n\r\nready") for _ in range(5)]
     asked = [page(listener.address) for listener in listeners]

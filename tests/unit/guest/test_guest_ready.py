@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rave_guest import ready, report
+from rave_guest.questions import Question
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -266,6 +270,84 @@ def test_sshd_is_its_own_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sent == ["sshd"]
 
 
+class Visited:
+    """A service that greets each visitor and counts them."""
+
+    def __init__(self) -> None:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.address: tuple[str, int] = self._socket.getsockname()
+        self.visits = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                visitor, _ = self._socket.accept()
+                self.visits += 1
+                with visitor:
+                    visitor.sendall(b"SSH-2.0-x\r\n")
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@pytest.fixture
+def sshd(monkeypatch: pytest.MonkeyPatch) -> Iterator[Visited]:
+    """A service with a banner that holds for a while."""
+    visited = Visited()
+    banner = Question(
+        "banner", visited.address, b"", lambda a: a.startswith(b"SSH-2.0-"), holds=1000.0
+    )
+    monkeypatch.setattr(ready, "alive", lambda *_: [banner])
+    yield visited
+    visited.close()
+
+
+def greeted(sshd: Visited, manager: FakeManager) -> ready.Watch:
+    """A watch over that service, which was asked once."""
+    watch = watch_over(manager, one=record("a"))
+    watch.settle(5, pause=0.01)
+    assert (state(watch, "one"), sshd.visits) == ("healthy", 1)
+    return watch
+
+
+def test_an_answer_that_holds_is_not_asked_for_again(sshd: Visited) -> None:
+    watch = greeted(sshd, FakeManager({"a": "active"}))
+    for _ in range(3):
+        assert not watch.settle(5, pause=0.01)
+    assert (state(watch, "one"), sshd.visits) == ("healthy", 1)
+    watch.services[0].questions[0].holds = 0.0
+    watch.settle(5, pause=0.01)
+    assert sshd.visits == 2
+
+
+def test_what_pid_1_tells_of_makes_every_answer_old(sshd: Visited) -> None:
+    watch = greeted(sshd, FakeManager({"a": "active"}))
+    watch.forget()
+    watch.settle(5, pause=0.01)
+    assert sshd.visits == 2
+
+
+def test_a_service_that_was_down_must_answer_again(sshd: Visited) -> None:
+    manager = FakeManager({"a": "active"})
+    watch = greeted(sshd, manager)
+    manager.looks = [{"a": "activating"}, {"a": "active"}]
+    watch.settle(5, pause=0.01)
+    assert (state(watch, "one"), sshd.visits) == ("healthy", 2)
+    manager.looks = [{"a": "failed"}]
+    watch.settle(5, pause=0.01)
+    manager.looks = [{"a": "active"}]
+    watch.settle(5, pause=0.01)
+    assert (state(watch, "one"), sshd.visits) == ("healthy", 3)
+
+
+def test_sshd_is_asked_for_its_banner_less_often_than_others_are_asked() -> None:
+    from rave_guest.services import sshd
+
+    (banner,) = sshd.alive({"ports": [{"name": "ssh", "port": 22}]})
+    assert ready.ASK_EVERY < banner.holds < 5 * ready.ASK_EVERY
+
+
 def test_secrets_absent_installed_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ready, "SECRETS", str(tmp_path / "secrets"))
     manager = FakeManager({"rave-secrets.service": "inactive"})
@@ -332,7 +414,7 @@ def test_a_ban_is_told_once_and_its_end_too(
 ) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     place = tmp_path / "banned"
-    monkeypatch.setattr(ready, "BANNED", str(place))
+    monkeypatch.setattr(report, "BANNED", str(place))
     monkeypatch.setattr(report, "send", lambda stage, **fields: told.append((stage, fields)))
     before = ready.tell_ban("")
     assert told == []
