@@ -8,6 +8,7 @@ memory, the secrets cannot be opened. Each is mended by the command of its hint,
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -186,7 +187,9 @@ def test_a_service_that_runs_out_of_memory_is_named_first_and_mended_from_inside
     found = course.memory.error
     assert found["reason"] == "guest-out-of-memory"
     assert begins(course.memory, "the guest, or a service within its cap, ran out of memory: its")
-    assert "kernel killed nats-server" in found["error"]
+    # systemd may see that a process of the unit ended before it sees by whom: then that is named.
+    assert re.search("kernel killed (nats-server|python3)", found["error"])
+    assert "nats-server" in found["error"]
     assert f"rave vm ssh {NAME}" in found["hint"]
     assert course.memory.seconds < SOON
     # Nor did the disk that was full hinder any of the others.
