@@ -129,17 +129,9 @@ def apart(work: Callable[[], _T]) -> _T:
     Raises:
         BaseException: whatever it raises.
     """
-    return work() if _elsewhere() else begin(work)()
-
-
-def begin(work: Callable[[], _T]) -> Callable[[], _T]:
-    """Do `work` in a thread of its own meanwhile, where no signal breaks it off; return what waits
-    for its end, and returns what it returned or raises what it raised, as often as it is called.
-
-    Whoever does not wait hears nothing of its end.
-    """
+    if _elsewhere():
+        return work()
     ended: SimpleQueue[tuple[_T | None, BaseException | None]] = SimpleQueue()
-    outcome: list[tuple[_T | None, BaseException | None]] = []
 
     def run() -> None:
         try:
@@ -147,17 +139,12 @@ def begin(work: Callable[[], _T]) -> Callable[[], _T]:
         except BaseException as error:  # noqa: BLE001 - raised again where it can be handled
             ended.put((None, error))
 
-    def result() -> _T:
-        if not outcome:
-            outcome.append(ended.get())
-        value, fault = outcome[0]
-        if fault is not None:
-            raise fault
-        return value  # type: ignore[return-value]
-
     with held():
         threading.Thread(target=run, daemon=True).start()
-    return result
+    result, fault = ended.get()
+    if fault is not None:
+        raise fault
+    return result  # type: ignore[return-value]
 
 
 @contextmanager

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rave_guest.questions import Question
 
 SECRETS = "/run/secrets"
+BANNED = "/run/fail2ban/banned"  # written by fail2ban's action
 SECRETS_UNITS = {"debian": "rave-secrets.service", "nixos": "sops-install-secrets.service"}
 PAUSE = 0.1  # seconds between two looks at what is not healthy yet
 UNITS_EVERY = 3  # looks per question to PID 1, which is busy while the machine boots
@@ -348,7 +349,7 @@ def tell_services(watch: Watch) -> None:
 
 def tell_ban(before: str) -> str:
     """Report whom fail2ban's action has banned, if that is not what was told before; return it."""
-    now = report.read(report.BANNED)
+    now = report.read(BANNED)
     if now == before:
         return before
     words = now.split()

@@ -12,8 +12,6 @@ PORTS = "/sys/class/virtio-ports"
 INSTANCE = "/run/rave/instance-id"
 BOOT = "/proc/sys/kernel/random/boot_id"
 STATUS = "/run/rave/status.json"
-# Whom fail2ban has banned; its action writes it once the firewall has been told.
-BANNED = "/run/fail2ban/banned"
 
 
 def send(stage: str, **fields: object) -> None:

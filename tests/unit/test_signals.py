@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli import process, signals
-from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -144,32 +143,6 @@ def test_a_release_goes_no_further_than_its_own_hold() -> None:
 
     interrupted(work)
     assert done == ["still held"]
-
-
-def test_what_was_begun_goes_on_beside_and_is_waited_for_as_often_as_somebody_asks() -> None:
-    go = threading.Event()
-    done: list[int] = []
-
-    def work() -> str:
-        assert go.wait(CEILING)
-        done.append(1)
-        return "done"
-
-    result = signals.begin(work)
-    assert not done
-    go.set()
-    assert [result(), result()] == ["done", "done"]
-    assert done == [1]
-
-
-def test_a_fault_of_what_was_begun_is_raised_where_it_is_waited_for() -> None:
-    def work() -> None:
-        raise ValueError("no")
-
-    result = signals.begin(work)
-    for _ in range(2):
-        with pytest.raises(ValueError, match="no"):
-            result()
 
 
 def test_other_threads_change_nothing() -> None:

@@ -10,7 +10,7 @@ from rave_cli.secrets import install as installing
 from rave_cli.secrets.store import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from rave_cli.flows.events import OnEvent
@@ -48,7 +48,7 @@ def install(
     file: Path,
     *,
     on_event: OnEvent,
-    login: Callable[[], Session] | None = None,
+    session: Session | None = None,
 ) -> InstallReport:
     """Give a running machine the secrets of its plan, and prove that its services took them.
 
@@ -57,14 +57,14 @@ def install(
         plan: what its base makes of its profile.
         file: the operator's secrets file.
         on_event: told what happens.
-        login: gives an open connection to the machine when it is needed; None opens one then.
+        session: an open connection to the machine; None opens one.
 
     Raises:
         RaveError: SECRETS if the file is refused or the machine does not take them; NOT_READY if
             it cannot be reached.
     """
     with step(on_event, "secrets", f"Installing secrets in {machine.name}") as doing:
-        report = installing.install(machine, plan, file, on_event=doing.progress, login=login)
+        report = installing.install(machine, plan, file, on_event=doing.progress, session=session)
     for finding in report.warnings:
         doing.warning(finding.message)
     return report

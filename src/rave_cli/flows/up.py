@@ -6,11 +6,9 @@ smoke suite.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rave_cli import signals
 from rave_cli.flows import accounts, image, machine, prove, secure
 from rave_cli.flows import plan as plans
 from rave_cli.flows.events import Event
@@ -93,16 +91,15 @@ def up(
     )
     taken = ready.machine
     plan = plans.of(taken, lambda: wanted.plan, on_event=on_event)
-    with ExitStack() as stack:
-        # One login serves all. It takes an emulated guest a second; this host is free meanwhile.
-        login = signals.begin(lambda: stack.enter_context(ssh.connect(taken)))
-        made = secure.make(file, catalog.secrets, on_event=on_event)
-        if made.added:
-            on_event(Event("note", "secrets", f"made {len(made.added)} secrets in {file}"))
-        installed = secure.install(taken, plan, file, on_event=on_event, login=login)
+    made = secure.make(file, catalog.secrets, on_event=on_event)
+    if made.added:
+        on_event(Event("note", "secrets", f"made {len(made.added)} secrets in {file}"))
+    # One login serves both: it costs an emulated guest a second.
+    with ssh.connect(taken) as session:
+        installed = secure.install(taken, plan, file, on_event=on_event, session=session)
         run = None
         if check:
-            run = prove.prove(taken, plan, settings, on_event=on_event, session=login())
+            run = prove.prove(taken, plan, settings, on_event=on_event, session=session)
     # Last: a password that is shown once must not be lost with something that fails.
     made_first = accounts.first(taken.name) if first_user and plan.provides("oidc") else None
     return UpReport(made_from, ready, installed, run, made_first)

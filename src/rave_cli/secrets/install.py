@@ -105,7 +105,7 @@ def install(
     file: Path,
     *,
     on_event: Callable[[str], None],
-    login: Callable[[], Runs] | None = None,
+    session: Runs | None = None,
 ) -> InstallReport:
     """Install the secrets of a plan in a running machine and verify what the guest reports.
 
@@ -114,7 +114,7 @@ def install(
         plan: what its base makes of its profile.
         file: the operator's secrets file.
         on_event: told each step, in words.
-        login: gives an open connection to the machine when it is needed; None opens one then.
+        session: an open connection to the machine; None opens one.
 
     Raises:
         RaveError: SECRETS if the file is refused, or the machine does not take the secrets;
@@ -125,7 +125,7 @@ def install(
     request = pack(plan, file, machine_identity(machine))
     packed = time.monotonic()
     on_event(f"sending {len(request.names)} secrets to {machine.name}")
-    report = _send(machine, request, login, patience(plan))
+    report = _send(machine, request, session, patience(plan))
     check_report(machine.name, plan, report)
     return InstallReport(
         machine=machine.name,
@@ -251,9 +251,9 @@ def _unproven(plan: Plan, report: GuestReport) -> tuple[str, ...]:
 
 
 def _send(
-    machine: Machine, request: InstallRequest, login: Callable[[], Runs] | None, timeout: float
+    machine: Machine, request: InstallRequest, session: Runs | None, timeout: float
 ) -> GuestReport:
-    if login is not None:
-        return ask(Door.of(machine, login()), request, timeout)
+    if session is not None:
+        return ask(Door.of(machine, session), request, timeout)
     with ssh.connect(machine) as opened:
         return ask(Door.of(machine, opened), request, timeout)

@@ -74,31 +74,14 @@ def _answered(machine: Machine, tried: Sequence[int]) -> list[int]:
             with suppress(OSError):
                 stack.enter_context(socket.create_connection(address, 5))
         time.sleep(SETTLE)
-        return sorted(established(connections(machine)) & set(tried))
-
-
-def connections(machine: Machine) -> str:
-    """Return QEMU's table of the connections through its user network (`info usernet`).
-
-    Raises:
-        QmpError: its monitor does not answer.
-    """
-    with Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor:
-        return monitor.human("info usernet", timeout=ANSWERS)
+        with Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor:
+            table = monitor.human("info usernet", timeout=ANSWERS)
+        return sorted(established(table) & set(tried))
 
 
 def established(table: str) -> set[int]:
     """Return the guest ports of forwarded connections that the guest answered (`info usernet`)."""
-    return _in_state(table, "ESTABLISHED")
-
-
-def unanswered(table: str) -> set[int]:
-    """Return the guest ports of forwarded connections on which the guest keeps silent."""
-    return _in_state(table, "SYN_SENT")
-
-
-def _in_state(table: str, state: str) -> set[int]:
-    return {int(row["port"]) for row in _ROW.finditer(table) if row["state"] == state}
+    return {int(row["port"]) for row in _ROW.finditer(table) if row["state"] == "ESTABLISHED"}
 
 
 def _speaks(host: int | None, timeout: float) -> bool:

@@ -89,7 +89,7 @@ def test_the_operator_cannot_be_impersonated_with_it(file: Path) -> None:
 def test_secrets_travel_on_standard_input_alone(file: Path, machine: Machine) -> None:
     session = Session(report())
     told: list[str] = []
-    done = install.install(machine, PLAN, file, on_event=told.append, login=lambda: session)  # type: ignore[arg-type]
+    done = install.install(machine, PLAN, file, on_event=told.append, session=session)  # type: ignore[arg-type]
     ((argv, stdin, sudo),) = session.calls
     assert argv == door.ARGV
     assert sudo
@@ -119,7 +119,7 @@ def test_a_refused_file_is_not_sent(file: Path, machine: Machine) -> None:
     file.write_text(file.read_text().replace('lastmodified: "20', 'lastmodified: "19'))
     session = Session(report())
     with pytest.raises(RaveError, match="is refused") as caught:
-        install.install(machine, PLAN, file, on_event=lambda text: None, login=lambda: session)  # type: ignore[arg-type]
+        install.install(machine, PLAN, file, on_event=lambda text: None, session=session)  # type: ignore[arg-type]
     assert caught.value.exit_code is ExitCode.SECRETS
     assert session.calls == []
 

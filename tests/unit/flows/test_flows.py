@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,10 +26,8 @@ from rave_cli.machines.spec import locate
 from rave_cli.profiles.catalog import parse
 from rave_cli.profiles.names import BAKED
 from tests.unit.machines.conftest import HEALTHY, Host, running_fakes
-from tests.waiting import CEILING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from rave_cli.images.manifest import Image
@@ -322,7 +318,6 @@ def test_up_is_the_four_journeys_one_after_another(
             done.append(name)
             kept.extend(value for key, value in options.items() if key == "keep_running")
             used.extend((name, o) for key, o in options.items() if key == "session")
-            used.extend((name, o()) for key, o in options.items() if key == "login")
             return result
 
         return go
@@ -352,40 +347,6 @@ def test_up_is_the_four_journeys_one_after_another(
     assert done == ["image", "machine", "plan", "make", "install", "prove"]
     assert (report.image, report.ready, report.installed) == ("an image", ready, "installed")
     assert report.passed
-
-
-def test_the_login_goes_on_while_secrets_are_made(
-    plan: Plan, inside: Settings, monkeypatch: pytest.MonkeyPatch, told: list[Event]
-) -> None:
-    made, closed = threading.Event(), threading.Event()
-
-    @contextmanager
-    def connect(_machine: object) -> Iterator[str]:
-        # It ends only once the secrets are made: one after the other would wait for ever.
-        assert made.wait(CEILING)
-        yield "the connection"
-        closed.set()
-
-    def make(*_: object, **__: object) -> Any:
-        made.set()
-        return SimpleNamespace(added=())
-
-    def install(*_: object, login: Callable[[], object], **__: object) -> object:
-        assert not closed.is_set()
-        return login()
-
-    monkeypatch.setattr(images, "get", lambda *_, **__: "an image")
-    monkeypatch.setattr(machines, "bring_up", lambda *_, **__: SimpleNamespace(machine="m"))
-    monkeypatch.setattr(plans, "of", lambda *_, **__: plan)
-    monkeypatch.setattr(secure, "make", make)
-    monkeypatch.setattr(secure, "install", install)
-    monkeypatch.setattr(ssh, "connect", connect)
-    report: Any = up.up(
-        NewMachine(plan, "safe", "m"), parse(BAKED.read_bytes()), inside, fresh=False, check=False,
-        on_event=told.append,
-    )  # fmt: skip
-    assert report.installed == "the connection"
-    assert closed.is_set()
 
 
 @pytest.mark.parametrize(

@@ -414,7 +414,7 @@ def test_a_ban_is_told_once_and_its_end_too(
 ) -> None:
     told: list[tuple[str, dict[str, Any]]] = []
     place = tmp_path / "banned"
-    monkeypatch.setattr(report, "BANNED", str(place))
+    monkeypatch.setattr(ready, "BANNED", str(place))
     monkeypatch.setattr(report, "send", lambda stage, **fields: told.append((stage, fields)))
     before = ready.tell_ban("")
     assert told == []

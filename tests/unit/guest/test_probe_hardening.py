@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_guest import facts, report
+from rave_guest import facts
 from rave_guest.check import Subject, declared
 from rave_guest.checks import boot, canary, performance, secrets, security
 from rave_guest.services import fail2ban
@@ -17,8 +17,6 @@ from rave_guest.services import sshd as openssh
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from rave_guest.verdict import Verdict
 
 # --- boot -----------------------------------------------------------------------------------------
 
@@ -259,62 +257,6 @@ def test_a_ban_must_reach_the_firewall() -> None:
     assert fail2ban.judge_ban(banned=True, enforced=True).status == "pass"
     assert fail2ban.judge_ban(banned=True, enforced=False).status == "fail"
     assert fail2ban.judge_ban(banned=False, enforced=True).status == "fail"
-
-
-class Banning:
-    """A guest in which a ban comes when fail2ban's action says so; `done` tells what happened."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, place: Path, after: int) -> None:
-        self.done: list[str] = []
-        self.now = 0.0
-        self._place, self._after = place, after
-        monkeypatch.setattr(report, "BANNED", str(place))
-        monkeypatch.setattr(fail2ban, "time", self)
-        monkeypatch.setattr(fail2ban, "_say", lambda words, _: self.done.append(words[2]))
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self._after -= 1
-        if self._after == 0:
-            # What the shell of infra/guest/fail2ban/rave.conf writes, after it has called nft.
-            self._place.write_text("10.0.2.2 3 60 1764077924\n")
-
-    def run(self, argv: list[str], _timeout: float) -> SimpleNamespace:
-        self.done.append(argv[0])
-        self.now += 0.2
-        return SimpleNamespace(stdout="10.0.2.2 timeout 60s" if self._after <= 0 else "")
-
-    def release(self, address: str = "10.0.2.2", hold: float = 1.0) -> Verdict:
-        arguments = {"address": address, "hold": hold, "timeout": 25.0}
-        return fail2ban.release(arguments, self)  # type: ignore[arg-type]
-
-
-def test_a_ban_is_held_from_when_the_firewall_was_told_and_looked_at_meanwhile(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    guest = Banning(monkeypatch, tmp_path / "banned", after=4)
-    assert guest.release().status == "pass"
-    assert guest.done == ["nft", "unbanip"]
-    assert guest.now == pytest.approx(4 * 0.05 + 1.0)
-
-
-def test_a_ban_that_does_not_come_is_lifted_all_the_same(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    guest = Banning(monkeypatch, tmp_path / "banned", after=-1)
-    assert guest.release().status == "fail"
-    assert guest.done == ["nft", "unbanip"]
-    assert guest.now < 25
-
-
-def test_the_ban_of_another_address_is_not_this_run_s(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    guest = Banning(monkeypatch, tmp_path / "banned", after=1)
-    assert guest.release("10.0.2.22").status == "fail"
 
 
 # --- canaries -------------------------------------------------------------------------------------
