@@ -15,7 +15,7 @@ from rave_cli.flows import machine as flow
 from rave_cli.machines import lifecycle, status, store
 from rave_cli.machines.guest import readiness
 from rave_cli.machines.guest.ssh import connect
-from rave_cli.machines.qemu import ports
+from rave_cli.machines.qemu import ports, processes
 from tests.unit.machines.fake_sshd import FakeSshd
 from tests.waiting import CEILING, NEVER
 
@@ -190,3 +190,19 @@ def test_only_a_guest_that_cannot_be_asked_at_all_is_ended_with_a_warning(
     assert (report.rung, report.hard) == ("sigterm", True)
     (warning,) = [event.text for event in events if event.kind == "warning"]
     assert "was ended by sigterm without shutting down" in warning
+
+
+def test_a_descriptor_that_is_closed_while_they_are_listed_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU opens and closes some all the time; then it looked as if it listened nowhere."""
+    folder = tmp_path / "42"
+    for place in ("fd", "net"):
+        (folder / place).mkdir(parents=True)
+    (folder / "fd/3").symlink_to("socket:[77]")
+    # Listed, and no link to be read any more.
+    (folder / "fd/4").touch()
+    row = "0: 0100007F:0BBA 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 77 1"
+    (folder / "net/tcp").write_text(f"sl local_address rem_address st\n{row}\n")
+    monkeypatch.setattr(processes, "PROC", tmp_path)
+    assert ports.listening(42) == (3002,)

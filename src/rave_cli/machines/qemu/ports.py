@@ -17,6 +17,7 @@ from rave_cli.machines.spec import SSH_PORT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from rave_cli.machines.spec import Machine
 
@@ -89,7 +90,7 @@ def listening(pid: int) -> tuple[int, ...]:
     """
     folder = processes.PROC / str(pid)
     try:
-        links = [str(entry.readlink()) for entry in (folder / "fd").iterdir()]
+        links = {link for entry in (folder / "fd").iterdir() if (link := _leads(entry))}
         rows = [row.split() for row in (folder / "net/tcp").read_text().splitlines()[1:]]
     except OSError:
         return ()
@@ -98,6 +99,14 @@ def listening(pid: int) -> tuple[int, ...]:
         for row in rows
         if row[3] == "0A" and row[1].startswith("0100007F:") and f"socket:[{row[9]}]" in links
     )
+
+
+def _leads(descriptor: Path) -> str | None:
+    """Return what a descriptor leads to; None if it was closed since it was listed."""
+    try:
+        return str(descriptor.readlink())
+    except OSError:
+        return None
 
 
 def _greeting(candidates: Sequence[int]) -> int | None:
