@@ -223,11 +223,14 @@ def _append(**members: Any) -> None:  # noqa: ANN401 - members of AuditEntry
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             size = os.fstat(fd).st_size
-            seq, prev = _behind(os.pread(fd, LONGEST_LINE, max(0, size - LONGEST_LINE)))
+            end = os.pread(fd, LONGEST_LINE, max(0, size - LONGEST_LINE))
+            # Somebody cut the last line short: that shows, and takes no line of ours with it.
+            gap = b"" if not end or end.endswith(b"\n") else b"\n"
+            seq, prev = _behind(end + gap)
             moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
             line = _line(AuditEntry(seq=seq, time=moment, **members), prev)
             try:
-                _write(fd, line)
+                _write(fd, gap + line)
             except OSError:
                 os.ftruncate(fd, size)
                 raise

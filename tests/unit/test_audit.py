@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 LOOKS = {
     "audit show", "audit verify", "completion", "config", "events dead", "events list",
     "events show", "image sbom", "oauth clients",
-    "oauth show", "pool artifacts", "pool bench", "pool explain", "pool list",
+    "oauth show", "pool explain", "pool list",
     "pool logs", "pool show", "pool status", "pool verify", "secrets list", "secrets validate",
     "smoke list", "smoke verify", "user list", "user show", "vm build-image", "vm debug-bundle",
     "vm forward list", "vm list", "vm list-profiles", "vm lock-closure", "vm logs", "vm open",
@@ -207,6 +207,16 @@ def test_a_full_disk_leaves_no_half_line(home: Path) -> None:
     assert audit.log_file().read_bytes() == whole
     tell("vm start")
     assert len(audit.read().entries) == 4
+
+
+def test_a_line_that_was_cut_short_takes_no_later_one_with_it(home: Path) -> None:
+    tell("vm stop")
+    raw = audit.log_file().read_bytes()
+    audit.log_file().write_bytes(raw[:-20])
+    tell("vm start")
+    assert [line[-1:] for line in audit.log_file().read_bytes().splitlines()[2:]] == [b"}"] * 2
+    with pytest.raises(ChangedLogError, match="line 2"):
+        audit.read()
 
 
 def test_the_log_is_nobody_elses(home: Path) -> None:

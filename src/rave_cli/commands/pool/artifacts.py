@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.options import job_argument, json_option, pass_app
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @json_option
 @pass_app
+@audited
 def artifacts(app: App, job: str, target: Path | None) -> None:
     """List what a job that is over has left, or copy it. What was changed since is refused.
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from rave_cli.audited import audited
 from rave_cli.options import json_option, pass_app
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @json_option
 @pass_app
+@audited
 def bench(app: App, *, crash: bool, runs: int, jobs: int) -> int:
     """Measure the pool on this host, or go through its crash matrix.
 
