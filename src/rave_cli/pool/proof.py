@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rave_cli import __version__
+from rave_cli.pool.jobs.job import Artifact
+from rave_cli.pool.jobs.work import work_said
 from rave_cli.transcript import Reason, RefusedError
 from rave_cli.transcript.canonical import DamagedError, Json, line_bytes, parse_line, to_json
 from rave_cli.transcript.dsse import PAYLOAD_TYPE, STATEMENT_TYPE, parse_envelope, types_of
 
 if TYPE_CHECKING:
-    from rave_cli.pool.jobs import Job, Printout
+    from rave_cli.pool.jobs.job import Job, Printout
     from rave_cli.transcript.dsse import Envelope
     from rave_cli.transcript.trust import TrustedKey
 
@@ -54,6 +56,16 @@ class ProvenJob:
     image: str
     template: str
     version: str
+
+
+@dataclass(frozen=True)
+class ToldJob:
+    """What the proof of a job says: its name, how it ended, who signed, and what it left."""
+
+    name: str
+    result: str
+    signer: str
+    artifacts: tuple[Artifact, ...]
 
 
 def job_digest(job: Job) -> str:
@@ -100,6 +112,8 @@ def statement_bytes(job: Job, printout: Printout, version: str = __version__) ->
             for (stream, kept), passed_on in zip(printout.streams, facts.printed, strict=True)
         },
         "artifacts": [asdict(one) for one in facts.artifacts],
+        **_cache(job),
+        **({"executable": list(facts.executable)} if facts.executable else {}),
         "times": {
             "submitted": _utc(job.submitted),
             "began": _utc(job.began),
@@ -175,6 +189,45 @@ def verify(
     )
 
 
+def told(raw: bytes, trusted: tuple[TrustedKey, ...]) -> ToldJob:
+    """Return what the proof of a job says, where the pool that had it cannot be asked.
+
+    Args:
+        raw: the proof.
+        trusted: the keys of which one must have signed.
+
+    Raises:
+        RefusedError: with its reason, if none has, or it says something else.
+    """
+    envelope = _envelope(raw)
+    signer = _signer(envelope, trusted)
+    _version(envelope)
+    match parse_line(envelope.payload):
+        case {
+            "predicate": {
+                "job": {"name": str(name)},
+                "result": str(result),
+                "artifacts": list(left),
+                "times": {"ended": str(ended)},
+            }
+        }:
+            pass
+        case _:
+            raise RefusedError(Reason.MALFORMED, "the proof does not say what the job left")
+    if not signer.valid_at(datetime.fromisoformat(ended)):
+        raise RefusedError(
+            Reason.KEY_NOT_VALID, f"the signing key was not valid when job {name} ended"
+        )
+    return ToldJob(name, result, signer.fingerprint, tuple(map(_artifact, left)))
+
+
+def _artifact(said: Json) -> Artifact:
+    match said:
+        case {"path": str(path), "size": int(size), "sha256": str(sha256)}:
+            return Artifact(path, size, sha256)
+    raise RefusedError(Reason.MALFORMED, "the proof does not say what the job left")
+
+
 def _envelope(raw: bytes) -> Envelope:
     if len(raw) > LARGEST:
         raise RefusedError(Reason.OVERSIZED, f"the proof is larger than {LARGEST >> 10} KiB")
@@ -227,9 +280,18 @@ def _damaged(error: DamagedError) -> RefusedError:
     return RefusedError(Reason.MALFORMED, f"the proof is damaged: {error}", hint=NOT_IT)
 
 
+def _cache(job: Job) -> dict[str, object]:
+    """Return what is said of the cache of a job that has one."""
+    if not job.work.cache:
+        return {}
+    said = {"key": job.work.cache, "from": job.facts.cache or None, "kept": job.facts.cached}
+    return {"cache": said}
+
+
 def _asked(job: Job) -> Json:
-    work = asdict(job.work)
-    return to_json({"name": job.name, "submitted": _utc(job.submitted), "work": work})
+    asked = {"name": job.name, "submitted": _utc(job.submitted), "work": work_said(job.work)}
+    # Of one that an older rave took in nobody knows; what that signed says nothing of it.
+    return to_json(asked | ({"owner": job.owner} if job.owner else {}))
 
 
 def _utc(at: float | None) -> str | None:

@@ -1,18 +1,28 @@
-"""What whoever serves the pool says of itself, for the commands beside it."""
+"""Whether anybody serves the pool, and what they say of themselves, for the commands beside."""
 
 from __future__ import annotations
 
+import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rave_cli import paths
 from rave_cli.errors import RaveError
+from rave_cli.pool.jobs.database import folder
 from rave_cli.records import RecordFormat
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
-HoldCode = Literal["", "memory", "template", "queue"]
+LOCK = "serving.lock"
+
+# Seconds after which whoever has the lock serves, and does not only ask.
+ASKED = 0.5
+
+HoldCode = Literal["", "memory", "disk", "making", "template", "queue"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class ServingRecord:
         working: how many agents have a job, or may be about to take one.
         draining: whether it was told to take no more jobs.
         hold: what keeps agents from taking jobs.
+        shared: whether agents of other hosts take them, too.
     """
 
     pid: int
@@ -56,14 +67,29 @@ class ServingRecord:
     working: int
     draining: bool
     hold: HoldUp
+    shared: bool = False
 
 
-SERVING = RecordFormat(title="what the pool's server says", shape=ServingRecord, version=1)
+def _not_shared(document: dict[str, Any]) -> dict[str, Any]:
+    return document | {"shared": False}
+
+
+SERVING = RecordFormat(
+    title="what the pool's server says",
+    shape=ServingRecord,
+    version=2,
+    upgrades={1: _not_shared},
+)
 
 
 def place() -> Path:
     """Return where it is written."""
     return paths.runtime_dir() / "pool.json"
+
+
+def api_socket() -> Path:
+    """Return the path of the socket at which whoever serves answers its owner."""
+    return paths.runtime_dir() / "pool-api.sock"
 
 
 def read() -> ServingRecord | None:
@@ -72,3 +98,42 @@ def read() -> ServingRecord | None:
         return SERVING.read(place(), hint="rave pool serve")
     except RaveError:
         return None
+
+
+def lock() -> AbstractContextManager[None]:
+    """Return what whoever serves the pool holds.
+
+    Raises:
+        RaveError: HOST on entering it, if somebody else does.
+    """
+    busy = "the pool is served already, by another rave command"
+    return paths.lock(paths.private_dir(folder()) / LOCK, busy=busy)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Be the only one who serves; whoever only asks holds the lock for a moment.
+
+    Raises:
+        RaveError: HOST if somebody else does.
+    """
+    until = time.monotonic() + ASKED
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(lock())
+                break
+            except RaveError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(ASKED / 10)
+        yield
+
+
+def served() -> bool:
+    """Return whether somebody serves the pool."""
+    try:
+        with lock():
+            return False
+    except RaveError:
+        return True

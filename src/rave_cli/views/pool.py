@@ -8,12 +8,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rave_cli.pool.jobs import Job
-    from rave_cli.pool.jobstore import Scale
-    from rave_cli.pool.served import ServingRecord
+    from rave_cli.pool.api.tokens import TokenRecord
+    from rave_cli.pool.asking.standing import PoolStanding
+    from rave_cli.pool.jobs.job import Job
     from rave_cli.show import Line, Show
 
-COLUMNS = ("job", "state", "age", "took", "attempt", "command")
+COLUMNS = ("job", "state", "age", "took", "attempt", "owner", "command")
 
 
 def job_document(job: Job) -> dict[str, Any]:
@@ -23,6 +23,7 @@ def job_document(job: Job) -> dict[str, Any]:
         "job": job.name,
         "state": job.state,
         "why": job.why,
+        "owner": job.owner,
         "command": list(asked["command"]),
         "exitStatus": job.exit_status,
         "attempt": job.attempt,
@@ -34,15 +35,28 @@ def job_document(job: Job) -> dict[str, Any]:
         "until": job.until,
         "ended": job.ended,
         "cancelling": job.cancelling and not job.over,
+        "lacking": job.lacking or None,
         "timeout": job.work.timeout,
         "retries": job.work.retries,
         "mostOutput": job.work.most_output,
         "expires": job.work.expires,
+        "memoryMiB": job.work.memory_mib,
+        "cpus": job.work.cpus,
+        "cache": job.work.cache or None,
+        "cacheFrom": job.facts.cache or None,
+        "cacheKept": job.facts.cached,
         "image": job.facts.image,
         "template": job.facts.template,
         "startingSeconds": job.facts.starting,
         "runSeconds": job.facts.ran,
+        "trace": job.trace,
     }
+
+
+def asked_for(job: Job) -> str:
+    """Return the command of a job, as a shell would have it; of a script that it is one."""
+    command = shlex.join(job.work.command)
+    return f"(script) {command}".rstrip() if job.work.script else command
 
 
 def job_rows(show: Show, jobs: list[Job]) -> list[Line]:
@@ -51,7 +65,7 @@ def job_rows(show: Show, jobs: list[Job]) -> list[Line]:
     rows = [
         (
             job.name, job.state, duration(now - job.submitted), took(job, now),
-            str(job.attempt), shlex.join(job.work.command),
+            str(job.attempt), job.owner, asked_for(job),
         )
         for job in jobs
     ]  # fmt: skip
@@ -64,53 +78,85 @@ def job_line(job: Job) -> str:
     if job.state == "running":
         return f"{said}: attempt {job.attempt}"
     if job.state == "waiting" and job.until is not None:
-        return f"{said}: {job.why or 'given back'}, tried again in {in_seconds(job)}"
+        why = job.why or ("failed" if job.failed else "given back")
+        if job.lacking:
+            return f"{said}: no host that took it lends it the secret {job.lacking}"
+        return f"{said}: {why}, tried again in {in_seconds(job)}"
     if job.why:
         return f"{said}: {job.why}"
     return f"{said}: exit status {job.exit_status}" if job.exit_status is not None else said
 
 
-def job_lines(job: Job) -> list[Line]:
-    """Return all that is known of a job."""
-    now = time.time()
+def job_lines(job: Job, now: float | None = None) -> list[Line]:
+    """Return all that is known of a job. `now` is in seconds since the epoch."""
+    now = time.time() if now is None else now
     known = {
         "state": job.state + (f": {job.why}" if job.why else ""),
-        "command": shlex.join(job.work.command),
+        "command": asked_for(job),
         "exit status": "" if job.exit_status is None else str(job.exit_status),
-        "submitted": f"{duration(now - job.submitted)} ago",
+        "submitted": f"{duration(now - job.submitted)} ago"
+        + (f" by {job.owner}" if job.owner else ""),
         "took": took(job, now) + _parts(job),
         "attempt": f"{job.attempt} ({job.failed} failed, {job.lost} lost)" if job.attempt else "",
         "agent": job.agent,
         "next": f"in {in_seconds(job)}" if job.until is not None else "",
         "cancelling": "asked for" if job.cancelling and not job.over else "",
+        "lacks": f"the secret {job.lacking}" if job.lacking else "",
+        "cache": _cache(job),
         "limits": f"{job.work.timeout:g} s, {job.work.retries} retries,"
-        f" {job.work.most_output >> 10} KiB of output",
+        f" {job.work.most_output >> 10} KiB of output" + _size(job),
     }
     return [f"job {job.name}", *(f"  {name:<12} {said}" for name, said in known.items() if said)]
 
 
-def status_document(
-    said: ServingRecord | None,
-    wanted: Scale,
-    *,
-    counts: dict[str, int],
-    running: list[Job],
-    oldest: Job | None,
-    dead: int,
-    served: bool,
-) -> dict[str, Any]:
-    """Return how a pool stands, as `--json` shows it."""
+def _size(job: Job) -> str:
+    memory, cpus = job.work.memory_mib, job.work.cpus
+    said = f", {memory} MiB of memory" if memory else ""
+    return said + (f", {cpus} processors" if cpus else "")
+
+
+def _cache(job: Job) -> str:
+    if not job.work.cache:
+        return ""
+    began = f"as {job.facts.cache} left it" if job.facts.cache else "empty"
+    said = f"{job.work.cache}: {began}" if job.facts.starting is not None else job.work.cache
+    return said + (", and kept" if job.facts.cached else "")
+
+
+def token_document(token: TokenRecord) -> dict[str, Any]:
+    """Return what `--json` shows of a token."""
+    return asdict(token) | {"good": token.good(time.time())}
+
+
+def token_rows(show: Show, tokens: list[TokenRecord]) -> list[Line]:
+    """Return a table of tokens."""
     now = time.time()
+    rows = [(one.number, one.name, one.role, _token_state(one, now)) for one in tokens]
+    return show.table(("token", "name", "role", "state"), rows) if rows else []
+
+
+def _token_state(token: TokenRecord, now: float) -> str:
+    if token.revoked is not None:
+        return f"revoked {duration(now - token.revoked)} ago"
+    if token.expires <= now:
+        return f"ended {duration(now - token.expires)} ago"
+    return f"for {duration(token.expires - now)} more"
+
+
+def status_document(found: PoolStanding) -> dict[str, Any]:
+    """Return how a pool stands, as `--json` shows it."""
+    now, oldest = time.time(), found.oldest
     return {
-        "served": served,
-        "server": None if said is None else asdict(said),
-        "draining": wanted.draining,
-        "scale": wanted.agents,
-        "jobs": counts,
-        "dead": dead,
+        "served": found.served,
+        "server": None if found.said is None else asdict(found.said),
+        "draining": found.wanted.draining,
+        "scale": found.wanted.agents,
+        "standby": found.wanted.standby,
+        "jobs": found.counts,
+        "dead": found.dead,
         "running": [
             {"job": job.name, "agent": job.agent, "seconds": round(now - (job.began or now), 3)}
-            for job in running
+            for job in found.running
         ],
         "oldestWaiting": None
         if oldest is None

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_cli.pool.broker import Broker
-from rave_cli.pool.jobs import ENDINGS
-from rave_cli.pool.jobstore import JobStore
+from rave_cli.pool.jobs.job import ENDINGS
+from rave_cli.pool.jobs.store import JobStore
 from rave_cli.pool.proof import verify
-from rave_cli.pool.queue import Queue
+from rave_cli.pool.queue.broker import Broker
+from rave_cli.pool.queue.streams import Queue
 from rave_cli.transcript import signing_key
 from rave_cli.transcript.trust import TrustedKey
 from tests.waiting import NEVER
@@ -49,8 +49,8 @@ def broker(_broker: Broker) -> Broker:
 @pytest.fixture
 def pool(home: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     """A pool without agents, on an empty queue; what ended in it must be proven."""
-    monkeypatch.setattr("rave_cli.pool.agents.NOTICES", 0.02)
-    monkeypatch.setattr("rave_cli.pool.agents.GIVEN_BACK", NEVER)
+    monkeypatch.setattr("rave_cli.pool.agents.agent.NOTICES", 0.02)
+    monkeypatch.setattr("rave_cli.pool.agents.agent.GIVEN_BACK", NEVER)
     with JobStore(home / "pool/jobs.sqlite") as store:
         queue = Queue(broker.client, lease=LEASE)
         pool = Pool(store, broker, queue, threading.Event(), signing_key())

@@ -9,20 +9,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.pool.agents import Agent
-from rave_cli.pool.dispatcher import Dispatcher
-from rave_cli.pool.queue import Fault, Queue
+from rave_cli.pool.agents.agent import Agent
+from rave_cli.pool.queue.streams import Fault, Queue
+from rave_cli.pool.serving.dispatcher import Dispatcher
 from tests.waiting import CEILING, NEVER
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable
 
-    from rave_cli.pool.agents import Attempt
-    from rave_cli.pool.broker import Broker
-    from rave_cli.pool.jobs import Job, Work
-    from rave_cli.pool.jobstore import JobStore
-    from rave_cli.pool.queue import Task
+    from rave_cli.pool.agents.agent import Attempt
+    from rave_cli.pool.jobs.job import Job
+    from rave_cli.pool.jobs.store import JobStore
+    from rave_cli.pool.jobs.work import Work
+    from rave_cli.pool.queue.broker import Broker
+    from rave_cli.pool.queue.streams import Task
     from rave_cli.transcript import SigningKey
 
 # Seconds. An agent is lost when a test says so, not when this host is busy: whoever takes over asks
@@ -96,7 +97,7 @@ class Pool:
 
     def turn(self) -> None:
         """Let the dispatcher do once what there is to do."""
-        assert self.dispatcher.turn(wait=0.001)
+        assert self.dispatcher.turn(wait=0.0)
 
     def job(self, name: str) -> Job:
         """Return a job as the store has it."""
@@ -108,12 +109,12 @@ class Pool:
 
     def finish(self, names: list[str]) -> None:
         """Let an agent and the dispatcher turn until these jobs are over."""
-        self.until(lambda: not self.agent().turn(0.02) and self.over(names))
+        self.until(lambda: not self.agent().turn(0.0) and self.over(names))
 
     def took(self) -> bool:
         """Let an agent turn where the server is slow; it has done nothing that counts: False."""
         with suppress(Fault):
-            self.agent().turn(0.02)
+            self.agent().turn(0.0)
         return False
 
     def until(self, holds: Callable[[], bool]) -> None:
@@ -121,5 +122,6 @@ class Pool:
         end = time.monotonic() + CEILING
         while not holds():
             assert time.monotonic() < end, self.store.newest(20)
-            self.dispatcher.turn(wait=0.01)
+            self.dispatcher.turn(wait=0.0)
+            time.sleep(0.005)
             self.broker.tend()

@@ -22,15 +22,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from rave_cli.errors import RaveError
-from rave_cli.pool import agents as agents_module
-from rave_cli.pool import crashes
-from rave_cli.pool.agents import Agent
-from rave_cli.pool.broker import Broker
-from rave_cli.pool.dispatcher import Dispatcher
-from rave_cli.pool.jobs import Ended, Work
-from rave_cli.pool.jobstore import JobStore
-from rave_cli.pool.queue import Queue
-from rave_cli.pool.trial import on_trial
+from rave_cli.pool.agents import agent as agents_module
+from rave_cli.pool.agents.agent import Agent
+from rave_cli.pool.jobs.job import Ended
+from rave_cli.pool.jobs.store import JobStore
+from rave_cli.pool.jobs.work import Work
+from rave_cli.pool.queue.broker import Broker
+from rave_cli.pool.queue.streams import Queue
+from rave_cli.pool.serving.dispatcher import Dispatcher
+from rave_cli.pool.trial import crashes
+from rave_cli.pool.trial.pool import on_trial
 from rave_cli.transcript import signing_key
 from tests import kills
 from tests.waiting import CEILING
@@ -47,7 +48,7 @@ pytestmark = pytest.mark.integration
 
 RUNS = int(os.environ.get("RAVE_CRASH_RUNS", "3"))
 
-SOON = 0.02
+SOON = 0.0
 
 
 def die() -> None:
@@ -320,9 +321,8 @@ def test_the_crash_matrix_that_users_run_finds_all_well(home: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert [one["point"] for one in found] == [point.name for point in crashes.POINTS]
-    assert {(one["jobs"], one["ended"], one["lost"], one["twice"]) for one in found} == {
-        (1, 1, 0, 0)
-    }
+    assert all(one["jobs"] == one["ended"] > 0 for one in found), found
+    assert {(one["lost"], one["twice"]) for one in found} == {(0, 0)}
     # Nothing of it is left, and the pool of whoever asked had no part in it.
     assert not (home / ".local/share/rave/pool").exists()
 

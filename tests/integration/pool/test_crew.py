@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.pool.crew import Crew
-from rave_cli.pool.jobs import Work
+from rave_cli.pool.agents import disk
+from rave_cli.pool.agents.agent import Agent, NoRoomError
+from rave_cli.pool.agents.crew import Crew
+from rave_cli.pool.jobs.work import Work
 from tests.waiting import until
 
 from .pools import ProcessSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rave_cli.pool.agents.agent import Attempt
+    from rave_cli.pool.queue.streams import Task
 
     from .pools import Pool
 
@@ -46,7 +53,7 @@ class Memory:
 
 @pytest.fixture
 def crew(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Crew, Box, Memory]]:
-    monkeypatch.setattr("rave_cli.pool.crew.MAKES_AGAIN", 0.02)
+    monkeypatch.setattr("rave_cli.pool.agents.crew.MAKES_AGAIN", 0.02)
     box, memory = Box(), Memory()
     room: Any = memory
     found = Crew(pool.queue, box, room, "host")
@@ -54,25 +61,65 @@ def crew(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Crew, Bo
     found.end()
 
 
-@pytest.mark.parametrize("what", ["template", "memory"])
+@pytest.mark.parametrize("what", ["template", "memory", "disk"])
 def test_nothing_is_taken_that_could_not_begin(
-    pool: Pool, crew: tuple[Crew, Box, Memory], what: str
+    pool: Pool, crew: tuple[Crew, Box, Memory], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     agents, box, memory = crew
     if what == "template":
-        box.wrong = "the disk is full"
-    else:
+        box.wrong = "the template cannot be made"
+    elif what == "memory":
         memory.lacks = "900 MiB are available"
+    else:
+        # More than any host has.
+        paths.private_dir(paths.data_dir())
+        monkeypatch.setattr(disk, "LEAST_MIB", 1 << 40)
     (name,) = pool.submit(Work(("true",)))
     agents.scale(2)
     until(lambda: agents.hold.code == what)
     assert (box.began, pool.job(name).state) == ([], "waiting")
     box.wrong = memory.lacks = ""
+    monkeypatch.setattr(disk, "LEAST_MIB", 0)
     pool.until(lambda: pool.over([name]))
     job = pool.job(name)
     # What kept it was nobody's fault.
     assert (job.state, job.attempt, job.lost) == ("success", 1, 0)
     assert agents.hold.code == ""
+
+
+def test_a_job_that_needs_more_memory_than_there_is_waits_and_says_so(pool: Pool) -> None:
+    class Small(ProcessSandbox):
+        def run(self, task: Task, attempt: Attempt) -> int:
+            raise NoRoomError("a machine may take 4480 MiB", exit_code=ExitCode.NOT_READY)
+
+    (name,) = pool.submit(Work(("true",), memory_mib=4096))
+    agent = Agent("a", pool.queue, Small(), pool.stopping)
+    assert agent.turn(1)
+    pool.until(lambda: pool.job(name).until is not None)
+    job = pool.job(name)
+    assert (job.state, job.why) == ("waiting", "a machine may take 4480 MiB")
+    # That is nobody's fault.
+    assert (job.failed, job.lost) == (0, 0)
+    pool.store.cancel(name)
+    pool.until(lambda: pool.job(name).state == "cancelled")
+
+
+def test_what_is_made_for_many_jobs_is_not_in_the_time_of_one(pool: Pool) -> None:
+    class Slow(ProcessSandbox):
+        def run(self, task: Task, attempt: Attempt) -> int:
+            before = attempt._deadline
+            with attempt.paused():
+                time.sleep(0.05)
+            assert attempt._deadline >= before + 0.05
+            status = super().run(task, attempt)
+            assert attempt.seen().starting is not None
+            return status
+
+    (name,) = pool.submit(Work(("true",), timeout=60))
+    assert Agent("a", pool.queue, Slow(), pool.stopping).turn(1)
+    pool.until(lambda: pool.over([name]))
+    job = pool.job(name)
+    assert (job.state, job.facts.starting is not None) == ("success", True)
 
 
 def test_as_many_work_as_are_wanted_and_what_runs_comes_to_its_end(

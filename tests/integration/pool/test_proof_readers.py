@@ -19,7 +19,7 @@ from sigstore.dsse import Statement as SigstoreStatement
 from sigstore.hashes import Hashed
 from sigstore_models.common.v1 import HashAlgorithm
 
-from rave_cli.pool.jobs import Work
+from rave_cli.pool.jobs.work import Work
 from rave_cli.transcript.dsse import parse_envelope
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.pool import queue as queues
-from rave_cli.pool.agents import LEFT_OUT, Agent
-from rave_cli.pool.jobs import ENDINGS, NO_FACTS, Work
+from rave_cli.pool.agents.agent import LEFT_OUT, Agent
+from rave_cli.pool.jobs.job import ENDINGS
+from rave_cli.pool.jobs.work import Work
+from rave_cli.pool.queue import streams as queues
+from tests.waiting import NEVER
 
 if TYPE_CHECKING:
-    from rave_cli.pool.agents import Attempt
-    from rave_cli.pool.queue import Task
+    from rave_cli.pool.agents.agent import Attempt
+    from rave_cli.pool.queue.streams import Task
 
     from .pools import Pool
 
@@ -54,6 +56,17 @@ def test_an_agent_holds_one_job_and_leaves_the_others_to_the_others(pool: Pool) 
     assert len({task.name for task in taken if task}) == 3
 
 
+def test_whoever_waits_for_what_happens_can_be_roused_even_before_they_wait(pool: Pool) -> None:
+    origin = pool.store.origin
+    pool.queue.rouse("another-origin")
+    threading.Timer(0.1, lambda: pool.queue.rouse(origin)).start()
+    assert pool.queue.happenings(origin, "0-0", wait=NEVER) == ([], "0-0")
+    pool.queue.rouse(origin)
+    pool.queue.rouse(origin)
+    assert pool.queue.happenings(origin, "0-0", wait=NEVER) == ([], "0-0")
+    assert pool.queue.happenings(origin, "0-0", wait=SOON) == ([], "0-0"), "once for all rings"
+
+
 def test_adding_what_the_queue_has_changes_nothing(pool: Pool) -> None:
     pool.submit(Work(("true",)))
     for _ in range(3):
@@ -85,7 +98,7 @@ def test_a_zombie_neither_renews_nor_prints_nor_ends_what_another_has(pool: Pool
     assert heir is not None
     assert (zombie.attempt, heir.attempt, heir.lost) == (1, 2, 1)
     assert pool.queue.renew("zombie", zombie) == "lost"
-    assert not pool.queue.say("zombie", zombie, 1, b"late")
+    assert not pool.queue.say("zombie", zombie, 1, b"late", 1)
     assert not pool.queue.settle("zombie", zombie, "success", exit_status=0)
     assert pool.queue.settle("heir", heir, "failure", exit_status=1)
     assert not pool.queue.settle("heir", heir, "success", exit_status=0)
@@ -155,7 +168,7 @@ def test_a_job_that_failed_waits_before_it_is_tried_again(pool: Pool) -> None:
 
 
 def test_delays_are_spread_from_none_to_twice_the_last_and_end_somewhere() -> None:
-    from rave_cli.pool.agents import MOST_DELAY, delay
+    from rave_cli.pool.agents.agent import MOST_DELAY, delay
 
     many = [delay(3) for _ in range(400)]
     assert 0 <= min(many) < 2
@@ -214,7 +227,8 @@ def test_a_machine_that_hangs_while_it_starts_is_a_job_that_took_too_long(pool: 
     Agent("agent", pool.queue, Hanging(), pool.stopping).turn()
     pool.turn()
     job = pool.job(name)
-    assert (job.state, job.facts) == ("timeout", NO_FACTS)
+    assert (job.state, job.facts.came, job.facts.starting) == ("timeout", "timeout", None)
+    assert [phase.name for phase in job.facts.phases] == ["restore"]
     assert "0.2 s" in job.why
 
 
@@ -282,7 +296,7 @@ def test_whoever_is_alone_does_not_wait_for_leases_of_the_dead(pool: Pool) -> No
 def test_a_sandbox_that_fails_is_an_error_after_so_many_tries(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rave_cli.pool.agents.FIRST_DELAY", 0.0)
+    monkeypatch.setattr("rave_cli.pool.agents.agent.FIRST_DELAY", 0.0)
     (name,) = pool.submit(Work(("/there/is/no/such/program",), retries=0))
     tries = 0
     while not pool.job(name).over:
@@ -303,7 +317,7 @@ def test_output_beyond_its_bound_is_left_out(pool: Pool) -> None:
 
 
 def test_two_pools_share_a_server_and_each_hears_of_its_own(pool: Pool, home: object) -> None:
-    from rave_cli.pool.jobstore import JobStore
+    from rave_cli.pool.jobs.store import JobStore
 
     from .pools import Pool as Other
 

@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import unix_connect
 
 from rave_cli.errors import ExitCode
-from rave_cli.pool.jobs import Work
-from rave_cli.pool.jobstore import open_store
-from rave_cli.pool.serving import served
+from rave_cli.pool.jobs.store import open_store
+from rave_cli.pool.jobs.work import Work
+from rave_cli.pool.served import api_socket, served
 from rave_cli.transcript import signing_key
 from rave_cli.transcript.dsse import parse_envelope
+from tests.unit.pool.serving.collectors import collecting
 from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
@@ -28,11 +31,13 @@ pytestmark = pytest.mark.integration
 # Serves with a sandbox of this host instead of a machine, and without a template.
 SERVER = """
 from rave_cli import app
-from rave_cli.flows import machine
-from rave_cli.pool import sandbox
+from rave_cli.flows import templates
+from rave_cli.pool.agents import room, sandbox
 from tests.integration.pool.pools import ProcessSandbox
-machine.template = lambda *_words, **_named: None
+templates.get = lambda *_words, **_named: None
 sandbox.MachineSandbox = lambda *_words, **_named: ProcessSandbox()
+# What a machine needs is asked of QEMU, once for each home.
+room.need_mib = sandbox.need_mib = lambda *_words: 256
 app.main(["pool", "serve", "--profile", "demo", "--base", "debian", "--memory", "256",
           "--metrics", __import__("os").environ["HOME"] + "/pool.prom"])
 """
@@ -92,6 +97,35 @@ def test_a_job_is_run_followed_and_shown(server: Server) -> None:
     assert "exit status 7" in server.log.read_text()
     assert "cicd_worker_count" in (Path.home() / "pool.prom").read_text()
     assert "exit status  7" in rave("show", job["job"]).stdout
+
+
+def test_a_jobs_trace_reaches_the_collector_once_it_is_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collecting() as collector:
+        port = int(collector.url.rpartition(":")[2])
+    # Nobody listens there yet: jobs end all the same.
+    monkeypatch.setenv("RAVE_OTLP_ENDPOINT", collector.url)
+    monkeypatch.setenv("TRACEPARENT", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+    server = Server(home / "server.log")
+    try:
+        assert rave("run", "--", "true").returncode == 0
+        (job,) = json.loads(rave("list", "--json").stdout)
+        told = json.loads(rave("trace", job["job"], "--json").stdout)
+        assert server.end(signal.SIGKILL) == -signal.SIGKILL
+        with collecting(port) as collector:
+            server.start()
+            until(lambda: len(collector.spans) > 0)
+    finally:
+        server.end(signal.SIGTERM)
+    assert collector.faults == []
+    assert {span.trace_id.hex() for span in collector.spans} == {told["trace"]}
+    assert [span.span_id.hex() for span in collector.spans] == [one["id"] for one in told["spans"]]
+    names = [one["name"] for one in told["spans"]]
+    assert names == ["RUN", "submit", "queue", "attempt", "restore", "command", "result"]
+    shown = rave("trace", job["job"]).stdout.splitlines()
+    assert shown[0] == f"job {job['job']} success, trace 4bf92f3577b34da6a3ce929d0e0e4736"
+    assert [line.split()[2] for line in shown[2:]] == ["job", *names[1:]]
 
 
 def test_what_has_no_exit_status_is_an_error_that_says_why(server: Server) -> None:
@@ -204,3 +238,26 @@ def test_its_redis_is_killed_and_it_goes_on(server: Server) -> None:
     os.kill(int(line.split()[0]), signal.SIGKILL)
     assert rave("run", "--", "echo", "x").stdout == "x\n"
     assert len(redis_servers()) == 1
+
+
+def test_a_job_is_run_over_the_api_and_its_changes_are_told(server: Server) -> None:
+    place = str(api_socket())
+    with unix_connect(place, "ws://pool/v1/events", compression=None) as stream:
+        done = rave("run", "--endpoint", f"unix:{place}", "--", "sh", "-c", "echo out; exit 7")
+        assert (done.returncode, done.stdout) == (7, "out\n")
+        told: list[str] = []
+        while "failure" not in told:
+            told.append(json.loads(stream.recv(timeout=CEILING))["job"]["state"])
+        # What began and ended between two looks is told once.
+        assert told in (["running", "failure"], ["failure"])
+        assert server.end(signal.SIGTERM) == 128 + signal.SIGTERM
+        with pytest.raises(ConnectionClosed):
+            stream.recv(timeout=CEILING)
+    assert not api_socket().exists()
+
+
+def test_one_that_was_killed_leaves_no_socket_in_the_way(server: Server) -> None:
+    server.end(signal.SIGKILL)
+    assert api_socket().exists()
+    server.start()
+    assert rave("list", "--json", "--endpoint", f"unix:{api_socket()}").stdout == "[]\n"

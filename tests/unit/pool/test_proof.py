@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import fields, replace
@@ -12,19 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rave_cli.pool.jobs import (
-    ENDINGS,
-    Artifact,
-    AttemptFacts,
-    Job,
-    JobInput,
-    Kept,
-    Printed,
-    Printout,
-    Work,
-)
-from rave_cli.pool.jobs import Ended as End
-from rave_cli.pool.jobstore import JobStore
+from rave_cli.pool.jobs.job import ENDINGS, Artifact, AttemptFacts, Job, Kept, Printed, Printout
+from rave_cli.pool.jobs.job import Ended as End
+from rave_cli.pool.jobs.store import JobStore
+from rave_cli.pool.jobs.work import JobInput, Work
 from rave_cli.pool.proof import PREDICATE_TYPE, statement_bytes, verify
 from rave_cli.transcript import Reason, RefusedError, SigningKey, signing_key
 from rave_cli.transcript.dsse import (
@@ -37,13 +29,13 @@ from rave_cli.transcript.dsse import (
 from rave_cli.transcript.trust import TrustedKey
 
 if TYPE_CHECKING:
-    from rave_cli.pool.jobs import Happening
+    from rave_cli.pool.jobs.job import Happening
 
 EMPTY = Kept(0, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
 JOB = Job(
     name="0123456789ab",
-    work=Work(("sh", "-c", "echo ä"), timeout=5, retries=2),
+    work=Work(("sh", "-c", "echo ä"), timeout=5.0, retries=2, cache="k"),
     submitted=1_800_000_000.25,
     state="failure",
     attempt=3,
@@ -55,6 +47,7 @@ JOB = Job(
     exit_status=7,
     why="x",
     facts=AttemptFacts("1" * 64, "2" * 64, 0.5, 2.25, (3, 0)),
+    owner="token:ci",
 )
 PRINTOUT = Printout(Kept(3, "3" * 64), EMPTY)
 
@@ -77,6 +70,11 @@ works = st.builds(
     artifacts=st.lists(names, max_size=2, unique=True).map(tuple),
     most_artifacts=numbers,
     most_disk=numbers,
+    memory_mib=st.sampled_from([None, 1024, 4096]),
+    cpus=st.sampled_from([None, 1, 2]),
+    cache=st.sampled_from(["", "k"]),
+    keeps_cache=st.booleans(),
+    allow=st.sampled_from([(), ("a.example:443",)]),
 )
 facts = st.builds(
     AttemptFacts,
@@ -86,6 +84,7 @@ facts = st.builds(
     st.none() | moments,
     st.tuples(numbers, numbers),
     st.lists(st.builds(Artifact, names, numbers, digests), max_size=2).map(tuple),
+    executable=st.lists(names, max_size=2).map(tuple),
 )
 # What of a job is said in its proof, with what else it could be.
 CHANGES: dict[str, st.SearchStrategy[Any]] = {
@@ -102,9 +101,10 @@ CHANGES: dict[str, st.SearchStrategy[Any]] = {
     "exit_status": st.none() | numbers,
     "why": words,
     "facts": facts,
+    "owner": words,
 }
-# What is over is no more.
-NOT_SAID = {"until", "cancelling"}
+# What is over is no more, and lacks nothing; a trace is nobody's word.
+NOT_SAID = {"until", "cancelling", "lacking", "trace"}
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +226,16 @@ def test_a_key_counts_for_its_time_only(key: SigningKey) -> None:
 def test_what_is_not_over_and_what_has_no_proof_is_said(key: SigningKey) -> None:
     assert refused(key, None, replace(JOB, state="running")) == Reason.MISSING
     assert refused(key, None) == Reason.MISSING
+
+
+def test_what_an_older_rave_signed_is_said_so_still() -> None:
+    given = JobInput("3" * 64, 7, "folder x")
+    facts = AttemptFacts("1" * 64, "2" * 64, 0.5, 2.25, (3, 0), (Artifact("out", 1, "4" * 64),))
+    work = replace(JOB.work, environment=(("A", "b"),), given=given, artifacts=("out",), cache="")
+    old = replace(JOB, work=work, facts=facts, owner="")
+    said = hashlib.sha256(statement_bytes(old, PRINTOUT, "0.1")).hexdigest()
+    # Of the rave before jobs had owners, sizes and caches.
+    assert said == "e5e01e4df98e2d37c5f0e43b04f114d035cd5ad750299e6ed7be2f95a1e07948"
 
 
 def test_nothing_that_was_printed_is_no_subject() -> None:

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rave_cli.options import App
-    from rave_cli.pool.crashes import CrashResult
-    from rave_cli.pool.trial import PoolTrial
+    from rave_cli.pool.trial.crashes import CrashResult
+    from rave_cli.pool.trial.pool import PoolTrial
 
 
 @click.command()
-@click.option("--crash", is_flag=True, help="Kill agents, dispatchers and servers at every step.")
+@click.option("--crash", is_flag=True, help="Kill whoever can be killed at every step.")
 @click.option(
     "--runs", type=click.IntRange(1, 1000), default=50, show_default=True, metavar="N",
     help="How often each point of --crash is gone through.",
@@ -43,8 +43,8 @@ def bench(app: App, *, crash: bool, runs: int, jobs: int) -> int:
     from dataclasses import asdict
 
     from rave_cli.errors import ExitCode
-    from rave_cli.pool.rates import rates
-    from rave_cli.pool.trial import on_trial
+    from rave_cli.pool.trial.pool import on_trial
+    from rave_cli.pool.trial.rates import rates
     from rave_cli.transcript import signing_key
 
     with on_trial(signing_key()) as trial:
@@ -57,7 +57,7 @@ def bench(app: App, *, crash: bool, runs: int, jobs: int) -> int:
             )
             return 0
         results = list(_told(app, trial, runs))
-    columns = ("killed", "kills", "jobs", "success", "lost", "twice", "again")
+    columns = ("what", "times", "jobs", "ended well", "lost", "twice", "again")
     rows = [
         (
             one.point, str(one.kills), str(one.jobs), str(one.ended), str(one.lost),
@@ -70,7 +70,7 @@ def bench(app: App, *, crash: bool, runs: int, jobs: int) -> int:
 
 
 def _told(app: App, trial: PoolTrial, runs: int) -> Iterator[CrashResult]:
-    from rave_cli.pool.crashes import matrix
+    from rave_cli.pool.trial.crashes import matrix
 
     for result in matrix(trial, runs):
         app.show.note(f"{result.point}: {result.seconds:.1f} s")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.audited import audited
-from rave_cli.options import json_option, pass_app
+from rave_cli.options import endpoint_option, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--end", is_flag=True, help="Let jobs begin again.")
 @click.option("--no-wait", is_flag=True, help="Do not wait until no job runs any more.")
+@endpoint_option
 @json_option
 @pass_app
 @audited
-def drain(app: App, *, end: bool, no_wait: bool) -> None:
+def drain(app: App, *, end: bool, no_wait: bool, endpoint: str | None) -> None:
     """Let no job begin any more, and wait until those that run have come to their end.
 
     It stays so, also for whoever serves the pool next, until `rave pool drain --end`. Jobs are
@@ -28,17 +29,15 @@ def drain(app: App, *, end: bool, no_wait: bool) -> None:
     \b
     Example: rave pool drain
     """
-    from dataclasses import replace
+    from rave_cli.pool.access.reach import reach
+    from rave_cli.pool.asking.draining import drained
 
-    from rave_cli.pool.draining import drained
-    from rave_cli.pool.jobstore import open_store
-
-    with open_store() as store:
-        store.set_scale(replace(store.scale, draining=not end))
+    with reach(endpoint) as pool:
+        pool.drain(not end)
         waits = not end and not no_wait
-        for left in drained(store) if waits else ():
+        for left in drained(pool.standing) if waits else ():
             app.show.note(f"{left} of the agents still have a job")
-        running = len(store.running())
+        running = len(pool.standing().running)
     if end:
         line = "jobs begin again"
     elif running:

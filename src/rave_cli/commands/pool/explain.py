@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import job_argument, json_option, pass_app
+from rave_cli.options import endpoint_option, job_argument, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @job_argument
+@endpoint_option
 @json_option
 @pass_app
-def explain(app: App, job: str) -> None:
+def explain(app: App, job: str, endpoint: str | None) -> None:
     """Say why a job waits: all that keeps it, and what helps. The first is to be dealt with first.
 
     \b
@@ -24,12 +25,10 @@ def explain(app: App, job: str) -> None:
     """
     from dataclasses import asdict
 
-    from rave_cli.pool import explaining
-    from rave_cli.pool.jobstore import open_store
+    from rave_cli.pool.access.reach import reach
 
-    with open_store() as store:
-        found = store.load(job)
-        reasons = explaining.explain(found, explaining.look(store, found))
+    with reach(endpoint) as pool:
+        found, reasons = pool.explain(job)
     document = {
         "job": found.name,
         "state": found.state,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import JOB_STATES, json_option, pass_app
+from rave_cli.options import JOB_STATES, endpoint_option, json_option, pass_app
 
 if TYPE_CHECKING:
     from rave_cli.options import App
@@ -21,19 +21,20 @@ if TYPE_CHECKING:
     "-n", "--most", type=click.IntRange(min=1), default=50, show_default=True, metavar="N",
     help="How many at most.",
 )  # fmt: skip
+@endpoint_option
 @json_option
 @pass_app
-def list_(app: App, *, states: tuple[str, ...], most: int) -> None:
+def list_(app: App, *, states: tuple[str, ...], most: int, endpoint: str | None) -> None:
     """List jobs, the newest first. A job is kept for 30 days after its end.
 
     \b
     Example: rave pool list --state waiting --state running
     """
-    from rave_cli.pool.jobstore import open_store
+    from rave_cli.pool.access.reach import reach
     from rave_cli.views.pool import job_document, job_rows
 
-    with open_store() as store:
-        jobs = store.newest(most, states)
+    with reach(endpoint) as pool:
+        jobs = pool.newest(most, states)
     if not jobs:
         app.show.note("no jobs; submit one: rave pool submit -- COMMAND")
     app.show.result([job_document(job) for job in jobs], *job_rows(app.show, jobs))

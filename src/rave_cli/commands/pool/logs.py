@@ -6,33 +6,35 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rave_cli.options import job_argument, json_option, pass_app
+from rave_cli.options import endpoint_option, job_argument, json_option, pass_app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rave_cli.options import App
-    from rave_cli.pool.jobstore import JobStore, Piece
+    from rave_cli.pool.access.pool import PoolAccess
+    from rave_cli.pool.jobs.store import Piece
 
 
 @click.command()
 @job_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job is over.")
+@endpoint_option
 @json_option
 @pass_app
-def logs(app: App, job: str, *, follow: bool) -> None:
+def logs(app: App, job: str, *, follow: bool, endpoint: str | None) -> None:
     """Show what the last attempt at a job printed. Nothing in it acts on the terminal.
 
     \b
     Example: rave pool logs 3f2a --follow
     """
-    from rave_cli.pool.jobstore import open_store
+    from rave_cli.pool.access.reach import reach
 
     if follow and app.show.as_json:
         raise click.UsageError("--follow does not go with --json.")
-    with open_store() as store:
-        found = store.load(job)
-        pieces = _followed(store, found.name) if follow else store.output(found)
+    with reach(endpoint) as pool:
+        found = pool.load(job)
+        pieces = _followed(pool, found.name) if follow else pool.output(found)
         lines = _lines(pieces)
         if app.show.as_json:
             document = {"job": found.name, "attempt": found.attempt, "lines": list(lines)}
@@ -42,11 +44,10 @@ def logs(app: App, job: str, *, follow: bool) -> None:
             app.show.line(line)
 
 
-def _followed(store: JobStore, name: str) -> Iterator[Piece]:
-    from rave_cli.pool.following import follow
-    from rave_cli.pool.jobs import Job
+def _followed(pool: PoolAccess, name: str) -> Iterator[Piece]:
+    from rave_cli.pool.jobs.job import Job
 
-    return (told for told in follow(store, name) if not isinstance(told, Job))
+    return (told for told in pool.follow(name) if not isinstance(told, Job))
 
 
 def _lines(pieces: Iterator[Piece]) -> Iterator[str]:

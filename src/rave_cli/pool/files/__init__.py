@@ -1,0 +1,1 @@
+"""Files of jobs: what they are given, and what they leave."""

@@ -1,0 +1,1 @@
+"""Serving: what turns store, queue and agents until a signal ends it."""

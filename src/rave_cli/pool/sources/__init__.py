@@ -1,0 +1,1 @@
+"""Sources: forges whose pushes and merge requests become jobs, each once."""

@@ -1,0 +1,1 @@
+"""A trial: a pool that is measured, and killed, of which nothing is left."""
