@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from rave_platform.adapters import settings
-from rave_platform.adapters.settings import SettingsError
+from rave_platform.adapters.configuration import SettingsError
 from rave_platform.adapters.store import SqliteEvents
 from rave_platform.application import administration
 from rave_platform.application.administration import UnknownEventError

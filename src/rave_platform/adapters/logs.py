@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 # What a record may carry besides its message; nothing else is written.
 FIELDS = (
+    "command", "account", "event_id",
     "source", "reason", "status", "event_uuid", "trace_id", "why", "count", "host", "port", "path",
 )  # fmt: skip
 

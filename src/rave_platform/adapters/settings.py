@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import tomllib
-from datetime import timedelta
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - pydantic reads it
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from rave_platform.adapters import files
-from rave_platform.adapters.files import UntrustedFileError
-from rave_platform.adapters.stream import StreamSettings
+from rave_platform.adapters import configuration
+from rave_platform.adapters.configuration import NatsSettings, SettingsError, StrictSettings
 from rave_platform.application.intake import WebhookSource
 from rave_platform.domain import signatures
 from rave_platform.domain.events import Provider, SourceName
@@ -25,19 +21,8 @@ if TYPE_CHECKING:
 
     from rave_platform.domain.signatures import Scheme
 
-# Bytes; a secret file that holds more is something else.
-LARGEST_SECRET = 4096
 
-
-class SettingsError(Exception):
-    """The settings cannot be used: what is wrong, as one sentence."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class SourceSettings(_Strict):
+class SourceSettings(StrictSettings):
     """A sender: how it proves itself, with secrets in files, and how much it may send."""
 
     scheme: Provider
@@ -48,16 +33,7 @@ class SourceSettings(_Strict):
     burst: Annotated[int, Field(ge=1, le=100_000)] = 200
 
 
-class NatsSettings(_Strict):
-    """Where the stream is."""
-
-    url: str = "nats://127.0.0.1:4222"
-    user: str = ""
-    password_file: Path | None = None
-    max_mib: Annotated[int, Field(ge=1)] = 256
-
-
-class DispatcherSettings(_Strict):
+class DispatcherSettings(StrictSettings):
     """All of it."""
 
     store: Path
@@ -67,7 +43,7 @@ class DispatcherSettings(_Strict):
     # With what is added, a message stays below the 1 MiB that NATS takes.
     body_limit_kib: Annotated[int, Field(ge=1, le=1000)] = 768
     nats: NatsSettings = NatsSettings()
-    sources: dict[SourceName, SourceSettings] = {}
+    sources: dict[SourceName, SourceSettings] = Field(default_factory=dict)
 
     @property
     def retention_days(self) -> int:
@@ -81,36 +57,7 @@ def read(place: Path) -> DispatcherSettings:
     Raises:
         SettingsError: if it is not there or says something else.
     """
-    try:
-        with place.open("rb") as file:
-            files.require_ours(file.fileno(), place)
-            return DispatcherSettings.model_validate(tomllib.load(file))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
-        raise SettingsError(f"the settings {place} cannot be read: {fault}") from fault
-    except UntrustedFileError as fault:
-        raise SettingsError(str(fault)) from fault
-    except ValidationError as fault:
-        said = "; ".join(
-            f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in fault.errors()
-        )
-        raise SettingsError(f"the settings {place} say something else: {said}") from None
-
-
-def stream_settings(settings: DispatcherSettings) -> StreamSettings:
-    """Return where the stream is, with the password.
-
-    Raises:
-        SettingsError: if the file of the password is not fit to hold one.
-    """
-    place = settings.nats.password_file
-    secret = b"" if place is None else _secret(place) or b""
-    return StreamSettings(
-        settings.nats.url,
-        settings.nats.user,
-        secret.decode(errors="replace"),
-        timedelta(days=settings.retention_days),
-        settings.nats.max_mib * 1024 * 1024,
-    )
+    return configuration.read(place, DispatcherSettings)
 
 
 def webhook_sources(settings: DispatcherSettings) -> list[WebhookSource]:
@@ -156,27 +103,5 @@ def _keys(secrets: Sequence[bytes]) -> tuple[bytes, ...]:
 
 
 def _secrets(places: Sequence[Path]) -> tuple[bytes, ...]:
-    found = (_secret(place) for place in places)
+    found = (configuration.secret(place) for place in places)
     return tuple(secret for secret in found if secret)
-
-
-def _secret(place: Path) -> bytes | None:
-    """Return what a file holds without the end of its line; None if there is none.
-
-    A relative name is a credential of the unit (systemd.exec(5), CREDENTIALS_DIRECTORY).
-    """
-    folder = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/run/secrets"))
-    try:
-        with (folder / place).open("rb") as file:
-            files.require_ours(file.fileno(), f"the secret {place}", secret=True)
-            data = file.read(LARGEST_SECRET + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as fault:
-        raise SettingsError(f"the secret {place} cannot be read: {fault.strerror}") from fault
-    except UntrustedFileError as fault:
-        raise SettingsError(str(fault)) from fault
-    secret = data.rstrip(b"\r\n")
-    if not secret or len(data) > LARGEST_SECRET:
-        raise SettingsError(f"the secret {place} is empty or no secret")
-    return secret

@@ -1,4 +1,4 @@
-"""Events in a stream of NATS JetStream: published with an acknowledgement, known again by their id.
+"""A stream of NATS JetStream: published with an acknowledgement, known again by the message's id.
 
 Why there is no reconnecting by the client: between two connections the stream may have lost what it
 had acknowledged (a power cut), and the store must hear of that before anything new takes its place.
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
     from rave_platform.application.ports import OutgoingEvent
 
-NAME = "RAVE_EVENTS"
-SUBJECTS = "rave.events.>"
-
 # How long the stream knows a message again: longer than this service is ever down for a restart.
 KNOWN = timedelta(hours=2)
 # Seconds to wait for a connection, and for an acknowledgement.
@@ -37,8 +34,21 @@ ACKNOWLEDGED = 5.0
 
 # JetStream's codes for what no repetition would change (nats-server, server/errors.json).
 NEVER = {10054}  # message size exceeds maximum allowed
+# A message has this subject already.
+TAKEN = 10071
 # And for what has nothing to do with the message: the stream or the server is full or not ready.
 NOT_NOW = {10023, 10039, 10047, 10077, 10120, 10122}
+
+
+@dataclass(frozen=True)
+class StreamName:
+    """What a stream is called, and which subjects it holds."""
+
+    name: str
+    subjects: str
+
+
+EVENTS = StreamName("RAVE_EVENTS", "rave.events.>")
 
 
 @dataclass(frozen=True)
@@ -53,10 +63,14 @@ class StreamSettings:
 
 
 class NatsStream:
-    """The stream of events; connects when asked."""
+    """One stream; connects when asked. `service` is what the server calls the connection."""
 
-    def __init__(self, settings: StreamSettings) -> None:
+    def __init__(
+        self, settings: StreamSettings, stream: StreamName = EVENTS, service: str = "dispatcher"
+    ) -> None:
         self._settings = settings
+        self._stream = stream
+        self._service = service
         self._client: Client | None = None
         self._jetstream: JetStreamContext | None = None
         self._connections = 0
@@ -85,22 +99,37 @@ class NatsStream:
         if self._client is not None and not self._client.is_closed:
             await self._client.close()
 
+    def jetstream(self) -> JetStreamContext:
+        """Return what reads from it.
+
+        Raises:
+            StreamUnavailableError: if it is not connected.
+        """
+        if not self.connection or self._jetstream is None:
+            raise StreamUnavailableError("NATS: not connected")
+        return self._jetstream
+
     async def publish(self, event: OutgoingEvent) -> TakenIn | TurnedDown:
         """Publish an event and return the stream's answer.
 
         Raises:
             StreamUnavailableError: if there is none.
         """
-        if not self.connection or self._jetstream is None:
-            raise StreamUnavailableError("NATS: not connected")
+        headers = {"Nats-Msg-Id": event.message_id}
+        if event.alone:
+            # Told again by its subject, too, however long ago it was.
+            headers["Nats-Expected-Last-Subject-Sequence"] = "0"
+        jetstream = self.jetstream()
         try:
-            taken = await self._jetstream.publish(
-                event.subject, event.data, timeout=ACKNOWLEDGED, stream=NAME,
-                headers={"Nats-Msg-Id": event.message_id},
+            taken = await jetstream.publish(
+                event.subject, event.data, timeout=ACKNOWLEDGED, stream=self._stream.name,
+                headers=headers,
             )  # fmt: skip
         except MaxPayloadError:
             return TurnedDown("larger than the server takes", forever=True)
         except APIError as fault:
+            if event.alone and fault.err_code == TAKEN:
+                return await self._place(event.subject)
             if fault.err_code in NOT_NOW or (fault.code or 500) >= 500:
                 raise StreamUnavailableError(f"NATS: {fault.description}") from fault
             return TurnedDown(str(fault.description), forever=fault.err_code in NEVER)
@@ -108,11 +137,19 @@ class NatsStream:
             raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
         return TakenIn(taken.seq)
 
+    async def _place(self, subject: str) -> TakenIn:
+        """Return where a message is that has its subject alone."""
+        try:
+            found = await self.jetstream().get_last_msg(self._stream.name, subject)
+        except (NatsError, OSError, TimeoutError) as fault:
+            raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
+        return TakenIn(found.seq or 0)
+
     async def _open(self) -> None:
         await self.close()
         self._client = await nats.connect(
             self._settings.url,
-            name="rave-dispatcher",
+            name=f"rave-{self._service}",
             user=self._settings.user or None,
             password=self._settings.password or None,
             allow_reconnect=False,
@@ -130,7 +167,7 @@ class NatsStream:
     async def _ensure(self, jetstream: JetStreamContext) -> StreamIdentity:
         """Return which stream it is; its description is a name that it was given when made."""
         try:
-            found = await jetstream.stream_info(NAME)
+            found = await jetstream.stream_info(self._stream.name)
         except NotFoundError:
             found = await jetstream.add_stream(self._config(secrets.token_hex(8)))
         wanted = self._config(found.config.description or "")
@@ -143,9 +180,9 @@ class NatsStream:
 
     def _config(self, description: str) -> StreamConfig:
         return StreamConfig(
-            name=NAME,
+            name=self._stream.name,
             description=description,
-            subjects=[SUBJECTS],
+            subjects=[self._stream.subjects],
             storage=StorageType.FILE,
             # A stream that is full takes nothing new: what waits in it is not ours to drop.
             discard=DiscardPolicy.NEW,

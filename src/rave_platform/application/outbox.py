@@ -6,13 +6,19 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from rave_platform.application.ports import StoreUnavailableError, StreamUnavailableError
+from rave_platform.application.ports import StreamUnavailableError
+from rave_platform.application.rounds import Rounds
 from rave_platform.domain.handover import TakenIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rave_platform.application.ports import Blocking, EventStore, EventStream, OutgoingEvent
+    from rave_platform.application.ports import (
+        Blocking,
+        EventStream,
+        OutgoingEvent,
+        OutgoingStore,
+    )
     from rave_platform.domain.handover import HandoverStep
 
 LOG = logging.getLogger(__name__)
@@ -20,19 +26,13 @@ LOG = logging.getLogger(__name__)
 # Events that are under way to the stream at a time; each is in memory with its body.
 MOST_AT_ONCE = 32
 
-# Seconds between two looks at what somebody else may have put back, and between two attempts at a
-# stream or disk that is not there: doubled each time.
-IDLE = 1.0
-FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 5.0
-
 
 class Outbox:
     """Publishes while `run` runs; `wake` says that there is something new."""
 
     def __init__(
         self,
-        store: EventStore,
+        store: OutgoingStore,
         stream: EventStream,
         blocking: Blocking[Any],
         told: Callable[[HandoverStep], None] = lambda _step: None,
@@ -41,29 +41,16 @@ class Outbox:
         self._stream = stream
         self._blocking = blocking
         self._told = told
-        self._wake = asyncio.Event()
+        self._rounds = Rounds(self.hand_over, "events wait")
         self._agreed = 0
 
     def wake(self) -> None:
         """Say that there is something to hand over."""
-        self._wake.set()
+        self._rounds.wake()
 
     async def run(self) -> None:
         """Hand over, until cancelled."""
-        pause = FIRST_PAUSE
-        while True:
-            self._wake.clear()
-            try:
-                handed = await self.hand_over()
-            except (StoreUnavailableError, StreamUnavailableError) as fault:
-                if pause == FIRST_PAUSE:
-                    LOG.warning("events wait", extra={"why": str(fault)})
-                await asyncio.sleep(pause)
-                pause = min(LONGEST_PAUSE, pause * 2)
-                continue
-            pause = FIRST_PAUSE
-            if handed == 0:
-                await self._until_woken()
+        await self._rounds.run()
 
     async def hand_over(self) -> int:
         """Publish some of what waits; return how many the stream answered to.
@@ -117,10 +104,3 @@ class Outbox:
                 "the stream turned an event down",
                 extra={"event_uuid": event.message_id, "why": getattr(step, "why", "")},
             )
-
-    async def _until_woken(self) -> None:
-        try:
-            async with asyncio.timeout(IDLE):
-                await self._wake.wait()
-        except TimeoutError:
-            return

@@ -23,11 +23,20 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-class StoreUnavailableError(Exception):
+class UnavailableError(Exception):
+    """Something outside is not there now; asked again later, it may be."""
+
+    def __init__(self, why: str, retry_after: float = 0.0) -> None:
+        """Say why, and how many seconds to wait at least, if that is known."""
+        super().__init__(why)
+        self.retry_after = retry_after
+
+
+class StoreUnavailableError(UnavailableError):
     """Nothing can be stored now: the disk is full or broken, or too much waits already."""
 
 
-class StreamUnavailableError(Exception):
+class StreamUnavailableError(UnavailableError):
     """The stream cannot be asked, or takes nothing now; nothing is wrong with the event."""
 
 
@@ -41,12 +50,13 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class OutgoingEvent:
-    """An event on its way to the stream."""
+    """An event on its way to the stream; `alone` if no other ever has its subject."""
 
     number: int
     subject: str
     message_id: str
     data: bytes
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,14 +85,8 @@ class StoreFigures:
     oldest_waiting: float | None
 
 
-class EventStore(Protocol):
-    """Every accepted event. What was added is on the disk when `add` returns.
-
-    Every method raises StoreUnavailableError.
-    """
-
-    def add(self, deliveries: Sequence[WebhookDelivery], now: float) -> list[StoredEvent]:
-        """Take in deliveries, all or none; one that has come before is told by its identity."""
+class OutgoingStore(Protocol):
+    """What is handed over to a stream; every method raises StoreUnavailableError."""
 
     def due(self, most: int) -> list[OutgoingEvent]:
         """Return events that the stream does not have, the oldest first."""
@@ -93,8 +97,22 @@ class EventStore(Protocol):
     def agree(self, stream: StreamIdentity) -> int | None:
         """Put back what a stream has lost; return how many, or None if it is another stream."""
 
+
+class AgingStore(Protocol):
+    """What is not kept for ever; every method raises StoreUnavailableError."""
+
     def prune(self, now: float) -> int:
-        """Remove what is older than is kept, unless it still waits; return how many."""
+        """Remove some of what is older than is kept and done; return how many, 0 at the end."""
+
+
+class EventStore(OutgoingStore, AgingStore, Protocol):
+    """Every accepted event. What was added is on the disk when `add` returns.
+
+    Every method raises StoreUnavailableError.
+    """
+
+    def add(self, deliveries: Sequence[WebhookDelivery], now: float) -> list[StoredEvent]:
+        """Take in deliveries, all or none; one that has come before is told by its identity."""
 
     def figures(self) -> StoreFigures:
         """Return the figures of the moment."""

@@ -12,7 +12,7 @@ from rave_platform.application.ports import StoreUnavailableError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rave_platform.application.ports import Blocking, EventStore
+    from rave_platform.application.ports import AgingStore, Blocking
 
 LOG = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ EVERY = 3600.0  # seconds
 
 
 async def prune_forever(
-    store: EventStore, blocking: Blocking[int], wall: Callable[[], float] = time.time
+    store: AgingStore, blocking: Blocking[int], wall: Callable[[], float] = time.time
 ) -> None:
     """Prune now and every hour, until cancelled."""
     while True:
@@ -30,7 +30,7 @@ async def prune_forever(
             while some := await blocking(lambda: store.prune(wall())):
                 gone += some
             if gone:
-                LOG.info("old events were removed", extra={"count": gone})
+                LOG.info("what is old was removed", extra={"count": gone})
         except StoreUnavailableError as fault:
-            LOG.warning("old events were not removed", extra={"why": str(fault)})
+            LOG.warning("what is old was not removed", extra={"why": str(fault)})
         await asyncio.sleep(EVERY)

@@ -10,7 +10,12 @@ from uuid import UUID  # noqa: TC003 - pydantic reads it
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from rave_platform.domain.events import LongText, ShortText, TraceId  # noqa: TC001 - pydantic reads
+from rave_platform.domain.events import (  # noqa: TC001 - pydantic reads
+    LongText,
+    ShortText,
+    SourceName,
+    TraceId,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +53,13 @@ class AgentKind(StrEnum):
     AI_ENGINEER = "ai-engineer"
 
 
+class TaskKind(StrEnum):
+    """What kind of work a task is."""
+
+    WORK = "work"
+    CREATE_PROJECT = "create-project"
+
+
 class AgentTask(BaseModel):
     """A task for an agent, as it stands."""
 
@@ -57,6 +69,10 @@ class AgentTask(BaseModel):
     task_id: UUID = Field(description="the same for every attempt")
     trace_id: TraceId = Field(description="of the message or event that asked for it")
     event_uuid: UUID | None = Field(default=None, description="the event that asked for it, if one")
+    kind: TaskKind = Field(
+        default=TaskKind.WORK,
+        description="`work` on a project that is there, or `create-project`",
+    )
     agent: AgentKind = Field(description="who is to do it")
     project: ShortText = Field(description="path of the project, with its namespace")
     instruction: Annotated[str, StringConstraints(min_length=1, max_length=16384)] = Field(
@@ -80,6 +96,85 @@ class AgentTask(BaseModel):
         if bool(self.error) and self.status is not TaskStatus.FAILED:
             raise ValueError("only a task that failed says why")
         return self
+
+
+class DecisionKind(StrEnum):
+    """What people decide on a task."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    CANCEL = "cancel"
+
+
+class TaskDecision(BaseModel):
+    """What somebody has decided on a task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, description="of this form")
+    decision_uuid: UUID = Field(description="the same for every repetition")
+    task_id: UUID = Field(description="of the task")
+    trace_id: TraceId = Field(description="of the message or event that asked for the task")
+    decision: DecisionKind = Field(
+        description="`approve` or `reject` what it came to, or `cancel` it before its end"
+    )
+    by: ShortText = Field(description="whose account it is, with the identity provider")
+    reason: LongText = Field(default="", description="in their words, if they gave one")
+    decided_at: datetime = Field(description="UTC")
+
+
+class DecisionOutcome(BaseModel):
+    """What came of a decision on a task that was completed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, description="of this form")
+    decision_uuid: UUID = Field(description="of the decision")
+    task_id: UUID = Field(description="of the task")
+    trace_id: TraceId = Field(description="of the message or event that asked for the task")
+    decision: DecisionKind = Field(description="what was decided")
+    done: bool = Field(description="whether it was carried out; otherwise it may be decided anew")
+    text: LongText = Field(description="what came of it, or why it was not carried out")
+    at: datetime = Field(description="UTC")
+
+
+class AgentHeartbeat(BaseModel):
+    """A sign of life of an agent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, description="of this form")
+    agent: AgentKind = Field(description="what it can do")
+    instance: SourceName = Field(description="its name among those that can do the same")
+    task_id: UUID | None = Field(default=None, description="the task that it works on, if one")
+    at: datetime = Field(description="UTC")
+
+
+def asked_subject(task: AgentTask) -> str:
+    """Return where a task is published for agents: `rave.tasks.v1.asked.AGENT.TASK`."""
+    return f"rave.tasks.v{task.schema_version}.asked.{task.agent}.{task.task_id}"
+
+
+def decided_subject(decision: TaskDecision) -> str:
+    """Return where a decision is published: `rave.tasks.v1.decided.TASK.DECISION`."""
+    version = f"rave.tasks.v{decision.schema_version}"
+    return f"{version}.decided.{decision.task_id}.{decision.decision_uuid}"
+
+
+def told_subject(task: AgentTask) -> str:
+    """Return where an agent says how a task stands: `rave.tasks.v1.told.TASK`."""
+    return f"rave.tasks.v{task.schema_version}.told.{task.task_id}"
+
+
+def outcome_subject(outcome: DecisionOutcome) -> str:
+    """Return where an agent says what came of a decision: `rave.tasks.v1.told.TASK.DECISION`."""
+    version = f"rave.tasks.v{outcome.schema_version}"
+    return f"{version}.told.{outcome.task_id}.{outcome.decision_uuid}"
+
+
+def heartbeat_subject(beat: AgentHeartbeat) -> str:
+    """Return where an agent gives a sign of life: `rave.agents.v1.AGENT.INSTANCE`."""
+    return f"rave.agents.v{beat.schema_version}.{beat.agent}.{beat.instance}"
 
 
 def started(task: AgentTask, at: datetime) -> AgentTask:

@@ -76,7 +76,7 @@ def test_what_is_not_synced_would_be_gone(tmp_path: Path, disk: Path) -> None:
         mounted(disk, tmp_path / "before") as place,
         SqliteEvents(place / "events.db", 7) as store,
     ):
-        store._db.execute("PRAGMA synchronous = NORMAL")
+        store._file._db.execute("PRAGMA synchronous = NORMAL")
         for number in range(1, 6):
             store.add([delivery(number)], 0.0)
             shutil.copy(disk, tmp_path / f"cut-{number}")

@@ -1,4 +1,4 @@
-"""The dispatcher as the guest runs it: from its locked set, with nothing else that Python has."""
+"""rave's own services as the guest runs them: each from its locked set, with nothing else."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests import sets
+from tests.integration.platform.homeserver import chat
 from tests.integration.platform.services import SOURCE
 from tests.waiting import CEILING
 
@@ -23,16 +24,18 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.integration
 
-SERVICE = "webhook-dispatcher"
+
+def sealed(service: str, place: Path) -> list[str]:
+    """Fill a service's set, and return what runs a program of it."""
+    sets.fill(service, place)
+    shutil.copytree(SOURCE / "rave_platform", place / "rave_platform")
+    return [sys.executable, "-IS", str(place)]
 
 
 def test_the_locked_set_takes_webhooks_and_shows_its_events(
     make_platform: MakePlatform, tmp_path: Path
 ) -> None:
-    place = tmp_path / "set"
-    sets.fill(SERVICE, place)
-    shutil.copytree(SOURCE / "rave_platform", place / "rave_platform")
-    run = [sys.executable, "-IS", str(place)]
+    run = sealed("webhook-dispatcher", tmp_path / "set")
     found: Platform = make_platform()
     settings = found.dispatcher.argv[-1]
     found.dispatcher.argv = [*run, "rave_platform.dispatcher", settings]
@@ -44,3 +47,20 @@ def test_the_locked_set_takes_webhooks_and_shows_its_events(
     argv = [*run, "rave_platform.events", settings, "list", "--state", "published"]
     done = subprocess.run(argv, capture_output=True, check=True, timeout=CEILING)
     assert [event["event_uuid"] for event in json.loads(done.stdout)] == [found.acknowledged[1]]
+
+
+def test_the_locked_set_of_the_chat_bridge_serves_though_there_is_no_chat_yet(
+    tmp_path: Path,
+) -> None:
+    found = chat(tmp_path, lambda _: ["true"])
+    found.allow()
+    settings = found.bridge.argv[-1]
+    found.bridge.argv = [
+        *sealed("chat-bridge", tmp_path / "set"), "rave_platform.bridge", settings,
+    ]  # fmt: skip
+    try:
+        found.bridge.start()
+        health = found.health()
+    finally:
+        found.close()
+    assert (health["undecided"], health["chat"]) == (0, "not-connected")

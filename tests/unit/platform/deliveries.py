@@ -1,12 +1,14 @@
-"""Deliveries and sources for tests."""
+"""Deliveries, sources and stores for tests."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
 import json
+import sqlite3
 from typing import TYPE_CHECKING
 
+from rave_platform.adapters.sqlite import SqliteFile
 from rave_platform.application.intake import WebhookSource
 from rave_platform.domain import normalisation, signatures
 from rave_platform.domain.events import Provider
@@ -43,3 +45,11 @@ def delivery(number: int, source: str = "forge") -> WebhookDelivery:
 def source(rate: Rate = GENEROUS, keys: tuple[bytes, ...] = (KEY,)) -> WebhookSource:
     scheme = signatures.github(keys) if keys else None
     return WebhookSource("forge", Provider.GITHUB, scheme, rate)
+
+
+def in_memory(schema: str, version: int) -> SqliteFile:
+    """A store without a disk, for tests that make hundreds."""
+    file = SqliteFile.__new__(SqliteFile)
+    file._db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    file._prepare(schema, version)
+    return file

@@ -17,10 +17,11 @@ import uvicorn
 from starlette.applications import Starlette
 
 from rave_cli.profiles.names import BAKED
-from rave_platform import dispatcher, events
-from rave_platform.adapters import settings
+from rave_platform import dispatcher, events, lifetime, service
+from rave_platform.adapters import configuration, settings
+from rave_platform.adapters.configuration import SettingsError
 from rave_platform.adapters.logs import JsonLines
-from rave_platform.adapters.settings import DispatcherSettings, SettingsError
+from rave_platform.adapters.settings import DispatcherSettings
 from rave_platform.adapters.store import SqliteEvents
 from rave_platform.domain.handover import RETENTION_DAYS
 from rave_platform.domain.signatures import BodyHmac, GitLabHook, StandardWebhook
@@ -136,7 +137,7 @@ def test_the_mode_says_how_long_events_are_kept(tmp_path: Path) -> None:
     nats = '[nats]\npassword_file = "nats"'
     for mode, days in (("safe", 7), ("full", 30)):
         found = settings.read(write(tmp_path, f'mode = "{mode}"\n{nats}'))
-        stream = settings.stream_settings(found)
+        stream = configuration.stream_settings(found.nats, found.retention_days)
         assert (found.retention_days, stream.max_age.days) == (days, days)
         assert stream.password == "hunter2"
         assert "hunter2" not in repr(stream)
@@ -175,7 +176,7 @@ def test_a_part_that_swallows_its_cancellation_ends_all_the_same() -> None:
     async def work() -> bool:
         task = asyncio.create_task(stubborn())
         await asyncio.sleep(0)
-        await dispatcher.cancel([task])
+        await lifetime.cancel([task])
         return task.cancelled()
 
     assert asyncio.run(work())
@@ -194,7 +195,7 @@ def test_half_a_dispatcher_does_not_go_on(*, silently: bool) -> None:
 
     async def work() -> None:
         beside = [asyncio.create_task(part()), asyncio.create_task(asyncio.sleep(NEVER))]
-        await dispatcher.together(asyncio.create_task(serve()), beside, server)
+        await service.together(asyncio.create_task(serve()), beside, server)
 
     with pytest.raises(RuntimeError, match="ended by itself") as caught:
         asyncio.run(work())
@@ -203,7 +204,7 @@ def test_half_a_dispatcher_does_not_go_on(*, silently: bool) -> None:
 
 def test_an_answer_does_not_wait_for_an_acknowledgement_of_its_head() -> None:
     with (
-        dispatcher.listen("127.0.0.1", 0) as listening,
+        service.listen("127.0.0.1", 0) as listening,
         socket.create_connection(listening.getsockname()),
         listening.accept()[0] as accepted,
     ):

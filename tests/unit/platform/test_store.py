@@ -13,14 +13,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from rave_platform.adapters.store import SqliteEvents
+from rave_platform.adapters.handovers import HandoverTable
+from rave_platform.adapters.store import SCHEMA, VERSION, SqliteEvents
 from rave_platform.application import administration
 from rave_platform.application.administration import UnknownEventError
 from rave_platform.application.ports import StoreUnavailableError, StreamIdentity
 from rave_platform.application.retention import prune_forever
 from rave_platform.domain.events import EventMessage
 from rave_platform.domain.handover import KNOWN_DAYS, HandoverState, TakenIn, TurnedDown
-from tests.unit.platform.deliveries import delivery
+from tests.unit.platform.deliveries import delivery, in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,7 +74,7 @@ def test_an_acknowledgement_is_synced_and_the_stream_s_answer_need_not_be(
     store: SqliteEvents,
 ) -> None:
     def pragma(name: str) -> object:
-        return store._db.execute(f"PRAGMA {name}").fetchone()[0]
+        return store._file._db.execute(f"PRAGMA {name}").fetchone()[0]
 
     assert (pragma("journal_mode"), pragma("synchronous")) == ("wal", 2)
     add(store, 1)
@@ -183,12 +184,12 @@ def test_a_clock_that_leaps_costs_nothing_until_it_has_been_wrong_for_days(
 
 def test_a_full_disk_refuses_all_of_a_batch_and_keeps_what_was_there(store: SqliteEvents) -> None:
     add(store, 1)
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+    pages = store._file._db.execute("PRAGMA page_count").fetchone()[0]
+    store._file._db.execute(f"PRAGMA max_page_count = {pages + 2}")
     with pytest.raises(StoreUnavailableError, match="full"):
         add(store, *range(2, 200))
     assert len(store.due(1000)) == 1
-    store._db.execute(f"PRAGMA max_page_count = {pages + 2000}")
+    store._file._db.execute(f"PRAGMA max_page_count = {pages + 2000}")
     assert all(add(store, *range(2, 200)))
 
 
@@ -222,7 +223,7 @@ def test_what_is_old_is_removed_in_pieces_until_nothing_is(store: SqliteEvents) 
     add(store, *range(1200))
     while hand_over(store):
         pass
-    store._set_fact("aged", str(NOW + 7 * DAY))
+    store._file.set_fact("aged", str(NOW + 7 * DAY))
     asyncio.run(prune_once(store, NOW + 7 * DAY + 3600))
     assert uuids(store) == []
 
@@ -246,10 +247,9 @@ class Stored(RuleBasedStateMachine):
         super().__init__()
         # In memory: what is on the disk has its own tests.
         self.store = SqliteEvents.__new__(SqliteEvents)
-        self.store.place = None  # type: ignore[assignment]
         self.store._retention, self.store._most_waiting = 7 * DAY, 1000
-        self.store._db = sqlite3.connect(":memory:", isolation_level=None)
-        self.store._prepare()
+        self.store._file = in_memory(SCHEMA, VERSION)
+        self.store._handovers = HandoverTable(self.store._file, "events")
         self.came: set[int] = set()
         self.taken: set[str] = set()
         self.place = 0
@@ -283,7 +283,7 @@ class Stored(RuleBasedStateMachine):
         assert figures.waiting + figures.dead + len(published) == len(self.came)
 
     def teardown(self) -> None:
-        self.store._db.close()
+        self.store._file.close()
 
 
 TestStored = Stored.TestCase

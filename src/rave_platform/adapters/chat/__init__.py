@@ -1,0 +1,1 @@
+"""The chat bridge's sides to the world."""

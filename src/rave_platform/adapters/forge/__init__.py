@@ -1,0 +1,1 @@
+"""The forges: Pagure and GitLab."""

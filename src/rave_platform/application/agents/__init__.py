@@ -1,0 +1,1 @@
+"""What an agent does: take tasks, carry their steps out, obey decisions, give signs of life."""

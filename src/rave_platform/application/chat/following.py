@@ -1,0 +1,78 @@
+"""Says in a task's thread what becomes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from rave_platform.application.rounds import Rounds
+from rave_platform.domain.chat import conversation
+from rave_platform.domain.tasks import AgentTask, DecisionOutcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rave_platform.application.chat.ports import ConversationStore, TaskReader
+    from rave_platform.application.ports import Blocking
+
+LOG = logging.getLogger(__name__)
+
+
+class Following:
+    """Follows tasks while `run` runs; `said` is called whenever there is something to say."""
+
+    def __init__(
+        self,
+        store: ConversationStore,
+        reader: TaskReader,
+        blocking: Blocking[Any],
+        said: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._store = store
+        self._reader = reader
+        self._blocking = blocking
+        self._said = said
+        self._rounds = Rounds(self.follow, "tasks cannot be followed")
+
+    async def run(self) -> None:
+        """Follow, until cancelled."""
+        await self._rounds.run()
+
+    async def follow(self) -> int:
+        """Take in what agents said; return how much.
+
+        Raises:
+            UnavailableError: if the stream or the store is not there.
+        """
+        found = await self._reader.told()
+        for told in found:
+            await self._take_in(told.data)
+            await told.taken()
+        # The reader has waited already.
+        return max(1, len(found))
+
+    async def _take_in(self, data: bytes) -> None:
+        found = _read(data)
+        if found is None:
+            LOG.warning("an agent said something else than how a task stands")
+            return
+        before = await self._blocking(lambda: self._store.task(found.task_id))
+        if before is None:
+            return
+        if isinstance(found, DecisionOutcome):
+            said = conversation.carried_out(before, found)
+            await self._blocking(lambda: self._store.tell_outcome(found, said))
+            self._said()
+        elif deed := conversation.told(before, found):
+            await self._blocking(lambda: self._store.tell(found, deed))
+            self._said()
+
+
+def _read(data: bytes) -> AgentTask | DecisionOutcome | None:
+    for model in (AgentTask, DecisionOutcome):
+        with contextlib.suppress(ValidationError):
+            return model.model_validate_json(data)
+    return None

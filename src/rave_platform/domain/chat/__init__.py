@@ -1,0 +1,1 @@
+"""What people say to the platform in a chat room, and what it answers."""

@@ -1,0 +1,127 @@
+"""Real agents before real NATS: from a sentence in a chat to what is merged, whatever is killed."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+
+from rave_platform.domain.agents import wording
+from tests import kills
+from tests.integration.platform.agents import AgentPlatform, memory
+from tests.unit.platform.agents.world import task
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+PROJECT = "rave/shop"
+# MiB of an agent that waits for a task.
+IDLE = 45
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Iterator[AgentPlatform]:
+    with AgentPlatform(tmp_path) as made:
+        made.nats.start()
+        yield made
+    assert made.gitlab.complaints == []
+
+
+def test_from_a_sentence_to_what_is_merged(found: AgentPlatform) -> None:
+    found.bridge.start()
+    agent = found.agent("backend-architect")
+    agent.start()
+    listing = ""
+
+    def listed() -> bool:
+        nonlocal listing
+        root = found.say("!rave agents")
+        listing = found.hear(root, "")
+        return "backend-architect one" in listing
+
+    until(listed)
+    assert listing == "backend-architect one: waits for a task"
+    assert memory(agent, "VmRSS") <= IDLE
+    made = found.say('!rave create project shop "Sells things"')
+    assert found.hear(made, "accepted") == found.answers(made)[0]
+    assert found.hear(made, "completed").endswith("completed. https://gitlab.test/rave/shop")
+    # What it writes, and how its tests run, is real.
+    asked = found.say("!rave run backend-architect shop Add an end point that says hello")
+    short = found.hear(asked, "accepted").split()[1]
+    assert "waits for one" not in found.answers(asked)[0]
+    url = found.hear(asked, "completed").split()[-1]
+    assert url == "https://gitlab.test/rave/shop/-/merge_requests/1"
+    (request,) = found.gitlab.projects[PROJECT].requests
+    assert "Tests: 4 passed" in request["description"]
+    status = found.say(f"!rave status {short}")
+    assert "completed" in found.hear(status, short)
+    approval = found.say(f"!rave approve {short} looks good")
+    assert "approved by alice" in found.hear(approval, short)
+    assert found.hear(asked, "merged") == f"Task {short}: merged: {url}."
+    assert request["state"] == "merged"
+    # The other ways that it may end.
+    other = found.say("!rave run backend-architect nowhere Say hello")
+    assert "there is no project nowhere" in found.hear(other, "failed")
+    unwanted = found.say("!rave run backend-architect shop Say something else")
+    short = found.hear(unwanted, "accepted").split()[1]
+    found.hear(unwanted, "completed")
+    found.say(f"!rave reject {short} no")
+    assert "closed without being merged" in found.hear(unwanted, "closed")
+    waiting = found.say("!rave run ai-engineer shop Never done")
+    assert "No ai-engineer is there now" in found.hear(waiting, "accepted")
+    short = found.hear(waiting, "accepted").split()[1]
+    found.hear(found.say(f"!rave cancel {short} too late"), "cancelled by alice")
+    found.agent("ai-engineer").start()
+    assert "cancelled by alice: too late" in found.hear(waiting, "failed")
+    # One trace, from the sentence to what came of it.
+    traces = {one["trace_id"] for one in found.stream("rave.tasks.v1.>")
+              if one["task_id"].startswith(short)}  # fmt: skip
+    assert len(traces) == 1
+    assert agent.end(signal.SIGTERM) == 0
+
+
+# At how many moments an agent is killed: each is a start of one, so fewer are taken than of others.
+POINTS = max(4, 210 // kills.STRIDE**2)
+# Seconds within which a kill falls after a task is asked for.
+WITHIN = 2.0
+
+
+def test_no_kill_loses_a_task_or_has_one_done_twice(found: AgentPlatform) -> None:
+    chance = random.Random(20261126)  # noqa: S311 - the same moments each time
+    found.gitlab.make(PROJECT)
+    agents = [found.agent("backend-architect", instance) for instance in ("one", "two")]
+    for agent in agents:
+        agent.start()
+    wanted = [task(1 + number, instruction=f"Say {number}") for number in range(POINTS)]
+    until(lambda: found.stream("rave.tasks.v1.asked.>") == [], pause=0.05)
+    for one in wanted:
+        found.ask(one)
+        time.sleep(chance.uniform(0, WITHIN))
+        victim = found.nats if chance.random() < 0.2 else chance.choice(agents)
+        victim.end()
+        kills.count()
+        victim.start()
+
+    def ended() -> bool:
+        last = {one["task_id"]: one["status"] for one in found.stream("rave.tasks.v1.told.*")}
+        return Counter(last.values()) == {"completed": POINTS}
+
+    until(ended, pause=0.2)
+    project = found.gitlab.projects[PROJECT]
+    branches = {wording.branch(one) for one in wanted}
+    assert Counter(one["source_branch"] for one in project.requests) == dict.fromkeys(branches, 1)
+    assert set(project.branches) == branches | {"main"}
+    main = project.branches["main"].id
+    for one in wanted:
+        head = project.branches[wording.branch(one)]
+        assert (head.parent, str(one.task_id) in head.message) == (main, True)
+    assert {UUID(one["task_id"]) for one in found.stream("rave.tasks.v1.told.*")} == {
+        one.task_id for one in wanted
+    }
