@@ -13,7 +13,7 @@ let
   attrOf = base: profile: if base == "nixos" then profile else "${profile}-${base}";
 
   # In Prometheus' own form. It must hold for longer than it takes from scrape to scrape of the target by
-  # which it goes, so that one missed scrape is no alarm.
+  # which it goes, so that one missed scrape is no alarm, unless a missed scrape can't set it off.
   ruleOf = alert: {
     inherit (alert) expr;
     alert = alert.name;
@@ -35,7 +35,7 @@ let
 
       # Roles are there for all that the full stack has, and for what this base alone carries.
       prepared = id: services.${id}.database != null && (carries id || services.${id}.bases ? nixos);
-      databases = map (id: services.${id}.database // { unit = refresher services.${id}.database.role; })
+      databases = map (id: services.${id}.database // { service = id; unit = refresher services.${id}.database.role; })
         (builtins.filter prepared wanted);
 
       secretNames = unique (
@@ -52,6 +52,11 @@ let
       asked = check: !(check ? bases) || builtins.elem base check.bases;
       resolveService = id: builtins.removeAttrs services.${id} [ "bases" "database" ] // {
         units = unitsOf id;
+        state = services.${id}.bases.${base}.state or null;
+        notKept = services.${id}.bases.${base}.notKept or null;
+        waits = services.${id}.bases.${base}.waits or false;
+        # What the smallest profile has comes first; a boot tells of it before the others have come up.
+        stage = if builtins.elem id profiles.demo.services then "core" else "platform";
         checks = map (check: check // { id = "${id}.${check.id}"; }) (builtins.filter asked services.${id}.checks);
       };
     in
@@ -94,6 +99,15 @@ rec {
       wheels = sets "wheels";
       tarballs = sets "tarballs";
     };
+
+  # The directories that lie on the data disk of a machine on the Debian base: rave's own, and what the services
+  # it carries have there.
+  debianData = profile:
+    let
+      own = builtins.filter (base: base != { }) (map (id: services.${id}.bases.debian or { }) profiles.${profile}.services);
+      of = base: base.data or (if base ? state then [ base.state.path ] else [ ]);
+    in
+    unique ([ "/var/lib/rave" ] ++ builtins.concatMap of own);
 
   # What `nix eval --json .#profileMetadata` prints and the CLI reads.
   metadata = {

@@ -2,7 +2,7 @@
 #
 # `safe` is the default mode (memory-disciplined); `full` (FULL_PIPE) lifts it.
 let
-  foundation = [ "sshd" "firewall" "fail2ban" "nginx" ];
+  foundation = [ "sshd" "firewall" "fail2ban" "nginx" "portal" ];
 
   demo = foundation ++ [
     "postgresql"
@@ -24,6 +24,8 @@ let
     "mattermost"
     "matrix"
     "element"
+    "pagure"
+    "pagure-worker"
     "webhook-dispatcher"
     "chat-bridge"
     "agents"

@@ -25,6 +25,7 @@ in
   "database/n8n-password" = role "n8n" "root" [ "n8n" ];
   "database/outline-password" = role "outline" "outline" [ "outline" ];
   "database/synapse-password" = role "synapse" "matrix-synapse" [ "matrix" ];
+  "database/pagure-password" = role "pagure" "pagure" [ ];
   "database/canaille-password" = role "canaille" "canaille" [ ];
   "database/prometheus-password" = role "prometheus" "prometheus" [ ];
 
@@ -41,14 +42,23 @@ in
   "canaille/secret-key" = secret "signs Canaille's sessions" "canaille" (hex 32) [ "canaille" ];
   "canaille/signing-key" = secret "Canaille's OpenID Connect signing key" "canaille" { kind = "rsa"; bits = 3072; } [ "canaille" ];
 
+  "matrix/signing-key" = secret "signs what happens in Matrix rooms" "matrix-synapse" { kind = "matrix-key"; } [ "matrix" ];
   "matrix/registration-shared-secret" = secret "lets an administrator register accounts" "matrix-synapse" (hex 32) [ "matrix" ];
   "matrix/macaroon-secret-key" = secret "signs Synapse's access tokens" "matrix-synapse" (hex 32) [ "matrix" ];
   "matrix/form-secret" = secret "signs Synapse's forms" "matrix-synapse" (hex 32) [ "matrix" ];
 
-  "oidc/matrix-client-secret" = secret "Synapse's client secret at GitLab" "matrix-synapse" (hex 32) [ "matrix" ];
+  "oidc/matrix-client-secret" = proven "canaille" (secret "Synapse's client secret at whoever signs people in" "matrix-synapse" (hex 32) [ "canaille" "matrix" ]);
   "oidc/outline-client-secret" = secret "Outline's client secret at GitLab" "outline" (hex 32) [ "outline" ];
+  "oidc/portal-client-secret" = proven "canaille" (secret "the portal's client secret at whoever signs people in" "rave-portal" (hex 32) [ "canaille" ]);
   "oidc/smoke-client-secret" = proven "canaille" (secret "the smoke suite's client secret at Canaille" "root" (hex 32) [ "canaille" ]);
-  "oidc/chat-control-client-secret" = secret "the chat bridge's client secret at GitLab" "root" (hex 32) [ ];
+
+  "oidc/pagure-client-secret" = proven "canaille" (secret "Pagure's client secret at whoever signs people in" "pagure" (hex 32) [ "canaille" "pagure" ]);
+
+  "pagure/secret-key" = secret "signs Pagure's sessions" "pagure" (hex 32) [ "pagure" "pagure-worker" ];
+  "pagure/token" = proven "pagure" (secret "by which rave's own programs use the forge" "pagure" (hex 32) [ "pagure" ]);
+
+  "chat-bridge/as-token" = secret "by which the chat bridge proves to Matrix to be it" "root" (hex 32) [ "matrix" "chat-bridge" ];
+  "chat-bridge/hs-token" = secret "by which Matrix proves to the chat bridge to be it" "root" (hex 32) [ "matrix" "chat-bridge" ];
 
   "webhook/gitlab-signing-secret" = secret "signs GitLab's webhooks" "root" { kind = "webhook-key"; bytes = 32; } [ "webhook-dispatcher" ];
   "webhook/github-secret" = secret "signs GitHub's webhooks" "root" (hex 32) [ "webhook-dispatcher" ];
@@ -59,10 +69,6 @@ in
   "outline/utils-secret" = secret "guards Outline's maintenance endpoints" "outline" (hex 32) [ "outline" ];
   "n8n/encryption-key" = secret "encrypts n8n's stored credentials" "root" (hex 32) [ "n8n" ];
 
-  "redis/password" = proven "redis" (secret "password of Redis" "redis" password [ "redis" ]);
-  "nats/password" = proven "nats" (secret "password of the NATS user rave" "nats" password [ "nats" "webhook-dispatcher" ]);
-
-  # One pair: the certificate belongs to the key. Where nginx starts as root there is no such account.
-  "tls/certificate" = proven "nginx" (secret "certificate of nginx" "nginx" { kind = "tls-certificate"; key = "tls/key"; } [ "nginx" ]);
-  "tls/key" = secret "private key of nginx" "nginx" { kind = "tls-key"; } [ "nginx" ];
+  "redis/password" = proven "redis" (secret "password of Redis" "redis" password [ "redis" "pagure" "pagure-worker" ]);
+  "nats/password" = proven "nats" (secret "password of the NATS user rave" "nats" password [ "nats" "webhook-dispatcher" "chat-bridge" ]);
 }

@@ -2,8 +2,15 @@
 #
 #   bases.<base>.units   systemd units that must be active; a base that is absent does not carry the service
 #   bases.<base>.enabled false: the base carries it, but it stays off until its operator has configured it
+#   bases.<base>.waits   true: its units stay down until there are secrets
 #   bases.<base>.exceptions  where a check may find a secret, because nothing better can be done, with the
 #                        reason: `place` is a part of a file's path, or of a process' control group
+#   bases.debian.ours    true: it is one of rave's own, and what it brings is no version of it
+#   bases.<base>.state   what it keeps, for backups: the directory `path`, and before which services it is copied, because it
+#                        hands things over to them; `keep`, `put` and `pour` of its module in src/rave_guest/services/ know how
+#   bases.debian.data    the directories that lie on a machine's data disk, which outlives its system; if left out, `state.path`.
+#                        Each is made when the image is built, with its owner, and a link leads to it
+#   bases.<base>.notKept why nothing of it is kept, though it has a directory of its own or keeps something elsewhere
 #   bases.debian.packages  Debian packages that bring it
 #   bases.debian.wheels  Python wheels of a set of its own: names with extras and bounds, "wiki[all]==1.2"
 #   bases.debian.tarballs  packages of npm for that set, each in one version: "@team/tool@1.2.3"
@@ -11,13 +18,15 @@
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
 #   provides             contracts that it fulfils for others: "oidc" (accounts and sign-in), "events" (what forges tell)
 #   oidcClient           what it needs of whoever provides `oidc`: its id there, the paths below its site to which people come
-#                        back, the scopes it asks for, and the secret by which it proves to be itself
+#                        back, the scopes it asks for, and the secret by which it proves to be itself; `logout`, if it
+#                        has one: where it is told within the machine that somebody's sessions have ended
 #   site                 its name below a machine's public origin, where nginx serves it: "auth" for auth.rave.localhost
 #   checks               health questions that are data, asked inside the guest unless `from = "host"`; what it takes
 #                        the service's own protocol to ask is declared in its module in src/rave_guest/services/
 #   secrets              entries of secrets.nix it needs to start or to be complete
 #   database             PostgreSQL role (and database) prepared for it; `secret` holds the password
-#   scrape               where Prometheus finds its metrics, and how often it asks if not as often as facts say
+#   scrape               where Prometheus finds its metrics, and how often it asks if not as often as facts say; `often`: another
+#                        port that it asks as a job of its own, by which alerts go
 #   memory               MemoryMax of its units in MiB, per mode; together they leave facts.systemMiB free
 #   timerSlackMs         how late its timers may come (TimerSlackNSec of its units; 0: as the kernel has it). It answers what
 #                        arrives as soon as ever; only what it does by the clock is put together with what others do
@@ -36,6 +45,7 @@ let
   command = id: title: argv: matches: more: { inherit id title argv matches; kind = "command"; from = "guest"; timeout = 5; } // more;
 
   metrics = port: { inherit port; path = "/metrics"; };
+  keeps = path: { inherit path; before = [ ]; };
   none = {
     ports = [ ];
     checks = [ ];
@@ -56,7 +66,7 @@ let
   patient = { timerSlackMs = 50; };
 
   exporter = title: port: unit: package: contains: none // patient // {
-    inherit title;
+    title = "${title} exporter";
     description = "Prometheus exporter: ${title}";
     bases = {
       debian = { units = [ "${package}.service" ]; packages = [ package ]; };
@@ -113,7 +123,11 @@ in
     title = "fail2ban";
     description = "bans an address for a while after failed logins";
     bases = {
-      debian = { units = [ "fail2ban.service" ]; packages = [ "fail2ban" "python3-systemd" ]; };
+      debian = {
+        units = [ "fail2ban.service" ];
+        packages = [ "fail2ban" "python3-systemd" ];
+        notKept = "bans of a minute";
+      };
       nixos = { units = [ "fail2ban.service" ]; };
     };
     memory = { safe = 96; full = 160; };
@@ -123,7 +137,11 @@ in
     title = "nginx";
     description = "TLS 1.3 front of the platform and its status page";
     bases = {
-      debian = { units = [ "nginx.service" ]; packages = [ "nginx-light" ]; };
+      debian = {
+        units = [ "nginx.service" ];
+        packages = [ "nginx-light" ];
+        notKept = "bodies of requests that are under way; its certificate is a secret";
+      };
       nixos = { units = [ "nginx.service" ]; };
     };
     ports = [ (exposed "status" 3002) (loopback "stub-status" 8081) ];
@@ -132,10 +150,35 @@ in
       (http "status-page" "serves the status page over TLS" "https://127.0.0.1:3002/" { contains = "rave"; })
       (http "status-page-outside" "serves the status page to the host" "https://127.0.0.1:3002/" { contains = "rave"; from = "host"; })
     ];
-    secrets = [ "tls/certificate" "tls/key" ];
-    drawnAtStart = "its certificate's key, and a random generator that its workers inherit";
+    drawnAtStart = "its certificate, and a random generator that its workers inherit";
     memory = { safe = 64; full = 128; };
     oomScore = -800;
+  };
+
+  portal = none // {
+    title = "Portal";
+    description = "figures of the machine, sign-in, and what is behind it";
+    bases = {
+      debian = {
+        units = [ "rave-portal.socket" ];
+        packages = [ "libjs-chart.js" ];
+        ours = true;
+        notKept = "who has signed in, which ends with the machine";
+      };
+      nixos = { units = [ "rave-portal.socket" ]; };
+    };
+    # A program that the first request starts. No health question: each would start it, too.
+    ports = [ (loopback "web" 3006) ];
+    oidcClient = {
+      id = "portal";
+      redirects = [ "/portal/callback" ];
+      scopes = [ "openid" "profile" ];
+      secret = "oidc/portal-client-secret";
+      logout = "http://127.0.0.1:3006/portal/ended";
+    };
+    secrets = [ "oidc/portal-client-secret" ];
+    memory = { safe = 32; full = 32; };
+    oomScore = 300;
   };
 
   # --- data and messaging -----------------------------------------------------------------------
@@ -143,7 +186,14 @@ in
     title = "PostgreSQL";
     description = "one role and one database for each of its consumers";
     bases = {
-      debian = { units = [ "postgresql.service" ]; packages = [ "postgresql-15" ]; };
+      debian = {
+        units = [ "postgresql.service" ];
+        packages = [ "postgresql-15" ];
+        # What its databases name of Synapse's and Pagure's files is there, for those are only added to.
+        state = keeps "/var/lib/postgresql/15/main" // { before = [ "matrix" "pagure" ]; };
+        # All of it: what takes the place of a cluster is moved there, and a later release has one beside it.
+        data = [ "/var/lib/postgresql" ];
+      };
       nixos = { units = [ "postgresql.service" ]; };
     };
     ports = [ (loopback "postgresql" 5432) ];
@@ -155,7 +205,11 @@ in
     title = "Redis";
     description = "cache and job queues";
     bases = {
-      debian = { units = [ "redis-server.service" ]; packages = [ "redis-server" ]; };
+      debian = {
+        units = [ "redis-server.service" ];
+        packages = [ "redis-server" ];
+        state = keeps "/var/lib/redis";
+      };
       nixos = { units = [ "redis-rave.service" ]; };
     };
     ports = [ (loopback "redis" 6379) ];
@@ -169,7 +223,11 @@ in
     title = "NATS JetStream";
     description = "events between the parts of the platform";
     bases = {
-      debian = { units = [ "nats-server.service" ]; packages = [ "nats-server" ]; };
+      debian = {
+        units = [ "nats-server.service" ];
+        packages = [ "nats-server" ];
+        state = keeps "/var/lib/nats";
+      };
       nixos = { units = [ "nats.service" ]; };
     };
     ports = [ (loopback "client" 4222) (loopback "monitor" 8222) ];
@@ -190,7 +248,12 @@ in
     title = "Prometheus";
     description = "metrics and alert rules";
     bases = {
-      debian = { units = [ "prometheus.service" ]; packages = [ "prometheus" ]; };
+      debian = {
+        units = [ "prometheus.service" ];
+        packages = [ "prometheus" ];
+        notKept = "metrics of some days, which are measured anew";
+        data = [ "/var/lib/prometheus" ];
+      };
       nixos = { units = [ "prometheus.service" ]; };
     };
     ports = [ (loopback "web" 9090) ];
@@ -204,7 +267,12 @@ in
     title = "Alertmanager";
     description = "routes alerts";
     bases = {
-      debian = { units = [ "prometheus-alertmanager.service" ]; packages = [ "prometheus-alertmanager" ]; };
+      debian = {
+        units = [ "prometheus-alertmanager.service" ];
+        packages = [ "prometheus-alertmanager" ];
+        notKept = "silences, and which alerts were told";
+        data = [ "/var/lib/prometheus" ];
+      };
       nixos = { units = [ "alertmanager.service" ]; };
     };
     ports = [ (loopback "web" 9093) ];
@@ -214,10 +282,11 @@ in
     oomScore = 100;
   };
 
-  node-exporter = exporter "machine" 9100 "prometheus-node-exporter.service" "prometheus-node-exporter" "node_memory_MemAvailable_bytes" // {
-    # It also gives what the guest says of its services, whose label `service` must not become the exporter's;
-    # alerts go by it, so it is asked more often than others.
-    scrape = metrics 9100 // { honorLabels = true; interval = "8s"; };
+  node-exporter = exporter "Machine" 9100 "prometheus-node-exporter.service" "prometheus-node-exporter" "node_memory_MemAvailable_bytes" // {
+    # It draws curves. What alerts go by the stage reporter tells itself (rave_guest/exposition.py), asked more often
+    # than all others: there a service has its own label `service`.
+    ports = [ (loopback "metrics" 9100) (loopback "reporter" 9101) ];
+    scrape = metrics 9100 // { honorLabels = true; often = { job = "reporter"; port = 9101; interval = "8s"; }; };
   };
   postgres-exporter = exporter "PostgreSQL" 9187 "prometheus-postgres-exporter.service" "prometheus-postgres-exporter" "pg_up 1" // {
     secrets = [ "database/prometheus-password" ];
@@ -229,7 +298,7 @@ in
   };
 
   nats-exporter = none // patient // {
-    title = "NATS";
+    title = "NATS exporter";
     description = "Prometheus exporter: NATS";
     bases = nixosOnly [ "prometheus-nats-exporter.service" ];
     ports = [ (loopback "metrics" 7777) ];
@@ -257,7 +326,11 @@ in
     title = "Canaille";
     description = "accounts, and single sign-on by OpenID Connect";
     bases = {
-      debian = { units = [ "canaille.service" ]; wheels = [ "canaille[front,oidc,postgresql]==0.3.6" "waitress==3.0.2" ]; };
+      debian = {
+        units = [ "canaille.service" ];
+        wheels = [ "canaille[front,oidc,postgresql]==0.3.6" "waitress==3.0.2" ];
+        notKept = "its accounts are in PostgreSQL, its keys are secrets";
+      };
     };
     ports = [ (loopback "web" 3040) ];
     provides = [ "oidc" ];
@@ -315,13 +388,92 @@ in
   matrix = none // {
     title = "Matrix Synapse";
     description = "team chat with single sign-on; federation is off";
-    bases = nixosOnly [ "matrix-synapse.service" ];
+    bases = {
+      debian = {
+        units = [ "matrix-synapse.service" ];
+        wheels = [ "matrix-synapse[oidc]==1.163.2" "psycopg2-binary==2.9.13" ];
+        waits = true;
+        # Files that people sent; everything else is in PostgreSQL.
+        state = keeps "/var/lib/matrix-synapse";
+      };
+      nixos = { units = [ "matrix-synapse.service" ]; };
+    };
     ports = [ (loopback "client" 8008) (loopback "metrics" 9010) ];
-    checks = [ (http "versions" "serves the client API" "http://127.0.0.1:8008/_matrix/client/versions" { contains = "versions"; }) ];
-    secrets = [ "matrix/registration-shared-secret" "matrix/macaroon-secret-key" "matrix/form-secret" "oidc/matrix-client-secret" ];
+    site = "matrix";
+    checks = [
+      (http "health" "is healthy" "http://127.0.0.1:8008/health" { contains = "OK"; timeout = 20; })
+      (http "versions" "serves the client API" "http://127.0.0.1:8008/_matrix/client/versions" { contains = "versions"; timeout = 20; })
+    ];
+    oidcClient = {
+      id = "matrix";
+      redirects = [ "/_synapse/client/oidc/callback" ];
+      scopes = [ "openid" "profile" ];
+      secret = "oidc/matrix-client-secret";
+      logout = "http://127.0.0.1:8008/_synapse/client/oidc/backchannel_logout";
+    };
+    secrets = [
+      "matrix/signing-key"
+      "matrix/registration-shared-secret"
+      "matrix/macaroon-secret-key"
+      "matrix/form-secret"
+      "oidc/matrix-client-secret"
+    ];
     database = { role = "synapse"; name = "synapse"; secret = "database/synapse-password"; };
     scrape = { port = 9010; path = "/_synapse/metrics"; };
     memory = { safe = 384; full = 448; };
+    deadlineSeconds = 180;
+    oomScore = 100;
+  };
+
+  pagure = none // {
+    title = "Pagure";
+    description = "the forge: repositories, pull requests, issues";
+    bases = {
+      debian = {
+        units = [ "pagure.service" ];
+        # Of a newer release than the guest's (infra/debian/archives.nix); the rest is what serves it, and signs people in.
+        packages = [ "pagure" "git" "python3-authlib" "python3-psycopg2" "python3-waitress" ];
+        waits = true;
+        # What its database names of these files is there, for the database is copied first.
+        state = keeps "/var/lib/pagure";
+        exceptions = [
+          (inFiles "/postgresql/" [ "pagure/token" ] "Pagure keeps tokens of its API in its database as they are")
+        ];
+      };
+    };
+    ports = [ (loopback "web" 3050) ];
+    site = "forge";
+    checks = [
+      (http "projects" "lists its projects" "http://127.0.0.1:3050/api/0/projects" { contains = "total_projects"; timeout = 20; })
+    ];
+    oidcClient = {
+      id = "pagure";
+      redirects = [ "/authorize" ];
+      scopes = [ "openid" "profile" "email" "groups" ];
+      secret = "oidc/pagure-client-secret";
+      logout = "http://127.0.0.1:3050/rave/logout";
+    };
+    secrets = [ "pagure/secret-key" "pagure/token" "oidc/pagure-client-secret" "redis/password" ];
+    database = { role = "pagure"; name = "pagure"; secret = "database/pagure-password"; };
+    memory = { safe = 256; full = 320; };
+    deadlineSeconds = 300;
+    oomScore = 100;
+  };
+
+  pagure-worker = none // {
+    title = "Pagure's worker";
+    description = "what the forge does beside requests: makes projects, merges, tells others of pushes";
+    bases = {
+      debian = {
+        units = [ "pagure-worker.service" ];
+        waits = true;
+        notKept = "it works on what Pagure keeps; tasks are in Redis";
+      };
+    };
+    secrets = [ "redis/password" ];
+    memory = { safe = 192; full = 256; };
+    deadlineSeconds = 300;
+    oomScore = 150;
   };
 
   element = none // {
@@ -342,6 +494,8 @@ in
         # As requirements/platform.txt has them: what the tests prove is what the guest runs.
         wheels = [ "nats-py==2.16.0" "prometheus-client==0.26.0" "pydantic==2.14.3" "starlette==1.10.0" "uvicorn==0.54.0" ];
         platform = true;
+        # What it hands over to NATS after that is handed over again, under the same id.
+        state = keeps "/var/lib/webhook-dispatcher" // { before = [ "nats" ]; };
       };
     };
     ports = [ (loopback "web" 3001) ];
@@ -349,17 +503,38 @@ in
     # Well as long as webhooks can be stored, whether or not NATS is there.
     checks = [ (http "health" "can store webhooks" "http://127.0.0.1:3001/healthz" { contains = "ok"; timeout = 10; }) ];
     secrets = [ "webhook/gitlab-signing-secret" "webhook/github-secret" "webhook/forgejo-secret" "nats/password" ];
-    scrape = metrics 3001;
+    # As often as the node exporter: an alert of it is there within 30 s, too.
+    scrape = metrics 3001 // { interval = "8s"; };
     memory = { safe = 80; full = 128; };
     deadlineSeconds = 90;
     oomScore = -300;
   };
-  # No base carries it yet: its record reserves the name and the secret.
   chat-bridge = none // {
     title = "Chat bridge";
-    description = "agent control from chat";
-    bases = { };
-    secrets = [ "oidc/chat-control-client-secret" ];
+    description = "takes commands in chat, and says what comes of them";
+    bases = {
+      debian = {
+        units = [ "chat-bridge.service" ];
+        # As requirements/platform.txt has them: what the tests prove is what the guest runs.
+        wheels = [ "certifi==2026.10.18" "httpx==0.28.1" "nats-py==2.16.0" "prometheus-client==0.26.0" "pydantic==2.14.3" "starlette==1.10.0" "uvicorn==0.54.0" ];
+        platform = true;
+        waits = true;
+        # What it hands over to NATS after that is handed over again, under the same id.
+        state = keeps "/var/lib/chat-bridge" // { before = [ "nats" ]; };
+        exceptions = [
+          (inFiles "/run/matrix-synapse/chat-bridge.yaml" [ "chat-bridge/as-token" "chat-bridge/hs-token" ]
+            "Synapse reads the tokens of an application service from its registration alone; the file lies in memory, and is Synapse's")
+        ];
+      };
+    };
+    ports = [ (loopback "web" 3005) ];
+    # Well as long as what is said can be kept, whether or not chat and NATS are there.
+    checks = [ (http "health" "can keep what is said" "http://127.0.0.1:3005/healthz" { contains = "ok"; timeout = 10; }) ];
+    secrets = [ "chat-bridge/as-token" "chat-bridge/hs-token" "nats/password" ];
+    scrape = metrics 3005 // { interval = "8s"; };
+    memory = { safe = 96; full = 128; };
+    deadlineSeconds = 90;
+    oomScore = -200;
   };
   agents = none // {
     title = "Agents";

@@ -16,4 +16,14 @@
       keys = [ "05AB90340C0C5E797F44A8C8254CF3B5AEC0A8F0" ];
     }
   ];
+  # Of a newer release, what this one does not have: those packages alone, and only where they are asked for.
+  newer = [
+    {
+      name = "debian";
+      suites = [ "trixie" ];
+      # Debian Archive Automatic Signing Key, Debian Stable Release Key (13/trixie)
+      keys = [ "04B54C3CDCA79751B16BC6B5225629DF75B188BD" "41587F7DB8C774BCCF131416762F67A0B2C39DE4" ];
+      only = [ "pagure" ];
+    }
+  ];
 }

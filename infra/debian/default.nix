@@ -89,6 +89,20 @@ let
   carried = builtins.filter (id: builtins.pathExists (folder id)) (builtins.attrNames plan.services);
   overlaid = builtins.filter (id: builtins.pathExists (folder id + "/rootfs")) carried;
 
+  # What one of rave's own brings is no version of it.
+  ours = id: let own = catalog.services.${id}.bases.debian; in own.ours or false || own.platform or false;
+
+  # Of each service the version of what it is, where the lock has that: for people.
+  versionOf = id:
+    let
+      own = if ours id then { } else catalog.services.${id}.bases.debian;
+      first = list: if list == [ ] then null else builtins.head (builtins.match "([A-Za-z0-9_.-]+).*" (builtins.head list));
+      of = name: from: map (found: found.version) (builtins.filter (found: found.name == name) from);
+      found = of (first (own.packages or [ ])) lock.packages ++ of (first (own.wheels or [ ])) (setOf id);
+    in
+    if found == [ ] then [ ] else [ { name = id; value = builtins.head found; } ];
+  versions = builtins.listToAttrs (builtins.concatMap versionOf (builtins.attrNames plan.services));
+
   # rave's own services see src/rave_platform beside what it runs with.
   own = builtins.filter (id: catalog.services.${id}.bases.debian.platform or false) (builtins.attrNames plan.services);
 
@@ -114,10 +128,11 @@ let
       sets = map set (builtins.filter (id: setOf id != [ ]) (builtins.attrNames plan.services));
       platform = if own == [ ] then null else { sets = own; source = source "rave-platform" platform; };
       binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
-      plan = builtins.toFile "rave-plan.json" (builtins.toJSON plan);
+      plan = builtins.toFile "rave-plan.json" (builtins.toJSON (plan // { inherit versions; }));
       carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));
       lock = builtins.toFile "rave-lock.json" lockText;
       diskGiB = plan.resources.safe.diskGiB;
+      data = catalog.debianData profile;
       cmdline = packages.cmdline;
     };
   };

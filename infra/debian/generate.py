@@ -78,11 +78,16 @@ def foundation(plan: dict[str, Any]) -> dict[str, str]:
         "etc/sysctl.d/99-rave.conf": sysctl(plan["facts"]["sysctl"]),
     }
     for service in plan["services"].values():
-        for unit in service["units"]:
+        for unit in map(process, service["units"]):
             drop_in = f"{unit}.d/50-limits.conf"
             files[f"{UNITS}/{drop_in}"] = limits(service)
             files[f"{MODES}/full/{unit}.d/60-limits.conf"] = memory(service["memory"]["full"])
     return files
+
+
+def process(unit: str) -> str:
+    """The unit of the processes: of a socket the service that it starts (systemd.socket(5))."""
+    return unit.replace(".socket", ".service")
 
 
 def limits(service: dict[str, Any]) -> str:

@@ -2,12 +2,13 @@
 # index of Python's packages and from the registry of npm. `services` is catalog.debianRequest's answer.
 packages: services:
 let
+  release = import ./archives.nix;
   unique = builtins.foldl' (seen: name: if builtins.elem name seen then seen else seen ++ [ name ]) [ ];
   # A lock does not mention what nobody asks for.
   present = name: if services.${name} == { } then { } else { ${name} = services.${name}; };
 in
 {
-  inherit (import ./archives.nix) archives;
+  archives = release.archives ++ builtins.filter (archive: builtins.any (name: builtins.elem name services.packages) archive.only) release.newer;
   inherit (packages) kernel tools;
   guest = unique (builtins.sort builtins.lessThan (packages.foundation ++ services.packages));
 } // present "wheels" // present "tarballs"

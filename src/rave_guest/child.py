@@ -17,6 +17,7 @@ OPERATOR = "rave"
 DOOR = ["/usr/lib/rave/rave-guest", "door"]
 CGROUPS = "/sys/fs/cgroup"
 GRACE = 2.0  # seconds that a program gets to end by itself
+ENDING = (signal.SIGHUP, signal.SIGTERM)  # what tells a program to end
 NOT_STARTED = 127  # as a shell says it
 PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+-./:,_")
 
@@ -50,9 +51,14 @@ class Child:
             self.stdout, said = os.pipe2(os.O_CLOEXEC)
             self.stderr, complained = os.pipe2(os.O_CLOEXEC)
             ends = (given, said, complained)
-        self.pid = os.fork()
-        if self.pid == 0:
-            _become(argv, root=root, group=self.group, ends=ends, terminal=terminal)
+        # What tells it to end before it has a session of its own waits until it has one.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                _become(argv, root=root, group=self.group, ends=ends, terminal=terminal)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for fd in ends:
             os.close(fd)
         for fd in self.pipes():
@@ -124,8 +130,12 @@ class Child:
                 os.kill(pid, number)
         # A session's leader that is not reaped keeps its number; afterwards it may be another's.
         if self.status is None:
-            with suppress(ProcessLookupError):
+            try:
                 os.killpg(self.pid, number)
+            except ProcessLookupError:
+                # It has no session yet, and has started nothing.
+                with suppress(ProcessLookupError):
+                    os.kill(self.pid, number)
 
 
 def _make_group(number: int) -> str:
@@ -156,7 +166,10 @@ def _become(
             os.setsid()
             for fd, end in enumerate(ends):
                 os.dup2(end, fd)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        for number in (signal.SIGPIPE, *ENDING):
+            # Not as whoever serves the channel takes them.
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         account, variables = _account(root=root)
         if terminal:
             variables["TERM"] = terminal

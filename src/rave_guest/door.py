@@ -30,13 +30,19 @@ MAX_REQUEST = 4 << 20  # bytes
 def _accounts(arguments: Mapping[str, Any]) -> dict[str, Any]:
     from rave_guest import accounts
 
-    return accounts.verb(arguments)
+    return accounts.CONTRACT.verb(arguments)
+
+
+def _certificate(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from rave_guest import tls
+
+    return tls.verb(arguments)
 
 
 def _events(arguments: Mapping[str, Any]) -> dict[str, Any]:
     from rave_guest import events
 
-    return events.verb(arguments)
+    return events.CONTRACT.verb(arguments)
 
 
 def _probe(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,14 +63,35 @@ def _resumed(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return resumed.verb(arguments)
 
 
+def _state(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from rave_guest.state import program
+
+    return program.verb(arguments)
+
+
 # Imports are within the verbs: a guest under TCG waits for each of them.
 VERBS: dict[str, Verb] = {
     "accounts": _accounts,
+    "certificate": _certificate,
     "events": _events,
     "probe": _probe,
     "resumed": _resumed,
     "secrets-install": _secrets_install,
+    "state": _state,
 }
+
+
+def load() -> None:
+    """Load what a host asks for first, with all that the verbs bring: whoever is copied with it in
+    memory answers without reading it.
+    """
+    import ssl  # noqa: F401
+
+    from rave_guest import probe, registry  # noqa: F401
+    from rave_guest.secrets import install, proofs  # noqa: F401
+    from rave_guest.wire import fail2ban  # noqa: F401
+
+    registry.modules()
 
 
 def main(_argv: list[str]) -> int:

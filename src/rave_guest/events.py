@@ -1,25 +1,13 @@
-"""The verb events: what forges told this guest. The service that keeps the events carries it out.
-
-Arguments {"action", "by", "arguments"}: what to do, who says so, and with which events. That events
-are handed over again is written down (audit.py).
+"""The verb events: what forges told this guest. The service that keeps the events carries it out
+(contract.py).
 """
 
 from __future__ import annotations
 
 import re
 
-from rave_guest import audit, plan, registry
+from rave_guest.contract import Contract, taken, takes
 from rave_guest.refusal import Refused
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-    Provider = Callable[[str, Mapping[str, Any]], dict[str, Any]]
-
-CONTRACT = "events"
-LOG = "/var/log/rave/events.log"
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SOURCE = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
@@ -33,47 +21,6 @@ TAKES = {
     "replay": {"events"},
     "replay-dead": set(),
 }
-READS = {"list", "show"}
-
-
-def verb(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Carry out an action on the events of this guest."""
-    if set(arguments) != {"action", "by", "arguments"}:
-        raise Refused("request", "a request on events has an action, by whom, and its arguments")
-    action, by, wanted = arguments["action"], arguments["by"], arguments["arguments"]
-    check(action, wanted)
-    if not isinstance(by, str) or not 0 < len(by) <= 200:
-        raise Refused("request", "it is not said who asks")
-    return carry_out(action, wanted, by, provider(plan.own()))
-
-
-def carry_out(
-    action: str, wanted: Mapping[str, Any], by: str, provide: Provider, log: str = LOG
-) -> dict[str, Any]:
-    """Let the provider do what was asked for, and write down what became of it.
-
-    Raises:
-        Refused: as the provider does; AUDIT if it cannot be written down, before it is done.
-    """
-    if action in READS:
-        return provide(action, wanted)
-    with audit.entry(log, action=action, by=by, **wanted) as entry:
-        answer = provide(action, wanted)
-        entry.result = f"{answer.get('replayed', 0)} replayed"
-        return answer
-
-
-def provider(own: Mapping[str, Any]) -> Provider:
-    """Return what carries out actions on events in a guest of this plan.
-
-    Raises:
-        Refused: it has none.
-    """
-    for name, record in own["services"].items():
-        if CONTRACT in record["provides"]:
-            provide: Provider = registry.service(name).events  # type: ignore[union-attr]
-            return provide
-    raise Refused("request", "this guest carries no service that takes webhooks")
 
 
 def check(action: object, wanted: object) -> None:
@@ -82,13 +29,8 @@ def check(action: object, wanted: object) -> None:
     Raises:
         Refused: an action that there is not, or arguments that it does not take.
     """
-    if not isinstance(action, str) or action not in TAKES:
-        raise Refused("request", f"there is no action {action!r} on events")
-    takes = TAKES[action]
-    if not isinstance(wanted, dict) or not set(wanted) <= takes:
-        raise Refused("request", f"{action} takes {', '.join(sorted(takes)) or 'nothing'}")
-    if action != "list" and set(wanted) != takes:
-        raise Refused("request", f"{action} takes {', '.join(sorted(takes))}")
+    known = takes(TAKES, action, "events")
+    wanted = taken(wanted, known, action, each=action != "list")
     if "state" in wanted and wanted["state"] not in STATES:
         raise Refused("input", f"a state is one of {', '.join(STATES)}")
     if "source" in wanted:
@@ -106,3 +48,9 @@ def check(action: object, wanted: object) -> None:
 def _text(value: object, form: re.Pattern[str], what: str) -> None:
     if not (isinstance(value, str) and form.fullmatch(value)):
         raise Refused("input", what)
+
+
+CONTRACT = Contract(
+    "events", "events", does="takes webhooks", check=check, looks={"list", "show"},
+    result=lambda answer: f"{answer.get('replayed', 0)} replayed", log="/var/log/rave/events.log",
+)  # fmt: skip

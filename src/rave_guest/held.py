@@ -7,6 +7,7 @@ names and keys. Only after that do the others go on. Whatever fails before leave
 
 Under emulation the others take seconds of a processor to go on. A host that is going to run
 programs at once says so: then the command channel has them wait until it has a moment to spare.
+One that is going to pause the machine before it does has them wait for `wake` alone.
 
 Called by the command channel's own process, which is awake in the copy with all of this loaded: no
 program could be started meanwhile. What the kernel drew when it booted stays the template's: boot
@@ -29,7 +30,7 @@ from binascii import a2b_base64
 from collections import namedtuple
 from contextlib import suppress
 
-from rave_guest import plan, report, resumed
+from rave_guest import plan, report, resumed, tls
 from rave_guest.manager import Manager
 from rave_guest.refusal import Refused
 
@@ -49,16 +50,16 @@ CREDENTIALS = "/run/credentials/@system"
 HOST_KEY, AGE_KEY = "rave.ssh-host-key", "rave.age-key"
 INSTANCE_ID, AUTHORIZED_KEY = "rave.instance-id", "rave.authorized-key"
 ORIGIN_CREDENTIAL = "rave.origin"
+TLS_CREDENTIALS = ("rave.tls-key", "rave.tls-certificate")
 AUTHORIZED = "/run/rave/ssh/authorized_keys"
 ORIGIN = "/run/rave/origin"
-TLS = "/run/rave/tls"
-TLS_KEY, TLS_CERTIFICATE, TLS_NAMES = "ephemeral.key", "ephemeral.crt", "names"
-TLS_LINKS = {TLS_KEY: "current.key", TLS_CERTIFICATE: "current.crt"}
 EXPORTER = "/run/rave/redis/exporter.env"
 MACHINE_ID, HOSTS = "/etc/machine-id", "/etc/hosts"
 JOURNAL = "/var/log/journal"
 SEED = "/var/lib/systemd/random-seed"
 INTERFACE = "eth0"
+# The first sector says whose the data disk is (infra/debian/initrd/init.c).
+DATA_DISK, LABEL, SECTOR = "/dev/vdb", "rave-data 1 {}\n", 512
 
 # linux/mount.h, linux/sockios.h, linux/if_arp.h
 _RDONLY, _NOSUID, _NODEV, _NOEXEC, _REMOUNT, _BIND = 1, 2, 4, 8, 32, 4096
@@ -69,7 +70,6 @@ FREEZES = 10.0  # seconds for every program to stand still
 LOOK = 0.01
 LONGEST_KEY = 16 << 10  # bytes
 
-NAMES = re.compile(r"[A-Za-z0-9:.*,-]{1,500}")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -89,13 +89,13 @@ class Selfhood(
             "mac",
             "origin",
             "credentials",
-            "tls",
+            "certificate",
         ),
     )
 ):
     """What makes a machine itself: 32 to 512 bytes of entropy, seconds since 1970 UTC, names, the
     address of its network card, its public origin (empty: none), its credentials by name, and the
-    files of a certificate for its services by name; none of an older rave, and then it makes one
+    key and chain of the certificate of its pages; None of an older rave, and then it makes one
     itself.
     """
 
@@ -108,7 +108,7 @@ class Selfhood(
     mac: str
     origin: str
     credentials: dict[str, bytes]
-    tls: dict[str, bytes]
+    certificate: tuple[str, str] | None
 
 
 class Standstill:
@@ -140,22 +140,29 @@ class Standstill:
             # PID 1 starts no more programs then, so that the list of the others is whole.
             self._freeze([f"{CGROUPS}/{PID1}"])
             self._freeze(_groups())
+            # Whoever ends this may be a copy of this process, which needs a connection of its own.
+            self._manager.close()
         except BaseException:
             self.thaw()
             self._manager.order(*(("StartUnit", unit) for unit in self._renewed))
             raise
         return {"stopped": self._renewed, "frozen": len(self._frozen)}
 
-    def end(self) -> None:
+    def over(self) -> bool:
+        """Whether PID 1 goes on: a copy of this process may have seen to that."""
+        return not _stands(f"{CGROUPS}/{PID1}")
+
+    def end(self, restarted: Iterable[str] = ()) -> None:
         """Let everything go on, with the journal, the services and the watcher taking up what is
-        new.
+        new, and the units `restarted` what they read when they start.
         """
         # PID 1 by itself: it takes its orders while nothing else wants a processor, and before the
         # watcher is awake, to which a service that is down without a job looks as if it had failed.
         self.thaw([f"{CGROUPS}/{PID1}"])
-        starts = [("StartUnit", unit) for unit in self._renewed]
+        orders = [("RestartUnit", JOURNAL_UNIT), *(("StartUnit", unit) for unit in self._renewed)]
+        orders += [("RestartUnit", unit) for unit in restarted if unit not in self._renewed]
         try:
-            self._manager.order(("RestartUnit", JOURNAL_UNIT), *starts)
+            self._manager.order(*orders)
         finally:
             self._manager.close()
             self.thaw()
@@ -207,6 +214,10 @@ def hold(_arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     if _now or _over:
         raise Refused("request", "this machine stands still already")
+    # Only here: a machine that is no template never needs it.
+    from rave_guest import door
+
+    door.load()
     standstill = Standstill(Manager())
     told = standstill.begin()
     _now.append(standstill)
@@ -235,17 +246,34 @@ def waits() -> bool:
     return bool(_over)
 
 
-def go_on() -> None:
-    """Let everything go on that stood still, if that has not happened yet.
+def go_on(restarted: Iterable[str] = ()) -> bool:
+    """Let everything go on that stood still, if that has not happened yet, with the units
+    `restarted` started anew; returns whether this was what did it.
 
     Raises:
         OSError, ManagerError: PID 1 does not take its orders; all goes on but what was stopped.
     """
     while _over:
-        _over.pop().end()
+        standstill = _over.pop()
+        if not standstill.over():
+            standstill.end(restarted)
+            return True
+    return False
 
 
-VERBS = {"hold": hold, "become": become}
+def wake(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Take new randomness and the time, in a machine that is itself, was paused since, and in which
+    the others stand still yet; tells by how many seconds its clock was behind.
+
+    Raises:
+        Refused: nothing waits here, or the request is none.
+    """
+    if not _over:
+        raise Refused("request", "nothing waits in this machine to be woken")
+    return resumed.verb(arguments)
+
+
+VERBS = {"hold": hold, "become": become, "wake": wake}
 
 
 def asked(arguments: Mapping[str, Any]) -> Selfhood:
@@ -270,8 +298,10 @@ def asked(arguments: Mapping[str, Any]) -> Selfhood:
     credentials = {name: _decoded(name, text) for name, text in given.items()}
     credentials[INSTANCE_ID] = texts["instance"].encode()
     credentials[ORIGIN_CREDENTIAL] = f"{texts['origin']}\n".encode()
-    tls = _tls(arguments["tls"]) if "tls" in arguments else {}
-    return Selfhood(entropy=entropy, now=now, credentials=credentials, tls=tls, **texts)
+    shown = tls.asked(arguments["certificate"]) if "certificate" in arguments else None
+    if shown is not None:
+        credentials |= zip(TLS_CREDENTIALS, map(str.encode, shown), strict=True)
+    return Selfhood(entropy=entropy, now=now, credentials=credentials, certificate=shown, **texts)
 
 
 def put_on(own: Selfhood) -> float:
@@ -285,11 +315,14 @@ def put_on(own: Selfhood) -> float:
     report.write(AUTHORIZED, own.credentials[AUTHORIZED_KEY].decode())
     name_journal(report.read(MACHINE_ID), own.machine_id)
     report.write(MACHINE_ID, f"{own.machine_id}\n")
+    label_data(own.machine_id)
     socket.sethostname(own.hostname)
     report.write(HOSTS, f"127.0.0.1 localhost\n127.0.1.1 {own.hostname}\n")
     set_mac(own.mac)
-    if os.path.isdir(TLS):
-        show(own.tls)
+    if os.path.isdir(tls.PLACE):
+        tls.clear()
+        if own.certificate is not None:
+            tls.put(*own.certificate)
     if os.path.exists(EXPORTER):
         word = uuid.UUID(bytes=os.urandom(16), version=4)
         _private(EXPORTER, f"REDIS_USER=exporter\nREDIS_PASSWORD={word}\n".encode(), 0o600)
@@ -316,14 +349,17 @@ def name_journal(before: str, now: str) -> None:
         os.symlink(before, f"{JOURNAL}/{now}")
 
 
-def show(tls: Mapping[str, bytes]) -> None:
-    """Put a certificate in the place of the one that the machine made at its boot."""
-    for name in os.listdir(TLS):
-        _remove(f"{TLS}/{name}")
-    for name, data in tls.items():
-        _private(f"{TLS}/{name}", data, 0o600)
-        if name in TLS_LINKS:
-            os.symlink(name, f"{TLS}/{TLS_LINKS[name]}")
+def label_data(machine_id: str) -> None:
+    """Say on the data disk, if there is one, whose it is now. Its file system is mounted, and keeps
+    that sector as it is; until it is written, the host knows that it was the template's.
+    """
+    if not os.path.exists(DATA_DISK):
+        return
+    fd = os.open(DATA_DISK, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, LABEL.format(machine_id).encode().ljust(SECTOR, b"\0"), 0)
+    finally:
+        os.close(fd)
 
 
 def set_mac(address: str) -> None:
@@ -379,17 +415,6 @@ def _write(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-
-
-def _tls(found: object) -> dict[str, bytes]:
-    """The files of a certificate, the one that says that it is whole last (nginx-tls)."""
-    if not isinstance(found, dict) or set(found) != {TLS_KEY, TLS_CERTIFICATE, TLS_NAMES}:
-        raise Refused("request", "`tls` is to hold a key, its certificate and the names in that")
-    names = found[TLS_NAMES]
-    if not isinstance(names, str) or NAMES.fullmatch(names) is None:
-        raise Refused("request", f"`{TLS_NAMES}` are not as they should be")
-    files = {name: _decoded(name, found[name]) for name in (TLS_KEY, TLS_CERTIFICATE)}
-    return {**files, TLS_NAMES: f"{names}\n".encode()}
 
 
 def _decoded(name: str, text: object) -> bytes:

@@ -51,7 +51,7 @@ class Question:
         self.holds = holds
 
 
-def http(url: str, status: int, contains: str) -> Question:
+def http(url: str, status: int, contains: str, *, holds: float = 0.0) -> Question:
     """A GET. For https, whether the port accepts: a handshake costs more than it tells."""
     scheme, _, rest = url.partition("://")
     place, _, path = rest.partition("/")
@@ -66,7 +66,7 @@ def http(url: str, status: int, contains: str) -> Question:
         return head[9:12] == b"%d" % status and wanted in body
 
     request = f"GET /{path} HTTP/1.0\r\nHost: {place}\r\nUser-Agent: rave-guest\r\n\r\n"
-    return Question(url, address, request.encode(), good)
+    return Question(url, address, request.encode(), good, holds=holds)
 
 
 class Round:

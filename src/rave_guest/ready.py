@@ -20,7 +20,7 @@ import socket
 import time
 from itertools import count
 
-from rave_guest import clock, questions, registry, report, way
+from rave_guest import clock, exposition, questions, registry, report, way
 from rave_guest import plan as plans
 from rave_guest.manager import Manager
 from rave_guest.questions import Round
@@ -47,6 +47,9 @@ GATHER = 0.2  # seconds for a change of a unit to become all of it
 FOLLOW_EVERY = 10.0  # seconds between two looks at the real-time clock, each many ports of QEMU's
 ASK_EVERY = 60.0  # seconds between two rounds of all questions then; PID 1 tells of units at once
 ASK_AGAIN = 5.0  # the same, while a service has failed or starts
+# Seconds for which metrics that are there are good: Prometheus asks for the same each minute, and
+# what an exporter gathers is the dearest answer of all.
+METRICS_HOLD = 290.0
 
 
 def alive(service: str, record: dict[str, Any]) -> list[Question]:
@@ -55,12 +58,23 @@ def alive(service: str, record: dict[str, Any]) -> list[Question]:
     A service whose record asks nothing like that may have a module, and that an `alive`.
     """
     found = [
-        questions.http(check["url"], check["status"], check.get("contains") or "")
+        questions.http(
+            check["url"],
+            check["status"],
+            check.get("contains") or "",
+            holds=METRICS_HOLD if scraped(record, check["url"]) else 0.0,
+        )
         for check in record["checks"]
         if check["from"] == "guest" and check["kind"] == "http"
     ]
     ask = getattr(None if found else registry.service(service), "alive", None)
     return ask(record) if ask else found
+
+
+def scraped(record: dict[str, Any], url: str) -> bool:
+    """Whether that is where Prometheus finds the service's metrics."""
+    scrape = record.get("scrape") or {"port": 0, "path": ""}
+    return bool(url == f"http://127.0.0.1:{scrape['port']}{scrape['path']}")
 
 
 class WatchedService:
@@ -73,6 +87,7 @@ class WatchedService:
         self.units: list[str] = record["units"]
         # Whether its units stay down until there are secrets (a base may let them wait).
         self.waits = bool(record.get("waits"))
+        self.core = record.get("stage", "core") == "core"
         self.questions = alive(name, record)
         self.deadline = float(record["deadlineSeconds"])
         self.state = "starting"
@@ -293,9 +308,14 @@ class Watch:
         """Names of all failed units of the machine, of the plan or not."""
         return self._manager.failed()
 
-    def documents(self) -> dict[str, dict[str, object]]:
-        """All services as the event shows them."""
-        return {service.name: service.document() for service in self.services}
+    def core_alone(self) -> bool:
+        """Whether every service of the core is healthy, and some other is on its way."""
+        there = all(service.state == "healthy" for service in self.services if service.core)
+        return there and any(service.state == "starting" for service in self.services)
+
+    def documents(self, *, core: bool = False) -> dict[str, dict[str, object]]:
+        """All services as the event shows them, or those of the core."""
+        return {s.name: s.document() for s in self.services if s.core or not core}
 
 
 def secrets_mark() -> str:
@@ -309,13 +329,16 @@ def secrets_mark() -> str:
 def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signature
     """Report the stages of the boot, then watch until the machine stops."""
     plan = json.loads(report.read(plans.PLACE))
+    # A second thread costs less than a second program.
+    if (port := exposition.port(plan)) is not None:
+        _thread.start_new_thread(exposition.serve, (port,))
     watch = Watch(plan, Manager())
     # What may wait may be what mends it: a disk that has yet to grow.
-    watch.settle(BOOT_PATIENCE, told=tell_sshd, grace=Grace(lambda: notify("READY=1")))
+    grace = Grace(lambda: notify("READY=1"))
+    watch.settle(BOOT_PATIENCE, told=lambda service: tell_stage(watch, service), grace=grace)
     tell_services(watch)
-    publish(plan, watch)
+    publish(plan, watch, alerts=False)
     notify("READY=1")
-    # A second thread costs less than a second program.
     _thread.start_new_thread(way.serve, ())
     asked = followed = time.monotonic()
     mark, banned, instance = secrets_mark(), "", report.instance()
@@ -361,19 +384,32 @@ def tell_ban(before: str) -> str:
     return now
 
 
-def tell_sshd(service: WatchedService) -> None:
-    """Report the stage `sshd` as soon as it answers."""
-    if service.name == "sshd" and service.state == "healthy":
+def tell_stage(watch: Watch, service: WatchedService) -> None:
+    """Report the stage `sshd` as soon as it answers, and `core` when what every profile has is
+    healthy while others are still on their way.
+    """
+    if service.state != "healthy":
+        return
+    if service.name == "sshd":
         report.send("sshd")
+    if service.core and watch.core_alone():
+        report.send("core", services=watch.documents(core=True))
 
 
-def publish(plan: dict[str, Any], watch: Watch) -> None:
-    """Write status.json, the status page, and the metrics of the services and of the machine."""
+def publish(plan: dict[str, Any], watch: Watch, *, alerts: bool = True) -> None:
+    """Write status.json, the portal, and the metrics of the services and of the machine.
+
+    `alerts`: whether Prometheus is asked for those that fire; at the end of a boot none can yet.
+    """
     from rave_guest import status, vitals
+    from rave_guest.portal import page as portal
 
     document = status.document(plan, watch.documents(), watch.secrets(), watch.failed_units())
     report.write(report.STATUS, json.dumps(document, indent=1) + "\n")
-    report.write(status.PAGE, status.page(document))
+    told = portal.firing(plan, document) if alerts else []
+    report.write(portal.PAGE, portal.page(plan, document, alerts=told, now=time.time()))
+    if not os.path.exists(portal.SHEET):
+        report.write(portal.SHEET, portal.STYLE)
     report.write(status.METRICS, status.metrics(document) + vitals.metrics())
 
 

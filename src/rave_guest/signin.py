@@ -11,12 +11,15 @@ import hashlib
 import json
 import os
 import time
-from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 from contextlib import suppress
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+from rave_guest import journey as journeys
+from rave_guest.journey import Broken, expect
 from rave_guest.refusal import Refused
-from rave_guest.verdict import Verdict, errored, failed, passed, skipped
+from rave_guest.verdict import Verdict, passed
+from rave_guest.wire import tokens
 from rave_guest.wire.browser import Browser
 
 TYPE_CHECKING = False
@@ -29,12 +32,6 @@ if TYPE_CHECKING:
 
 USER = "rave-smoke"
 DISCOVERY = "/.well-known/openid-configuration"
-# DER of a DigestInfo for SHA-256, before the digest (RFC 8017, 9.2, note 1).
-DIGEST_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
-
-
-class Broken(Exception):  # noqa: N818 - it reads as what happened
-    """Sign-in does not do what it must."""
 
 
 class Journey:
@@ -238,33 +235,17 @@ GROUND = ("discovery", "code-flow")
 
 def travel(journey: Journey) -> dict[str, Verdict]:
     """Make a journey; returns a verdict for each step. Its account is deleted afterwards."""
-    verdicts: dict[str, Verdict] = {}
     with suppress(Refused):
         # One that a journey which was broken off has left.
         journey.accounts("delete", {"user": USER})
-    for name, step in STEPS.items():
-        missing = [one for one in GROUND if one in verdicts and verdicts[one].status != "pass"]
-        verdicts[name] = skipped(f"needs {missing[0]}") if missing else _verdict(journey, step)
+    verdicts = journeys.travel(journey, {name: _told(step) for name, step in STEPS.items()}, GROUND)
     with suppress(Refused):
         journey.accounts("delete", {"user": USER})
     return verdicts
 
 
-def _verdict(journey: Journey, step: Callable[[Journey], str]) -> Verdict:
-    try:
-        return passed(step(journey))
-    except Broken as error:
-        return failed(str(error))
-    except Refused as error:
-        return errored(f"{error.stage}: {error}")
-    except (OSError, ValueError, KeyError) as error:
-        return errored(f"{type(error).__name__}: {error}")
-
-
-def expect(true: bool, otherwise: str) -> None:
-    """Raise Broken with what is so otherwise."""
-    if not true:
-        raise Broken(otherwise)
+def _told(step: Callable[[Journey], str]) -> Callable[[Journey], Verdict]:
+    return lambda journey: passed(step(journey))
 
 
 def stays_out(journey: Journey, somebody: Browser) -> str:
@@ -291,25 +272,12 @@ def refused(answer: tuple[int, Any], what: str) -> str:
 
 
 def verified(token: str, keys: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the claims of a token that one of the provider's keys signed (RFC 7515, RS256).
+    """Return the claims of a token that one of the provider's keys signed.
 
     Raises:
         Broken: none did.
     """
-    head, body, signature = token.split(".")
-    header = json.loads(_decoded(head))
-    expect(header.get("alg") == "RS256", f"the token is signed by {header.get('alg')}")
-    found = [key for key in keys if key.get("kid") == header.get("kid") and key["kty"] == "RSA"]
-    expect(len(found) == 1, "none of the provider's keys signed the token")
-    n, e = (int.from_bytes(_decoded(found[0][part]), "big") for part in ("n", "e"))
-    size = (n.bit_length() + 7) // 8
-    opened = pow(int.from_bytes(_decoded(signature), "big"), e, n).to_bytes(size, "big")
-    tail = DIGEST_INFO + hashlib.sha256(f"{head}.{body}".encode()).digest()
-    padded = b"\x00\x01" + b"\xff" * (size - len(tail) - 3) + b"\x00" + tail
-    expect(opened == padded, "the token's signature is none")
-    claims: dict[str, Any] = json.loads(_decoded(body))
-    return claims
-
-
-def _decoded(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    try:
+        return tokens.verified(token, keys)
+    except ValueError as error:
+        raise Broken(str(error)) from error

@@ -1,4 +1,4 @@
-"""What the machine says of itself: status.json, the page for people, metrics for Prometheus."""
+"""What the machine says of itself to programs: status.json, and metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-PAGE = "/run/rave/www/index.html"
 METRICS = "/run/rave/metrics/rave.prom"
-SECRETS = {
-    "absent": "not installed: services refuse logins until `rave secrets install`",
-    "installed": "installed",
-    "failed": "installation failed: see `journalctl -u rave-secrets`",
-}
+# States of a service that cannot be well yet, which is no fault: it waits for secrets, or starts.
+ON_ITS_WAY = {"waiting", "starting"}
 
 
 def document(
@@ -36,53 +32,8 @@ def document(
     }
 
 
-def page(state: dict[str, Any]) -> str:
-    """The status page: plain HTML without scripts, so that its content policy can forbid all."""
-    rows = "\n".join(
-        f'<tr class="{escape(s["state"])}"><td>{escape(s["title"])}<td>{escape(s["state"])}'
-        f"<td><code>{escape(s['unit'])}</code><td>{float(s['uptime']):.1f} s"
-        for s in state["services"].values()
-    )
-    failed = ", ".join(f"<code>{escape(unit)}</code>" for unit in state["failed"]) or "none"
-    absent = ", ".join(escape(name) for name in state["absent"]) or "none"
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<meta http-equiv="refresh" content="10">
-<title>rave: {escape(state["profile"])} is {escape(state["state"])}</title>
-<style>{STYLE}</style>
-<h1>rave <small>{escape(state["profile"])} on {escape(state["base"])}</small></h1>
-<p class="{escape(state["state"])}"><strong>{escape(state["state"])}</strong>
-<table>
-<thead><tr><th>service<th>state<th>unit<th>since start
-<tbody>
-{rows}
-</table>
-<dl>
-<dt>secrets<dd>{escape(SECRETS[state["secrets"]])}
-<dt>failed units<dd>{failed}
-<dt>not carried by this base<dd>{absent}
-<dt>machine<dd><code>{escape(state["instance"])}</code>
-</dl>
-<p><a href="/status.json">status.json</a>
-</html>
-"""
-
-
-STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}"
-    "small{font-weight:normal;color:#666}table{border-collapse:collapse;width:100%}"
-    "th,td{text-align:left;padding:.25rem .75rem;border-bottom:1px solid #ddd}"
-    ".healthy td:nth-child(2),p.healthy{color:#176b1f}"
-    ".failed td:nth-child(2),p.degraded{color:#b00020}dt{font-weight:bold;margin-top:.75rem}"
-    "@media(prefers-color-scheme:dark){body{background:#111;color:#ddd}"
-    ".healthy td:nth-child(2),p.healthy{color:#6c6}.failed td:nth-child(2),p.degraded{color:#f66}}"
-)
-
-
 def metrics(state: dict[str, Any]) -> str:
-    """The same for the node exporter's textfile collector."""
+    """The same for Prometheus."""
     lines = [
         "# HELP rave_service_healthy Whether the service answers its health questions.",
         "# TYPE rave_service_healthy gauge",
@@ -90,7 +41,16 @@ def metrics(state: dict[str, Any]) -> str:
     lines += [
         f'rave_service_healthy{{service="{name}"}} {int(service["state"] == "healthy")}'
         for name, service in state["services"].items()
-        if service["state"] not in {"waiting", "starting"}
+        if service["state"] not in ON_ITS_WAY
+    ]
+    lines += [
+        "# HELP rave_service_on_its_way Whether the service waits for secrets, or starts.",
+        "# TYPE rave_service_on_its_way gauge",
+    ]
+    lines += [
+        f'rave_service_on_its_way{{service="{name}"}} 1'
+        for name, service in state["services"].items()
+        if service["state"] in ON_ITS_WAY
     ]
     lines += [
         "# HELP rave_failed_units Number of failed systemd units.",
@@ -101,9 +61,3 @@ def metrics(state: dict[str, Any]) -> str:
         f"rave_secrets_installed {int(state['secrets'] == 'installed')}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def escape(text: object) -> str:
-    """Text as HTML, also within an attribute; the html module would import re."""
-    table = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;"}
-    return "".join(table.get(character, character) for character in str(text))

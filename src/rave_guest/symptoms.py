@@ -7,10 +7,9 @@ it travels in one report.
 from __future__ import annotations
 
 import json
-import os
 from contextlib import suppress
 
-from rave_guest import report
+from rave_guest import report, vitals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +28,13 @@ PROPERTIES = "Id,ActiveState,SubState,Result,NRestarts"
 
 def look(units: list[str]) -> dict[str, Any]:
     """What tells why `units` did not come up. Whatever cannot be had is left out."""
-    disk = os.statvfs("/")
+    place, disk = vitals.scarcest()
     found: dict[str, Any] = {
+        "disk": place,
         "size_bytes": disk.f_blocks * disk.f_frsize,
         "free_bytes": disk.f_bavail * disk.f_frsize,  # what root keeps back is of no use to them
         "free_inodes": disk.f_favail,
-        "read_only": bool(disk.f_flag & os.ST_RDONLY),
+        "read_only": vitals.readonly(),
         "oom_kills": oom_kills(report.read("/proc/vmstat")),
     }
     if found["read_only"] or found["free_bytes"] < FULL or found["free_inodes"] < FEW_INODES:

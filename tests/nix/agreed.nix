@@ -2,7 +2,9 @@
 { lib, config }:
 let
   inherit (config.rave) plan;
-  units = service: map (lib.removeSuffix ".service") (lib.filter (lib.hasSuffix ".service") service.units);
+  # The processes of a socket are those of the service that it starts.
+  processes = lib.replaceStrings [ ".socket" ] [ ".service" ];
+  units = service: map (lib.removeSuffix ".service") (lib.filter (lib.hasSuffix ".service") (map processes service.units));
   limits = unit: let c = config.systemd.services.${unit}.serviceConfig; in {
     max = c.MemoryMax;
     high = c.MemoryHigh;

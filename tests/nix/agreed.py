@@ -46,6 +46,16 @@ def job(name: str, scrape: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def jobs(name: str, scrape: dict[str, Any]) -> list[dict[str, Any]]:
+    often = scrape.get("often")
+    return [job(name, scrape), *([job(often["job"], scrape | often)] if often else [])]
+
+
+def process(unit: str) -> str:
+    """Return the unit of the processes: of a socket the service that it starts."""
+    return unit.replace(".socket", ".service")
+
+
 def from_facts(plan: dict[str, Any], mode: str) -> Agreed:
     """Return what a plan says."""
     facts = plan["facts"]
@@ -60,7 +70,12 @@ def from_facts(plan: dict[str, Any], mode: str) -> Agreed:
             "global": facts["prometheus"]["global"],
             "time": f"{facts['retentionDays'][mode]}d",
             "size": facts["prometheus"]["retentionSize"],
-            "jobs": {n: job(n, s["scrape"]) for n, s in plan["services"].items() if s["scrape"]},
+            "jobs": {
+                one["job_name"]: one
+                for name, service in plan["services"].items()
+                if service["scrape"]
+                for one in jobs(name, service["scrape"])
+            },
         },
         "redis": texts(facts["redis"]["settings"])
         | {"maxmemory": f"{facts['redis']['maxMemoryMiB'][mode]}mb"},
@@ -105,7 +120,7 @@ def from_facts(plan: dict[str, Any], mode: str) -> Agreed:
                 "slack": f"{service['timerSlackMs']}ms" if service["timerSlackMs"] else "",
             }
             for name, service in plan["services"].items()
-            if [unit for unit in service["units"] if unit.endswith(".service")]
+            if [unit for unit in map(process, service["units"]) if unit.endswith(".service")]
         },
     }
 
@@ -161,7 +176,7 @@ class Debian:
         """Return cap, OOM score and timer slack of every service; its units must have the same."""
         found: dict[str, dict[str, int | str]] = {}
         for name, service in self.plan["services"].items():
-            for unit in service["units"]:
+            for unit in map(process, service["units"]):
                 settings = {key: values[-1] for key, values in self.unit(unit).items()}
                 mine: dict[str, int | str] = {
                     "max": int(settings["MemoryMax"].removesuffix("M")),

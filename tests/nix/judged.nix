@@ -33,6 +33,8 @@ let
     ++ lib.optional services.prometheus.alertmanager.enable
       (at services.prometheus.alertmanager.listenAddress services.prometheus.alertmanager.port)
     ++ map (exporter: at exporter.listenAddress exporter.port) (lib.filter (exporter: exporter.enable) (lib.attrValues exporters))
+    # The stage reporter, on its fixed address (exposition.py).
+    ++ lib.optional services.prometheus.exporters.node.enable (at "127.0.0.1" 9101)
     ++ lib.optional services.grafana.enable
       (at services.grafana.settings.server.http_addr services.grafana.settings.server.http_port)
     # Gitaly's metrics, fixed in its module.

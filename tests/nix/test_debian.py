@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,11 +15,10 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images import locking
 from rave_cli.images.lock import PackageRequest
 from rave_cli.images.nix import Nix
+from rave_cli.profiles.catalog import parse
+from rave_cli.profiles.names import BAKED
 from rave_cli.profiles.source import installable, load_catalog
 from tests.nix.conftest import PROFILES, ROOT, EvaluationError, nix
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.integration
 
@@ -52,6 +53,24 @@ def test_the_lock_was_made_for_what_the_profile_asks(flake: Path, profile: str) 
 def test_an_image_evaluates_without_any_input(flake: Path, profile: str) -> None:
     path = evaluate(flake, f"packages.x86_64-linux.{profile}-debian.outPath")
     assert path.endswith(f"-rave-debian-image-{profile}")
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_is_kept_of_a_service_and_what_its_units_write_is_on_the_data_disk(
+    profile: str,
+) -> None:
+    question = f'(import {ROOT}/infra/catalog).debianData "{profile}"'
+    data = json.loads(nix("nix-instantiate", "--eval", "--strict", "--json", "-E", question))
+    services = parse(BAKED.read_bytes()).plan(profile, "debian").services
+    places = {service.state.path for service in services.values() if service.state}
+    for name in services:
+        for unit in (ROOT / "infra/debian/services" / name).rglob("*.service"):
+            places |= set(re.findall(r"(?<=[= ])/var/lib/[\w/.-]+", unit.read_text()))
+    # Bodies of requests that are under way.
+    places -= {"/var/lib/nginx"}
+    lost = {place for place in places if not any(f"{place}/".startswith(f"{d}/") for d in data)}
+    assert lost == set()
+    assert len({Path(place).name for place in data}) == len(data), "links lead to their last names"
 
 
 def test_a_checkout_whose_path_has_blanks_is_the_same_flake(

@@ -95,18 +95,27 @@ in
       Strict-Transport-Security = "max-age=31536000";
       X-Content-Type-Options = "nosniff";
     };
-    # The status page has no scripts, no forms, and nothing to embed.
+    # The portal has a style sheet, scripts that draw what is written there, too, and a form to sign out by; all are files
+    # of its own.
     pageHeaders = {
       Cache-Control = "no-store";
-      Content-Security-Policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+      Content-Security-Policy = "default-src 'none'; style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+      X-Frame-Options = "DENY";
+    };
+    # Those files: they change with the image.
+    fileHeaders.Cache-Control = "max-age=3600";
+    # What is behind sign-in, of makers who write scripts into their pages.
+    behindHeaders = {
+      Cache-Control = "no-store";
+      Content-Security-Policy = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'";
       X-Frame-Options = "DENY";
     };
   };
 
   prometheus = {
-    # What rave says of services, units and disk comes from the node exporter alone, which is asked
-    # every 8 s (services.nix): with these an alert of it reaches Alertmanager within 30 s. The other
-    # targets only draw curves, and each costs an emulated processor 20 to 200 ms.
+    # What rave says of services, units, memory and disk comes from its reporter, which is asked every
+    # 8 s (services.nix): with these an alert of it reaches Alertmanager within 30 s. The other targets
+    # only draw curves, and each costs an emulated processor 20 to 200 ms.
     global = {
       evaluation_interval = "10s";
       scrape_interval = "60s";

@@ -35,6 +35,10 @@
   "net.ipv4.tcp_rfc1337" = 1;
   "net.ipv4.tcp_syncookies" = 1;
   "vm.mmap_min_addr" = 65536;
+  # The kernel wakes up twice a second to see whether it should gather free pages, and finds nothing to do.
+  "vm.compaction_proactiveness" = 0;
+  # What nobody has asked to be on the disk gets there within 45 s instead of 35.
+  "vm.dirty_writeback_centisecs" = 1500;
   # Each processor wakes up for its counters once a minute, not each second.
   "vm.stat_interval" = 60;
   # Redis forks to save; PostgreSQL asks for more than it touches.

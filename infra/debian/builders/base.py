@@ -24,13 +24,37 @@ if TYPE_CHECKING:
 EXCLUDED = (
     "/usr/share/doc/*", "/usr/share/man/*", "/usr/share/info/*", "/usr/share/locale/*",
     "/usr/share/i18n/*", "/usr/share/lintian/*", "/usr/share/bash-completion/*",
-    "/usr/share/javascript/*", "/usr/share/nodejs/*", "/usr/share/sass/*", "/usr/share/zsh/*",
+    "/usr/share/javascript/moment-timezone/*", "/usr/share/sass/*", "/usr/share/zsh/*",
     "/usr/share/bug/*", "/usr/lib/udev/hwdb.d/*", "/usr/lib/udev/hwdb.bin",
     "/usr/lib/x86_64-linux-gnu/perl/*/CORE/*", "/usr/bin/promtool", "/usr/bin/amtool",
     "/usr/lib/x86_64-linux-gnu/libLLVM*", "/usr/lib/llvm-*", "/usr/lib/x86_64-linux-gnu/libz3*",
     "/usr/lib/postgresql/*/lib/llvmjit*", "/usr/lib/postgresql/*/lib/bitcode/*",
 )  # fmt: skip
-INCLUDED = ("/usr/share/doc/*/copyright",)
+# Scripts for pages. No essential package has any.
+SCRIPTS_EXCLUDED = ("/usr/share/javascript/*", "/usr/share/nodejs/*")
+# But what pages that the guest serves load: Prometheus' (its templates name them), and the
+# portal's. dpkg keeps a directory for what is in it only where a pattern goes on with a wildcard.
+SCRIPTS = (
+    "bootstrap4/*/bootstrap.min.css", "bootstrap4/*/bootstrap.min.js", "chart.js/*chart.min.js",
+    "d3/*d3.min.js", "eonasdan-bootstrap-datetimepicker/*.min.css",
+    "eonasdan-bootstrap-datetimepicker/*.min.js", "jquery/*jquery.min.js",
+    "moment/*moment.min.js", "moment-timezone/*moment-timezone-with-data.min.js",
+    "mustache/*mustache.min.js", "popper.js",
+    "rickshaw/*.min.css", "rickshaw/*.min.js",
+)  # fmt: skip
+# Where links among those lead.
+LINKED = (
+    "bootstrap/*/css/bootstrap.min.css", "bootstrap/*/js/bootstrap.min.js",
+    "popper.js/*dist/popper.min.js",
+)  # fmt: skip
+INCLUDED = (
+    "/usr/share/doc/*/copyright",
+    *(f"/usr/share/javascript/{name}" for name in SCRIPTS),
+    *(f"/usr/share/nodejs/{name}" for name in LINKED),
+)
+
+# A service whose pages are made of links to all kinds of scripts.
+SERVING = {"pagure.deb"}
 
 # The machine boots the kernel that lies beside the image, and has virtio devices alone.
 KERNEL_EXCLUDED = (
@@ -75,7 +99,8 @@ def main() -> None:
     say(f"installing {len(debs)} packages")
     # Each essential package counts on the others being there; they are, extracted.
     install(root, essential, env, configure=["--force-depends"])
-    install(root, [name for name, is_essential in debs if not is_essential], env)
+    rest = [name for name, is_essential in debs if not is_essential]
+    install(root, rest, env, excluded=() if SERVING.intersection(rest) else SCRIPTS_EXCLUDED)
     say("adding the kernel")
     out.mkdir()
     add_kernel(root, Path(spec["kernel"]), out / "vmlinuz", env)
@@ -128,15 +153,17 @@ def settle_policies(root: Path) -> None:
 
 
 def install(
-    root: Path, names: list[str], env: dict[str, str], configure: Sequence[str] = ()
-) -> None:
+    root: Path, names: list[str], env: dict[str, str], configure: Sequence[str] = (),
+    excluded: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Install packages with the root's own dpkg: unpack all, then configure all.
 
     Unpacking ignores dependencies, which come in apt's order anyway; configuring does not, so that
-    nothing can be missing in the end. `configure` holds further options for it.
+    nothing can be missing in the end. `configure` holds further options for it; `excluded` what is
+    not unpacked, besides what never is.
     """
     options = ["--force-unsafe-io", "--force-confdef", "--force-confold"]
-    filters = [f"--path-exclude={pattern}" for pattern in EXCLUDED]
+    filters = [f"--path-exclude={pattern}" for pattern in (*EXCLUDED, *excluded)]
     filters += [f"--path-include={pattern}" for pattern in INCLUDED]
     files = [f"/debs/{name}" for name in names]
     run_in(root, ["dpkg", *options, *filters, "--force-depends", "--unpack", *files], env)

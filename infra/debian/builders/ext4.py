@@ -23,14 +23,18 @@ JOURNAL_MIB = 64
 FIRST_INODE = 11
 
 
-def write_ext4(root: Path, target: Path, *, size: int, name: str, epoch: int) -> None:
-    """Write `root` to the file `target` as an ext4 file system of `size` bytes.
+def write_ext4(
+    tree: Path, target: Path, *, programs: Path, size: int, name: str, label: str, epoch: int
+) -> None:
+    """Write `tree` to the file `target` as an ext4 file system of `size` bytes.
 
     Args:
-        root: the directory; owners, modes, links and time stamps are taken over.
+        tree: the directory; owners, modes, links and time stamps are taken over.
+        programs: the root whose e2fsprogs write it.
         target: created sparse.
         size: bytes.
         name: what the ids in the file system are derived from.
+        label: its volume label, for people.
         epoch: seconds; every time stamp that mke2fs would take from the clock.
     """
     with target.open("wb") as stream:
@@ -44,35 +48,35 @@ def write_ext4(root: Path, target: Path, *, size: int, name: str, epoch: int) ->
     extended += ",lazy_itable_init=0,lazy_journal_init=0"
     # -e: a guest whose file system is damaged stops writing, instead of damaging more of it.
     subprocess.run(
-        [*guest_program(root, "usr/sbin/mke2fs"), "-q", "-F", "-t", "ext4",
+        [*guest_program(programs, "usr/sbin/mke2fs"), "-q", "-F", "-t", "ext4",
          "-b", "4096", "-I", "256", "-i", str(BYTES_PER_INODE), "-J", f"size={JOURNAL_MIB}",
          "-m", "1", "-e", "remount-ro", "-O", FEATURES, "-E", extended,
-         "-U", str(ident), "-L", "rave", "-d", root, target],
+         "-U", str(ident), "-L", label, "-d", tree, target],
         check=True, env=env,
     )  # fmt: skip
-    settle_times(target, root, epoch, env)
+    settle_times(target, programs, epoch, env)
 
 
-def settle_times(image: Path, root: Path, epoch: int, env: dict[str, str]) -> None:
+def settle_times(image: Path, programs: Path, epoch: int, env: dict[str, str]) -> None:
     """Set every inode's change and access time to `epoch`; mke2fs copies the builder's disk's."""
     script = image.with_suffix(".debugfs")
     lines = (
         f"set_inode_field <{i}> {field} @{epoch}\n"
-        for i in used_inodes(image, root, env)
+        for i in used_inodes(image, programs, env)
         for field in ("ctime", "atime")
     )
     script.write_text("".join(lines))
     subprocess.run(
-        [*guest_program(root, "usr/sbin/debugfs"), "-w", "-f", script, image],
+        [*guest_program(programs, "usr/sbin/debugfs"), "-w", "-f", script, image],
         check=True, env=env, stdout=subprocess.DEVNULL,
     )  # fmt: skip
     script.unlink()
 
 
-def used_inodes(image: Path, root: Path, env: dict[str, str]) -> list[int]:
+def used_inodes(image: Path, programs: Path, env: dict[str, str]) -> list[int]:
     """Return the root's inode number and those of all files."""
     report = subprocess.run(
-        [*guest_program(root, "usr/sbin/dumpe2fs"), image],
+        [*guest_program(programs, "usr/sbin/dumpe2fs"), image],
         check=True, env=env, capture_output=True, text=True,
     ).stdout  # fmt: skip
     total = int(re.findall(r"^Inode count: +(\d+)$", report, re.MULTILINE)[0])

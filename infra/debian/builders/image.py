@@ -20,6 +20,8 @@ from initrd import write_initrd
 from qcow2 import write_qcow2
 
 BUILD = "run/rave-build"
+# Where the data disk is mounted, and its file in the output.
+DATA, DATA_DISK = "data", "data.qcow2"
 LIBRARY = "usr/lib/rave"
 SKIPPED = shutil.ignore_patterns(".gitkeep", "__pycache__", "*.pyc")
 
@@ -58,17 +60,33 @@ def main() -> None:
     say("configuring the guest")
     configure(root, spec["build"], epoch)
     remove(root, LEFTOVERS)
-    clamp_times(root, epoch)
-    say("writing the file system")
-    raw = Path.cwd() / "disk.raw"
-    write_ext4(root, raw, size=spec["diskGiB"] << 30, name=spec["name"], epoch=epoch)
-    say("writing the image")
-    write_qcow2(raw, out / spec["qcow"])
+    data = Path.cwd() / DATA
+    part(root, data, spec["data"])
+    for tree, disk, suffix in ((root, out / spec["qcow"], ""), (data, out / DATA_DISK, "-data")):
+        clamp_times(tree, epoch)
+        say(f"writing {disk.name}")
+        raw = Path.cwd() / "disk.raw"
+        write_ext4(
+            tree, raw, programs=root, size=spec["diskGiB"] << 30, epoch=epoch,
+            name=spec["name"] + suffix, label="rave" + suffix,
+        )  # fmt: skip
+        write_qcow2(raw, disk)
     shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
     shutil.copyfile(spec["lock"], out / "lock.json")
     boot = {"kind": "kernel", "cmdline": spec["cmdline"]}
     (out / "boot.json").write_text(json.dumps(boot) + "\n")
     shutil.copyfile(spec["carried"], out / "plan.json")
+
+
+def part(root: Path, data: Path, places: list[str]) -> None:
+    """Move directories of the root to the tree of the data disk, by their last names, and leave
+    links to where that is mounted. Each has been made, with its owner, by then.
+    """
+    data.mkdir()
+    (root / DATA).mkdir()
+    for place in (root / place.lstrip("/") for place in places):
+        place.rename(data / place.name)
+        place.symlink_to(f"/{DATA}/{place.name}")
 
 
 def unpack(archive: Path, target: Path) -> None:

@@ -18,7 +18,8 @@ LISTS = ("first", "later")
 
 
 def write_initrd(root: Path, tools: Path, sources: Path, target: Path) -> None:
-    """Compile `sources`/init.c and pack it with what the lists in `sources`/modules name.
+    """Compile `sources`/init.c and pack it with what the lists in `sources`/modules name, and with
+    the list of what it runs beforehand.
 
     Args:
         root: the guest's root file system; brings the C library that tcc runs on, and the modules.
@@ -38,6 +39,7 @@ def write_initrd(root: Path, tools: Path, sources: Path, target: Path) -> None:
         entries += listed(
             name, read_modules(root, (sources / "modules" / name).read_text().split())
         )
+    entries += [("forerun", REGULAR | 0o644, (sources / "forerun").read_bytes())]
     entries += [("init", REGULAR | 0o755, program.read_bytes())]
     program.unlink()
     target.write_bytes(cpio(entries))

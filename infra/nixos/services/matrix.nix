@@ -58,6 +58,7 @@ in
     security.rave.needs.matrix-synapse = {
       secrets = [
         "database/synapse-password"
+        "matrix/signing-key"
         "matrix/registration-shared-secret"
         "matrix/macaroon-secret-key"
         "matrix/form-secret"
@@ -108,6 +109,7 @@ in
             cp_max = 10;
           };
         };
+        signing_key_path = path "matrix/signing-key";
         registration_shared_secret_path = path "matrix/registration-shared-secret";
         macaroon_secret_key_path = path "matrix/macaroon-secret-key";
         form_secret_path = path "matrix/form-secret";

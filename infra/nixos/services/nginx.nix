@@ -5,18 +5,17 @@ let
   cfg = config.services.rave.nginx;
   inherit (config.rave) domain ingress facts;
 
-  secrets = "/run/secrets/tls";
   live = "/run/rave/tls";
 
-  # nginx starts without secrets: the status page must be able to say that they are missing. Until they
-  # are installed it answers with a key made for this boot.
+  # The certificate that the host made for this machine (guest.nix has it in place), or one made for this
+  # boot where it gave none.
   prepareTls = pkgs.writeShellScript "rave-tls" ''
     set -eu
     umask 077
     export PATH=${lib.makeBinPath [ pkgs.coreutils pkgs.openssl ]}
     mkdir -p -m 0755 ${live}
-    if [ -e ${secrets}/key ] && [ -e ${secrets}/certificate ]; then
-      certificate=${secrets}/certificate key=${secrets}/key
+    if [ -s ${live}/machine.key ] && [ -s ${live}/machine.crt ]; then
+      certificate=${live}/machine.crt key=${live}/machine.key
     else
       certificate=${live}/ephemeral.crt key=${live}/ephemeral.key
       names='DNS:localhost,DNS:${domain},DNS:*.${domain},IP:127.0.0.1'
@@ -33,9 +32,8 @@ let
           -keyout "$key" -out "$certificate" 2>/dev/null
         echo "$names" >${live}/names
       fi
-      chown nginx:nginx "$key" "$certificate"
     fi
-    # Links, so that nothing outside /run/secrets holds the key.
+    chown nginx:nginx "$key" "$certificate"
     ln -sfn "$certificate" ${live}/current.crt
     ln -sfn "$key" ${live}/current.key
   '';
@@ -149,6 +147,7 @@ in
           serverName = domain;
           root = "/run/rave/www";
           locations."= /".tryFiles = "/index.html =404";
+          locations."= /portal.css".tryFiles = "/portal.css =404";
           locations."= /status.json".alias = "/run/rave/status.json";
           locations."/".return = "404";
           extraConfig = perClient + headersOf (facts.nginx.headers // facts.nginx.pageHeaders);
@@ -166,7 +165,7 @@ in
     };
 
     systemd.services.nginx = {
-      after = [ "rave-early.service" "sops-install-secrets.service" ];
+      after = [ "rave-early.service" ];
       # As root, before nginx starts without privileges.
       serviceConfig.ExecStartPre = lib.mkBefore [ "+${prepareTls}" ];
       serviceConfig.SupplementaryGroups = groups;

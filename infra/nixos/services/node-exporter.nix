@@ -1,4 +1,4 @@
-# Prometheus exporter: the machine, and what the guest says of its services.
+# Prometheus exporter: the machine. What alerts go by is the reporter's (rave_guest/exposition.py).
 { config, lib, ... }:
 let
   cfg = config.services.rave.node-exporter;
@@ -10,7 +10,6 @@ in
       listenAddress = "127.0.0.1";
       port = cfg.ports.metrics;
       enabledCollectors = [ "systemd" "pressure" ];
-      extraFlags = [ "--collector.textfile.directory=/run/rave/metrics" ];
     };
   };
 }

@@ -5,14 +5,17 @@ let
   inherit (config.rave) plan mode facts;
 
   scraped = lib.filterAttrs (_: service: service.scrape != null) plan.services;
-  job = name: service: {
+  job = name: scrape: {
     job_name = name;
-    metrics_path = service.scrape.path;
-    honor_labels = service.scrape.honorLabels or false;
+    metrics_path = scrape.path;
+    honor_labels = scrape.honorLabels or false;
     static_configs = [
-      { targets = [ "127.0.0.1:${toString service.scrape.port}" ]; labels.service = name; }
+      { targets = [ "127.0.0.1:${toString scrape.port}" ]; labels.service = name; }
     ];
-  } // lib.optionalAttrs (service.scrape ? interval) { scrape_interval = service.scrape.interval; };
+  } // lib.optionalAttrs (scrape ? interval) { scrape_interval = scrape.interval; };
+  # Of one service: its own, and of what it has asked more often.
+  jobs = name: { scrape, ... }: [ (job name scrape) ]
+    ++ lib.optional (scrape ? often) (job scrape.often.job (scrape // scrape.often));
 in
 {
   options.services.rave.prometheus = {
@@ -39,7 +42,7 @@ in
       retentionTime = "${toString cfg.retentionDays}d";
       extraFlags = [ "--storage.tsdb.retention.size=${facts.prometheus.retentionSize}" "--log.level=warn" ];
       globalConfig = facts.prometheus.global;
-      scrapeConfigs = lib.mapAttrsToList job scraped;
+      scrapeConfigs = lib.concatLists (lib.mapAttrsToList jobs scraped);
       rules = [ (builtins.toJSON { groups = [ { name = "rave"; rules = facts.alerts ++ cfg.alerts; } ]; }) ];
       alertmanagers = lib.optional (plan.services ? alertmanager) {
         static_configs = [ { targets = [ "127.0.0.1:${toString config.services.rave.alertmanager.ports.web}" ]; } ];

@@ -21,16 +21,6 @@ def run(*argv: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def certificate() -> dict[str, str]:
-    """Return a self-signed pair for nginx."""
-    key, chain = WORK / "tls.key", WORK / "tls.crt"
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc"]
-    names = ["-subj", "/CN=rave.localhost", "-addext", "subjectAltName=DNS:*.rave.localhost"]
-    run("openssl", "req", "-x509", *curve, "-days", "30", *names,
-        "-keyout", str(key), "-out", str(chain))  # fmt: skip
-    return {"tls/key": key.read_text(), "tls/certificate": chain.read_text()}
-
-
 def value(generate: dict[str, object]) -> str:
     """Return a new value of a kind of the catalog."""
     if generate["kind"] == "rsa":
@@ -56,9 +46,7 @@ def main() -> None:
     """Install the secrets and check the report."""
     WORK.mkdir(mode=0o700, exist_ok=True)
     plan = json.loads(PLAN.read_text())
-    pair = certificate()
-    values = {name: pair.get(name) or value(secret["generate"])
-              for name, secret in plan["secrets"].items()}  # fmt: skip
+    values = {name: value(secret["generate"]) for name, secret in plan["secrets"].items()}
 
     # The one that the machine was started with.
     identity = IDENTITY.read_text()

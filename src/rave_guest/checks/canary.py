@@ -28,8 +28,8 @@ SHORTEST = 12
 # How grep ends its line about a file that is not there, in the C locale.
 GONE = ": No such file or directory"
 
-PLACES = ("/etc", "/home", "/opt", "/root", "/run/*", "/srv", "/tmp", "/usr/lib/rave", "/usr/local",  # noqa: S108 - searched, not used
-          "/var")  # fmt: skip
+PLACES = ("/data", "/etc", "/home", "/opt", "/root", "/run/*", "/srv", "/tmp",  # noqa: S108 - searched, not used
+          "/usr/lib/rave", "/usr/local", "/var")  # fmt: skip
 # Where plain secrets belong.
 HOME = ("/run/secrets", "/run/secrets.d")
 

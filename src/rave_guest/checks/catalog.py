@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 
 from rave_guest.check import askable
 from rave_guest.system import run
-from rave_guest.verdict import PASS, Verdict, failed, judge, missing, passed, skipped
+from rave_guest.verdict import ABSENT, PASS, Verdict, failed, judge, missing, passed, skipped
 from rave_guest.wire import http as wire
 
 TYPE_CHECKING = False
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
     from rave_guest.system import System
 
-# nginx points at the certificate in force: the secret, or the one made at boot.
-CERTIFICATES = ("/run/rave/tls/current.crt", "/run/secrets/tls/certificate")
+# What nginx points at: the certificate in force.
+CERTIFICATE = "/run/rave/tls/current.crt"
+
+SECRETS = "/run/secrets"
 
 
 @askable
@@ -47,10 +50,10 @@ def judge_http(
 def _known_certificate(system: System) -> bytes | None:
     import ssl
 
-    for path in CERTIFICATES:
-        if text := system.secret(path):
-            return ssl.PEM_cert_to_DER_cert(text[: text.index(ssl.PEM_FOOTER) + 26].strip())
-    return None
+    text = system.secret(CERTIFICATE)
+    if text is None:
+        return None
+    return ssl.PEM_cert_to_DER_cert(text[: text.index(ssl.PEM_FOOTER) + 26].strip())
 
 
 @askable
@@ -91,6 +94,8 @@ def judge_output(returncode: int, stdout: str, stderr: str, matches: str) -> Ver
 def units(arguments: Mapping[str, Any], system: System) -> Verdict:
     """Every unit of a service is active."""
     verdict = judge_units(system.units(arguments["units"]))
+    if verdict.status != PASS and arguments.get("waits") and not os.path.exists(SECRETS):
+        return skipped(f"it waits: {ABSENT}")
     if verdict.status != PASS:
         # Whoever asks again wants to know how it is then.
         system.forget_units()

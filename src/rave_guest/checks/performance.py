@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 
-from rave_guest import facts
+from rave_guest import facts, vitals
 from rave_guest.check import Subject, check
 from rave_guest.system import read
 from rave_guest.verdict import Verdict, failed, judge, skipped, warned
@@ -48,9 +47,14 @@ def judge_memory(found: Mapping[str, int], cap_mib: int) -> Verdict:
     )  # fmt: skip
 
 
+def _processes(units: list[str]) -> list[str]:
+    """The units of the processes: of a socket that is the service that it starts."""
+    return [unit.replace(".socket", ".service") for unit in units]
+
+
 def _shares(about: Subject) -> dict[str, Any]:
     services = [
-        {"id": name, "units": s["units"], "share_mib": s["memory"][about.mode]}
+        {"id": name, "units": _processes(s["units"]), "share_mib": s["memory"][about.mode]}
         for name, s in about.plan["services"].items()
         if s["units"]
     ]
@@ -104,7 +108,8 @@ def out_of_memory(_arguments: Mapping[str, Any], _system: System) -> Verdict:
 
 
 def _units(about: Subject) -> dict[str, Any]:
-    return {"units": [unit for s in about.plan["services"].values() for unit in s["units"]]}
+    units = [unit for s in about.plan["services"].values() for unit in _processes(s["units"])]
+    return {"units": units}
 
 
 @check("performance.restarts", phase="performance", title="no service had to be restarted",
@@ -118,11 +123,11 @@ def restarts(arguments: Mapping[str, Any], system: System) -> Verdict:
     return judge([], f"none in {len(found)} units")
 
 
-@check("performance.disk", phase="performance", title="the root file system has room",
+@check("performance.disk", phase="performance", title="each file system has room",
        figures={"used_mib": "disk_used_mib"})  # fmt: skip
 def disk(_arguments: Mapping[str, Any], _system: System) -> Verdict:
-    """The root file system has room."""
-    found = os.statvfs("/")
+    """Each file system has room: that of which the least is left."""
+    _, found = vitals.scarcest()
     return judge_disk(found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from rave_guest.system import System
 
-# What only root may change.
-OURS = ("/etc", "/usr/lib/rave", "/usr/local", "/var/lib/rave")
+# What only root may change; the last may be a link to the data disk.
+OURS = ("/etc", "/usr/lib/rave", "/usr/local", "/var/lib/rave/")
 # What the kernel has by itself, and nothing may have changed; the rest is a fact of the catalog.
 DEFAULTS = {"kernel.randomize_va_space": 2, "net.ipv4.ip_forward": 0}
 

@@ -53,11 +53,13 @@ def judge_entropy(bits: int | None) -> Verdict:
 @check("performance.disk-state", phase="performance",
        title="the disk takes writes and has met no error")  # fmt: skip
 def disk_state(_arguments: Mapping[str, Any], _system: System) -> Verdict:
-    """The disk takes writes, and its file system has met no error."""
-    root = facts.mount_of("/", facts.mounts(read("/proc/self/mountinfo")))
-    return judge_disk_state(
-        root.options if root else frozenset(), _written("/var/lib"), vitals.filesystem_errors()
-    )
+    """Each disk takes writes, and no file system has met an error."""
+    table = facts.mounts(read("/proc/self/mountinfo"))
+    found = [facts.mount_of(place, table) for place in vitals.DISKS]
+    options = [mount.options if mount else frozenset() for mount in found]
+    # The second follows a link to the data disk where there is one.
+    refused = _written("/var/lib") or _written("/var/lib/rave")
+    return judge_disk_state(frozenset.intersection(*options), refused, vitals.filesystem_errors())
 
 
 def _written(directory: str) -> str:

@@ -17,6 +17,7 @@ import time
 from collections import namedtuple
 from contextlib import suppress
 
+from rave_guest.manager import Manager
 from rave_guest.proof import Unproven
 from rave_guest.refusal import Refused
 from rave_guest.secrets import generations, store
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from rave_guest.secrets.placement import Placement
 
 TIMEOUT = 45.0  # seconds for systemctl, beyond the deadline of what it starts
+LOOK = 0.1  # seconds between two looks at what starts
+UNDER_WAY = frozenset(("activating", "deactivating", "queued", "reloading", "restarting"))
 
 
 class InstallRequest(namedtuple("InstallRequest", ("identity", "file"))):
@@ -126,7 +129,7 @@ class _Installation(
         """Restart what uses these secrets; systemd orders the units among themselves."""
         secrets = self.plan["secrets"]
         units = list(dict.fromkeys(unit for name in names for unit in secrets[name]["refresh"]))
-        if units:
+        if units and not _go_on_with(units, self._deadline(units)):
             _restart(self.places, units, self._deadline(units))
         # Units that may take minutes to start, and that no proof asks.
         later = dict.fromkeys(unit for name in names for unit in secrets[name].get("later", ()))
@@ -243,6 +246,28 @@ def _placement(
             restart=lambda unit: _restart(places, [unit]),
         )
     return Direct(places.generations, wanted, stale=stale)
+
+
+def _go_on_with(units: list[str], deadline: float) -> bool:
+    """Let a machine go on that stood still until now (held.py), and these units start with the
+    rest; wait until they run. Returns False where nothing stood still.
+    """
+    # Loaded by the command channel alone, and only where there is something to go on.
+    held = sys.modules.get("rave_guest.held")
+    if held is None or not held.go_on(units):
+        return False
+    manager, until = Manager(), time.monotonic() + TIMEOUT + deadline
+    while True:
+        states = manager.states(units)
+        # It tells whoever is there of each change.
+        manager.close()
+        if failed := [unit for unit, state in states.items() if state == "failed"]:
+            raise Refused("refresh", f"a service does not start: {', '.join(failed)} failed")
+        if not UNDER_WAY.intersection(states.values()):
+            return True
+        if time.monotonic() > until:
+            raise Refused("refresh", f"services did not start within {TIMEOUT + deadline:g} s")
+        time.sleep(LOOK)
 
 
 def _restart(places: Places, units: list[str], deadline: float = 0.0) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 PATIENCE = 15.0  # seconds that a service gets after its restart
+LOOK = 0.05  # seconds until a service that does not answer yet is asked again
 AT_REST = 2.0  # seconds that a service gets that was not restarted
 
 
@@ -113,4 +114,4 @@ def _patiently(proof: Proof, value: str, old: str | None, patience: float) -> li
         except (OSError, ValueError, Unproven) as error:
             if time.monotonic() > deadline:
                 raise Unproven(f"{proof.service}: {error}") from error
-        time.sleep(0.02)
+        time.sleep(LOOK)

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from base64 import b64encode
 
 from rave_guest import plan as plans
 from rave_guest import report
 from rave_guest.check import Subject, check
+from rave_guest.journey import ALONE
 from rave_guest.proof import WRONG, Proof, demand
 from rave_guest.refusal import Refused
 from rave_guest.verdict import Verdict, missing, skipped
@@ -20,7 +20,6 @@ from rave_guest.wire import http
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from http.client import HTTPConnection
     from typing import Any
 
     from rave_guest.system import System
@@ -102,7 +101,6 @@ def _step(name: str, title: str) -> Callable[[Step], Step]:
     )  # fmt: skip
 
 
-_travelling = threading.Lock()
 _travelled: dict[str, Verdict] = {}
 
 
@@ -125,7 +123,7 @@ def step(arguments: Mapping[str, Any], system: System) -> Verdict:
     origin = report.read(ORIGIN)
     if not origin:
         return skipped("this machine has no public origin: start it with a rave that gives it one")
-    with _travelling:
+    with ALONE:
         if not _travelled:
             _travelled.update(_travel(arguments, origin, secret))
     return _travelled[arguments["step"]]
@@ -133,24 +131,19 @@ def step(arguments: Mapping[str, Any], system: System) -> Verdict:
 
 def _travel(arguments: Mapping[str, Any], origin: str, secret: str) -> dict[str, Verdict]:
     """Make the journey, through nginx as people come."""
-    import ssl
-    from http.client import HTTPSConnection
-
     from rave_guest import signin
+    from rave_guest.wire import trusted
 
     scheme, _, place = origin.partition("://")
     site = f"{scheme}://{arguments['site']}.{place}"
-    # Whose certificate it is, other checks ask.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-
-    def connect() -> HTTPConnection:
-        return HTTPSConnection("127.0.0.1", arguments["port"], timeout=TIMEOUT, context=context)
-
     client = arguments["client"]
     client = {**client, "back": f"{site}{client['redirects'][0]}"}
-    return signin.travel(signin.Journey(site, client, secret, accounts, connect=connect))
+    return signin.travel(
+        signin.Journey(
+            site, client, secret, accounts,
+            connect=lambda: trusted.to(site, arguments["port"], TIMEOUT),
+        )
+    )  # fmt: skip
 
 
 def _exchange(address: str, request: bytes) -> bytes:

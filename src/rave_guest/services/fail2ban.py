@@ -82,11 +82,15 @@ def release(arguments: Mapping[str, Any], system: System) -> Verdict:
     while not banned and time.monotonic() < deadline:
         time.sleep(0.1)
         banned = _is_banned(arguments)
+    # fail2ban says so before it has told nftables, which takes a program to start.
+    enforced = _is_enforced(arguments, system)
+    while banned and not enforced and time.monotonic() < deadline:
+        time.sleep(0.1)
+        enforced = _is_enforced(arguments, system)
     if banned:
         time.sleep(arguments["hold"])
-    ruleset = system.run(["nft", "list", "ruleset"], arguments["timeout"]).stdout
     _say(["set", JAIL, "unbanip", arguments["address"]], arguments)
-    return judge_ban(banned=banned, enforced=arguments["address"] in ruleset)
+    return judge_ban(banned=banned, enforced=enforced)
 
 
 @askable
@@ -98,6 +102,11 @@ def forgive(arguments: Mapping[str, Any], _system: System) -> Verdict:
 
 def _is_banned(arguments: Mapping[str, Any]) -> bool:
     return arguments["address"] in str(_say(["get", JAIL, "banip"], arguments))
+
+
+def _is_enforced(arguments: Mapping[str, Any], system: System) -> bool:
+    ruleset = system.run(["nft", "list", "ruleset"], arguments["timeout"]).stdout
+    return arguments["address"] in ruleset
 
 
 def judge_ban(*, banned: bool, enforced: bool) -> Verdict:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
+from base64 import b64decode
+from contextlib import contextmanager
 
 from rave_guest import plan as plans
 from rave_guest.check import Subject, check
 from rave_guest.proof import TIMEOUT, WRONG, Proof, demand
+from rave_guest.refusal import Refused
 from rave_guest.verdict import ABSENT, Verdict, failed, judge, missing, passed, skipped
 from rave_guest.wire import http
-from rave_guest.wire.nats import Nats, NatsError
+from rave_guest.wire.nats import SNAPSHOT_PIECE, Nats, NatsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +25,10 @@ if TYPE_CHECKING:
     from rave_guest.system import System
 
 UNITS = ("nats.units",)
+KEEPS = 60.0  # seconds for JetStream's next answer
+# What may be the name of a file, too; JetStream itself forbids dots, blanks and slashes.
+STREAM = re.compile(r"[A-Za-z0-9_-]{1,100}")
+MARKS, MARKED = "RAVE_RECOVERY", "rave.recovery"
 SECRET = "nats/password"  # noqa: S105 - a name, not a value
 
 
@@ -137,3 +146,94 @@ def _log_in(port: int, user: str | None, password: str | None, timeout: float) -
     except NatsError as error:
         return str(error)
     return None
+
+
+def keep(
+    plan: Mapping[str, Any], _path: str, _folder: str
+) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """What JetStream says of each stream that it keeps on the disk, consumers included.
+
+    Raises:
+        Refused: it does not.
+    """
+    with _ours(plan, KEEPS) as nats:
+        for name in nats.streams():
+            if not STREAM.fullmatch(name):
+                raise Refused("provider", f"NATS has a stream of an odd name, {name[:80]!r}")
+            if nats.jetstream(f"STREAM.INFO.{name}")["config"]["storage"] == "file":
+                yield f"{name}.stream", nats.snapshot(name)
+
+
+def put(_folder: str, _target: str, _ours: str) -> None:
+    """Let it start with nothing: `pour` hands it the streams."""
+
+
+def pour(plan: Mapping[str, Any], folder: str) -> None:
+    """Let JetStream make the streams of what it said of them.
+
+    Raises:
+        Refused: it does not.
+    """
+    with _ours(plan, KEEPS) as nats:
+        for item in sorted(os.listdir(folder)):
+            with open(f"{folder}/{item}", "rb") as stream:
+                head = json.loads(stream.readline())
+                pieces = iter(lambda: stream.read(SNAPSHOT_PIECE), b"")
+                name = item.removesuffix(".stream")
+                if name in nats.streams():
+                    # Somebody who uses it was quicker, and has made it with nothing in it.
+                    nats.jetstream(f"STREAM.DELETE.{name}")
+                nats.restore(name, head, pieces)
+
+
+@contextmanager
+def _ours(plan: Mapping[str, Any], timeout: float) -> Iterator[Nats]:
+    """Log in as the operator of this machine; one that was just started is waited for."""
+    try:
+        with open(plans.secret(plan, SECRET), encoding="utf-8") as stream:
+            password = stream.read().rstrip("\n")
+    except OSError as error:
+        raise Refused("secrets", "NATS lets nobody in as long as there are no secrets") from error
+    until = time.monotonic() + timeout
+    user, port = plan["facts"]["nats"]["user"], plans.port_of(plan, "nats", "client")
+    while True:
+        try:
+            client = Nats(timeout, user=user, password=password, port=port)
+            break
+        except (OSError, ValueError) as error:
+            if time.monotonic() > until:
+                raise Refused("provider", f"NATS does not answer: {error}") from error
+            time.sleep(0.1)
+        except NatsError as error:
+            raise Refused("provider", f"NATS does not let us in: {error}") from error
+    try:
+        with client:
+            yield client
+    except (NatsError, ValueError) as error:
+        raise Refused("provider", f"NATS: {error}") from error
+
+
+def marks(plan: Mapping[str, Any], _path: str, lines: list[str] | None) -> list[str]:
+    """A stream of rave's own (state/marks.py).
+
+    Raises:
+        Refused: NATS does not do it.
+    """
+    with _ours(plan, KEEPS) as nats:
+        if lines is not None and MARKS in nats.streams():
+            nats.jetstream(f"STREAM.DELETE.{MARKS}")
+        if lines:
+            config = {"name": MARKS, "subjects": [MARKED], "storage": "file"}
+            nats.jetstream(f"STREAM.CREATE.{MARKS}", config)
+            for line in lines:
+                nats.request(MARKED, line.encode())
+        if MARKS not in nats.streams():
+            return []
+        state = nats.jetstream(f"STREAM.INFO.{MARKS}")["state"]
+        return [
+            b64decode(
+                nats.jetstream(f"STREAM.MSG.GET.{MARKS}", {"seq": number})["message"]["data"]
+            ).decode()
+            for number in range(state["first_seq"], state["last_seq"] + 1)
+            if state["messages"]
+        ]

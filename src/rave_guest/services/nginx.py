@@ -1,4 +1,4 @@
-"""nginx: the status document it serves, and its certificate."""
+"""nginx: the status document it serves."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import json
 
 from rave_guest import plan as plans
 from rave_guest.check import Subject, check
-from rave_guest.proof import TIMEOUT, Proof, Unproven
-from rave_guest.verdict import ABSENT, Verdict, errored, failed, judge, passed, skipped
+from rave_guest.verdict import Verdict, errored, failed, judge
 from rave_guest.wire import http
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from typing import Any
 
     from rave_guest.system import System
-
-END = "-----END CERTIFICATE-----"
 
 
 def _document(about: Subject) -> dict[str, Any]:
@@ -50,42 +47,3 @@ def judge_status(document: Any, instance: str) -> Verdict:
     if not services:
         problems.append("it names no service")
     return judge(problems, f"{len(services)} services healthy")
-
-
-def _pair(about: Subject) -> dict[str, Any]:
-    return {
-        "certificate": plans.secret(about.plan, "tls/certificate"),
-        "key": plans.secret(about.plan, "tls/key"),
-    }
-
-
-@check("secrets.certificate", phase="secrets", title="the TLS key belongs to the certificate",
-       arguments=_pair)  # fmt: skip
-def certificate_pair(arguments: Mapping[str, Any], system: System) -> Verdict:
-    """The key of nginx belongs to its certificate, and both are the installed ones."""
-    if system.secret(arguments["certificate"]) is None:
-        return skipped(ABSENT)
-    import ssl
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(arguments["certificate"], arguments["key"])
-    except ssl.SSLError as error:
-        return failed(f"the key does not belong to the certificate: {error.reason}")
-    return passed("the key belongs to the certificate")
-
-
-def proofs(plan: Mapping[str, Any], secret: str) -> Iterator[Proof]:
-    """The new certificate is served."""
-    port = plans.port_of(plan, "nginx", "status")
-
-    def ask(value: str, old: str | None) -> list[str]:
-        import ssl
-
-        served = ssl.get_server_certificate(("127.0.0.1", port), timeout=TIMEOUT)
-        own = value[: value.index(END) + len(END)]  # the server's own comes first in a chain
-        if ssl.PEM_cert_to_DER_cert(served) != ssl.PEM_cert_to_DER_cert(own):
-            raise Unproven("it serves another certificate than the installed one")
-        return ["previous"] if old else []
-
-    yield Proof("nginx", secret, ask)

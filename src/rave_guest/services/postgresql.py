@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 from rave_guest import plan as plans
 from rave_guest.check import Subject, check
 from rave_guest.plan import port
 from rave_guest.proof import TIMEOUT, WRONG, Proof, demand
 from rave_guest.questions import Question
+from rave_guest.refusal import Refused
 from rave_guest.verdict import ABSENT, Verdict, failed, judge, passed, skipped
 from rave_guest.wire import postgres
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from rave_guest.system import System
@@ -280,3 +282,94 @@ def _login_problems(
         if error.code not in postgres.LOGIN_REFUSED:
             problems.append(f"answers another password with {error.code} {error}")
     return problems
+
+
+# What the server makes anew when it starts, or must not find (PostgreSQL's documentation, "Making a
+# Base Backup Using the Low Level API"); the log comes after the copy.
+LEFT_OUT = re.compile(
+    r"postmaster\.(pid|opts)|pg_(wal|replslot|dynshmem|notify|serial|snapshots|stat_tmp|subtrans)/.*"
+    r"|(.*/)?(pgsql_tmp.*|pg_internal\.init.*)|backup_label.*|global/pg_control"
+)
+MARKS = 60.0  # seconds for a mark
+LASTS = 600.0  # seconds for the checkpoint at which a copy begins
+
+
+def keep(plan: Mapping[str, Any], path: str, _folder: str) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """The whole cluster as of the moment at which copying it ends, with the log up to there: all
+    databases of one moment, with roles and their passwords. The server goes on meanwhile.
+
+    Raises:
+        Refused: the server does not let itself be copied.
+    """
+    try:
+        yield from _copy(path, plans.port_of(plan, "postgresql", "postgresql"))
+    except (postgres.ServerError, ValueError) as error:
+        raise Refused("provider", f"PostgreSQL: {error}") from error
+
+
+def _copy(path: str, port: int) -> Iterator[tuple[str, Iterable[bytes]]]:
+    from rave_guest.state import files
+
+    entries: list[Any] = []
+    end = "select json_build_array(pg_walfile_name(lsn), labelfile) from pg_backup_stop(false)"
+    with postgres.session(LASTS, port=port) as ask:
+        # As long as this session lasts the log stays.
+        ask("select pg_create_physical_replication_slot('rave_backup', true, true)")
+        first = ask("select pg_walfile_name(pg_backup_start('rave', true))")
+
+        def copied() -> Iterator[bytes]:
+            yield from files.read(path, lambda name: bool(LEFT_OUT.fullmatch(name)), entries)
+            # Last, as of the youngest moment.
+            yield from files.file(f"{path}/global/pg_control", "global/pg_control", entries)
+            stop, label = json.loads(ask(end))
+            for name in sorted(os.listdir(f"{path}/pg_wal")):
+                if first <= name <= stop or name.endswith(".history"):
+                    yield from files.file(f"{path}/pg_wal/{name}", f"pg_wal/{name}", entries)
+            entries.append(("backup_label", 0o600, len(label.encode())))
+            yield label.encode()
+
+        yield files.BYTES, copied()
+    yield files.LIST, [json.dumps(entries).encode()]
+
+
+def put(folder: str, target: str, ours: str) -> None:
+    """Lay the cluster there; it recovers to the moment of the copy when it starts.
+
+    Raises:
+        Refused: it is of another major release than the server's.
+    """
+    from rave_guest.state import files
+
+    files.put(folder, target)
+    versions = []
+    for place in (target, ours):
+        with open(f"{place}/PG_VERSION", encoding="ascii") as stream:
+            versions.append(stream.read().strip())
+    if len(set(versions)) > 1:
+        raise Refused("input", "the backup is of PostgreSQL {}, here is {}".format(*versions))
+
+
+def marks(plan: Mapping[str, Any], _path: str, lines: list[str] | None) -> list[str]:
+    """Rave's own table in the database of the superuser (state/marks.py).
+
+    Raises:
+        Refused: the server does not do it.
+    """
+    port = plans.port_of(plan, "postgresql", "postgresql")
+    try:
+        with postgres.session(MARKS, port=port) as ask:
+            if lines is not None:
+                ask("drop table if exists rave_recovery; select 'done'")
+            if lines:
+                # They are of digits and dashes alone.
+                listed = ",".join(lines)
+                ask(
+                    "create table rave_recovery (line text primary key); insert into rave_recovery"
+                    f" select unnest(string_to_array('{listed}', ',')); select 'done'"
+                )
+            there = ask("select to_regclass('rave_recovery') is not null") == "t"
+            listing = "select coalesce(string_agg(line, ','), '') from rave_recovery"
+            found = ask(listing) if there else ""
+    except (OSError, postgres.ServerError, ValueError) as error:
+        raise Refused("provider", f"PostgreSQL: {error}") from error
+    return [line for line in found.split(",") if line]

@@ -28,8 +28,10 @@ def _api(about: Subject, path: str) -> str:
 
 
 def _targets(about: Subject) -> dict[str, Any]:
-    scraped = [s["scrape"]["port"] for s in about.plan["services"].values() if s["scrape"]]
-    return {"url": _api(about, QUERY), "expected": sorted(scraped)}
+    records = [s["scrape"] for s in about.plan["services"].values() if s["scrape"]]
+    often = [record["often"] for record in records if record.get("often")]
+    scraped = sorted(record["port"] for record in [*records, *often])
+    return {"url": _api(about, QUERY), "expected": scraped}
 
 
 # One that was down at its last scrape is asked again within a minute.

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
+import time
+from contextlib import contextmanager
 
 from rave_guest import plan as plans
 from rave_guest.check import Subject, check
 from rave_guest.plan import port
 from rave_guest.proof import TIMEOUT, WRONG, Proof, demand
 from rave_guest.questions import Question
+from rave_guest.refusal import Refused
+from rave_guest.state.pieces import pieces_of
 from rave_guest.verdict import ABSENT, Verdict, failed, judge, missing, passed, skipped
 from rave_guest.wire.redis import Redis, RedisError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from rave_guest.system import System
 
 UNITS = ("redis.units",)
+SAVES = 120.0  # seconds for a snapshot
+MARKS = "rave:recovery"
 SECRET = "redis/password"  # noqa: S105 - a name, not a value
 
 
@@ -156,3 +162,87 @@ def _refused(port: int, password: str, timeout: float) -> list[str]:
         except RedisError as error:
             return [f"refuses the installed password: {error}"]
     return []
+
+
+def keep(plan: Mapping[str, Any], path: str, _folder: str) -> Iterator[tuple[str, Iterable[bytes]]]:
+    """The snapshot that it writes of one moment, while it goes on (BGSAVE).
+
+    Raises:
+        Refused: it does not.
+    """
+    with _ours(plan) as redis:
+        _save(redis)
+    yield "dump.rdb", pieces_of(f"{path}/dump.rdb")
+
+
+def _save(redis: Redis) -> None:
+    """Let it write a snapshot of now, after one that may be under way.
+
+    Raises:
+        RedisError: it could not.
+    """
+    until = time.monotonic() + SAVES
+    _await_saved(redis, until)
+    redis.ask("BGSAVE")
+    if _await_saved(redis, until).get("rdb_last_bgsave_status") != "ok":
+        raise RedisError("its snapshot failed")
+
+
+def _await_saved(redis: Redis, until: float) -> dict[str, str]:
+    while True:
+        text = redis.ask("INFO", "persistence")
+        info = redis_info(text.decode() if isinstance(text, bytes) else "")
+        busy = {info.get("rdb_bgsave_in_progress"), info.get("aof_rewrite_in_progress")}
+        if busy == {"0"}:
+            return info
+        if time.monotonic() > until:
+            raise RedisError(f"its snapshot takes longer than {SAVES:g} s")
+        time.sleep(0.05)
+
+
+def put(folder: str, target: str, _ours: str) -> None:
+    """Lay the snapshot where it looks: with `appendonly` it reads its log alone, whose base may be
+    a snapshot (redis.io, "Redis persistence").
+    """
+    log = f"{target}/appendonlydir"
+    os.mkdir(log, 0o755)
+    os.rename(f"{folder}/dump.rdb", f"{log}/appendonly.aof.1.base.rdb")
+    with open(f"{log}/appendonly.aof.manifest", "w", encoding="utf-8") as stream:
+        stream.write("file appendonly.aof.1.base.rdb seq 1 type b\n")
+
+
+def marks(plan: Mapping[str, Any], _path: str, lines: list[str] | None) -> list[str]:
+    """A list of rave's own (state/marks.py).
+
+    Raises:
+        Refused: Redis does not do it.
+    """
+    with _ours(plan) as redis:
+        if lines is not None:
+            redis.ask("DEL", MARKS)
+        if lines:
+            redis.ask("RPUSH", MARKS, *lines)
+        found = redis.ask("LRANGE", MARKS, "0", "-1")
+    return (
+        [one.decode() for one in found if isinstance(one, bytes)] if isinstance(found, list) else []
+    )
+
+
+@contextmanager
+def _ours(plan: Mapping[str, Any]) -> Iterator[Redis]:
+    """Log in as this machine.
+
+    Raises:
+        Refused: it lets nobody in, or does not do what it is asked.
+    """
+    try:
+        with open(plans.secret(plan, SECRET), encoding="utf-8") as stream:
+            password = stream.read().rstrip("\n")
+    except OSError as error:
+        raise Refused("secrets", "Redis lets nobody in as long as there are no secrets") from error
+    try:
+        with Redis(SAVES, plans.port_of(plan, "redis", "redis")) as redis:
+            redis.ask("AUTH", password)
+            yield redis
+    except (OSError, RedisError, ValueError) as error:
+        raise Refused("provider", f"Redis: {error}") from error

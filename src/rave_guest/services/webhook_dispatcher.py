@@ -10,10 +10,11 @@ import json
 import subprocess
 
 from rave_guest.refusal import Refused
+from rave_guest.state import sqlite
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
 # What the modes differ in is how long events are kept, which the dispatcher alone sees to.
@@ -21,6 +22,7 @@ PROGRAM = (
     "/usr/bin/python3", "-IS", "/usr/lib/rave/sets/webhook-dispatcher", "rave_platform.events",
     "/etc/rave/webhook-dispatcher/safe.toml",
 )  # fmt: skip
+STORE = "events.db"
 TIMEOUT = 90.0  # seconds; an emulated guest on a busy host takes its time
 MOST_ANSWER = 7 << 20  # bytes: the door's own answer has 8 MiB at most
 
@@ -65,3 +67,18 @@ def words(action: str, arguments: Mapping[str, Any]) -> list[str]:
 def _refused(said: str) -> Refused:
     why = said.strip().splitlines()[-1] if said.strip() else "it says nothing"
     return Refused("absent" if why.startswith("there is no event") else "provider", why)
+
+
+def keep(_plan: Mapping[str, Any], path: str, folder: str) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """A copy of its store as of one moment, made by SQLite while the dispatcher goes on."""
+    return sqlite.kept("webhook dispatcher", path, STORE, folder)
+
+
+def put(folder: str, target: str, _ours: str) -> None:
+    """Lay the store where it looks."""
+    sqlite.put(folder, target, STORE)
+
+
+def marks(_plan: Mapping[str, Any], path: str, lines: list[str] | None) -> list[str]:
+    """A table of rave's own in its store (state/marks.py)."""
+    return sqlite.marks("webhook dispatcher", f"{path}/{STORE}", lines)

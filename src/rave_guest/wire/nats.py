@@ -8,8 +8,11 @@ import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
     from typing import Any, BinaryIO
+
+SNAPSHOT_PIECE = 128 << 10  # bytes
 
 
 class NatsError(Exception):
@@ -50,6 +53,7 @@ class Nats:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout)
         self._stream = self._socket.makefile("rb")
         self._inbox = f"_INBOX.{os.urandom(8).hex()}"
+        self._early: list[tuple[list[str], bytes]] = []
         try:
             self._log_in(user, password)
         except BaseException:
@@ -86,11 +90,29 @@ class Nats:
     def _send(self, text: str) -> None:
         self._socket.sendall(text.encode())
 
+    def _message(self, subscription: str) -> tuple[list[str], bytes]:
+        """Return the arguments and the payload of the next message of a subscription; those of
+        another are kept for whoever asks for them: the server orders them among themselves alone.
+        """
+        for number, (words, payload) in enumerate(self._early):
+            if words[1] == subscription:
+                del self._early[number]
+                return words, payload
+        while True:
+            words, payload = self._receive("MSG")
+            if words[1] == subscription:
+                return words, payload
+            self._early.append((words, payload))
+
     def _wait(self, wanted: str) -> bytes:
+        return self._receive(wanted)[1]
+
+    def _receive(self, wanted: str) -> tuple[list[str], bytes]:
+        """Return the arguments and the payload of the next line of a kind."""
         while True:
             verb, rest, payload = read(self._stream)
             if verb == wanted:
-                return payload
+                return rest.split(), payload
             if verb == "-ERR":
                 raise NatsError(rest.strip("'"))
             if verb == "PING":
@@ -102,7 +124,7 @@ class Nats:
         self._socket.sendall(
             f"PUB {subject} {self._inbox} {len(body)}\r\n".encode() + body + b"\r\n"
         )
-        return self._wait("MSG")
+        return self._message("1")[1]
 
     def jetstream(self, call: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call the JetStream API, for instance `STREAM.INFO.NAME`.
@@ -115,3 +137,52 @@ class Nats:
         if "error" in answer:
             raise NatsError(str(answer["error"].get("description", answer["error"])))
         return answer
+
+    def streams(self) -> list[str]:
+        """Return the names of all streams."""
+        names: list[str] = []
+        while True:
+            page = self.jetstream("STREAM.NAMES", {"offset": len(names)})
+            names += page.get("streams") or []
+            if not page.get("streams") or len(names) >= page["total"]:
+                return names
+
+    def snapshot(self, stream: str) -> Iterator[bytes]:
+        """Yield a line of JSON with a stream's configuration and state, then what JetStream keeps
+        of it, consumers included, as `restore` takes it.
+
+        Raises:
+            NatsError: JetStream refuses, or stops half way.
+        """
+        place = f"{self._inbox}.{os.urandom(4).hex()}"
+        self._send(f"SUB {place} 2\r\n")
+        wanted = {"deliver_subject": place, "chunk_size": SNAPSHOT_PIECE, "no_consumers": False}
+        head = self.jetstream(f"STREAM.SNAPSHOT.{stream}", wanted)
+        yield json.dumps({"config": head["config"], "state": head["state"]}).encode() + b"\n"
+        while True:
+            words, payload = self._message("2")
+            if not payload:
+                break
+            yield payload
+            if len(words) == 4:
+                # It sends so much and no more until it hears that this came.
+                self._send(f"PUB {words[2]} 0\r\n\r\n")
+        self._send("UNSUB 2\r\n")
+
+    def restore(self, stream: str, head: dict[str, Any], pieces: Iterable[bytes]) -> None:
+        """Make a stream of what `snapshot` gave.
+
+        Raises:
+            NatsError: JetStream refuses.
+        """
+        wanted = {"config": head["config"], "state": head["state"]}
+        place = self.jetstream(f"STREAM.RESTORE.{stream}", wanted)["deliver_subject"]
+        for piece in pieces:
+            _demand(self.request(place, piece))
+        _demand(self.request(place))
+
+
+def _demand(reply: bytes) -> None:
+    answer = json.loads(reply) if reply.startswith(b"{") else {}
+    if "error" in answer:
+        raise NatsError(str(answer["error"].get("description", answer["error"])))

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import socket
 import struct
+from contextlib import contextmanager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
 AUTH_OK = 0
@@ -73,18 +75,35 @@ def ask(query: str, timeout: float, *, user: str = "postgres", port: int = 5432)
         OSError: no connection, or no answer in time.
         ValueError: the server breaks off, asks for a password, or returns no row.
     """
+    with session(timeout, user=user, port=port) as asked:
+        return asked(query)
+
+
+@contextmanager
+def session(
+    timeout: float, *, user: str = "postgres", port: int = 5432
+) -> Iterator[Callable[[str], str]]:
+    """Open a session over the local socket; yields what asks in it as `ask` does.
+
+    Raises:
+        ServerError, OSError, ValueError: as `ask`.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
         plain.settimeout(timeout)
         plain.connect(socket_of(port))
         with plain.makefile("rb") as stream:
+
+            def asked(query: str) -> str:
+                plain.sendall(message(b"Q", query.encode() + b"\0"))
+                answer = _await_ready(stream)
+                if answer is None:
+                    raise ValueError("the query returned nothing")
+                return answer
+
             plain.sendall(startup(user, "postgres"))
             _await_ready(stream)
-            plain.sendall(message(b"Q", query.encode() + b"\0"))
-            answer = _await_ready(stream)
+            yield asked
             plain.sendall(message(b"X", b""))
-    if answer is None:
-        raise ValueError("the query returned nothing")
-    return answer
 
 
 def _await_ready(stream: BinaryIO) -> str | None:

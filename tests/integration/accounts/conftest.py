@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -28,6 +28,16 @@ FOLDER = BASE / "services/canaille"
 NAME = "auth.rave.localhost:3002"
 ORIGIN = "https://rave.localhost:3002"
 SMOKE_SECRET = "5" * 64
+MATRIX_SECRET = "7" * 64
+PORTAL_SECRET = "8" * 64
+# As systemd does it: the socket is the first descriptor, and it is said to whom it is handed over.
+HAND = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ['LISTEN_PID'] = str(os.getpid());"
+    " os.execv(sys.argv[2], sys.argv[2:])"
+)
+# Where Canaille tells Synapse and the portal that sessions have ended: known before they run.
+MATRIX_PORT = postgres.free_port()
+PORTAL_PORT = postgres.free_port()
 SECRET_KEY = "0123456789abcdef" * 4
 
 
@@ -48,6 +58,7 @@ class Canaille:
     port: int
     log: Path
     control: Path
+    groups: Path
 
     @contextmanager
     def connected(self) -> Iterator[http.client.HTTPConnection]:
@@ -74,9 +85,12 @@ class Canaille:
 
 
 def know(place: Path, secret: str | None) -> None:
-    """Let the smoke suite's client have a secret, as canaille-clients prepares it."""
-    line = f"rave-smoke {sha256(secret.encode()).hexdigest()}\n" if secret else ""
-    (place / "clients").write_text(line)
+    """Let the smoke suite's client have a secret, and the others, as canaille-clients does it."""
+    known = {"rave-smoke": secret, "matrix": MATRIX_SECRET, "portal": PORTAL_SECRET}
+    lines = (
+        f"{name} {sha256(text.encode()).hexdigest()}\n" for name, text in known.items() if text
+    )
+    (place / "clients").write_text("".join(lines))
 
 
 def forwarded(name: str = NAME) -> dict[str, str]:
@@ -108,6 +122,9 @@ def database() -> Iterator[postgres.Server]:
     with postgres.running() as server:
         server.sql("create role canaille login")
         server.sql("create database canaille owner canaille")
+        server.sql("create role synapse login")
+        like = "template template0 locale 'C'"
+        server.sql(f"create database synapse owner synapse {like}")
         yield server
 
 
@@ -124,6 +141,8 @@ def place(tmp_path_factory: pytest.TempPathFactory, database: postgres.Server) -
     (folder / "canaille.toml").write_text(text)
     (folder / "origin").write_text(f"{ORIGIN}\n")
     clients = part("canaille").files(plan("development"))["etc/rave/clients.json"]
+    for port, ours in ((8008, MATRIX_PORT), (3006, PORTAL_PORT)):
+        clients = clients.replace(f":{port}/", f":{ours}/")
     (folder / "clients.json").write_text(clients)
     know(folder, SMOKE_SECRET)
     return folder
@@ -144,24 +163,35 @@ def running(wheels: Path, place: Path, secrets: Path) -> Iterator[Canaille]:
     """Start it as its unit does, and wait until it says that it is ready."""
     port = postgres.free_port()
     log = place / f"log-{port}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told, log.open("wb") as output:
+    with (
+        ExitStack() as stack,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told,
+        log.open("wb") as output,
+    ):
         address = place / f"notify-{port}"
         told.bind(str(address))
         told.settimeout(120)
         control = place / f"run-{port}"
         control.mkdir(0o700)
+        groups = place / f"groups-{port}"
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(groups))
+        listener.listen()
         env = {
             "CANAILLE_CONFIG": str(place / "canaille.toml"), "NOTIFY_SOCKET": str(address),
-            "RUNTIME_DIRECTORY": str(control),
+            "RUNTIME_DIRECTORY": str(control), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "groups",
         }  # fmt: skip
         argv = [
+            sys.executable, "-c", HAND, str(listener.fileno()),
             sys.executable, "-IS", str(wheels), "rave_accounts", str(secrets), str(port),
             str(place / "origin"), str(place / "clients.json"), str(place / "clients"),
         ]  # fmt: skip
-        process = subprocess.Popen(argv, env=env, cwd="/", stdout=output, stderr=output)
+        process = subprocess.Popen(
+            argv, env=env, cwd="/", stdout=output, stderr=output, pass_fds=[listener.fileno()]
+        )
         try:
             assert told.recv(100) == b"READY=1"
-            yield Canaille(process, port, log, control / "control")
+            yield Canaille(process, port, log, control / "control", groups)
         finally:
             process.kill()
             process.wait()

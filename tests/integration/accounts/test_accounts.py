@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from rave_cli.flows.accounts import Account
 from rave_guest import accounts
 from rave_guest.refusal import Refused
 from rave_guest.services import canaille as service
+from rave_platform.adapters.chat.directory import SocketDirectory
 from tests import postgres
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ class Operator:
     def __call__(self, action: str, user: str | None = None, **more: Any) -> dict[str, Any]:
         wanted = {**({"user": user} if user else {}), **more}
         accounts.check(action, wanted)
-        return accounts.carry_out(
+        return accounts.CONTRACT.carry_out(
             action, wanted, "me@here",
             lambda act, arguments: service.accounts(act, arguments, self._address), str(self.log),
         )  # fmt: skip
@@ -157,3 +160,45 @@ def test_a_provider_that_is_away_is_no_crash(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="does not answer") as caught:
         service.accounts("list", {}, str(tmp_path / "nothing"))
     assert caught.value.stage == "provider"
+
+
+def test_a_service_may_ask_for_groups_and_for_nothing_else(
+    ask: Operator, canaille: Canaille
+) -> None:
+    ask("add", "alice", **(ALICE | {"groups": ["staff"]}))
+
+    def answer(action: str, user: str) -> dict[str, Any]:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(canaille.groups))
+            connection.sendall(json.dumps({"action": action, "arguments": {"user": user}}).encode())
+            connection.shutdown(socket.SHUT_WR)
+            found: dict[str, Any] = json.loads(connection.makefile().read())
+            return found
+
+    def groups(user: str) -> frozenset[str]:
+        return asyncio.run(SocketDirectory(canaille.groups, {}).groups(user))
+
+    assert groups("alice") == {"staff"}
+    assert groups("nobody") == frozenset()
+    assert answer("groups-of", "alice") == {"ok": True, "answer": {"groups": ["staff"]}}
+    for action in sorted(accounts.TAKES):
+        assert answer(action, "alice") == {"ok": False, "reason": "system", "error": "KeyError"}
+    ask("disable", "alice")
+    assert groups("alice") == frozenset()
+    ask("enable", "alice")
+    assert groups("alice") == {"staff"}
+
+
+def test_a_service_that_cannot_be_told_is_named(ask: Operator) -> None:
+    """Nobody is where Synapse and the portal would be."""
+    ask("add", "alice", **ALICE)
+    for action in ("disable", "disable", "reset-password", "delete"):
+        assert ask(action, "alice")["untold"] == ["matrix", "portal"], action
+
+
+def test_it_goes_on_when_its_database_was_started_anew(
+    ask: Operator, database: postgres.Server
+) -> None:
+    ask("add", "alice", **ALICE)
+    database.sql("select pg_terminate_backend(pid) from pg_stat_activity where usename='canaille'")
+    assert ask("show", "alice")["user"]["id"] == "alice"

@@ -48,8 +48,11 @@ def test_every_unit_is_wanted_and_capped_in_both_modes(profile: str) -> None:
     for record in plan(profile)["services"].values():
         for unit in record["units"]:
             assert links[f"{generate.WANTS}/{unit}"] == f"/etc/systemd/system/{unit}"
-            safe = files[f"etc/systemd/system/{unit}.d/50-limits.conf"]
-            full = files[f"usr/lib/rave/modes/full/{unit}.d/60-limits.conf"]
+            # A socket has no processes: those are of the service that it starts.
+            process = unit.replace(".socket", ".service")
+            assert f"etc/systemd/system/{process}" in rendered(profile)
+            safe = files[f"etc/systemd/system/{process}.d/50-limits.conf"]
+            full = files[f"usr/lib/rave/modes/full/{process}.d/60-limits.conf"]
             assert f"MemoryMax={record['memory']['safe']}M\n" in safe
             assert f"OOMScoreAdjust={record['oomScore']}\n" in safe
             assert f"MemoryMax={record['memory']['full']}M\n" in full
@@ -188,7 +191,7 @@ def seconds(duration: str) -> int:
 
 def test_what_the_guest_says_of_itself_is_an_alert_within_30_s() -> None:
     """It is asked just before, judged just before, and has to hold: each wait is its longest."""
-    facts, scrape = plan()["facts"], plan()["services"]["node-exporter"]["scrape"]
+    facts, scrape = plan()["facts"], plan()["services"]["node-exporter"]["scrape"]["often"]
     judged = seconds(facts["prometheus"]["global"]["evaluation_interval"])
     for rule in facts["alerts"]:
         held = -(-seconds(rule["for"]) // judged) * judged
@@ -200,3 +203,27 @@ def test_what_the_guest_says_of_itself_is_an_alert_within_30_s() -> None:
         waits += seconds(facts["alertmanager"]["route"]["group_wait"])
         assert waits <= 30, rule["alert"]
         assert held > seconds(scrape["interval"])
+
+
+def test_webhooks_that_wait_are_an_alert_within_30_s() -> None:
+    """They wait, are asked for, judged, routed: each at its longest. No metric is no alert."""
+    carried = plan("development")
+    facts, scrape = carried["facts"], carried["services"]["webhook-dispatcher"]["scrape"]
+    (rule,) = (rule for rule in facts["alerts"] if rule["alert"] == "WebhooksWait")
+    metric, above, waited = rule["expr"].split()
+    assert (metric, above) == ("rave_dispatcher_oldest_waiting_seconds", ">")
+    waits = int(waited) + seconds(scrape["interval"]) + seconds(rule["for"])
+    waits += seconds(facts["prometheus"]["global"]["evaluation_interval"])
+    waits += seconds(facts["alertmanager"]["route"]["group_wait"])
+    assert waits <= 30
+
+
+def test_commands_that_wait_are_an_alert_within_30_s() -> None:
+    carried = plan("development")
+    facts, scrape = carried["facts"], carried["services"]["chat-bridge"]["scrape"]
+    (rule,) = (rule for rule in facts["alerts"] if rule["alert"] == "CommandsWait")
+    (waited,) = re.findall(r"^rave_bridge_oldest_undecided_seconds > (\d+) or ", rule["expr"])
+    waits = int(waited) + seconds(scrape["interval"]) + seconds(rule["for"])
+    waits += seconds(facts["prometheus"]["global"]["evaluation_interval"])
+    waits += seconds(facts["alertmanager"]["route"]["group_wait"])
+    assert waits <= 30

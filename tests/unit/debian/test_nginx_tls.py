@@ -1,26 +1,22 @@
-"""The certificate that nginx shows while no secret one is installed: made, and renewed."""
+"""The certificate that nginx shows: the host's, or one that is made for a boot, and renewed."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import time
-from base64 import b64encode
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from rave_cli.machines import identity
-from rave_guest import held
+from rave_guest import tls
 from tests.debian import BASE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCRIPT = BASE / "services/nginx/rootfs/usr/lib/rave/nginx-tls"
+EARLY = BASE / "services/nginx/rootfs/usr/lib/rave/early.d/nginx"
 DAY = 86400
 
 
@@ -28,9 +24,9 @@ class Guest:
     """The places that the script knows, and an openssl that says what it was asked for."""
 
     def __init__(self, root: Path) -> None:
-        self.tls, self.secrets, self.bin = root / "run/tls", root / "secrets/tls", root / "bin"
+        self.tls, self.bin = root / "run/tls", root / "bin"
         self.run, self.sites = root / "run", root / "sites"
-        for place in (self.tls, self.secrets, self.bin, self.sites, self.run / "sites"):
+        for place in (self.tls, self.bin, self.sites, self.run / "sites"):
             place.mkdir(parents=True)
         (root / "auth.sh").write_text(f"set -eu\nsecrets={root}/secrets\nrun={root}/run\n")
         self.script = root / "nginx-tls"
@@ -114,42 +110,47 @@ def test_a_renewal_that_was_broken_off_is_done_at_the_next_start(guest: Guest) -
     assert (guest.tls / "current.crt").read_text() == "certificate\n"
 
 
-def test_a_secret_one_is_shown_and_none_is_made(guest: Guest) -> None:
-    for name in ("key", "certificate"):
-        (guest.secrets / name).write_text(f"secret {name}\n")
-    guest.start()
+def test_the_hosts_is_shown_and_none_is_made(guest: Guest) -> None:
+    for name in ("key", "crt"):
+        (guest.tls / f"machine.{name}").write_text(f"the host's {name}\n")
+    did = guest.start(trace=True)
     assert guest.made == 0
-    assert (guest.tls / "current.crt").read_text() == "secret certificate\n"
-    assert (guest.tls / "current.key").read_text() == "secret key\n"
+    assert (guest.tls / "current.crt").read_text() == "the host's crt\n"
+    assert (guest.tls / "current.key").read_text() == "the host's key\n"
+    assert "openssl" not in did
+
+
+def test_an_empty_one_of_the_hosts_is_none(guest: Guest) -> None:
+    for name in ("key", "crt"):
+        (guest.tls / f"machine.{name}").touch()
+    guest.start()
+    assert guest.made == 1
+    assert (guest.tls / "current.crt").read_text() == "certificate\n"
 
 
 def test_what_a_copy_of_a_template_was_given_is_shown_as_it_is(
     guest: Guest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = identity.new_certificate("rave.localhost")
-    given = {held.TLS_KEY: made.key, held.TLS_CERTIFICATE: made.certificate}
-    texts = {name: b64encode(data).decode() for name, data in given.items()}
-    tls = held._tls(texts | {held.TLS_NAMES: made.names})
-    monkeypatch.setattr(held, "TLS", str(guest.tls))
-    held.show(tls)
+    monkeypatch.setattr(tls, "PLACE", str(guest.tls))
+    tls.put("a key", "a chain")
     did = guest.start(trace=True)
     assert (guest.made, "ln" in did) == (0, False)
-    assert (guest.tls / "current.key").read_bytes() == made.key
+    assert (guest.tls / "current.key").read_text() == "a key"
 
 
-@pytest.mark.parametrize("host", ["rave.localhost", "rave.example.org"])
-def test_the_hosts_certificate_is_for_the_names_of_the_guests_own(guest: Guest, host: str) -> None:
-    (guest.run / "origin").write_text(f"https://{host}:20001\n")
-    guest.start()
-    made = identity.new_certificate(host)
-    assert (guest.tls / "names").read_text() == f"{made.names}\n"
-    assert held.NAMES.fullmatch(made.names)
-    found = x509.load_pem_x509_certificate(made.certificate)
-    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    assert names.get_values_for_type(x509.DNSName) == ["localhost", host, f"*.{host}"]
-    assert list(map(str, names.get_values_for_type(x509.IPAddress))) == ["127.0.0.1"]
-    assert found.not_valid_after_utc - found.not_valid_before_utc == timedelta(days=90)
-    assert load_pem_private_key(made.key, None).public_key() == found.public_key()
+@pytest.mark.parametrize("last", ["\n", ""])
+def test_a_boot_puts_the_hosts_in_its_place_and_starts_nothing(tmp_path: Path, last: str) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "rave.tls-key").write_text(f"key\nof lines{last}")
+    (credentials / "rave.tls-certificate").write_text(f"chain\\of lines{last}")
+    (tmp_path / "tls").mkdir()
+    text = EARLY.read_text().replace("/run/rave", str(tmp_path)).replace("mkdir", ": mkdir")
+    script = f"set -eu; umask 022; credentials={credentials}; {text}"
+    subprocess.run(["/bin/sh", "-c", script], check=True, env={"PATH": "/nowhere"})
+    key, chain = tmp_path / "tls/machine.key", tmp_path / "tls/machine.crt"
+    assert (key.read_text(), chain.read_text()) == ("key\nof lines\n", "chain\\of lines\n")
+    assert (key.stat().st_mode & 0o777, chain.stat().st_mode & 0o777) == (0o600, 0o644)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_the_dispatcher_takes_its_settings(tmp_path: Path, profile: str, mode: s
     assert found.port == own["services"][SERVICE]["ports"][0]["port"]
     assert found.nats.user == own["facts"]["nats"]["user"]
     assert str(found.store).startswith(f"/var/lib/{SERVICE}/")
-    assert f"StateDirectory={SERVICE}\n" in rendered(profile)[UNIT]
+    assert f"ReadWritePaths=/var/lib/{SERVICE}\n" in rendered(profile)[UNIT]
 
 
 def test_each_secret_of_its_record_is_a_credential_that_the_settings_name(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_each_secret_of_its_record_is_a_credential_that_the_settings_name(tmp_pa
 def test_a_secret_that_changes_restarts_it() -> None:
     own = plan("development")
     for name in own["services"][SERVICE]["secrets"]:
-        assert own["secrets"][name]["refresh"][-1] == f"{SERVICE}.service", name
+        assert f"{SERVICE}.service" in own["secrets"][name]["refresh"], name
     assert plan("demo")["secrets"]["nats/password"]["refresh"] == ["nats-server.service"]
 
 
@@ -116,7 +116,10 @@ def test_nginx_hands_over_more_than_the_dispatcher_takes_and_bounds_how_often(
 def test_the_set_is_what_the_tests_run_with() -> None:
     locked = dict(re.findall(r"^([\w-]+)==([\w.]+) ", REQUIREMENTS.read_text(), re.MULTILINE))
     for profile in PROFILES:
-        assert _set(profile) == locked, profile
+        # The chat bridge alone asks somebody over HTTP.
+        asking = {"certifi", "httpcore", "httpx"}
+        wanted = {name: version for name, version in locked.items() if name not in asking}
+        assert _set(profile) == wanted, profile
 
 
 def test_demo_has_nothing_of_it() -> None:

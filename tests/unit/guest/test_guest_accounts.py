@@ -77,18 +77,18 @@ def test_a_name_that_is_taken_is_safe_wherever_it_stands(name: str) -> None:
 
 def test_the_service_that_fulfils_the_contract_carries_it_out() -> None:
     services = {"redis": {"provides": []}, "canaille": {"provides": ["oidc"]}}
-    found = accounts.provider({"services": services})
+    found = accounts.CONTRACT.provider({"services": services})
     assert found is registry.service("canaille").accounts  # type: ignore[union-attr]
     with pytest.raises(Refused, match="no service that keeps accounts"):
-        accounts.provider({"services": {"redis": {"provides": []}}})
+        accounts.CONTRACT.provider({"services": {"redis": {"provides": []}}})
 
 
 @pytest.mark.parametrize("by", ["", "x" * 201, None])
 def test_whoever_asks_says_who_it_is(by: object) -> None:
     with pytest.raises(Refused, match="not said who asks"):
-        accounts.verb({"action": "list", "by": by, "arguments": {}})
+        accounts.CONTRACT.verb({"action": "list", "by": by, "arguments": {}})
     with pytest.raises(Refused, match="has an action"):
-        accounts.verb({"action": "list", "arguments": {}})
+        accounts.CONTRACT.verb({"action": "list", "arguments": {}})
 
 
 def carry_out(log: Path, answer: dict[str, Any] | Exception, action: str = "add") -> Any:
@@ -97,7 +97,7 @@ def carry_out(log: Path, answer: dict[str, Any] | Exception, action: str = "add"
             raise answer
         return answer
 
-    return accounts.carry_out(action, ADD, "me@here", provide, str(log))
+    return accounts.CONTRACT.carry_out(action, ADD, "me@here", provide, str(log))
 
 
 def test_a_change_is_written_down_without_its_password(tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_what_cannot_be_written_down_is_not_done(tmp_path: Path) -> None:
         return {}
 
     with pytest.raises(Refused, match="nothing can be written") as caught:
-        accounts.carry_out(
+        accounts.CONTRACT.carry_out(
             "delete", {"user": "alice"}, "me", provide,
             str(tmp_path / "file/accounts.log"),
         )  # fmt: skip

@@ -70,18 +70,18 @@ def test_what_is_taken_is_no_option_of_the_program(text: str) -> None:
 
 def test_the_service_that_fulfils_the_contract_carries_it_out() -> None:
     services = {"redis": {"provides": []}, "webhook-dispatcher": {"provides": ["events"]}}
-    found = events.provider({"services": services})
+    found = events.CONTRACT.provider({"services": services})
     assert found is registry.service("webhook-dispatcher").events  # type: ignore[union-attr]
     with pytest.raises(Refused, match="no service that takes webhooks"):
-        events.provider({"services": {"redis": {"provides": []}}})
+        events.CONTRACT.provider({"services": {"redis": {"provides": []}}})
 
 
 @pytest.mark.parametrize("by", ["", "x" * 201, None])
 def test_whoever_asks_says_who_it_is(by: object) -> None:
     with pytest.raises(Refused, match="not said who asks"):
-        events.verb({"action": "list", "by": by, "arguments": {}})
+        events.CONTRACT.verb({"action": "list", "by": by, "arguments": {}})
     with pytest.raises(Refused, match="has an action"):
-        events.verb({"action": "list", "arguments": {}})
+        events.CONTRACT.verb({"action": "list", "arguments": {}})
 
 
 def test_a_replay_is_written_down_and_a_look_is_not(tmp_path: Path) -> None:
@@ -92,11 +92,11 @@ def test_a_replay_is_written_down_and_a_look_is_not(tmp_path: Path) -> None:
             raise Refused("absent", f"there is no event {ONE}")
         return {"replayed": 3}
 
-    events.carry_out("list", {}, "me@here", provide, str(log))
+    events.CONTRACT.carry_out("list", {}, "me@here", provide, str(log))
     assert not log.exists()
-    events.carry_out("replay-dead", {}, "me@here", provide, str(log))
+    events.CONTRACT.carry_out("replay-dead", {}, "me@here", provide, str(log))
     with pytest.raises(Refused):
-        events.carry_out("replay", {"events": [ONE]}, "me@here", provide, str(log))
+        events.CONTRACT.carry_out("replay", {"events": [ONE]}, "me@here", provide, str(log))
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line | {"time": ""} for line in lines] == [
         {"time": "", "action": "replay-dead", "by": "me@here", "result": "3 replayed"},

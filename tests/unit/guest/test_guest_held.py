@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_guest import command, held, plan, report, resumed
+from rave_guest import command, held, plan, report, resumed, tls
 from rave_guest.manager import ManagerError
 from rave_guest.refusal import Refused
 
@@ -50,10 +50,9 @@ GOOD: dict[str, Any] = {
         held.AGE_KEY: b64("age key\n"),
         held.AUTHORIZED_KEY: b64("ssh-ed25519 AAAA two\n"),
     },
-    "tls": {
-        held.TLS_KEY: b64("key\n"),
-        held.TLS_CERTIFICATE: b64("certificate\n"),
-        held.TLS_NAMES: "DNS:localhost,IP:127.0.0.1",
+    "certificate": {
+        "key": "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        "chain": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     },
 }
 
@@ -115,8 +114,9 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     found = World(tmp_path)
     for name, place in {
         "CGROUPS": "cgroup", "CREDENTIALS": "credentials", "AUTHORIZED": "authorized_keys",
-        "TLS": "tls", "EXPORTER": "exporter.env", "MACHINE_ID": "machine-id", "HOSTS": "hosts",
+        "EXPORTER": "exporter.env", "MACHINE_ID": "machine-id", "HOSTS": "hosts",
         "JOURNAL": "journal", "SEED": "random-seed", "ORIGIN": "origin",
+        "DATA_DISK": "data-disk",
     }.items():  # fmt: skip
         monkeypatch.setattr(held, name, str(tmp_path / place))
     for name in ("credentials", "tls", "journal/before"):
@@ -126,6 +126,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         "tls/ephemeral.key": "shared", "random-seed": "shared", "journal/before/system.journal": "",
     }.items():  # fmt: skip
         (tmp_path / name).write_text(text)
+    monkeypatch.setattr(tls, "PLACE", str(tmp_path / "tls"))
     monkeypatch.setattr(report, "INSTANCE", str(tmp_path / "instance-id"))
     monkeypatch.setattr(held, "Manager", lambda: Pid1(found))
     monkeypatch.setattr(held, "_stands", found.stands)
@@ -159,7 +160,7 @@ def test_what_draws_something_of_its_own_at_its_start_is_stopped_before(world: W
     held.hold({})
     orders = [entry for entry in world.done if entry[0] == "StopUnit"]
     assert orders == [("StopUnit", "nginx.service"), ("StopUnit", "redis.service")]
-    assert world.done[-1] == ("sync", "")
+    assert world.done[-2:] == [("sync", ""), ("close", "")]
     assert not (world.root / "random-seed").exists()
 
 
@@ -226,24 +227,37 @@ def test_what_it_is_told_is_in_force(world: World) -> None:
     assert (root / "authorized_keys").read_text() == "ssh-ed25519 AAAA two\n"
     assert (root / "machine-id").read_text() == f"{GOOD['machine_id']}\n"
     assert (root / "hosts").read_text() == "127.0.0.1 localhost\n127.0.1.1 two\n"
-    assert (root / "tls/current.key").readlink() == Path("ephemeral.key")
-    assert (root / "tls/current.crt").readlink() == Path("ephemeral.crt")
+    assert (root / "tls/current.key").readlink() == Path("machine.key")
+    assert (root / "tls/current.crt").readlink() == Path("machine.crt")
     files = [place for place in (root / "tls").iterdir() if not place.is_symlink()]
     assert {place.name: place.read_text() for place in files} == {
-        "ephemeral.key": "key\n",
-        "ephemeral.crt": "certificate\n",
-        "names": "DNS:localhost,IP:127.0.0.1\n",
+        "machine.key": GOOD["certificate"]["key"],
+        "machine.crt": GOOD["certificate"]["chain"],
     }
-    assert (root / "tls/ephemeral.key").stat().st_mode & 0o777 == 0o600
+    assert (root / "tls/machine.key").stat().st_mode & 0o777 == 0o600
+    assert (root / "tls/machine.crt").stat().st_mode & 0o777 == 0o644
+    assert (root / "credentials/rave.tls-key").read_text() == GOOD["certificate"]["key"]
+    assert (root / "credentials/rave.tls-certificate").stat().st_mode & 0o777 == 0o400
     word = (root / "exporter.env").read_text()
     assert word.startswith("REDIS_USER=exporter\nREDIS_PASSWORD=")
     assert "shared" not in word
     assert (root / "exporter.env").stat().st_mode & 0o777 == 0o600
 
 
+def test_its_data_disk_says_to_be_its_own_and_holds_what_it_held(world: World) -> None:
+    place = world.root / "data-disk"
+    before = held.LABEL.format("f" * 32).encode().ljust(512, b"\0") + b"a file system" * 100
+    place.write_bytes(before)
+    held.hold({})
+    held.become(GOOD)
+    now = place.read_bytes()
+    assert now[:512].rstrip(b"\0") == held.LABEL.format(GOOD["machine_id"]).encode()
+    assert now[512:] == before[512:]
+
+
 def test_an_older_rave_brings_no_certificate_and_none_is_left_of_the_template(world: World) -> None:
     held.hold({})
-    held.become({name: value for name, value in GOOD.items() if name != "tls"})
+    held.become({name: value for name, value in GOOD.items() if name != "certificate"})
     assert not list((world.root / "tls").iterdir())
 
 
@@ -264,6 +278,51 @@ def test_what_stood_still_waits_for_the_program_that_the_host_runs_next(world: W
     count = len(world.done)
     held.go_on()
     assert len(world.done) == count
+
+
+def test_a_machine_that_was_paused_wakes_with_new_randomness_and_the_time_of_now(
+    world: World,
+) -> None:
+    with pytest.raises(Refused, match="nothing waits"):
+        held.wake(GOOD)
+    held.hold({})
+    with pytest.raises(Refused, match="nothing waits"):
+        held.wake(GOOD)
+    held.become(GOOD | {"runs": True})
+    world.done.clear()
+    with pytest.raises(Refused, match="entropy"):
+        held.wake({"now": GOOD["now"]})
+    assert not world.done
+    held.wake({"entropy": GOOD["entropy"], "now": GOOD["now"] + 60})
+    assert [what for what, _ in world.done] == ["reseed", "clock"]
+    assert (held.waits(), world.standing()) == (True, OTHERS)
+    held.go_on()
+    with pytest.raises(Refused, match="nothing waits"):
+        held.wake(GOOD)
+
+
+def test_units_that_are_to_start_anew_do_so_with_the_rest_each_once(world: World) -> None:
+    held.hold({})
+    held.become(GOOD | {"runs": True})
+    world.done.clear()
+    assert held.go_on(["set-password.service", "redis.service"])
+    assert [order for order in world.done if order[1].endswith(".service")] == [
+        ("RestartUnit", "systemd-journald.service"),
+        ("StartUnit", "nginx.service"), ("StartUnit", "redis.service"),
+        ("RestartUnit", "set-password.service"),
+    ]  # fmt: skip
+    assert world.standing() == set()
+
+
+def test_what_a_copy_of_the_process_has_let_go_on_goes_on_once(world: World) -> None:
+    held.hold({})
+    held.become(GOOD | {"runs": True})
+    copied = list(held._over)
+    assert held.go_on()
+    count = len(world.done)
+    held._over.extend(copied)
+    assert not held.go_on()
+    assert (held.waits(), len(world.done)) == (False, count)
 
 
 def test_orders_that_pid_1_does_not_take_leave_nothing_frozen(
@@ -310,8 +369,11 @@ def test_a_step_that_fails_leaves_all_standing_still(
         {"entropy": ""}, {"instance": "../x"}, {"machine_id": "x" * 32}, {"hostname": "a b"},
         {"mac": "52:54"}, {"credentials": {}}, {"credentials": {held.HOST_KEY: "!"}},
         {"credentials": GOOD["credentials"] | {"more": b64("x")}},
-        {"tls": None}, {"tls": {}}, {"tls": GOOD["tls"] | {"more": b64("x")}},
-        {"tls": GOOD["tls"] | {held.TLS_KEY: "!"}}, {"tls": GOOD["tls"] | {held.TLS_NAMES: "a\nb"}},
+        {"certificate": None}, {"certificate": {}},
+        {"certificate": GOOD["certificate"] | {"more": "x"}},
+        {"certificate": GOOD["certificate"] | {"key": "!"}},
+        {"certificate": GOOD["certificate"] | {"chain": "!"}},
+        {"certificate": GOOD["certificate"] | {"key": "-----BEGIN " + "x" * (64 << 10)}},
         {"credentials": GOOD["credentials"] | {held.HOST_KEY: b64("x" * (held.LONGEST_KEY + 1))}},
     ],
 )  # fmt: skip
@@ -396,13 +458,41 @@ def test_the_rest_goes_on_once_no_program_was_run_for_a_moment(
 def test_the_rest_goes_on_beside_a_program_that_takes_long_and_however_many_there_are(
     world: World, waiting: Channel
 ) -> None:
-    assert waiting.server.rest_by - time.monotonic() <= command.LATEST
+    assert waiting.server.rest_by - time.monotonic() <= command.LULL * command.LULLS
     waiting.server.rest_by = time.monotonic() + 0.1
     waiting.say(b'run {"argv": ["sleep", "60"], "root": false}')
     waiting.until(lambda: not world.standing())
     assert b"exit" not in waiting.heard
     waiting.say(b"kill")
     waiting.until(lambda: b"exit" in waiting.heard)
+
+
+def test_the_rest_of_a_machine_that_is_going_to_be_paused_waits_until_it_is_woken(
+    world: World, waiting: Channel
+) -> None:
+    server = waiting.server
+    server.rest_at = 0.0
+    waiting.say(b"wake " + json.dumps(GOOD | {"stays": True}).encode())
+    waiting.until(lambda: waiting.heard.count(b"did {") == 2)
+    waiting.say(b'run {"argv": ["true"], "root": false}')
+    waiting.until(lambda: b"exit 0" in waiting.heard)
+    assert server.rest_at == 0, "however long that takes"
+    assert world.standing() == OTHERS
+    waiting.say(b"wake " + json.dumps(GOOD).encode())
+    waiting.until(lambda: waiting.heard.count(b"did {") == 3)
+    assert server.rest_at > 0
+    server.rest_at = time.monotonic()
+    waiting.until(lambda: not world.standing())
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [({}, 2), ({"lull": 0.0}, 2), ({"lull": 7}, 7), ({"lull": 1e9}, 15), ({"lull": "x"}, 2)],
+)
+def test_the_host_says_how_long_a_program_may_take_to_come_within_bounds(
+    said: dict[str, object], seconds: float
+) -> None:
+    assert command.lull(said) == seconds
 
 
 def test_a_rest_that_does_not_go_on_is_told_to_the_host(
@@ -435,7 +525,7 @@ def test_the_channel_does_it_itself_and_answers_as_the_new_instance(
         server.step()
         return here.recv(65536)
 
-    assert b'"own": ["hold", "become"]' in say(b'hello {"v": 1, "nonce": "n"}')
+    assert b'"own": ["hold", "become", "wake"]' in say(b'hello {"v": 1, "nonce": "n"}')
     assert say(b"hold {}").startswith(b"did {")
     assert say(b"become {}").startswith(b"refused become (request): ")
     assert server.instance == report.instance()

@@ -63,3 +63,16 @@ def test_what_other_programs_bring_in_before_they_begin(code: str, but: set[str]
 def test_typing_is_for_those_who_read_the_code_not_for_the_guest() -> None:
     code = "from rave_guest import door, probe, ready, registry; registry.modules()"
     assert "typing" not in brought_in(code)
+
+
+def test_what_a_template_has_loaded_brings_no_random_generator_that_its_copies_would_share() -> (
+    None
+):
+    found = brought_in("from rave_guest import command, held, door; door.load()")
+    assert {
+        "rave_guest.probe",
+        "rave_guest.secrets.install",
+        "rave_guest.services.redis",
+        "ssl",
+    } <= found
+    assert not found & {"random", "secrets", "tempfile"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socketserver
-import ssl
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_cli.secrets import generate
 from rave_guest.proof import Unproven
 from rave_guest.secrets import proofs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 NEW, OLD = "the-new-password", "the-old-password"
 NOW = datetime.now(UTC)
@@ -71,7 +68,7 @@ def served(
 
 
 PORTS = {"redis": "redis", "nats": "client", "nginx": "status"}
-SECRETS = {"redis": "redis/password", "nats": "nats/password", "nginx": "tls/certificate"}
+SECRETS = {"redis": "redis/password", "nats": "nats/password"}
 HANDLERS: dict[str, type[socketserver.BaseRequestHandler]] = {"redis": Redis, "nats": Nats}
 
 
@@ -136,43 +133,6 @@ def test_a_service_that_takes_a_moment() -> None:
         (proof,) = proofs.prove(plan, change, 5.0)
         timer.join()
     assert proof["accepted"]
-
-
-def pair() -> tuple[str, str]:
-    key = generate.make({"kind": "tls-key"}, {}, now=NOW)
-    return key, generate.certificate(key, now=NOW)
-
-
-@contextmanager
-def tls(place: Path, key: str, certificate: str) -> Iterator[int]:
-    (place / "key").write_text(key)
-    (place / "certificate").write_text(certificate)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(place / "certificate", place / "key")
-
-    class Shake(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            with context.wrap_socket(self.request, server_side=True) as secured:
-                secured.recv(1)
-
-    with served(Shake, set()) as port:
-        yield port
-
-
-def test_nginx_serves_the_installed_certificate(tmp_path: Path) -> None:
-    (key, certificate), (_, other) = pair(), pair()
-    with tls(tmp_path, key, certificate) as port:
-        (proof,) = prove("nginx", port, certificate + other, other)  # a chain: its own comes first
-    assert proof["refused"] == ["previous"]
-
-
-def test_nginx_serves_another_certificate(tmp_path: Path) -> None:
-    (key, certificate), (_, other) = pair(), pair()
-    with (
-        tls(tmp_path, key, certificate) as port,
-        pytest.raises(Unproven, match="serves another certificate"),
-    ):
-        prove("nginx", port, other, None)
 
 
 def test_a_service_the_plan_lacks_is_not_asked() -> None:

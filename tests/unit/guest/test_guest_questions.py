@@ -216,6 +216,16 @@ def test_questions_of_a_record_are_those_asked_inside_over_http() -> None:
     assert [question.name for question in ready.alive("new", record)] == ["http://127.0.0.1:9/x"]
 
 
+def test_metrics_that_prometheus_asks_for_are_good_for_some_minutes() -> None:
+    """Gathering them is the dearest answer of all."""
+    scrape = {"port": 9, "path": "/x"}
+    (held,) = ready.alive("new", {"checks": [check()], "scrape": scrape})
+    assert held.holds > 60.0
+    for other in (None, scrape | {"path": "/y"}, scrape | {"port": 8}):
+        (asked,) = ready.alive("new", {"checks": [check()], "scrape": other})
+        assert asked.holds == 0.0
+
+
 def test_a_record_that_asks_over_http_is_enough_even_for_a_service_with_a_module() -> None:
     record = {"checks": [check()], **PORTS}
     assert [q.name for q in ready.alive("redis", record)] == ["http://127.0.0.1:9/x"]

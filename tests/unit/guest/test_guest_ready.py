@@ -13,6 +13,7 @@ import pytest
 
 from rave_guest import ready, report
 from rave_guest.questions import Question
+from tests.waiting import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,12 +140,11 @@ def test_what_has_failed_is_not_said_to_start_until_it_is_healthy() -> None:
 # --- a boot in which something fails -------------------------------------------------------------
 
 
-def settled(watch: ready.Watch) -> tuple[float, list[str]]:
-    """Settle a boot with all its patience; return the seconds, and what happened on trouble."""
+def settled(watch: ready.Watch) -> list[str]:
+    """Settle a boot with a patience that never ends; return what happened on trouble."""
     troubles: list[str] = []
-    began = time.monotonic()
-    watch.settle(60, pause=0.001, grace=ready.Grace(lambda: troubles.append("trouble")))
-    return time.monotonic() - began, troubles
+    watch.settle(NEVER, pause=0.001, grace=ready.Grace(lambda: troubles.append("trouble")))
+    return troubles
 
 
 @pytest.fixture
@@ -155,8 +155,7 @@ def short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_unit_that_is_started_over_and_over_does_not_cost_all_patience(short_grace: None) -> None:
     manager = FakeManager({"a": "restarting", "b": "active"}, {"a": "activating", "b": "active"})
     watch = watch_over(manager, one=record("a"), two=record("b"))
-    seconds, troubles = settled(watch)
-    assert seconds < 30
+    troubles = settled(watch)
     assert (state(watch, "one"), state(watch, "two")) == ("failed", "healthy")
     assert troubles == ["trouble"]
 
@@ -165,8 +164,7 @@ def test_nobody_waits_for_what_depends_on_a_unit_that_has_failed(short_grace: No
     watch = watch_over(
         FakeManager({"a": "failed", "b": "activating"}), one=record("a"), two=record("b")
     )
-    seconds, troubles = settled(watch)
-    assert seconds < 30
+    troubles = settled(watch)
     # It did not come up, and nobody knows that it will not.
     assert (state(watch, "one"), state(watch, "two")) == ("failed", "starting")
     assert troubles == ["trouble"]
@@ -185,8 +183,9 @@ def test_a_service_that_comes_up_after_all_is_healthy() -> None:
 def test_a_boot_without_trouble_takes_the_time_it_takes(short_grace: None) -> None:
     manager = FakeManager(*[{"a": "activating"}] * 40, {"a": "active"})
     watch = watch_over(manager, one=record("a"))
-    seconds, troubles = settled(watch)
-    assert seconds > ready.GRACE
+    began = time.monotonic()
+    troubles = settled(watch)
+    assert time.monotonic() - began > ready.GRACE
     assert (state(watch, "one"), troubles) == ("healthy", [])
 
 
@@ -258,16 +257,50 @@ def test_the_uptime_is_that_of_the_verdict(monkeypatch: pytest.MonkeyPatch) -> N
     assert watch.documents()["one"]["uptime"] == 4.0
 
 
-def test_sshd_is_its_own_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[str] = []
-    monkeypatch.setattr(report, "send", lambda stage, **_: sent.append(stage))
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[str]]]:
+    """The stages that are reported, each with the services that it tells of."""
+    found: list[tuple[str, list[str]]] = []
+
+    def send(stage: str, services: dict[str, Any] | None = None) -> None:
+        found.append((stage, sorted(services or {})))
+
+    monkeypatch.setattr(report, "send", send)
+    return found
+
+
+def test_sshd_is_its_own_stage(sent: list[tuple[str, list[str]]]) -> None:
     watch = watch_over(FakeManager({"a": "active"}), one=record("a"))
     service = watch.services[0]
     service.name = "sshd"
-    ready.tell_sshd(service)
+    ready.tell_stage(watch, service)
     service.settle("healthy")
-    ready.tell_sshd(service)
-    assert sent == ["sshd"]
+    ready.tell_stage(watch, service)
+    assert sent == [("sshd", [])]
+
+
+def test_the_core_is_told_once_it_is_there_while_others_start(
+    sent: list[tuple[str, list[str]]],
+) -> None:
+    manager = FakeManager({"a": "active", "b": "active", "c": "activating"})
+    later = record("c") | {"stage": "platform", "deadlineSeconds": 60}
+    watch = watch_over(manager, one=record("a"), two=record("b"), three=later)
+    watch.settle(0.05, pause=0.001, told=lambda service: ready.tell_stage(watch, service))
+    assert sent == [("core", ["one", "two"])]
+    manager.looks = [{"a": "active", "b": "active", "c": "active"}]
+    watch.settle(5, pause=0.001, told=lambda service: ready.tell_stage(watch, service))
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("state", ["active", "failed"])
+def test_where_nothing_else_starts_the_core_is_not_told_of(
+    sent: list[tuple[str, list[str]]], state: str
+) -> None:
+    """What `services` tells at the same time is the same, or a failure of its own."""
+    manager = FakeManager({"a": state, "b": "active"})
+    watch = watch_over(manager, one=record("a"), two=record("b"))
+    watch.settle(0.05, pause=0.001, told=lambda service: ready.tell_stage(watch, service))
+    assert sent == []
 
 
 class Visited:
@@ -364,10 +397,13 @@ def test_publish_writes_page_status_and_metrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from rave_guest import certificate, status
+    from rave_guest.portal import page as portal
 
     monkeypatch.setattr(certificate, "not_after", lambda _pem: 12)
     places = {}
-    for module, name in ((report, "STATUS"), (status, "PAGE"), (status, "METRICS")):
+    for module, name in (
+        (report, "STATUS"), (portal, "PAGE"), (portal, "SHEET"), (status, "METRICS"),
+    ):  # fmt: skip
         places[name] = tmp_path / name
         monkeypatch.setattr(module, name, str(places[name]))
     manager = FakeManager({"a": "active"})
@@ -379,6 +415,7 @@ def test_publish_writes_page_status_and_metrics(
     assert document["state"] == "healthy"
     assert document["services"]["one"]["state"] == "healthy"
     assert "healthy" in places["PAGE"].read_text()
+    assert places["SHEET"].read_text() == portal.STYLE
     metrics = places["METRICS"].read_text()
     assert 'rave_service_healthy{service="one"} 1' in metrics
     assert "rave_certificate_not_after_seconds 12" in metrics

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from rave_guest import signin
 from rave_guest.check import declared
+from rave_guest.journey import Broken
 from rave_guest.services import canaille
 from rave_guest.wire.browser import Browser, Forms
 
@@ -61,7 +62,7 @@ def test_claims_that_the_provider_signed_are_taken(claims: dict[str, Any]) -> No
     ],
 )  # fmt: skip
 def test_a_token_that_it_did_not_sign_is_refused(bad: str) -> None:
-    with pytest.raises(signin.Broken):
+    with pytest.raises(Broken):
         signin.verified(bad, [public("one")])
 
 
@@ -74,7 +75,7 @@ def test_a_token_that_was_changed_is_refused(at: int, bit: int) -> None:
     changed = f"{head}.{raw.decode(errors='replace')}.{signature}"
     if changed == text:
         return
-    with pytest.raises((signin.Broken, ValueError)):
+    with pytest.raises((Broken, ValueError)):
         signin.verified(changed, [public("one")])
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rave_guest import certificate, clock, vitals
+from rave_guest import backups, certificate, clock, vitals
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,12 +66,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "vda").mkdir()
     for name, text in {
         "rtc": "1800000000", "hung": "10", "vda/errors_count": "0", "entropy": "256", "crt": GOOD,
+        "backups.json": '{"at": 1800000000, "due": 1800093600, "restored": 1799999999}',
     }.items():  # fmt: skip
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(clock, "RTC", str(tmp_path / "rtc"))
     monkeypatch.setattr(vitals, "HUNG_TASKS", str(tmp_path / "hung"))
     monkeypatch.setattr(vitals, "ERRORS", str(tmp_path / "*/errors_count"))
     monkeypatch.setattr(vitals, "ENTROPY", str(tmp_path / "entropy"))
+    monkeypatch.setattr(backups, "PLACE", str(tmp_path / "backups.json"))
     monkeypatch.setattr(certificate, "CURRENT", str(tmp_path / "crt"))
     return tmp_path
 
@@ -83,10 +87,37 @@ def test_every_metric_is_told_in_the_text_format(machine: Path) -> None:
     assert reading("rave_certificate_not_after_seconds") == "1893553445"
     assert reading("rave_filesystem_errors") == "0"
     assert reading("rave_hung_tasks") == "0"
+    assert reading("rave_backup_due_seconds") == "1800093600"
     lines = vitals.metrics().splitlines()
     assert len(lines) == 3 * len(vitals.METRICS)
     for name, _, _ in vitals.METRICS:
         assert f"# TYPE {name} gauge" in lines
+
+
+@pytest.mark.parametrize("scarce", ["/", "/data"])
+def test_of_two_disks_that_is_told_of_which_less_is_left(
+    scarce: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(place: str) -> SimpleNamespace:
+        left = 10 if place == scarce else 500
+        return SimpleNamespace(f_blocks=1000, f_bavail=left, f_frsize=4096, f_flag=0)
+
+    monkeypatch.setattr(os.path, "isdir", lambda _place: True)
+    monkeypatch.setattr(os, "statvfs", look)
+    assert f"rave_disk_available_bytes {10 * 4096}\n" in vitals.current()
+
+
+@pytest.mark.parametrize("broken", ["/", "/data"])
+def test_a_disk_that_takes_no_more_writes_is_told_whichever_it_is(
+    broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(place: str) -> SimpleNamespace:
+        flags = os.ST_RDONLY if place == broken else 0
+        return SimpleNamespace(f_blocks=1000, f_bavail=500, f_frsize=4096, f_flag=flags)
+
+    monkeypatch.setattr(os.path, "isdir", lambda _place: True)
+    monkeypatch.setattr(os, "statvfs", look)
+    assert "rave_disk_readonly 1\n" in vitals.current()
 
 
 def test_stuck_tasks_and_errors_of_the_disk_are_counted(machine: Path) -> None:

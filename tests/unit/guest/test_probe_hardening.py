@@ -259,6 +259,25 @@ def test_a_ban_must_reach_the_firewall() -> None:
     assert fail2ban.judge_ban(banned=False, enforced=True).status == "fail"
 
 
+def test_a_ban_is_held_once_the_firewall_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fail2ban says that it has banned before it has told nftables."""
+    said: list[list[str]] = []
+    rulesets = iter(["", "", "set banned { 10.0.2.2 }"])
+
+    def say(words: list[str], _arguments: object) -> str:
+        said.append(words)
+        return "['10.0.2.2']"
+
+    monkeypatch.setattr(fail2ban, "_say", say)
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    system: Any = SimpleNamespace(run=lambda *_: SimpleNamespace(stdout=next(rulesets)))
+    arguments = {"address": "10.0.2.2", "hold": 1.8, "timeout": 25}
+    assert fail2ban.release(arguments, system).status == "pass"
+    assert slept == [0.1, 0.1, 1.8]
+    assert said[-1] == ["set", "sshd", "unbanip", "10.0.2.2"]
+
+
 # --- canaries -------------------------------------------------------------------------------------
 
 VALUE = "s3cret/value+with=signs"

@@ -1,4 +1,4 @@
-"""nginx: the headers of the status page."""
+"""nginx: the headers of the status page, of its files, and of what is behind sign-in."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ from typing import Any
 
 
 def files(plan: dict[str, Any]) -> dict[str, str]:
-    """What nginx.conf includes."""
+    """What nginx.conf includes, and locations whose headers are others: those are then all."""
     nginx = plan["facts"]["nginx"]
-    headers = nginx["headers"] | nginx["pageHeaders"]
-    lines = (f'add_header {name} "{value}" always;\n' for name, value in sorted(headers.items()))
-    return {"etc/nginx/headers.conf": "".join(lines)}
+    every = {"headers": "pageHeaders", "files": "fileHeaders", "behind": "behindHeaders"}
+    return {
+        f"etc/nginx/{name}.conf": lines(nginx["headers"] | nginx[own])
+        for name, own in every.items()
+    }
+
+
+def lines(headers: dict[str, str]) -> str:
+    """Headers as nginx sets them."""
+    return "".join(
+        f'add_header {name} "{value}" always;\n' for name, value in sorted(headers.items())
+    )

@@ -43,11 +43,27 @@ WantedBy=multi-user.target
 
 
 def files(plan: Mapping[str, Any]) -> dict[str, str]:
-    """What postgresql.conf includes, and the units."""
+    """What postgresql.conf and pg_hba.conf name, and the units."""
     settings = sorted(plan["facts"]["postgresql"]["settings"].items())
     lines = "".join(f"{name} = '{value}'\n" for name, value in settings)
     found = {f"etc/systemd/system/{name}": text for name, text in units(plan).items()}
-    return {"etc/rave/postgresql/settings.conf": lines, **found}
+    return {
+        "etc/rave/postgresql/settings.conf": lines,
+        "etc/rave/postgresql/pg_ident.conf": accounts(plan),
+        **found,
+    }
+
+
+def accounts(plan: Mapping[str, Any]) -> str:
+    """Which account of the machine comes in over the socket as which role: the one that may read
+    the role's password, too. Root is the superuser there, and nobody else.
+    """
+    entries = {"postgres": "postgres", "root": "postgres"}
+    for database in plan["databases"]:
+        owner = plan["secrets"][database["secret"]]["owner"]
+        entries.setdefault(owner, database["role"])
+    lines = (f"rave   {account:<22}  {role}\n" for account, role in entries.items())
+    return "# map  account on the machine  role\n" + "".join(lines)
 
 
 def units(plan: Mapping[str, Any]) -> dict[str, str]:

@@ -22,9 +22,10 @@ def configuration(plan: dict[str, Any]) -> dict[str, Any]:
         "global": plan["facts"]["prometheus"]["global"],
         "rule_files": ["/etc/rave/prometheus/rules.yml"],
         "scrape_configs": [
-            job(name, service["scrape"])
+            found
             for name, service in sorted(services.items())
             if service["scrape"]
+            for found in jobs(name, service["scrape"])
         ],
     }
     if "alertmanager" in services:
@@ -32,6 +33,13 @@ def configuration(plan: dict[str, Any]) -> dict[str, Any]:
         targets = [{"targets": [f"127.0.0.1:{port}"]}]
         document["alerting"] = {"alertmanagers": [{"static_configs": targets}]}
     return document
+
+
+def jobs(name: str, scrape: dict[str, Any]) -> list[dict[str, Any]]:
+    """The jobs of one service: its own, and of what it has asked more often."""
+    often = scrape.get("often")
+    more = [job(often["job"], scrape | often)] if often else []
+    return [job(name, scrape), *more]
 
 
 def job(name: str, scrape: dict[str, Any]) -> dict[str, Any]:

@@ -80,6 +80,12 @@ let
     fi
     printf '%s\n' "$origin" >/run/rave/origin
 
+    # The certificate that the host made for this machine.
+    if [ -r "$credentials/rave.tls-key" ] && [ -r "$credentials/rave.tls-certificate" ]; then
+      install -m 0644 "$credentials/rave.tls-certificate" /run/rave/tls/machine.crt
+      install -m 0600 "$credentials/rave.tls-key" /run/rave/tls/machine.key
+    fi
+
     if [ -r "$credentials/rave.authorized-key" ]; then
       install -m 0644 "$credentials/rave.authorized-key" /run/rave/ssh/authorized_keys
     fi

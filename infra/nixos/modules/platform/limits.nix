@@ -4,7 +4,9 @@
 let
   inherit (config.rave) plan mode memory memoryMiB facts;
 
-  unitsOf = service: map (lib.removeSuffix ".service") (lib.filter (lib.hasSuffix ".service") service.units);
+  # The processes of a socket are those of the service that it starts.
+  processes = lib.replaceStrings [ ".socket" ] [ ".service" ];
+  unitsOf = service: map (lib.removeSuffix ".service") (lib.filter (lib.hasSuffix ".service") (map processes service.units));
   capOf = service: service.memory.${mode};
   capped = lib.filterAttrs (_: service: service.units != [ ]) plan.services;
   sliced = lib.filterAttrs (id: _: memory.${id}.slice != null) capped;

@@ -31,7 +31,10 @@ let
     memory = service.memory // { ${cfg.mode} = config.services.rave.${id}.memoryMiB; };
     ports = moveEach service.ports;
     checks = map moveCheck service.checks;
-    scrape = if service.scrape == null then null else service.scrape // { port = movePort service.scrape.port; };
+    scrape = if service.scrape == null then null else service.scrape // { port = movePort service.scrape.port; }
+      // lib.optionalAttrs (service.scrape ? often) {
+        often = service.scrape.often // { port = movePort service.scrape.often.port; };
+      };
   };
 
   resources = catalog.profiles.${cfg.profile}.resources.${cfg.mode};

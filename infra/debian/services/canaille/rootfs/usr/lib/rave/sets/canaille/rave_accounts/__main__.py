@@ -23,8 +23,8 @@ from canaille import create_app
 from joserfc.jwk import RSAKey
 from waitress import create_server
 
-from rave_accounts import clients, onetime, tokens
-from rave_accounts.control import Control
+from rave_accounts import accounts, clients, logout, onetime, tokens
+from rave_accounts.control import Control, handed, own
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -91,6 +91,7 @@ def main(place: str, port: str, origin: str, wanted: str, hashes: str) -> None:
         known_as(app, name)
     onetime.enforce(app)
     tokens.tell_apart()
+    logout.name_sessions()
     clients.keep(app, told["clients"], Path(hashes).read_text(), base)
     server = create_server(
         app,
@@ -103,7 +104,9 @@ def main(place: str, port: str, origin: str, wanted: str, hashes: str) -> None:
         trusted_proxy_headers=FORWARDED,
         ident=None,
     )
-    Control(app, f"{os.environ['RUNTIME_DIRECTORY']}/control").start()
+    Control(app, own(f"{os.environ['RUNTIME_DIRECTORY']}/control"), accounts.ACTIONS).start()
+    if listener := handed("groups"):
+        Control(app, listener, accounts.QUESTIONS).start()
     signal.signal(signal.SIGTERM, end)
     notify("READY=1")
     server.run()

@@ -13,7 +13,7 @@ from canaille.app import models
 from canaille.backends import Backend
 from flask import current_app
 
-from rave_accounts import clients
+from rave_accounts import clients, logout
 from rave_accounts.onetime import DATED_BACK
 
 if TYPE_CHECKING:
@@ -79,8 +79,8 @@ def disable(user: str) -> dict[str, Any]:
     if changed:
         there.lock_date = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
         Backend.instance.save(there)
-    end_everything(there)
-    return {"changed": changed, "user": document(there)}
+    untold = end_everything(there)
+    return {"changed": changed, "user": document(there), "untold": untold}
 
 
 def enable(user: str) -> dict[str, Any]:
@@ -98,18 +98,19 @@ def delete(user: str) -> dict[str, Any]:
     there = found(user)
     if there is None:
         return {"changed": False}
-    end_everything(there)
+    untold = end_everything(there)
     Backend.instance.delete(there)
     forget_empty_groups()
-    return {"changed": True}
+    return {"changed": True, "untold": untold}
 
 
 def reset_password(user: str) -> dict[str, Any]:
     """Replace the password of an account by one that is used once."""
     there = existing(user)
-    end_everything(there)
+    untold = end_everything(there)
     there.password_failure_timestamps = []
-    return {"changed": True, "password": renew_password(there), "user": document(there)}
+    password = renew_password(there)
+    return {"changed": True, "password": password, "user": document(there), "untold": untold}
 
 
 def change_groups(user: str, *, add: list[str], remove: list[str]) -> dict[str, Any]:
@@ -167,6 +168,20 @@ ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
+def groups_of(user: str) -> dict[str, Any]:
+    """Return the groups of an account that may be used; of one that is disabled none.
+
+    Raises:
+        Refused: there is none of that name.
+    """
+    there = existing(user)
+    return {"groups": [] if there.locked else document(there)["groups"]}
+
+
+# What a service of this machine may ask.
+QUESTIONS: dict[str, Callable[..., dict[str, Any]]] = {"groups-of": groups_of}
+
+
 def found(user: str) -> Any:
     """Return the account of a name, or None."""
     return Backend.instance.get(models.User, user_name=user)
@@ -210,12 +225,17 @@ def renew_password(there: Any) -> str:
     return password
 
 
-def end_everything(there: Any) -> None:
-    """Revoke the codes and tokens of an account: services stop taking them."""
+def end_everything(there: Any) -> list[str]:
+    """Revoke the codes and tokens of an account, and end its sessions at services.
+
+    Returns:
+        The clients whose service could not be told: sessions go on there until they run out.
+    """
     kinds: Iterable[Any] = (models.AuthorizationCode, models.Token)
     for kind in kinds:
         for issued in Backend.instance.query(kind, subject=there):
             Backend.instance.delete(issued)
+    return logout.tell(there)
 
 
 def document(there: Any) -> dict[str, Any]:

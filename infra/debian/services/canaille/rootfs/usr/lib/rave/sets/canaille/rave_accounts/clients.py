@@ -25,10 +25,12 @@ MARK = "rave"
 KEY = "RAVE_CLIENTS"
 
 
-def below(origin: str, site: str) -> str:
-    """Return the address of a site below the machine's public origin; empty without one."""
+def below(origin: str, site: str | None) -> str:
+    """Return the address of a site below the machine's public origin, or of what is at the origin
+    itself; empty without one.
+    """
     scheme, _, place = origin.partition("://")
-    return f"{scheme}://{site}.{place}" if place else ""
+    return f"{scheme}://{f'{site}.' if site else ''}{place}" if place else ""
 
 
 def keep(app: Flask, wanted: list[dict[str, Any]], hashes: str, origin: str) -> None:

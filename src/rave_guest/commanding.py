@@ -1,0 +1,127 @@
+"""Somebody commands in chat: steps of the conversation (chat.py), for a machine with a chat bridge.
+
+They talk to it in a room that it has for them, so that people find nothing of it in theirs.
+"""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import quote
+
+from rave_guest.journey import Broken, expect
+from rave_guest.verdict import Verdict, passed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rave_guest.chat import Chat
+    from rave_guest.wire.matrix import Matrix
+
+# The account of the bridge, its room for this, and the group whose members may command in it
+# (infra/debian/services/chat-bridge).
+BRIDGE, ROOM, GROUP = "rave", "rave-smoke", "rave-smoke"
+# Under which name an answer says what it answers (rave_platform/adapters/chat/matrix.py).
+KEY = "rave.deed"
+LONGEST = 60.0  # seconds until a command has its answer, a start of the bridge within it
+POLL = 0.2  # seconds between two looks
+SETTLED = 2.0  # seconds after an answer in which a second one would come
+
+
+def command(chat: Chat) -> Verdict:
+    """Whoever is in the group is answered, each command once."""
+    chat.accounts("groups", {"user": _name(chat.one), "add": [GROUP], "remove": []})
+    server = chat.one.user.partition(":")[2]
+    for client in (chat.one, chat.two):
+        joined = client.ask("POST", f"/join/{quote(f'#{ROOM}:{server}', safe='')}", {})
+        chat.command_room = str(joined["room_id"])
+    chat.rooms.append(chat.command_room)
+    seconds = []
+    for text, begins in (
+        ("!rave help", ""), ("!rave status", ""), ("!rave agents", ""), ("!RAVE Help run", ""),
+    ):  # fmt: skip
+        began = time.monotonic()
+        said = answer(chat, chat.one, text)
+        seconds.append(time.monotonic() - began)
+        expect(said.startswith(begins) and "may not" not in said, f"{text} is answered: {said}")
+    shown = ", ".join(f"{one:.2f}" for one in seconds)
+    middle = sorted(seconds)[len(seconds) // 2]
+    return passed(f"answered after {shown} s", seconds=round(middle, 3))
+
+
+def unknown(chat: Chat) -> Verdict:
+    """What is no command is answered with what was meant, and what it lacks."""
+    for text, helps in (("!rave hlep", '"help"'), ("!rave run nobody x y", "backend-architect")):
+        said = answer(chat, chat.one, text)
+        expect(said.startswith("Not understood") and helps in said, f"{text} is answered: {said}")
+    return passed("the answer names what was meant")
+
+
+def permission(chat: Chat) -> Verdict:
+    """Who is in no group may command nothing, and neither may who is no longer in one."""
+    denied = "You may not command"
+    expect(answer(chat, chat.two, "!rave status").startswith(denied), "a stranger is obeyed")
+    said = answer(chat, chat.one, "!rave approve 00000000")
+    expect(said.startswith(denied), f"more than the group may is answered: {said}")
+    chat.accounts("groups", {"user": _name(chat.one), "add": [], "remove": [GROUP]})
+    said = answer(chat, chat.one, "!rave status")
+    chat.accounts("groups", {"user": _name(chat.one), "add": [GROUP], "remove": []})
+    expect(said.startswith(denied), "who has left the group is obeyed")
+    return passed("each is told which group may")
+
+
+def killed(chat: Chat) -> Verdict:
+    """A command at whose moment the bridge is killed is answered, once."""
+    event = chat.one.send(_room(chat), "!rave help status")
+    chat.kill_bridge()
+    until = time.monotonic() + LONGEST
+    while not answers(chat, event):
+        expect(time.monotonic() < until, f"it has no answer after {LONGEST:g} s")
+        time.sleep(POLL)
+    time.sleep(SETTLED)
+    found = answers(chat, event)
+    expect(len(found) == 1, f"it is answered {len(found)} times")
+    return passed("it is answered once, by the bridge that was started anew")
+
+
+def answer(chat: Chat, client: Matrix, text: str) -> str:
+    """Say something, and return what the bridge answers.
+
+    Raises:
+        Broken: nothing, for too long.
+    """
+    event = client.send(_room(chat), text)
+    until = time.monotonic() + LONGEST
+    while time.monotonic() < until:
+        if found := answers(chat, event):
+            return found[0]
+        time.sleep(POLL)
+    raise Broken(f"{text} has no answer after {LONGEST:g} s")
+
+
+def answers(chat: Chat, event: str) -> list[str]:
+    """Return what the bridge has said in answer to a message."""
+    news = chat.one.ask("GET", f"/rooms/{quote(_room(chat))}/messages?dir=b&limit=50")
+    us = f"@{BRIDGE}:{chat.one.user.partition(':')[2]}"
+    return [
+        str(said["content"].get("body", ""))
+        for said in news["chunk"]
+        if said["sender"] == us and said["content"].get(KEY) == f"answer:{event}"
+    ]
+
+
+def _room(chat: Chat) -> str:
+    expect(bool(chat.command_room), "nobody is in the room of the bridge")
+    return chat.command_room
+
+
+def _name(client: Matrix) -> str:
+    return client.user.removeprefix("@").partition(":")[0]
+
+
+STEPS: Mapping[str, Callable[[Chat], Verdict]] = {
+    "command": command,
+    "unknown": unknown,
+    "permission": permission,
+    "killed": killed,
+}
