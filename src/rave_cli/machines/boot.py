@@ -23,12 +23,16 @@ from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.spec import SSH_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from rave_cli.machines.guest.readiness import Readiness
+    from rave_cli.machines.guest.session import Session
     from rave_cli.machines.guest.stages import StageEvent
     from rave_cli.machines.qemu.qmp import QmpEvent
     from rave_cli.machines.spec import Machine
+
+    OnLogin = Callable[[AbstractContextManager[Session]], None]
 
 # How often the guest's reports are read, in seconds. A read of nothing costs some 20 µs.
 GLANCE = 0.025
@@ -125,8 +129,19 @@ def _spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str], *, go_o
         os.close(fd)
 
 
-def watch(boot: Boot, readiness: Readiness) -> dict[int, int]:
+def let_go(login: AbstractContextManager[Session]) -> None:
+    """End a login that nobody needs."""
+    with login:
+        return
+
+
+def watch(boot: Boot, readiness: Readiness, on_login: OnLogin = let_go) -> dict[int, int]:
     """Follow a boot until the machine is ready; returns guest port -> host port.
+
+    Args:
+        boot: the boot.
+        readiness: told of each stage.
+        on_login: gets the login that ends it.
 
     Raises:
         RaveError: NOT_READY naming the stage and the cause, with the last lines of console and
@@ -136,7 +151,7 @@ def watch(boot: Boot, readiness: Readiness) -> dict[int, int]:
         with _Watch.over(boot, readiness) as watching:
             watching.follow()
             forwards = watching.forwards()
-            watching.log_in(forwards)
+            watching.log_in(forwards, on_login)
             return forwards
     finally:
         if boot.monitor is not None:
@@ -268,7 +283,7 @@ class _Watch:
             raise self.readiness.fault("QEMU forwards no port to the guest's sshd", self.boot.now())
         return found
 
-    def log_in(self, forwards: dict[int, int]) -> None:
+    def log_in(self, forwards: dict[int, int], on_login: OnLogin) -> None:
         """Reach the last two stages: the SSH banner, and the login with both keys checked."""
         # Only now: paramiko takes longer to import than QEMU to start.
         from rave_cli.machines.guest import ssh
@@ -276,8 +291,8 @@ class _Watch:
         try:
             connection = ssh.reach(self.boot.machine, forwards[SSH_PORT], self._deadline())
             self.readiness.reach("ssh-banner", self.boot.now())
-            with ssh.login(self.boot.machine, connection, self._deadline()):
-                self.readiness.reach("ssh-auth", self.boot.now())
+            on_login(ssh.login(self.boot.machine, connection, self._deadline()))
+            self.readiness.reach("ssh-auth", self.boot.now())
         except RaveError as error:
             self.fail(error)
 
@@ -302,8 +317,8 @@ class _Watch:
             raise port_taken(taken[1], taken[2])
         if 'Failed to get "write" lock' in text:
             raise RaveError(
-                f"the disk of machine {self.boot.machine.name} is in use by another program",
-                hint=f"fuser -v {self.boot.machine.disk}",
+                f"a disk of machine {self.boot.machine.name} is in use by another program",
+                hint=f"fuser -v {' '.join(map(str, self.boot.machine.disks))}",
                 exit_code=ExitCode.HOST,
             )
         self.returncode = self.boot.returncode()

@@ -240,9 +240,17 @@ def _guest_disk_full(evidence: Evidence) -> Cause | None:
     if free is None or free >= FULL:
         return None
     whole = f" of {size // MIB} MiB" if size else ""
+    left = f"({free // MIB}{whole} left)"
+    if evidence.spec.has_data and evidence.symptoms.disk == "/":
+        # What grows is the other one.
+        return Cause(
+            "guest-disk-full",
+            f"the disk of the guest's system is full {left}",
+            f"look what fills it: {evidence.way_in} -- sudo du -xhd3 /",
+        )
     return Cause(
         "guest-disk-full",
-        f"the guest's disk is full ({free // MIB}{whole} left)",
+        f"the guest's disk is full {left}",
         f"grow it: rave vm set {evidence.name} --disk {evidence.spec.disk_gib + GROWTH_GIB};"
         f" rave vm start {evidence.name}; or look what fills it: {evidence.way_in}",
     )
@@ -266,7 +274,7 @@ def _guest_read_only(evidence: Evidence) -> Cause | None:
         "guest-read-only",
         "the guest's file system is read-only, which it becomes after an error",
         f"look at it before anything else: {evidence.way_in} -- sudo journalctl -k -p err;"
-        f" and keep a copy: cp {evidence.directory}/disk.qcow2 ELSEWHERE",
+        f" and keep copies: cp {evidence.directory}/*.qcow2 ELSEWHERE",
     )
 
 

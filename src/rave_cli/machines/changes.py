@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import identity, store
+from rave_cli.machines import disks, identity, store
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import ports, processes
-from rave_cli.machines.qemu.argv import DISK_NODE
+from rave_cli.machines.qemu.argv import DATA_NODE, DISK_NODE
 from rave_cli.machines.qemu.qmp import Qmp, check_socket_path
 from rave_cli.machines.spec import check_name, check_sizes, locate, machines_dir
 
@@ -25,7 +25,7 @@ QEMU_ANSWERS = 10.0
 GUEST_ANSWERS = 20.0
 GUEST_GROWS = 120.0
 
-# The guest's unit that grows its file system to the disk, at each boot and when it is restarted.
+# The guest's unit that grows its file system to the disk; at a boot its initrd does it.
 GROWS = "rave-grow.service"
 
 
@@ -132,26 +132,17 @@ def resize(
 
 
 def _grow(machine: Machine) -> None:
-    """Grow the disk of a stopped machine."""
-    size = f"{machine.spec.disk_gib}G"
+    """Grow the disk of a stopped machine: that of its data, if it has one."""
     process.require("qemu-img")
-    done = process.run(("qemu-img", "resize", "-q", "-f", "qcow2", machine.disk, size), timeout=60)
-    if not done.ok:
-        raise RaveError(
-            f"the disk of machine {machine.name} cannot be grown: {' '.join(done.tail(1))}",
-            hint=f"df -h {machine.directory}; qemu-img info {machine.disk}",
-            exit_code=ExitCode.HOST,
-            detail=done.tail(),
-        )
+    disks.grow_disk(machine.disks[-1], f"{machine.spec.disk_gib}G")
 
 
 def _grow_running(machine: Machine) -> None:
     """Let QEMU grow the disk of a running machine (block_resize of its QMP reference)."""
     with Qmp.connect(machine.qmp_socket, timeout=QEMU_ANSWERS) as monitor:
+        node = DATA_NODE if machine.spec.has_data else DISK_NODE
         size = machine.spec.disk_gib << 30
-        monitor.execute(
-            "block_resize", timeout=QEMU_ANSWERS, **{"node-name": DISK_NODE, "size": size}
-        )
+        monitor.execute("block_resize", timeout=QEMU_ANSWERS, **{"node-name": node, "size": size})
 
 
 def _take_up(machine: Machine) -> bool:

@@ -1,25 +1,18 @@
 """What makes a machine itself: SSH host key, login key and age identity, made before first boot.
 
 Because the host key exists before the guest does, `known_hosts` is written before the first packet
-and nobody ever has to trust a key on first use. The certificate that a machine shows as long as it
-has no secrets is its own to make, but for a copy of a template: for that it is made here.
+and nobody ever has to trust a key on first use. Its certificate is made beside (certificate.py).
 """
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rave_cli import age, paths
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
-
-
-TLS_SUBJECT = "rave (ephemeral)"
-TLS_LIFE = timedelta(days=90)
 
 
 @dataclass(frozen=True)
@@ -46,55 +39,6 @@ def new_ssh_key(comment: str) -> SshKey:
     return SshKey(
         key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()),
         public + b" " + comment.encode() + b"\n",
-    )
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A P-256 key and the certificate that it has signed for the names, both as PEM."""
-
-    key: bytes
-    certificate: bytes
-    names: str
-
-
-def new_certificate(host: str) -> Certificate:
-    """Return a new key with its certificate; it takes milliseconds here and, under emulation,
-    tenths of a second in a guest.
-
-    Args:
-        host: of the machine's public origin.
-    """
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-    from cryptography.x509.oid import NameOID
-
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, TLS_SUBJECT)])
-    # As the guest makes it (infra/debian/services/nginx): it takes another only for the same names.
-    names = f"DNS:localhost,DNS:{host},DNS:*.{host},IP:127.0.0.1"
-    alternatives = [
-        *map(x509.DNSName, ("localhost", host, f"*.{host}")),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + TLS_LIFE)
-        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Certificate(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-        built.public_bytes(Encoding.PEM),
-        names,
     )
 
 

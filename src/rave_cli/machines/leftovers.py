@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -90,7 +91,10 @@ def remove(leftover: Leftover) -> bool:
     if leftover.kind == "image":
         if leftover not in _images():
             return False
-        kept.forget(leftover.place.stem)
+        if kept.is_pulled(leftover.place):
+            kept.remove_pulled(leftover.place)
+        else:
+            kept.forget(leftover.place.stem)
         return True
     with store.locked(leftover.machine or ""):
         again = _broken_off() if leftover.kind == "broken-off" else _sockets()
@@ -142,9 +146,17 @@ def _images() -> list[Leftover]:
         # A machine whose record cannot be read may be made from any of them.
         return []
     used = {machine.spec.image.store_path for machine in known}
-    return [
+    replaced = [
+        Leftover("image", place, "no machine is made from it, and another has its place",
+                 size=_size(place))
+        for place in kept.unlinked()
+        if str(place) not in used and time.time() - _touched(place) > QUIET
+    ]  # fmt: skip
+    return replaced + [
         Leftover(
-            "image", place, f"no machine is made from {image.profile} on {image.base}",
+            "image", place,
+            f"no machine is made from {image.profile} on {image.base}"
+            + (", which was pulled" if kept.is_pulled(Path(image.store_path)) else ""),
             size=image.size,
         )
         for place, image in kept.images()
@@ -157,6 +169,13 @@ def _entries(directory: Path) -> list[Path]:
         return sorted(place for place in directory.iterdir() if place.is_dir())
     except OSError:
         return []
+
+
+def _touched(directory: Path) -> float:
+    """Return when something in a directory was last written: somebody may be filling it."""
+    with suppress(OSError):
+        return max(entry.lstat().st_mtime for entry in (directory, *directory.iterdir()))
+    return time.time()
 
 
 def _size(directory: Path) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, causes, evidence, preflight, public, runs, status, store
+from rave_cli.machines import boot, causes, disks, evidence, preflight, public, runs, status, store
 from rave_cli.machines.guest.readiness import NAMES, Readiness
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, caps, credentials, forwarding, processes
@@ -102,6 +102,7 @@ def start(
     on_stage: Callable[[Reached], None],
     deadline_scale: float | None = None,
     keep_running: bool = False,
+    fresh_system: bool = False,
 ) -> Ready:
     """Start a machine and wait until it is ready; join the wait if it is starting already.
 
@@ -110,9 +111,11 @@ def start(
         on_stage: called for each stage as it is reached.
         deadline_scale: factor on every deadline; None takes what `patience` says.
         keep_running: leave QEMU running if the machine does not become ready, to look into it.
+        fresh_system: give up what its system's disk has beside the image before; its data stay.
 
     Raises:
-        RaveError: NOT_READY naming the stage at which it stopped; HOST if the host lacks something.
+        RaveError: NOT_READY naming the stage at which it stopped; HOST if the host lacks something;
+            USAGE if the system is to be fresh, and it runs, is suspended, or has no data disk.
             Unless `keep_running`, a QEMU that this call started does not outlive a failure, and
             neither an interruption.
     """
@@ -129,6 +132,8 @@ def start(
         with store.locked(machine.name):
             # It may have been renamed, changed or deleted since the caller looked.
             machine = store.load(machine.name)
+            if fresh_system:
+                _renew_system(machine)
             watched = _join(machine)
             if watched is not None:
                 origin = _take_part(machine, watched, readiness)
@@ -207,6 +212,19 @@ def patience(found: Accelerator, cpus: int) -> float:
 def pressure() -> float:
     """Return how busy the host is: from 1, where a processor is free, to 3."""
     return min(max(os.getloadavg()[0] / (os.cpu_count() or 1), 1.0), 3.0)
+
+
+def _renew_system(machine: Machine) -> None:
+    if machine.suspended.is_dir():
+        raise _suspended(machine)
+    if processes.find(machine) is not None:
+        raise RaveError(
+            f"machine {machine.name} is running on the system that is to be given up",
+            hint=f"rave vm stop {machine.name}",
+            exit_code=ExitCode.USAGE,
+        )
+    preflight.check(machine)
+    disks.renew_system(machine)
 
 
 def _settled(machine: Machine) -> Machine:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import quick_check
+from rave_cli.machines import labels
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.qemu.argv import from_template, memory_of
 from rave_cli.machines.qemu.caps import OVERHEAD
@@ -38,19 +39,22 @@ def check(machine: Machine) -> None:
     """Refuse a start that cannot go well. Whether there is memory, `admitted` finds out.
 
     Raises:
-        RaveError: HOST if the image is gone or truncated, the disk is gone, or a socket's path
-            would be too long.
+        RaveError: HOST if the image is gone or truncated, a disk is gone or another machine's, or a
+            socket's path would be too long.
     """
     check_socket_path(machine.event_socket)
     quick_check(machine.spec.image)
-    if not machine.disk.is_file():
-        raise RaveError(
-            f"the disk of machine {machine.name} is gone ({machine.disk})",
-            hint=f"put {machine.disk} back from a copy; without it the machine is lost, and"
-            f" rave vm delete {machine.name} removes the rest",
-            exit_code=ExitCode.HOST,
-        )
+    refuse_half_restored(machine)
+    for disk in machine.disks:
+        if not disk.is_file():
+            raise RaveError(
+                f"the disk of machine {machine.name} is gone ({disk})",
+                hint=f"put {disk} back from a copy; without it the machine is lost, and"
+                f" rave vm delete {machine.name} removes the rest",
+                exit_code=ExitCode.HOST,
+            )
     _check_base(machine)
+    labels.refuse_foreign(machine)
 
 
 @contextmanager
@@ -86,6 +90,25 @@ def needed_mib(memory_mib: int, kind: Kind) -> int:
     """Return the MiB that a machine whose guest has `memory_mib` needs of the host."""
     # Only KVM and TCG's own needs are added, not their worst case: guests seldom fill their memory.
     return memory_mib + OVERHEAD[kind] // 2
+
+
+def refuse_half_restored(machine: Machine) -> None:
+    """Refuse a machine whose disks are of two moments, for a command that put a snapshot back was
+    killed between them.
+
+    Raises:
+        RaveError: HOST.
+    """
+    if not machine.half_restored.exists():
+        return
+    with paths.refusing(machine.half_restored):
+        snapshot = machine.half_restored.read_text()
+    raise RaveError(
+        f"machine {machine.name} is half put back to its snapshot {snapshot}: that command was"
+        " killed between one disk and the other",
+        hint=f"rave vm snapshot restore {machine.name} {snapshot} completes it",
+        exit_code=ExitCode.HOST,
+    )
 
 
 def _check_base(machine: Machine) -> None:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.qemu.argv import without_memory_file
 from rave_cli.machines.qemu.program import Kind  # noqa: TC001 - the record reads the annotations
-from rave_cli.records import RecordFormat
+from rave_cli.records import RecordFormat, amend
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,8 @@ class SavedState:
         accelerator: which it ran with.
         cpu: the host's processor, where the guest saw that.
         command: digest of QEMU's command line, without the places of files (`shape`).
-        disk: size in bytes and time of the last change, in nanoseconds, of the machine's disk.
+        disk: size in bytes and time of the last change, in nanoseconds, of the machine's disk, and
+        data: those of its data disk, if it has one.
         size: bytes of the memory file.
         since: seconds since the epoch.
     """
@@ -53,9 +54,15 @@ class SavedState:
     disk: tuple[int, int]
     size: int
     since: float
+    data: tuple[int, int] | None = None
 
 
-SAVED = RecordFormat(title="the record of a suspended machine", shape=SavedState, version=1)
+SAVED = RecordFormat(
+    title="the record of a suspended machine",
+    shape=SavedState,
+    version=2,
+    upgrades={1: lambda document: amend(document, "data", None)},
+)
 
 
 def read(machine: Machine) -> SavedState | None:
@@ -122,7 +129,7 @@ def shape(argv: Sequence[str], machine: Machine) -> str:
     and who asks.
     """
     # What runs QEMU, and a cap around it, comes before its first option.
-    options = without_memory_file(argv[argv.index("-name") :])
+    options = _without_certificate(without_memory_file(argv[argv.index("-name") :]))
     text = "\0".join(options).removesuffix("\0" + "\0".join(INCOMING))
     if (pages := machine.spec.pages) is not None and pages not in machine.spec.forwards:
         # It may have had to go on with another one, which is no device of the guest's.
@@ -132,14 +139,28 @@ def shape(argv: Sequence[str], machine: Machine) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
-def disk_stamp(machine: Machine) -> tuple[int, int]:
-    """Return size and time of the last change of a machine's disk.
+def _without_certificate(options: Sequence[str]) -> list[str]:
+    """Return a command line without the blobs of a machine's certificate. A guest reads them when
+    it boots, so they are no part of what goes on; a QEMU of an older rave was given none.
+    """
+    blobs = {at for at, word in enumerate(options) if "/rave.tls-" in word}
+    return [word for at, word in enumerate(options) if not {at, at + 1} & blobs]
+
+
+def with_disks(machine: Machine, state: SavedState) -> SavedState:
+    """Return a state with what a machine's disks are now.
 
     Raises:
-        RaveError: HOST if it cannot be looked at.
+        RaveError: HOST if they cannot be looked at.
     """
-    with paths.refusing(machine.disk):
-        found = machine.disk.stat()
+    stamps = [_stamp(disk) for disk in machine.disks]
+    return replace(state, disk=stamps[0], data=stamps[1] if machine.spec.has_data else None)
+
+
+def _stamp(disk: Path) -> tuple[int, int]:
+    """Return size and time of the last change of a disk."""
+    with paths.refusing(disk):
+        found = disk.stat()
     return found.st_size, found.st_mtime_ns
 
 
@@ -167,6 +188,7 @@ def refuse_misfit(machine: Machine, state: SavedState, now: SavedState) -> None:
         "command": "QEMU's command line is another one (an update of rave, or a change of the"
         " machine)",
         "disk": "its disk was changed meanwhile",
+        "data": "its data disk was changed meanwhile",
         "size": "the file of its memory is not whole",
     }
     wrong = [told[name] for name in told if getattr(state, name) != getattr(now, name)]

@@ -1,9 +1,9 @@
-"""Snapshots of a machine: its disk at one moment and, if it ran or was suspended, its memory.
+"""Snapshots of a machine: its disks at one moment and, if it ran or was suspended, its memory.
 
-A snapshot is whole by itself: a copy of the machine's disk (an overlay on the read-only image, so
-some hundred MB) and a saved memory as `suspend` makes it. Restoring puts copies of both in place,
-after which the machine is stopped, or suspended. Source of the copy: copy_file_range(2), which
-shares blocks where the file system can.
+A snapshot is whole by itself: copies of the machine's disks (an overlay on the read-only image, so
+some hundred MB, and its data) and a saved memory as `suspend` makes it. Restoring puts copies of
+all in place, after which the machine is stopped, or suspended. Source of the copy:
+copy_file_range(2), which shares blocks where the file system can.
 """
 
 from __future__ import annotations
@@ -12,24 +12,27 @@ import re
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import saved, store, suspend
+from rave_cli.machines import preflight, saved, store, suspend
+from rave_cli.machines.disks import Disks
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.saved import SavedState  # noqa: TC001 - the record reads the annotations
 from rave_cli.machines.spec import NAME_RULE
-from rave_cli.records import RecordFormat
+from rave_cli.records import RecordFormat, amend
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from rave_cli.machines.spec import Machine
+    from rave_cli.records import Document
 
 RECORD = "snapshot.json"
-DISK = "disk.qcow2"
+DISK, DATA = "disk.qcow2", "data.qcow2"
 # What the guest had reported until then: with later reports, a memory put back would look as if it
 # had gone on to its end.
 STAGES = "stages.jsonl"
@@ -47,7 +50,14 @@ class SnapshotRecord:
     state: SavedState | None
 
 
-SNAPSHOT = RecordFormat(title="the record of a snapshot", shape=SnapshotRecord, version=1)
+def _give_data(document: Document) -> Document:
+    """Upgrade: no machine had a data disk."""
+    return document if document.get("state") is None else amend(document, "state.data", None)
+
+
+SNAPSHOT = RecordFormat(
+    title="the record of a snapshot", shape=SnapshotRecord, version=2, upgrades={1: _give_data}
+)
 
 
 @dataclass(frozen=True)
@@ -70,12 +80,17 @@ class Snapshot:
         }
 
 
-FILES = {"diskMiB": DISK, "memoryMiB": saved.MEMORY}
+FILES = {"diskMiB": DISK, "dataMiB": DATA, "memoryMiB": saved.MEMORY}
 
 
 def folder(machine: Machine) -> Path:
     """Return the directory of a machine's snapshots."""
     return machine.directory / "snapshots"
+
+
+def disks_in(machine: Machine, place: Path) -> Disks:
+    """Return the disks in the directory of a snapshot of a machine."""
+    return Disks(place / DISK, place / DATA if machine.spec.has_data else None)
 
 
 def check_name(name: str) -> str:
@@ -134,18 +149,28 @@ def _take(machine: Machine, draft: Path) -> SavedState | None:
     running = processes.find(machine)
     if running is not None:
         machine = processes.placed(machine)
-        suspend.refuse_full_disk(machine, running.resident_mib + _mib(machine.disk))
+        suspend.refuse_full_disk(machine, running.resident_mib + _disks_mib(machine))
         with suspend.standing_still(machine, running, draft / saved.MEMORY) as live:
-            paths.copy_private(machine.disk, draft / DISK)
+            _copy_disks(machine, draft)
             paths.copy_private(machine.stage_file, draft / STAGES)
         return live
+    preflight.refuse_half_restored(machine)
     state = saved.read(machine)
-    suspend.refuse_full_disk(machine, _mib(machine.disk) + (saved.memory_size(machine) >> 20))
+    suspend.refuse_full_disk(machine, _disks_mib(machine) + (saved.memory_size(machine) >> 20))
     if state is not None:
         paths.copy_private(machine.suspended / saved.MEMORY, draft / saved.MEMORY)
         paths.copy_private(machine.stage_file, draft / STAGES)
-    paths.copy_private(machine.disk, draft / DISK)
+    _copy_disks(machine, draft)
     return state
+
+
+def _disks_mib(machine: Machine) -> int:
+    return sum(_mib(disk) for disk in machine.disks)
+
+
+def _copy_disks(machine: Machine, draft: Path) -> None:
+    for disk in machine.disks:
+        paths.copy_private(disk, draft / disk.name)
 
 
 def restore(machine: Machine, name: str) -> Snapshot:
@@ -177,13 +202,14 @@ def restore(machine: Machine, name: str) -> Snapshot:
 
 def _put_back(machine: Machine, found: Snapshot) -> None:
     """Copy first, and then exchange: whatever breaks off before that has changed nothing."""
-    disk = machine.disk.with_name(".disk-new.qcow2")
+    drafts = [disk.with_name(f".{disk.stem}-new.qcow2") for disk in machine.disks]
     stages = machine.directory / ".stages-new.jsonl"
-    with paths.refusing(disk):
-        disk.unlink(missing_ok=True)
-        stages.unlink(missing_ok=True)
+    with paths.refusing(machine.disk):
+        for left in (*drafts, stages):
+            left.unlink(missing_ok=True)
     try:
-        paths.copy_private(found.place / DISK, disk)
+        for disk, draft in zip(machine.disks, drafts, strict=True):
+            paths.copy_private(found.place / disk.name, draft)
         state = found.record.state
         if state is not None:
             paths.copy_private(found.place / saved.MEMORY, saved.draft(machine) / saved.MEMORY)
@@ -191,17 +217,26 @@ def _put_back(machine: Machine, found: Snapshot) -> None:
         with signals.held(), paths.refusing(machine.disk):
             # The memory of before must not come back over this disk, nor this over that of before.
             saved.put_aside(machine, but_draft=True)
-            disk.rename(machine.disk)
+            _exchange(machine, drafts, found.name)
             if state is not None:
                 stages.rename(machine.stage_file)
             paths.sync_dir(machine.directory)
             if state is not None:
-                stamp = saved.disk_stamp(machine)
-                saved.keep(machine, replace(state, disk=stamp))
+                saved.keep(machine, saved.with_disks(machine, state))
     finally:
         with signals.held(), suppress(OSError):
-            disk.unlink(missing_ok=True)
-            stages.unlink(missing_ok=True)
+            for left in (*drafts, stages):
+                left.unlink(missing_ok=True)
+
+
+def _exchange(machine: Machine, drafts: Sequence[Path], name: str) -> None:
+    """Put new disks in the places of a machine's. Nobody takes it for whole in between."""
+    if len(drafts) > 1:
+        paths.atomic_write(machine.half_restored, name.encode(), mode=0o600)
+    for disk, draft in zip(machine.disks, drafts, strict=True):
+        draft.rename(disk)
+    paths.sync_dir(machine.directory)
+    machine.half_restored.unlink(missing_ok=True)
 
 
 def delete(machine: Machine, name: str) -> None:

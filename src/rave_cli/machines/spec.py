@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path  # noqa: TC003 - the store reads the annotations
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import PLAN, Image, PlainName
 from rave_cli.profiles.names import Mode  # noqa: TC001 - the store reads the annotations
+from rave_cli.shapes import Matches
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,9 @@ HOME = "rave.localhost"
 
 # Least memory in MiB with which a Linux guest with systemd gets as far as saying what is wrong.
 LEAST_MEMORY = 256
+
+# Size in GiB of the second disk of a machine that has one: a running guest does not look again.
+CACHE_GIB = 4
 
 
 @dataclass(frozen=True, order=True)
@@ -61,7 +65,9 @@ class MachineSpec:
 
     `pages` is what leads to its pages, with the host's port that it keeps over its starts; None if
     it has none, or has not been started since machines keep one. `own_origin` is the public origin
-    that was asked for; None takes the host's own name and that port (public.py).
+    that was asked for; None takes the host's own name and that port (public.py). `has_cache` says
+    that it has a disk which can outlive it (pool/files/caches.py). `data_of` is the machine id of
+    whom its data disk says to be before it first boots, if it is a copy of another's.
     """
 
     name: PlainName
@@ -81,6 +87,15 @@ class MachineSpec:
     template: TemplateOrigin | None = None
     pages: Forward | None = None
     own_origin: str | None = None
+    has_cache: bool = False
+    data_of: Annotated[str, Matches(r"[0-9a-f]{32}")] | None = None
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it has a data disk: then that of its system is disposable, and `disk_gib` is the
+        size of the data disk.
+        """
+        return self.image.data is not None
 
     @property
     def public_origin(self) -> str | None:
@@ -133,8 +148,18 @@ class Machine:
 
     @property
     def disk(self) -> Path:
-        """The qcow2 overlay on the read-only image."""
+        """The qcow2 overlay on the read-only image: the disk of its system."""
         return self.directory / "disk.qcow2"
+
+    @property
+    def data_disk(self) -> Path:
+        """What its services keep, of a machine that has a disk for that."""
+        return self.directory / "data.qcow2"
+
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        """The disks that make the machine what it is."""
+        return (self.disk, self.data_disk) if self.spec.has_data else (self.disk,)
 
     @property
     def base_disk(self) -> Path:
@@ -142,9 +167,24 @@ class Machine:
         return self.directory / "base.qcow2"
 
     @property
+    def base_data(self) -> Path:
+        """The template's data disk, in the same way."""
+        return self.directory / "base-data.qcow2"
+
+    @property
+    def cache_disk(self) -> Path:
+        """The disk of a cache, of a machine that has one."""
+        return self.directory / "cache.qcow2"
+
+    @property
     def restoring(self) -> Path:
         """A mark that is there until a guest which is restored from a template is itself."""
         return self.directory / "restoring"
+
+    @property
+    def half_restored(self) -> Path:
+        """The name of a snapshot while some of the disks are its and others those of before."""
+        return self.directory / "half-restored"
 
     @property
     def suspended(self) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from rave_cli.machines.guest.readiness import NAMES
+from rave_cli.machines.guest.readiness import CORE, NAMES
 
 State = Literal[
     "stopped", "suspended", "starting", "running", "stopping", "paused", "failed", "unresponsive"
@@ -17,5 +17,6 @@ SECRETS = "secrets"
 # What a machine is called that is not there any more.
 DELETED = "deleted"
 
-STAGES = (*NAMES, SECRETS)
+_BEFORE = NAMES.index("services")
+STAGES = (*NAMES[:_BEFORE], CORE, *NAMES[_BEFORE:], SECRETS)
 TARGETS = (*STAGES, *STATES, DELETED)

@@ -46,8 +46,8 @@ QEMU_STARTS = 10.0
 FIELDS = (
     "name", "state", "detail", "stage", "profile", "base", "mode", "origin", "protected",
     "accelerator", "memoryMiB", "residentMiB", "proportionalMiB", "cpus", "cpuSeconds",
-    "cpuPercent", "diskGiB", "network", "publicOrigin", "pid", "uptime", "ports", "secrets", "boot",
-    "image", "directory",
+    "cpuPercent", "diskGiB", "dataDisk", "network", "publicOrigin", "pid", "uptime", "ports",
+    "secrets", "boot", "image", "directory",
 )  # fmt: skip
 
 
@@ -109,6 +109,7 @@ class Status:
             spec.memory_mib,
             self.resident_mib,
             self.proportional_mib, spec.cpus, _rounded(used), _rounded(average), spec.disk_gib,
+            str(self.machine.data_disk) if spec.has_data else "none",
             spec.network, spec.public_origin,
             self.pid,
             _rounded(self.uptime),

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import tempfile
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING
 
 from rave_cli import nixstore, paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images.manifest import give_origin, give_plan, quick_check
-from rave_cli.machines import public
+from rave_cli.images.manifest import give_data, give_origin, give_plan, quick_check
+from rave_cli.machines import certificate, public
+from rave_cli.machines.disks import Disks, begin_data, begin_system, make_disk
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.spec import (
+    CACHE_GIB,
     Machine,
     MachineSpec,
     check_name,
@@ -59,16 +62,24 @@ def _give_pages(document: Document) -> Document:
     return amend(amend(document, "machine.pages", None), "machine.own_origin", None)
 
 
+def _give_data(document: Document) -> Document:
+    """Upgrade: what services keep was on the system's disk, and stays there."""
+    return amend(give_data(document, "machine.image."), "machine.data_of", None)
+
+
 MACHINE = RecordFormat(
     title="the record of a machine",
     shape=StoredMachine,
-    version=5,
+    version=7,
     upgrades={
         1: lambda document: give_plan(document, "machine.image."),
         2: lambda document: _give_states(give_origin(document, "machine.image.")),
         # All were made from images.
         3: lambda document: amend(document, "machine.template", None),
         4: _give_pages,
+        # None had a second disk.
+        5: lambda document: amend(document, "machine.has_cache", False),
+        6: _give_data,
     },
 )
 
@@ -103,10 +114,13 @@ def new_spec(
     forwards: Sequence[Forward] = (),
     network: Network = "isolated",
     own_origin: str | None = None,
+    has_cache: bool = False,
+    instance_id: str | None = None,
 ) -> MachineSpec:
     """Return the specification of a new machine: the plan's, where nothing else is asked for.
 
-    An image's own plan stands before `plan`, which is today's.
+    An image's own plan stands before `plan`, which is today's. `instance_id` is one that nobody
+    has; None draws one.
 
     Raises:
         RaveError: USAGE for a bad name, port or size; HOST if the image's plan cannot be read.
@@ -119,7 +133,7 @@ def new_spec(
     spec = MachineSpec(
         name=check_name(name),
         uuid=str(uuid.uuid4()),
-        instance_id=secrets.token_hex(16),
+        instance_id=instance_id or secrets.token_hex(16),
         profile=plan.profile,
         base=plan.base,
         mode=mode,
@@ -130,6 +144,7 @@ def new_spec(
         network=network,
         image=image,
         own_origin=own_origin,
+        has_cache=has_cache,
     )
     return public.settle(spec, plan.status_port)
 
@@ -148,18 +163,18 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def create(spec: MachineSpec, base: Path | None = None, disk: Path | None = None) -> Machine:
-    """Make a machine: identity, pinned host key, overlay disk and record; it appears at once or not
-    at all.
+def create(spec: MachineSpec, base: Disks | None = None, disks: Disks | None = None) -> Machine:
+    """Make a machine: identity, pinned host key, disks and record; it appears at once or not at
+    all.
 
     Args:
         spec: what it is to be.
-        base: the disk of the template that it is made from.
-        disk: the disk of another machine of the same image and base, of which it gets a copy.
+        base: the disks of the template that it is made from.
+        disks: those of another machine of the same image and base, of which it gets copies.
 
     Raises:
         RaveError: USAGE if the name is taken; HOST if the image is truncated, a tool is missing or
-            the disk is full.
+            the disk is full; SECRETS if rave's authority cannot issue its certificate.
     """
     process.require("qemu-img")
     quick_check(spec.image)
@@ -172,7 +187,7 @@ def create(spec: MachineSpec, base: Path | None = None, disk: Path | None = None
         with paths.refusing(machines_dir()):
             draft = Path(tempfile.mkdtemp(prefix=f".new-{spec.name}.", dir=machines_dir()))
         try:
-            fill(replace(machine, directory=draft), base, disk)
+            fill(replace(machine, directory=draft), base, disks)
             with paths.refusing(machine.directory):
                 draft.rename(machine.directory)
                 paths.sync_dir(machines_dir())
@@ -185,7 +200,7 @@ def create(spec: MachineSpec, base: Path | None = None, disk: Path | None = None
         return machine
 
 
-def fill(machine: Machine, base: Path | None = None, disk: Path | None = None) -> None:
+def fill(machine: Machine, base: Disks | None = None, disks: Disks | None = None) -> None:
     """Write everything a machine's directory holds before its first start.
 
     Raises:
@@ -195,17 +210,36 @@ def fill(machine: Machine, base: Path | None = None, disk: Path | None = None) -
     from rave_cli.machines import identity
 
     identity.write(machine)
+    if machine.spec.public_origin is None:
+        _fill(machine, base, disks)
+        return
+    # What that takes is loaded while qemu-img makes the disk.
+    with ThreadPoolExecutor(1) as beside:
+        beside.submit(certificate.load)
+        _fill(machine, base, disks)
+    certificate.of(machine)
+
+
+def _fill(machine: Machine, base: Disks | None, disks: Disks | None) -> None:
     if machine.spec.image.plan is not None:
         carried = _carried()
         carried.write(machine.plan, carried.read(machine.spec.image.plan))
     if base is not None:
-        # A name of its own: whoever gives the template up does not take it from the machine.
-        with paths.refusing(machine.base_disk):
-            machine.base_disk.hardlink_to(base)
-    if disk is None:
-        _overlay(machine)
+        # Names of its own: whoever gives the template up does not take them from the machine.
+        for place, other in ((machine.base_disk, base.system), (machine.base_data, base.data)):
+            if other is not None:
+                with paths.refusing(place):
+                    place.hardlink_to(other)
+    if machine.spec.has_cache:
+        make_disk(machine.cache_disk, f"{CACHE_GIB}G")
+    own = Disks.of(machine)
+    if disks is None:
+        begin_system(machine)
+        begin_data(machine)
     else:
-        paths.copy_private(disk, machine.disk)
+        for source, target in ((disks.system, own.system), (disks.data, own.data)):
+            if source is not None and target is not None:
+                paths.copy_private(source, target)
     save(machine)
 
 
@@ -216,55 +250,6 @@ def save(machine: Machine) -> None:
         RaveError: HOST if it cannot be written.
     """
     MACHINE.write(machine.directory / RECORD, StoredMachine(machine=machine.spec))
-
-
-def virtual_size(image: Path) -> int:
-    """Return the size in bytes of the disk that a qcow2 file holds.
-
-    The header is of QEMU's docs/interop/qcow2.txt: magic at 0, virtual size at 24, big-endian.
-
-    Raises:
-        RaveError: HOST if the file cannot be read or is no qcow2 file.
-    """
-    with paths.refusing(image), image.open("rb") as stream:
-        header = stream.read(32)
-    if len(header) < 32 or not header.startswith(b"QFI\xfb"):
-        raise RaveError(
-            f"{image} is not a qcow2 file",
-            hint="rave vm build-image",
-            exit_code=ExitCode.HOST,
-        )
-    return int.from_bytes(header[24:32])
-
-
-def _overlay(machine: Machine) -> None:
-    needed = virtual_size(machine.spec.image.qcow2)
-    if machine.spec.disk_gib << 30 < needed:
-        least = -(-needed >> 30)
-        raise RaveError(
-            f"--disk {machine.spec.disk_gib} is too little: the image's own disk has {least} GiB",
-            hint=f"--disk {least} or more",
-            exit_code=ExitCode.USAGE,
-        )
-    below = machine.base_disk.name if machine.base_disk.exists() else machine.spec.image.qcow2
-    done = process.run(
-        [
-            "qemu-img", "create", "-q",
-            "-f", "qcow2",
-            "-b", below,
-            "-F", "qcow2",
-            machine.disk,
-            f"{machine.spec.disk_gib}G",
-        ],
-        timeout=60,
-    )  # fmt: skip
-    if not done.ok:
-        raise RaveError(
-            f"the disk of machine {machine.name} cannot be made: {' '.join(done.tail(1))}",
-            hint=f"df -h {machines_dir()}; rave vm list shows machines you may delete",
-            exit_code=ExitCode.HOST,
-            detail=done.tail(),
-        )
 
 
 def keep_image(machine: Machine) -> None:

@@ -165,15 +165,16 @@ def _save(machine: Machine, monitor: Qmp, running: processes.Process, place: Pat
             size = os.fstat(fd).st_size
         finally:
             os.close(fd)
-    return SavedState(
+    state = SavedState(
         qemu=memory.version(monitor),
         accelerator=running.accelerator,
         cpu=saved.processor(running.accelerator),
         command=shape,
-        disk=saved.disk_stamp(machine),
+        disk=(0, 0),
         size=size,
         since=time.time(),
     )
+    return saved.with_disks(machine, state)
 
 
 def resume(machine: Machine) -> Resumed:
@@ -248,10 +249,9 @@ def _bring_back(machine: Machine) -> int:
         accelerator=found.kind,
         cpu=saved.processor(found.kind),
         command=saved.shape(argv, machine),
-        disk=saved.disk_stamp(machine),
         size=saved.memory_size(machine),
     )
-    saved.refuse_misfit(machine, state, now)
+    saved.refuse_misfit(machine, state, saved.with_disks(machine, now))
     cap = caps.choose(machine.spec, found.kind)
     argv = qemu_argv(replace(machine, spec=public.for_now(machine.spec)), found)
     paths.private_dir(paths.runtime_dir())

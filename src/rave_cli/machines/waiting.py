@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import causes, evidence, status, store
+from rave_cli.machines.guest.readiness import CORE
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import processes
@@ -97,6 +98,9 @@ REACHED: dict[str, Callable[[Machine, str, float], bool]] = {
         last_lines(machine.console_log, 1) or read_events(machine.stage_file)
     ),
     "systemd": lambda machine, _state, _left: bool(read_events(machine.stage_file)),
+    CORE: lambda machine, state, _left: (
+        state == "running" or any(e.stage == CORE for e in read_events(machine.stage_file))
+    ),
     "services": lambda _machine, state, _left: state == "running",
     "ssh-banner": _lets_in,
     "ssh-auth": _lets_in,

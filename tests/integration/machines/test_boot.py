@@ -19,7 +19,7 @@ import pytest
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import BootMethod
-from rave_cli.machines import lifecycle, status, store
+from rave_cli.machines import lifecycle, status, store, suspend
 from rave_cli.machines import logs as reading
 from rave_cli.machines.guest import readiness, ssh, way
 from rave_cli.machines.guest.stages import read_events
@@ -173,6 +173,20 @@ def test_a_full_disk_pauses_the_machine_says_so_and_start_goes_on(
     filler.unlink()
     _, seen = boot(machine)
     assert "services" in [stage.name for stage in seen]
+    assert stop(machine).rung == "acpi"
+
+
+def test_a_memory_that_fills_the_disk_is_told_as_that_and_the_guest_goes_on(
+    small_disk: Path, make: MakeMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = make("tiny.do=ready")
+    boot(machine)
+    # Another program may fill the disk after we have looked.
+    monkeypatch.setattr(suspend, "refuse_full_disk", lambda *_words: None)
+    with pytest.raises(RaveError, match="no space left") as caught:
+        suspend.suspend(machine)
+    assert caught.value.exit_code == ExitCode.HOST
+    assert (status.of(machine).state, machine.suspended.exists()) == ("running", False)
     assert stop(machine).rung == "acpi"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rave_cli.errors import RaveError
-from rave_cli.machines import changes, leftovers, lifecycle, status, store, waiting, watching
+from rave_cli.machines import changes, disks, leftovers, lifecycle, status, store, waiting, watching
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.qemu.qmp import Qmp
@@ -81,9 +81,9 @@ def test_a_machine_is_watched_waited_for_renamed_and_pruned(make: MakeMachine) -
 
 def test_a_disk_grows_stopped_and_running_and_never_shrinks(make: MakeMachine) -> None:
     machine = make("tiny.do=ready")
-    assert store.virtual_size(machine.disk) == 1 << 30
+    assert disks.virtual_size(machine.disk) == 1 << 30
     changes.resize("tiny", disk_gib=2)
-    assert store.virtual_size(machine.disk) == 2 << 30
+    assert disks.virtual_size(machine.disk) == 2 << 30
     boot(store.load("tiny"))
     # The tiny guest cannot be asked to grow anything; its disk is larger all the same.
     assert changes.resize("tiny", disk_gib=3).grown is False
@@ -93,7 +93,7 @@ def test_a_disk_grows_stopped_and_running_and_never_shrinks(make: MakeMachine) -
     with pytest.raises(RaveError, match="a disk never shrinks"):
         changes.resize("tiny", disk_gib=2)
     lifecycle.stop(machine)
-    assert store.virtual_size(machine.disk) == 3 << 30
+    assert disks.virtual_size(machine.disk) == 3 << 30
 
 
 def test_watching_costs_next_to_nothing(make: MakeMachine) -> None:

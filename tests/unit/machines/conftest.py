@@ -20,6 +20,7 @@ from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.names import BAKED
+from tests.disks import qcow2 as empty_disk
 from tests.unit.machines.fake_sshd import FakeSshd
 
 if TYPE_CHECKING:
@@ -47,12 +48,21 @@ HEALTHY: list[dict[str, Any]] = [
     },
 ]
 
-FAKE_QEMU_IMG = """#!/bin/sh
-# Writes nothing but the file that is asked for; fails as behaviour says.
+# A qcow2 header as far as rave reads it: magic, version, where the name below is and its length (a
+# hole for the shell), and where a table of clusters is, which is empty.
+HEADER = "QFI\\373" + "\\000" * 3 + "\\003" + "\\000" * 7 + "\\160" + "\\000" * 3
+HEADER += "%b" + "\\000" * 27 + "\\150" + "\\000" * 64
+
+FAKE_QEMU_IMG = f"""#!/bin/sh
+# Writes nothing but the file that is asked for, with the name of the one below in its place of a
+# qcow2 header; fails as behaviour says.
 fault="$(dirname "$0")/qemu-img-fault"
 if [ -e "$fault" ]; then cat "$fault" >&2; exit 1; fi
-for word; do last2="$last"; last="$word"; done
-printf 'overlay of %s' "$last" > "$last2"
+for word; do [ "$last" = -b ] && below="$word"; last2="$last"; last="$word"; done
+if [ -n "$below" ]; then
+    printf '{HEADER}%s' "\\0$(printf %03o ${{#below}})" "$below" > "$last2"
+fi
+printf 'overlay of %s' "$last" >> "$last2"
 """
 
 
@@ -151,9 +161,10 @@ def plan() -> Plan:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Image:
-    """An image of a few bytes that says it holds a disk of 1 GiB."""
-    qcow2 = tmp_path / "image.qcow2"
+    """An image of a few bytes that says it holds disks of 1 GiB, for the system and for data."""
+    qcow2, data = tmp_path / "image.qcow2", tmp_path / "data.qcow2"
     qcow2.write_bytes(b"QFI\xfb" + bytes(20) + (1 << 30).to_bytes(8))
+    data.write_bytes(empty_disk())
     for name in ("vmlinuz", "initrd"):
         (tmp_path / name).touch()
     return Image(
@@ -165,6 +176,7 @@ def image(tmp_path: Path) -> Image:
         store_path="/nix/store/none",
         nar_hash=f"sha256-{'A' * 43}=",
         boot=BootMethod("kernel", tmp_path / "vmlinuz", tmp_path / "initrd", "quiet"),
+        data=data,
     )
 
 

@@ -1,4 +1,5 @@
-"""Kills a process at the n-th step of what it does to the file system: a crash without luck.
+"""Kills a process at the n-th step of what it does to the file system, or QEMU at the n-th order
+that it gets: a crash without luck.
 
 The steps are the calls that change something (rename, unlink, mkdir, writes through os.open and
 fsync, programs that are started), as Python's audit events tell them, so that every place between
@@ -14,10 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli import paths
+from rave_cli.errors import RaveError
 from tests import kills
+from tests.unit.machines.conftest import running_fakes
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from tests.unit.machines.conftest import Host
 
 STEPS = {
     "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.chmod",
@@ -69,14 +76,45 @@ def crashes_at_each_step(count: int) -> pytest.MarkDecorator:
 
 
 def every_step(
-    do: Callable[[], Any], *, least: int, before: Callable[[], object] = lambda: None
+    do: Callable[[], Any],
+    *,
+    least: int,
+    before: Callable[[], object] = lambda: None,
+    dear: int = 1,
 ) -> Iterator[int]:
     """Yield after each crash of `do`, before every STRIDE-th of its steps, until it ends by itself;
-    `before` makes ready for each. `least` is how many steps it is known to have.
+    `before` makes ready for each. `least` is how many steps it is known to have; of what is `dear`
+    so many times fewer are taken, unless all are.
     """
-    for step in range(0, sys.maxsize, kills.STRIDE):
+    for step in range(0, sys.maxsize, kills.STRIDE * dear if kills.STRIDE > 1 else 1):
         before()
         if not Crash(step)(do):
             assert step >= least, step
             return
         yield step
+
+
+def every_order(
+    host: Host, do: Callable[[], Any], *, least: int, before: Callable[[], object] = lambda: None
+) -> Iterator[RaveError | None]:
+    """Yield after each `do` whose fake QEMU was killed, before or after an order that it got, what
+    `do` said of it, until none is; `least` is how many orders it is known to get.
+    """
+    place = host.bin / "fatal"
+    # By an odd stride, so that before and after take turns; there are few orders.
+    for point in range(0, sys.maxsize, max(1, min(kills.STRIDE - 2, 5))):
+        before()
+        paths.atomic_write(place, f"{point // 2} {('before', 'after')[point % 2]}".encode())
+        told = None
+        try:
+            do()
+        except RaveError as error:
+            told = error
+        if place.exists():
+            place.unlink()
+            assert told is None
+            assert point >= 2 * least, point
+            return
+        kills.count()
+        until(lambda: not running_fakes(host.bin))
+        yield told

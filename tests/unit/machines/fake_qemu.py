@@ -128,10 +128,14 @@ class Fake:
     def serve(self, server: socket.socket) -> None:
         """Be the guest's end of the command channel until its host leaves."""
         client, _ = server.accept()
-        with client, client.makefile("rwb") as lines:
+        # Whoever leaves before they have heard everything ends nothing but this.
+        with suppress(OSError), client, client.makefile("rwb") as lines:
             for line in lines:
                 word, _, rest = line.strip().partition(b" ")
-                if word not in (b"hello", b"hold", b"become"):
+                if word == b"run" and BEHAVIOUR["channel"] == "rehearses":
+                    lines.write(b"exit 0\n")
+                    lines.flush()
+                elif word not in (b"hello", b"hold", b"become", b"wake"):
                     lines.write(b"refused there are no programs here\n" if word else b"")
                     lines.flush()
                 else:
@@ -141,7 +145,7 @@ class Fake:
 
     def answer(self, verb: str, given: dict[str, Any]) -> str:
         if verb == "hello":
-            own = {"window": 65536, "own": ["hold", "become"], "instance": self.held}
+            own = {"window": 65536, "own": ["hold", "become", "wake"], "instance": self.held}
             return f"hello {json.dumps(given | own)}"
         if BEHAVIOUR["channel"] == f"no {verb}":
             return f"refused {verb} (freeze): something moves"
@@ -184,7 +188,11 @@ class Fake:
         """Save or load a state, which is a few bytes."""
         self.migration = BEHAVIOUR["migration"]
         if self.migration == "completed" and command == "migrate":
-            os.write(self.given, b"shared" if self.leaves_shared else b"memory")
+            try:
+                os.write(self.given, b"shared" if self.leaves_shared else b"memory")
+            except OSError:
+                self.migration = "failed"
+                return
             Path(sys.argv[0]).with_name("instance").write_text(self.instance)
             self.status = "postmigrate"
         if self.migration == "completed" and command == "migrate-incoming":
@@ -193,7 +201,9 @@ class Fake:
 
     def obey(self, client: socket.socket, command: str, arguments: dict[str, Any]) -> None:
         if command == "block_resize":
-            Path(option("driver=file,node-name=file0", "filename")).write_text(str(arguments))
+            node = "data-file" if arguments["node-name"] == "data0" else "file0"
+            with Path(option(f"driver=file,node-name={node}", "filename")).open("a") as disk:
+                disk.write(str(arguments))
         if command == "migrate-set-capabilities":
             (capability,) = arguments["capabilities"]
             self.leaves_shared = capability["state"]
@@ -215,7 +225,11 @@ class Fake:
                 "running": self.status == "running",
             },
         }
-        self.say(client, {"return": answers.get(command, {})})
+        # A machine that was made of a template has none.
+        if command == "query-balloon" and not any("virtio-balloon" in word for word in ARGV):
+            self.say(client, {"error": {"class": "DeviceNotActive", "desc": "No balloon device"}})
+        else:
+            self.say(client, {"return": answers.get(command, {})})
         self.heard |= command == "qmp_capabilities"
         if command == "quit" and BEHAVIOUR["quit"]:
             raise SystemExit(0)
@@ -240,6 +254,9 @@ class Fake:
                 self.say(client, {"event": value["name"], "data": value.get("data", {})})
         elif kind == "sleep":
             self.wake = time.monotonic() + value
+        elif kind == "until" and not Path(value).exists():
+            self.steps.insert(0, {kind: value})
+            self.wake = time.monotonic() + 0.01
         elif kind == "exit":
             raise SystemExit(value)
         elif kind == "kill":

@@ -311,3 +311,12 @@ def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path, stage: Path)
     (target / "a").mkdir(parents=True)
     with pytest.raises(RaveError, match="is in the way"):
         placing.place(staged(stage), target, folder=True)
+
+
+def test_more_files_than_are_wanted_are_not_written(tmp_path: Path) -> None:
+    many = tar(FOLDER, *((member(f"f{number}", size=0), b"") for number in range(50)))
+    with pytest.raises(UnsafeContentError, match="more than 10"):
+        unpacking.unpack(
+            many, tmp_path, leave_out=True, on_bytes=lambda _size: None, most_members=10
+        )
+    assert len([*(tmp_path / "content").iterdir()]) == 9

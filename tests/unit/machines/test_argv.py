@@ -34,6 +34,7 @@ KERNEL_IMAGE = Image(
     nar_hash="sha256-x",
     boot=BootMethod("kernel", STORE / "vmlinuz", STORE / "initrd", "root=/dev/vda rw quiet"),
 )
+DATA_IMAGE = replace(KERNEL_IMAGE, data=STORE / "data.qcow2")
 DISK_IMAGE = replace(KERNEL_IMAGE, base="nixos", boot=BootMethod("disk", None, None, ""))
 
 SPEC = MachineSpec(
@@ -59,6 +60,7 @@ def machine(spec: MachineSpec = SPEC, home: str = "/home/u/.local/share/rave/vms
 CASES = {
     "tcg-debian": (machine(), TCG),
     "kvm-debian": (machine(), KVM),
+    "tcg-debian-data": (machine(replace(SPEC, image=DATA_IMAGE, data_of="1" * 32)), TCG),
     "tcg-nixos-nat-full": (
         machine(replace(SPEC, base="nixos", mode="full", network="nat", image=DISK_IMAGE)),
         TCG,

@@ -254,7 +254,7 @@ def test_so_does_a_signal_that_ends_us(over_ssh: ExecutingSshd) -> None:
 def test_without_a_terminal_it_is_refused(over_ssh: ExecutingSshd) -> None:
     done = rave_exec("-t", "--", "true")
     assert done.returncode == ExitCode.USAGE
-    assert b"--terminal needs a terminal, and standard input and standard output is none" in (
+    assert b"--terminal needs a terminal, and standard input and standard output are none" in (
         done.stderr
     )
     done = rave_exec("-t", "--json", "--", "true")

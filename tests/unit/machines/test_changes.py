@@ -210,7 +210,8 @@ def test_a_stopped_machine_is_given_other_sizes(
     }  # fmt: skip
     assert "grows at its next start" in err
     # What the fake qemu-img was asked for.
-    assert machine.disk.read_text() == "overlay of 40G"
+    assert machine.data_disk.read_bytes().endswith(b"overlay of 40G")
+    assert b"40G" not in machine.disk.read_bytes()
     ready = start(store.load("demo"))
     argv = processes.PROC.joinpath(str(ready.pid), "cmdline").read_text().split("\0")
     assert argv[argv.index("-m") + 1] == "1024"
@@ -225,7 +226,8 @@ def test_the_disk_of_a_running_machine_grows_and_its_file_system_with_it(
     sshd.handler = lambda command, _data: (asked.append(command) or 0, b"", b"")  # type: ignore[func-returns-value]
     document = json.loads(rave("vm", "set", "demo", "--disk", "41", "--json")[1])
     assert (document["diskGiB"], document["fileSystem"]) == (41, "grown")
-    assert machine.disk.read_text() == str({"node-name": "disk0", "size": 41 << 30})
+    resized = str({"node-name": "data0", "size": 41 << 30})
+    assert machine.data_disk.read_bytes().endswith(resized.encode())
     assert asked == ["sudo -n -- systemctl restart rave-grow.service"]
     sshd.handler = lambda _command, _data: (5, b"", b"Unit rave-grow.service not found.")
     document = json.loads(rave("vm", "set", "demo", "--disk", "42", "--json")[1])

@@ -263,7 +263,8 @@ def test_a_full_disk_is_told_and_leaves_nothing(here: Path, there: Path, side: s
 def test_a_copy_that_is_ended_leaves_nothing(
     here: Path, there: Path, ending: End, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # On a busy host the guest's part would be killed before it has cleaned up; the next copy does.
+    # On a busy host the guest's part would be killed before it has cleaned up: what is left then
+    # goes with the next copy (test_receiving.py).
     monkeypatch.setattr(child, "GRACE", CEILING)
     source = here if way == "in" else there
     with (source / "big").open("wb") as file:
@@ -380,6 +381,34 @@ def test_links_that_lead_out_are_refused_or_left_out_with_a_word(here: Path, the
     assert everything_below(here) == {"d", "d/good"}
     assert done.stderr.count(b"left out:") == 6
     assert b"2 more" in done.stderr
+
+
+@pytest.mark.parametrize(("side", "link"), [("here", True), ("there", False)])
+def test_a_copy_takes_the_place_of_no_pipe_or_device(
+    here: Path, there: Path, side: str, link: bool
+) -> None:
+    """As root, one to /dev/stdout or /dev/full left a file there and no device."""
+    (here / "a").write_text("a")
+    (there / "a").write_text("a")
+    pipe = target = (here if side == "here" else there) / "pipe"
+    os.mkfifo(pipe)
+    if link:
+        target = pipe.with_name("link")
+        target.symlink_to(pipe)
+    words = (f"demo:{there}/a", target) if side == "here" else (here / "a", f"demo:{target}")
+    done = cp(*words, code=ExitCode.USAGE)
+    assert b"is neither a file nor a folder" in done.stderr
+    assert (pipe.is_fifo(), target.is_symlink()) == (True, link)
+    assert no_stage(here, there)
+
+
+def test_a_folder_takes_the_place_of_no_pipe_in_one_that_is_there(here: Path, there: Path) -> None:
+    (there / "tree").mkdir()
+    (there / "tree/pipe").write_text("a")
+    (here / "tree").mkdir()
+    os.mkfifo(here / "tree/pipe")
+    cp(f"demo:{there}/tree", here, code=ExitCode.USAGE)
+    assert (here / "tree/pipe").is_fifo()
 
 
 def test_root_of_the_guest_is_asked_with_sudo(here: Path, there: Path) -> None:

@@ -80,8 +80,11 @@ CALLS: dict[str, list[str]] = {
     "vm protect": ["victim"],
     "vm unprotect": ["victim"],
     "vm delete": ["victim"],
+    "prune": ["--dry-run"],
     "vm prune": ["--dry-run"],
     "image sbom": ["--profile", "demo"],
+    "image push": ["oci://127.0.0.1:1/Image", "--base", "debian", "--plain-http"],
+    "image pull": ["oci://127.0.0.1:1/image@sha256:0", "--plain-http"],
     "secrets init": [],
     "secrets edit": [],
     "secrets rotate": ["redis/password"],
@@ -103,10 +106,28 @@ CALLS: dict[str, list[str]] = {
     "events show": ["demo", "5f0c4c0e-6a51-5f0e-9d0a-0d7c1f6f2a11"],
     "events dead": ["demo"],
     "events replay": ["demo", "--dead"],
+    "backup now": ["demo"],
+    "backup list": [],
+    "backup status": [],
+    "backup show": ["demo-20261126T060000Z-1f3a"],
+    "backup verify": [],
+    "backup restore": ["demo"],
+    "backup schedule set": ["demo"],
+    "backup schedule list": [],
+    "backup schedule remove": ["demo"],
+    "backup schedule run": [],
+    "backup prune": ["--yes"],
+    "backup key": [],
+    "backup kit": ["kit.txt"],
+    "tls status": ["demo"],
+    "tls renew": ["demo"],
+    "tls install": ["demo", "--cert", "CERTIFICATE", "--key", "KEY"],
+    "tls trust": [],
     "smoke run": ["--vm", "demo", "--phase", "boot", "--timeout", "900"],
     "smoke verify": ["TRANSCRIPT", "--key", "KEY"],
     "smoke list": ["--profile", "demo", "--base", "debian"],
     "pool serve": ["--profile", "demo", "--base", "nixos"],
+    "pool work": ["--profile", "demo", "--base", "nixos", "--redis", "redis://127.0.0.1:1/0"],
     "pool submit": ["--", "true"],
     "pool run": ["--", "true"],
     "pool list": [],
@@ -114,14 +135,50 @@ CALLS: dict[str, list[str]] = {
     "pool logs": ["0123456789ab"],
     "pool cancel": ["0123456789ab"],
     "pool artifacts": ["0123456789ab"],
+    "pool pull": ["oci://127.0.0.1:1/app:", "--to", "pulled", "--plain-http"],
+    "pool push": ["0123456789ab", "oci://127.0.0.1:1/app", "--plain-http"],
     "pool bench": ["--jobs", "2"],
     "pool explain": ["0123456789ab"],
+    "pool trace": ["0123456789ab"],
+    "pool export alerts": [],
+    "pool export dashboard": [],
     "pool status": [],
+    "pool top": [],
     "pool retry": ["0123456789ab"],
     "pool dead": [],
     "pool drain": [],
     "pool scale": ["3"],
     "pool verify": ["0123456789ab", "--key", "KEY"],
+    "pool cache list": [],
+    "pool cache remove": ["nothing"],
+    "pool cache prune": [],
+    "pool export k8s": ["--redis", "192.0.2.1:6379", "--image", "worker"],
+    "pool export check": ["MANIFEST"],
+    "pool source add": [
+        "app",
+        "--forge",
+        "gitea",
+        "--url",
+        "https://git.example.org",
+        "--repository",
+        "team/app",
+        "--secret-from",
+        "hook",
+        "--run",
+        "ci.sh",
+    ],
+    "pool source list": [],
+    "pool source show": ["nobody"],
+    "pool source remove": ["nobody"],
+    "pool source test": ["nobody"],
+    "pool source reconcile": ["nobody"],
+    "pool executor config": [],
+    "pool executor prepare": [],
+    "pool executor run": ["/nowhere", "build_script"],
+    "pool executor cleanup": [],
+    "pool token create": ["ci", "--role", "submitter"],
+    "pool token list": [],
+    "pool token revoke": ["nobody"],
     "audit show": [],
     "audit verify": [],
     "bench": ["exec", "--vm", "demo", "--rounds", "1"],
@@ -143,6 +200,8 @@ WRONG = {
     "vm build-image": ExitCode.USAGE,  # there is no checkout
     "vm lock-closure": ExitCode.USAGE,
     "image sbom": ExitCode.USAGE,
+    "image push": ExitCode.USAGE,  # a repository has small letters
+    "image pull": ExitCode.USAGE,  # that is no digest
     "vm forward remove": ExitCode.USAGE,  # nobody added it
     "vm cp": ExitCode.CHECK_FAILED,  # the guest does not answer what it should
     "vm ssh": ExitCode.HOST,  # there is no OpenSSH
@@ -152,18 +211,41 @@ WRONG = {
     "vm clone": ExitCode.USAGE,  # it runs
     "vm template create": ExitCode.USAGE,  # that base has none
     "vm template delete": ExitCode.USAGE,  # there is none
+    "tls status": ExitCode.USAGE,  # its image takes no certificate
+    "tls renew": ExitCode.USAGE,
+    "tls install": ExitCode.USAGE,
     "pool serve": ExitCode.USAGE,  # that base has no templates
+    "pool work": ExitCode.USAGE,
     "pool run": ExitCode.NOT_READY,  # nobody serves it
     "pool show": ExitCode.USAGE,  # there is none
     "pool logs": ExitCode.USAGE,
     "pool cancel": ExitCode.USAGE,
     "pool artifacts": ExitCode.USAGE,
+    "pool pull": ExitCode.USAGE,  # that is no tag
+    "pool push": ExitCode.USAGE,
     "pool bench": ExitCode.HOST,  # there is no redis-server
     "pool explain": ExitCode.USAGE,
+    "pool trace": ExitCode.USAGE,
     "pool retry": ExitCode.USAGE,
     "pool verify": ExitCode.USAGE,
-    # The profile of this machine keeps no accounts, and takes no webhooks.
-    **{name: ExitCode.USAGE for name in CALLS if name.startswith(("user ", "oauth ", "events "))},
+    "pool executor prepare": ExitCode.USAGE,  # no runner asks
+    "pool executor run": ExitCode.USAGE,
+    "pool executor cleanup": ExitCode.USAGE,
+    "pool source show": ExitCode.USAGE,  # there is none
+    "pool source remove": ExitCode.USAGE,
+    "pool source test": ExitCode.USAGE,
+    "pool source reconcile": ExitCode.USAGE,
+    "pool token revoke": ExitCode.USAGE,
+    "pool cache remove": ExitCode.USAGE,  # there is none
+    # The image of this machine does not say what it keeps, so there are no backups; its profile
+    # keeps no accounts, and takes no webhooks.
+    **{
+        name: ExitCode.USAGE
+        for name in CALLS
+        if name.startswith(("backup ", "user ", "oauth ", "events "))
+        # Nothing is backed up by itself, which is nothing wrong.
+        and name not in ("backup schedule list", "backup schedule run")
+    },
 }
 
 # Those that put something where they are called.
@@ -201,8 +283,15 @@ class Walk:
 
     def __init__(self, forks: Forks, home: Path, plan: Plan, image: Image) -> None:
         self.forks, self.home, self.plan, self.image = forks, home, plan, image
+        self._made: list[tuple[str, int, int]] = []
         run = make_run(home / "run")
-        self.known = {"TRANSCRIPT": str(run.files.document), "KEY": str(run.key.public_file)}
+        manifest = run.files.document.with_name("manifest.yaml")
+        manifest.write_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: rave-pool}\n")
+        self.known = {
+            "MANIFEST": str(manifest),
+            "TRANSCRIPT": str(run.files.document),
+            "KEY": str(run.key.public_file),
+        }
 
     def __call__(
         self,
@@ -223,12 +312,26 @@ class Walk:
         return done
 
     def _prepare(self, name: str) -> None:
-        """Let the victim be there, unless the command is to make it."""
-        for left in ("victim", "renamed"):
+        """Let the victim be there as it was made, unless the command is to make it."""
+        if name != "vm create" and self._made and self._found() == self._made:
+            return
+        for place in self._places:
             with suppress(FileNotFoundError):
-                shutil.rmtree(self.home / ".local/share/rave/vms" / left)
+                shutil.rmtree(place)
         if name != "vm create":
             store.create(store.new_spec(self.plan, self.image, name="victim", mode="safe"))
+        self._made = self._found()
+
+    @property
+    def _places(self) -> list[Path]:
+        vms = self.home / ".local/share/rave/vms"
+        return [vms / "victim", vms / "renamed"]
+
+    def _found(self) -> list[tuple[str, int, int]]:
+        """What there is of the victim, under either of its names, and when it changed."""
+        paths = [path for place in self._places for path in (place, *place.rglob("*"))]
+        there = [(path, path.lstat()) for path in sorted(paths) if path.exists()]
+        return [(str(path), found.st_ctime_ns, found.st_size) for path, found in there]
 
 
 @pytest.fixture
@@ -246,10 +349,9 @@ def home_of_all(
 
 
 @pytest.fixture
-def walk(home_of_all: Path, machine: Machine, plan: Plan, built: Image) -> Iterator[Walk]:
+def walk(home_of_all: Path, machine: Machine, plan: Plan, built: Image) -> Walk:
     start(machine)
-    with Forks() as forks:
-        yield Walk(forks, home_of_all, plan, built)
+    return Walk(Forks(), home_of_all, plan, built)
 
 
 def test_each_ends_as_it_should_and_with_json_it_prints_one_document(walk: Walk) -> None:
@@ -336,14 +438,13 @@ def test_in_a_checkout_that_cannot_be_written_each_does_what_needs_no_writing(
         "vm lock-closure": ExitCode.HOST,  # there is no Nix
         "up": ExitCode.BUILD,
     }
-    with Forks(prefix=unprivileged()) as forks:
-        walk = Walk(forks, home_of_all, plan, built)
-        for name in NAMES:
-            done = walk(name, cwd=checkout)
-            assert done.code == wrong.get(name, 0), (name, done)
-            if name == "smoke run":
-                assert b"artifacts: Permission denied" in done.err
-                assert b"hint: ls -ld" in done.err
+    walk = Walk(Forks(prefix=unprivileged()), home_of_all, plan, built)
+    for name in NAMES:
+        done = walk(name, cwd=checkout)
+        assert done.code == wrong.get(name, 0), (name, done)
+        if name == "smoke run":
+            assert b"artifacts: Permission denied" in done.err
+            assert b"hint: ls -ld" in done.err
 
 
 def unprivileged() -> list[str]:
@@ -360,14 +461,13 @@ def test_an_encoding_that_lacks_letters_stops_nothing(
 ) -> None:
     start(machine)
     ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    with Forks(env=ascii_only) as forks:
-        walk = Walk(forks, home_of_all, plan, built)
-        for name in NAMES:
-            assert walk(name).code == WRONG.get(name, 0), name
-            if name not in WITHOUT_JSON:
-                document = walk(name, ["--json", *CALLS[name]]).out
-                assert document.isascii()
-                json.loads(document)
+    walk = Walk(Forks(env=ascii_only), home_of_all, plan, built)
+    for name in NAMES:
+        assert walk(name).code == WRONG.get(name, 0), name
+        if name not in WITHOUT_JSON:
+            document = walk(name, ["--json", *CALLS[name]]).out
+            assert document.isascii()
+            json.loads(document)
 
 
 @pytest.mark.parametrize("columns", [20, 80])

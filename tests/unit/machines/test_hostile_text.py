@@ -130,19 +130,18 @@ def hostile(checkout: Path, machine: Machine, sshd: FakeSshd, host: Host, image:
 
 
 @pytest.fixture
-def walk(hostile: Machine, checkout: Path, plan: Plan, image: Image) -> Iterator[Walk]:
+def walk(hostile: Machine, checkout: Path, plan: Plan, image: Image) -> Walk:
     outside = checkout.parent
-    with Forks() as forks:
-        walk = Walk(forks, outside, plan, image)
-        checks = (make_check("redis.ping", "warn", detail=HOSTILE, title=HOSTILE),)
-        subject = make_subject(checks)
-        run = make_run(outside / "bad", record=make_record(checks=checks, subject=subject))
-        walk.known = {"TRANSCRIPT": str(run.files.document), "KEY": str(run.key.public_file)}
-        lying = json.loads(run.files.document.read_bytes())
-        lying |= dict.fromkeys(("start_time", "overall_status", "profile", "base"), HOSTILE)
-        lying["test_summary"] |= {HOSTILE: 1}
-        (checkout / "artifacts/boot_transcript_x.json").write_text(json.dumps(lying))
-        yield walk
+    walk = Walk(Forks(), outside, plan, image)
+    checks = (make_check("redis.ping", "warn", detail=HOSTILE, title=HOSTILE),)
+    subject = make_subject(checks)
+    run = make_run(outside / "bad", record=make_record(checks=checks, subject=subject))
+    walk.known = {"TRANSCRIPT": str(run.files.document), "KEY": str(run.key.public_file)}
+    lying = json.loads(run.files.document.read_bytes())
+    lying |= dict.fromkeys(("start_time", "overall_status", "profile", "base"), HOSTILE)
+    lying["test_summary"] |= {HOSTILE: 1}
+    (checkout / "artifacts/boot_transcript_x.json").write_text(json.dumps(lying))
+    return walk
 
 
 def calls(name: str) -> Iterator[list[str]]:
@@ -190,12 +189,11 @@ def test_neither_does_it_in_a_home_with_such_a_name(
     for variable in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
         monkeypatch.setenv(variable, os.environ[variable].replace(str(home), str(bad)))
     (bad / "checkout" / ".env").write_text(f"RAVE_SIGNING_KEY={bad}/no-key\n")
-    with Forks() as forks:
-        walk.forks, walk.home = forks, bad
-        for name in NAMES:
-            for words in calls(name):
-                done = walk(name, words, cwd=bad / "checkout")
-                assert harmless(done, name), (name, words, done)
+    walk.home = bad
+    for name in NAMES:
+        for words in calls(name):
+            done = walk(name, words, cwd=bad / "checkout")
+            assert harmless(done, name), (name, words, done)
 
 
 @pytest.mark.parametrize("setting", ["RAVE_PROFILE", "RAVE_BASE", "SAFE_MODE", "RAVE_FLAKE"])

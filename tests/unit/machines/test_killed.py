@@ -7,62 +7,39 @@ and the next command repairs it.
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_cli.machines import lifecycle, saved, snapshots, status, store, suspend
+from rave_cli.machines import (
+    cloning,
+    leftovers,
+    lifecycle,
+    saved,
+    snapshots,
+    status,
+    store,
+    suspend,
+)
+from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import memory, processes
 from rave_cli.machines.qemu.qmp import Qmp
 from tests import kills
+from tests.disks import labelled
 from tests.unit.machines.conftest import running_fakes
 from tests.unit.machines.crashes import every_step
-from tests.waiting import until
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType
+    from pathlib import Path
 
     from rave_cli.machines.spec import Machine
     from tests.unit.machines.conftest import Host
     from tests.unit.machines.fake_sshd import FakeSshd
 
 WATCHED = {module.__file__ for module in (suspend, saved, snapshots, memory)}
-
-
-def killed_at(line: int, call: Callable[[], object]) -> bool:
-    """Do something in a process that is killed at its n-th line in the watched modules; returns
-    whether it came to that.
-    """
-    pid = os.fork()
-    if pid == 0:
-        left = line
-
-        def trace(frame: FrameType, event: str, _argument: Any) -> Any:
-            nonlocal left
-            if frame.f_code.co_filename not in WATCHED:
-                return None
-            if event == "line":
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return trace
-
-        try:
-            sys.settrace(trace)
-            call()
-            sys.settrace(None)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, -signal.SIGKILL), code
-    if code:
-        kills.count()
-    return code != 0
 
 
 def repaired(machine: Machine) -> str:
@@ -73,8 +50,8 @@ def repaired(machine: Machine) -> str:
         suspend.resume(machine)
     elif found.state != "running":
         lifecycle.start(machine, on_stage=lambda _stage: None)
-    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
-        assert monitor.execute("query-status", timeout=5)["running"]
+    with Qmp.connect(machine.qmp_socket, timeout=CEILING) as monitor:
+        assert monitor.execute("query-status", timeout=CEILING)["running"]
     assert not machine.suspended.exists()
     return found.state
 
@@ -96,7 +73,7 @@ def every_point(before: Callable[[], object], call: Callable[[], object]) -> Any
     count, line = 0, 0
     while True:
         before()
-        if not killed_at(line, call):
+        if not kills.at_line(line, call, WATCHED):
             break
         yield line
         count, line = count + 1, line + kills.STRIDE
@@ -141,19 +118,25 @@ def test_a_snapshot_that_is_killed_is_there_whole_or_not_at_all(running: Machine
 
 def test_a_restore_that_is_killed_can_be_done_again(running: Machine) -> None:
     snapshots.create(running, "one")
-    disk = running.disk.read_bytes()
+    then = [disk.read_bytes() for disk in running.disks]
     lifecycle.stop(running)
+    changed = [b"changed", labelled(running.spec.machine_id)]
+
+    def disks() -> list[bytes]:
+        return [disk.read_bytes() for disk in running.disks]
 
     def before() -> None:
-        running.disk.write_bytes(b"changed")
+        for disk, data in zip(running.disks, changed, strict=True):
+            disk.write_bytes(data)
 
     for _ in every_point(before, lambda: snapshots.restore(running, "one")):
-        assert running.disk.read_bytes() in (b"changed", disk)
+        assert disks() in (changed, then) or running.half_restored.exists()
         assert status.of(running).state in ("stopped", "suspended")
         if running.suspended.exists():
-            assert running.disk.read_bytes() == disk, "a memory belongs to its own disk"
+            assert disks() == then, "a memory belongs to its own disks"
         snapshots.restore(running, "one")
-        assert (status.of(running).state, running.disk.read_bytes()) == ("suspended", disk)
+        assert (status.of(running).state, disks()) == ("suspended", then)
+        assert not running.half_restored.exists()
         suspend.give_up(running)
 
 
@@ -226,3 +209,42 @@ def test_a_snapshot_whose_deletion_is_killed_is_there_whole_or_not_at_all(runnin
         snapshots.create(running, "two")
         snapshots.delete(running, "two")
         assert [entry.name for entry in snapshots.folder(running).iterdir()] in ([], ["one"])
+
+
+def test_a_running_machine_whose_deletion_is_killed_is_deleted_by_the_next(
+    running: Machine, host: Host, tmp_path: Path
+) -> None:
+    shutil.copytree(running.directory, tmp_path / "kept")
+
+    def before() -> None:
+        if not stored_names():
+            shutil.copytree(tmp_path / "kept", running.directory)
+        lifecycle.start(running, on_stage=lambda _stage: None)
+
+    for _ in every_step(lambda: lifecycle.delete("demo", force=True), least=3, before=before):
+        if stored_names():
+            assert status.of(store.load("demo")).state in ("stopped", "running", "stopping")
+            lifecycle.delete("demo", force=True)
+        nothing_is_left(running, host)
+        for left in leftovers.find(images=False):
+            leftovers.remove(left)
+        assert leftovers.find(images=False) == []
+
+
+def test_a_clone_of_a_snapshot_that_is_killed_leaves_a_clone_or_none(running: Machine) -> None:
+    snapshots.create(running, "one")
+    disks = [disk.read_bytes() for disk in running.disks]
+
+    def clone() -> object:
+        return cloning.clone(running, "second", snapshot="one")
+
+    def before() -> None:
+        if "second" in stored_names():
+            lifecycle.delete("second")
+
+    for _ in every_step(clone, least=20, before=before):
+        assert repaired(running) == "running"
+        assert snapshots.load(running, "one").record.state is not None
+        if "second" not in stored_names():
+            clone()
+        assert [disk.read_bytes() for disk in store.load("second").disks] == disks

@@ -4,22 +4,27 @@ that was not to, and the next command goes on.
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pytest
-
-from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import changes, lifecycle, snapshots, status, store, suspend
+from rave_cli.machines import (
+    changes,
+    leftovers,
+    lifecycle,
+    snapshots,
+    status,
+    store,
+    suspend,
+)
+from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
-from tests import kills
-from tests.unit.machines.conftest import running_fakes
+from tests.unit.machines.crashes import every_order
 from tests.unit.machines.test_killed import nothing_is_left, repaired
-from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from rave_cli.machines.spec import Machine
     from tests.unit.machines.conftest import Host
@@ -30,43 +35,11 @@ def started(machine: Machine) -> None:
     lifecycle.start(machine, on_stage=lambda _stage: None)
 
 
-@pytest.fixture
-def every_order(
-    machine: Machine, host: Host, sshd: FakeSshd
-) -> Callable[..., Iterator[RaveError | None]]:
-    """Calls something again and again, with a QEMU that dies at each of the orders it gets."""
-    place = host.bin / "fatal"
-
-    def points(
-        call: Callable[[], object], *, least: int, before: Callable[[], object] = lambda: None
-    ) -> Iterator[RaveError | None]:
-        # By an odd stride, so that before and after take turns.
-        for point in range(0, 10_000, max(1, kills.STRIDE - 2)):
-            before()
-            paths.atomic_write(place, f"{point // 2} {('before', 'after')[point % 2]}".encode())
-            told = None
-            try:
-                call()
-            except RaveError as error:
-                told = error
-            if place.exists():
-                place.unlink()
-                assert told is None
-                assert point >= 2 * least, point
-                return
-            kills.count()
-            until(lambda: not running_fakes(host.bin))
-            assert processes.find(machine) is None
-            yield told
-
-    return points
-
-
 def test_a_qemu_that_dies_while_it_starts_is_told_and_started_anew(
-    machine: Machine, host: Host, every_order: Callable[..., Iterator[RaveError | None]]
+    machine: Machine, host: Host, sshd: FakeSshd
 ) -> None:
     disk = machine.disk.read_bytes()
-    for told in every_order(lambda: started(machine), least=4):
+    for told in every_order(host, lambda: started(machine), least=4):
         # At the last of them it had been seen to be ready.
         if told is not None:
             assert told.exit_code == ExitCode.NOT_READY
@@ -80,15 +53,35 @@ def test_a_qemu_that_dies_while_it_starts_is_told_and_started_anew(
 
 
 def test_a_qemu_that_dies_while_it_stops_has_stopped(
-    machine: Machine, host: Host, every_order: Callable[..., Iterator[RaveError | None]]
+    machine: Machine, host: Host, sshd: FakeSshd
 ) -> None:
-    for _ in every_order(lambda: lifecycle.stop(machine), least=1, before=lambda: started(machine)):
+    for _ in every_order(
+        host, lambda: lifecycle.stop(machine), least=1, before=lambda: started(machine)
+    ):
         assert status.of(machine).state == "stopped"
         nothing_is_left(machine, host)
 
 
+def test_a_qemu_that_dies_while_its_machine_is_deleted_takes_nothing_of_it_elsewhere(
+    machine: Machine, host: Host, sshd: FakeSshd, tmp_path: Path
+) -> None:
+    shutil.copytree(machine.directory, tmp_path / "kept")
+
+    def before() -> None:
+        if not stored_names():
+            shutil.copytree(tmp_path / "kept", machine.directory)
+        if processes.find(machine) is None:
+            started(machine)
+
+    for _ in every_order(
+        host, lambda: lifecycle.delete("demo", force=True), least=1, before=before
+    ):
+        assert stored_names() == []
+        assert leftovers.find(images=False) == []
+
+
 def test_a_qemu_that_dies_while_it_is_suspended_left_its_memory_whole_or_not_at_all(
-    machine: Machine, every_order: Callable[..., Iterator[RaveError | None]]
+    machine: Machine, host: Host, sshd: FakeSshd
 ) -> None:
     disk = machine.disk.read_bytes()
     seen = set()
@@ -97,7 +90,7 @@ def test_a_qemu_that_dies_while_it_is_suspended_left_its_memory_whole_or_not_at_
         if processes.find(machine) is None:
             started(machine)
 
-    for told in every_order(lambda: suspend.suspend(machine), least=5, before=before):
+    for told in every_order(host, lambda: suspend.suspend(machine), least=5, before=before):
         assert told is None or told.exit_code == ExitCode.NOT_READY
         seen.add(repaired(machine))
         assert machine.disk.read_bytes() == disk
@@ -107,7 +100,7 @@ def test_a_qemu_that_dies_while_it_is_suspended_left_its_memory_whole_or_not_at_
 
 
 def test_a_qemu_that_dies_while_it_reads_a_memory_leaves_it_for_the_next(
-    machine: Machine, every_order: Callable[..., Iterator[RaveError | None]]
+    machine: Machine, host: Host, sshd: FakeSshd
 ) -> None:
     seen = set()
 
@@ -118,7 +111,7 @@ def test_a_qemu_that_dies_while_it_reads_a_memory_leaves_it_for_the_next(
             started(machine)
             suspend.suspend(machine)
 
-    for told in every_order(lambda: suspend.resume(machine), least=5, before=before):
+    for told in every_order(host, lambda: suspend.resume(machine), least=5, before=before):
         assert told is None or told.exit_code in (ExitCode.NOT_READY, ExitCode.HOST)
         seen.add(repaired(machine))
     # Once the guest goes on its memory is of the past, as after a power cut.
@@ -126,7 +119,7 @@ def test_a_qemu_that_dies_while_it_reads_a_memory_leaves_it_for_the_next(
 
 
 def test_a_qemu_that_dies_under_a_snapshot_leaves_it_whole_or_not_at_all(
-    machine: Machine, every_order: Callable[..., Iterator[RaveError | None]]
+    machine: Machine, host: Host, sshd: FakeSshd
 ) -> None:
     disk = machine.disk.read_bytes()
 
@@ -136,7 +129,7 @@ def test_a_qemu_that_dies_under_a_snapshot_leaves_it_whole_or_not_at_all(
         if processes.find(machine) is None:
             started(machine)
 
-    for told in every_order(lambda: snapshots.create(machine, "one"), least=5, before=before):
+    for told in every_order(host, lambda: snapshots.create(machine, "one"), least=5, before=before):
         assert told is None or told.exit_code == ExitCode.NOT_READY
         for name in snapshots.names(machine):
             assert snapshots.load(machine, name).record.state is not None
@@ -145,7 +138,7 @@ def test_a_qemu_that_dies_under_a_snapshot_leaves_it_whole_or_not_at_all(
 
 
 def test_a_qemu_that_dies_while_its_disk_grows_is_grown_by_the_same_command(
-    machine: Machine, every_order: Callable[..., Iterator[RaveError | None]]
+    machine: Machine, host: Host, sshd: FakeSshd
 ) -> None:
     gib = machine.spec.disk_gib
 
@@ -156,7 +149,7 @@ def test_a_qemu_that_dies_while_its_disk_grows_is_grown_by_the_same_command(
     def grow() -> object:
         return changes.resize("demo", disk_gib=gib + 1)
 
-    for told in every_order(grow, least=2, before=before):
+    for told in every_order(host, grow, least=2, before=before):
         assert told is None or told.exit_code == ExitCode.NOT_READY
         assert store.load("demo").spec.disk_gib in (gib, gib + 1)
         assert grow() is not None

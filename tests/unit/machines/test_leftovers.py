@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_cli import paths
+from rave_cli import nixstore, paths
 from rave_cli.errors import ExitCode
 from rave_cli.images.build import ImagePlace
 from rave_cli.images.manifest import save_image
@@ -164,3 +164,39 @@ def test_while_a_record_cannot_be_read_every_image_is_in_use(
 ) -> None:
     (machine.directory / "machine.json").write_text("{")
     assert rave("vm", "prune", "--images", "--yes")[1] == "nothing to remove\n"
+
+
+def test_whatever_can_be_made_again_is_given_back(
+    rave: Rave, machine: Machine, two_images: tuple[ImagePlace, ImagePlace]
+) -> None:
+    used, unused = two_images
+    (found,) = json.loads(rave("prune", "--dry-run", "--json")[1])
+    assert (found["kind"], found["removed"]) == ("image", False)
+    said = rave("prune", "--yes")[1]
+    assert said.startswith("1 of 1 removed; the host's Nix store keeps what they held until nix-")
+    assert used.manifest.exists()
+    assert not unused.out_link.is_symlink()
+    assert rave("prune", "--yes")[1] == "nothing to remove\n"
+
+
+@pytest.mark.parametrize(("status", "says"), [(0, "7 store paths deleted"), (1, "is locked")])
+def test_a_store_of_raves_own_is_cleaned_too(
+    rave: Rave, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, says: str
+) -> None:
+    store_of_ours = tmp_path / "own"
+    store_of_ours.mkdir()
+    monkeypatch.setattr(nixstore, "directory", lambda: store_of_ours)
+    nix = tmp_path / "nix/nix-store"
+    nix.parent.mkdir()
+    told = f"echo {says}" + (f" >&2; exit {status}" if status else "")
+    nix.write_text(f'#!/bin/sh\n[ "$*" = --gc ] || exit 9\n{told}\n')
+    nix.chmod(0o755)
+    monkeypatch.setenv("PATH", str(nix.parent), prepend=":")
+    code, out, err = rave("prune", "--yes")
+    if status:
+        assert (code, out) == (ExitCode.HOST, "")
+        assert f"Nix could not clean {store_of_ours}: is locked" in err
+    else:
+        assert out == "nothing to remove; Nix: 7 store paths deleted\n"
+    # Nobody agreed to anything.
+    assert "Nix" not in rave("prune", "--dry-run")[1]

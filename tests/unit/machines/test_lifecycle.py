@@ -7,14 +7,13 @@ import os
 import signal
 import socket
 import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rave_cli.errors import RaveError
-from rave_cli.machines import lifecycle, status, store
+from rave_cli.machines import boot, lifecycle, status, store
 from rave_cli.machines.guest.readiness import NAMES, Reached
 from rave_cli.machines.lifecycle import stop
 from rave_cli.machines.qemu.stop import StopReport, stop_process
@@ -50,11 +49,24 @@ def test_nobody_connects_before_the_guest_says_that_its_services_run(
     assert connections[NAMES.index("services")] == 0
 
 
-def test_a_ready_guest_is_noticed_within_300_ms(machine: Machine, sshd: FakeSshd) -> None:
-    noticed: dict[str, float] = {}
-    start(machine, on_stage=lambda stage: noticed.setdefault(stage.name, time.time()))
-    written = machine.stage_file.stat().st_mtime
-    assert noticed["services"] - written < 0.3
+def test_a_ready_guest_is_noticed_within_300_ms(
+    machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what it sleeps by itself: how long a busy host lets it wait besides is not ours."""
+    slept: list[float] = []
+    noticed: list[str] = []
+    real = boot._Watch.gone
+
+    def gone(watching: boot._Watch, seconds: float) -> bool:
+        there = machine.stage_file.exists() and b'"services"' in machine.stage_file.read_bytes()
+        if there and "services" not in noticed:
+            slept.append(seconds)
+        return real(watching, seconds)
+
+    monkeypatch.setattr(boot._Watch, "gone", gone)
+    start(machine, on_stage=lambda stage: noticed.append(stage.name))
+    # The report may have come in the middle of the sleep before.
+    assert sum(slept) + boot.GLANCE < 0.3
 
 
 def test_a_started_machine_runs_and_survives_us(machine: Machine, sshd: FakeSshd) -> None:

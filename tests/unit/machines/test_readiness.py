@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines.guest.readiness import (
+    AFTER_CORE,
     FATAL_CONSOLE,
     NAMES,
     RECOVERS,
@@ -80,6 +81,44 @@ def test_a_ready_machine_has_no_deadline() -> None:
     readiness.reach(NAMES[-1], 1)
     readiness.tick(1e9)
     assert readiness.stage is None
+
+
+def report(stage: str, **states: str) -> StageEvent:
+    services = {name: {"state": state, "uptime": 1.0} for name, state in states.items()}
+    return StageEvent(stage, "me", 9.0, {"services": services}, "one boot")
+
+
+def test_the_core_is_told_of_and_gives_the_others_time_of_their_own() -> None:
+    readiness, seen = boot()
+    readiness.event(report("core", nginx="healthy"), 100.0)
+    assert [(step.name, step.detail) for step in seen][-1] == (
+        "core", "1 healthy, guest uptime 9.0 s",
+    )  # fmt: skip
+    assert not readiness.has("services")
+    readiness.tick(100.0 + AFTER_CORE - 1)
+    with pytest.raises(RaveError, match=r"stopped at stage services .*waited 240 s"):
+        readiness.tick(100.0 + AFTER_CORE + 1)
+    readiness.event(report("services", nginx="healthy", matrix="healthy"), 110.0)
+    assert readiness.has("services")
+
+
+@given(st.lists(st.sampled_from(["core", "services", "sshd", "systemd"]), max_size=8))
+def test_the_core_is_told_of_once_a_boot_and_before_the_services(stages: list[str]) -> None:
+    readiness, seen = boot()
+    for now, stage in enumerate(stages):
+        readiness.event(report(stage, nginx="healthy"), float(now))
+    names = [step.name for step in seen]
+    assert names.count("core") <= 1
+    assert "services" not in names[: names.index("core")] if "core" in names else True
+    assert [name for name in names if name != "core"] == [step.name for step in readiness.reached]
+
+
+def test_a_guest_that_starts_anew_tells_of_its_core_anew() -> None:
+    readiness, seen = boot()
+    for boot_id in ("first", "second"):
+        event = StageEvent("core", "me", 9.0, {"services": {}}, boot_id)
+        readiness.event(event, 5.0)
+    assert [step.name for step in seen].count("core") == 2
 
 
 @given(st.integers(1, 80))

@@ -17,6 +17,7 @@ from rave_cli.machines.qemu import processes
 from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.records import DamagedRecordError
 from rave_cli.signals import Interrupted
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,8 +35,8 @@ def running(machine: Machine, sshd: FakeSshd) -> Machine:
 
 
 def state_of(machine: Machine) -> str:
-    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
-        return str(monitor.execute("query-status", timeout=5)["status"])
+    with Qmp.connect(machine.qmp_socket, timeout=CEILING) as monitor:
+        return str(monitor.execute("query-status", timeout=CEILING)["status"])
 
 
 def test_of_a_stopped_machine_the_disk_is_kept(machine: Machine) -> None:

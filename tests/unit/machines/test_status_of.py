@@ -8,9 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
+import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -19,6 +19,7 @@ from rave_cli.machines import lifecycle, runs, status, store
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from tests.unit.machines.test_vm_commands import rave
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +93,8 @@ def test_a_guest_that_shut_down_by_itself_is_just_stopped_whatever_came_then(
     machine: Machine, running: lifecycle.Ready
 ) -> None:
     record(machine, boot="00000000-0000-0000-0000-000000000000")
-    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor, suppress(QmpError):
-        monitor.execute("system_powerdown", timeout=5)
+    with Qmp.connect(machine.qmp_socket, timeout=CEILING) as monitor, suppress(QmpError):
+        monitor.execute("system_powerdown", timeout=CEILING)
     os.waitpid(running.pid, 0)
     assert (machine.directory / runs.NAME).exists()
     assert told(machine) == ("stopped", "")
@@ -179,7 +180,11 @@ def test_the_list_shows_all_of_it_for_people(
 
 
 def test_machines_whose_monitors_are_silent_are_waited_for_together(
-    machine: Machine, running: lifecycle.Ready, plan: Plan, image: Image
+    machine: Machine,
+    running: lifecycle.Ready,
+    plan: Plan,
+    image: Image,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     others = [
         store.create(store.new_spec(plan, image, name=f"other-{n}", mode="safe")) for n in range(4)
@@ -193,13 +198,19 @@ def test_machines_whose_monitors_are_silent_are_waited_for_together(
     pids = [running_pid(found) for found in (machine, *others)]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    began = time.monotonic()
+    # None is asked before each of them is about to be.
+    all_there, ask = threading.Barrier(len(pids)), status._asked
+
+    def asked(*about: Any) -> Any:
+        all_there.wait(CEILING)
+        return ask(*about)
+
+    monkeypatch.setattr(status, "_asked", asked)
+    monkeypatch.setattr(status, "MONITOR_ANSWERS", 0.2)
     found = status.of_all()
-    took = time.monotonic() - began
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     assert {entry.state for entry in found} == {"unresponsive"}
-    assert took < 3 * status.MONITOR_ANSWERS
 
 
 def running_pid(machine: Machine) -> int:

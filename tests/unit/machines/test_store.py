@@ -15,6 +15,7 @@ from rave_cli.machines import lifecycle, store
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.spec import machines_dir
 from rave_cli.machines.store import Unreadable
+from tests.disks import qcow2
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,7 +124,7 @@ def test_an_interrupted_creation_leaves_nothing(
     def interrupt(_machine: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_overlay", interrupt)
+    monkeypatch.setattr(store, "begin_system", interrupt)
     with pytest.raises(KeyboardInterrupt):
         store.create(spec)
     assert leftovers() == []
@@ -158,8 +159,13 @@ def test_a_truncated_image_makes_no_machine(spec: MachineSpec) -> None:
 def test_a_disk_smaller_than_the_image_is_refused(spec: MachineSpec) -> None:
     data = b"QFI\xfb" + bytes(20) + (20 << 30).to_bytes(8)
     spec.image.qcow2.write_bytes(data)
+    older = replace(spec.image, size=len(data), data=None)
     with pytest.raises(RaveError, match="--disk 12 is too little: the image's own disk has 20"):
-        store.create(replace(spec, image=replace(spec.image, size=len(data))))
+        store.create(replace(spec, image=older))
+    assert spec.image.data is not None
+    spec.image.data.write_bytes(qcow2(20 << 30))
+    with pytest.raises(RaveError, match="--disk 12 is too little: the image's own disk has 20"):
+        store.create(replace(spec, image=replace(older, data=spec.image.data)))
 
 
 def test_an_image_that_is_no_qcow2_is_refused(spec: MachineSpec) -> None:
@@ -230,7 +236,7 @@ def test_a_machine_of_a_newer_rave_is_named_kept_and_not_offered_for_deletion(
     rewrite(machine, {"version": store.MACHINE.version + 1, "machine": {"anything": "new"}})
     for attempt in (store.load, lifecycle.delete, lambda n: lifecycle.delete(n, force=True)):
         with pytest.raises(
-            RaveError, match=r"made by a newer rave \(record version 6, this rave knows 5\)"
+            RaveError, match=r"made by a newer rave \(record version 8, this rave knows 7\)"
         ) as caught:
             attempt("demo")
         assert "update rave" in str(caught.value.hint)

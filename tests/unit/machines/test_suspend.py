@@ -19,6 +19,7 @@ from rave_cli.machines.qemu.qmp import Qmp, QmpError
 from rave_cli.machines.qemu.stop import stop_process
 from rave_cli.records import DamagedRecordError
 from rave_cli.signals import Interrupted
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,8 +45,8 @@ def suspended(running: Machine) -> Machine:
 
 def paused(machine: Machine) -> str:
     """Return the state of the fake QEMU as its monitor tells it."""
-    with Qmp.connect(machine.qmp_socket, timeout=5) as monitor:
-        return str(monitor.execute("query-status", timeout=5)["status"])
+    with Qmp.connect(machine.qmp_socket, timeout=CEILING) as monitor:
+        return str(monitor.execute("query-status", timeout=CEILING)["status"])
 
 
 def test_a_suspended_machine_has_no_qemu_and_its_memory_beside_its_disk(suspended: Machine) -> None:

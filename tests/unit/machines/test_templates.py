@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import tarfile
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,22 +15,26 @@ from click.testing import CliRunner
 
 from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.flows import machine as machines
+from rave_cli.flows import bundle, templates
 from rave_cli.flows.machine import NewMachine
-from rave_cli.machines import identity, lifecycle, status, store, suspend
+from rave_cli.machines import identity, lifecycle, preflight, status, store, suspend
+from rave_cli.machines.guest.session import Session
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.machines.qemu.argv import qemu_argv
+from rave_cli.machines.qemu.qmp import Qmp
 from rave_cli.machines.spec import TemplateOrigin, locate
 from rave_cli.machines.templates import kept, key, making, pruning, selfhood, warm
 from rave_cli.paths import runtime_dir
 from rave_cli.views.machine import ready_lines
+from tests.disks import labelled
 from tests.unit.machines.conftest import TCG, running_fakes
-from tests.unit.machines.crashes import every_step
 from tests.unit.machines.fake_sshd import FakeSshd
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rave_cli.flows.events import Event
     from rave_cli.images.manifest import Image
@@ -90,7 +96,7 @@ def test_a_template_is_disk_memory_and_devices_and_nothing_of_anybody(
     template: MachineTemplate, host: Host
 ) -> None:
     assert {entry.name for entry in template.place.iterdir()} - {"image"} == {
-        "disk.qcow2", "memory", "state", "template.json",
+        "disk.qcow2", "data.qcow2", "memory", "state", "template.json",
     }  # fmt: skip
     assert template.place.stat().st_mode & 0o777 == 0o700
     for name in ("memory", "state", "template.json"):
@@ -108,6 +114,21 @@ def test_its_name_and_its_digest_say_what_it_is(
     assert template.record.key == own
     assert kept.find(own) == template
     assert len(template.record.digest) == 64
+
+
+def test_a_machine_has_the_templates_data_below_its_own_and_knows_whose_they_were(
+    spec: MachineSpec, template: MachineTemplate
+) -> None:
+    assert template.data is not None
+    template.data.write_bytes(labelled("1" * 32))
+    files = template.record.files | {kept.DATA: kept.file_of(template.data)}
+    changed = replace(template, record=replace(template.record, files=files))
+    machine = warm.create(spec, changed)
+    assert machine.spec.data_of == "1" * 32
+    assert machine.base_data.stat().st_ino == template.data.stat().st_ino
+    assert b"base-data.qcow2" in machine.data_disk.read_bytes()
+    preflight.check(machine)
+    assert key.key_of(machine.spec, TCG) == template.record.key
 
 
 def test_what_is_one_machines_own_changes_no_key(spec: MachineSpec) -> None:
@@ -156,12 +177,67 @@ def test_whoever_does_not_wait_has_a_machine_that_runs_commands_and_services_tha
     machine = warm.create(spec, template)
     ready = warm.start(machine, template, on_stage=stages.append, wait=False)
     assert [stage.name for stage in stages] == ["qemu", "itself"]
-    assert json.loads((host.bin / "become.json").read_text())["runs"] is True
+    told = json.loads((host.bin / "become.json").read_text())
+    assert told["runs"] is True
+    # At least whoever reads how many want a processor does.
+    assert told["lull"] >= selfhood.COMES / (os.cpu_count() or 1)
     assert (ready.whole, 22 in ready.ports) == (False, True)
     (first, *_) = ready_lines(ready, secrets=ready.secrets)
     assert first.startswith("machine two answers after ")
     assert first.endswith("its services come up meanwhile: rave vm wait two")
     lifecycle.kill(machine)
+
+
+def test_a_bundle_of_one_has_all_that_its_qemu_answers_though_it_has_no_balloon(
+    template: MachineTemplate, spec: MachineSpec, tmp_path: Path
+) -> None:
+    started(spec, template)
+    done = bundle.make("two", tmp_path / "two.tar.gz", on_event=lambda _event: None)
+    with tarfile.open(done.place) as archive:
+        (name,) = [name for name in archive.getnames() if name.endswith("machine/qmp.json")]
+        said = archive.extractfile(name)
+        assert said is not None
+        answers = json.load(said)
+    assert answers["query-status"]["running"]
+    assert "No balloon device" in answers["query-balloon"]["refused"]
+
+
+def told(host: Host, verb: str) -> dict[str, object]:
+    """What the guest was told last."""
+    found = json.loads((host.bin / f"{verb}.json").read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_one_that_is_put_by_is_itself_and_paused_until_it_is_woken(
+    template: MachineTemplate, spec: MachineSpec, host: Host
+) -> None:
+    host.behave(channel="rehearses")
+    machine = warm.create(spec, template)
+    waiting = warm.put_by(machine, template, on_stage=quiet)
+    assert told(host, "become")["instance"] == spec.instance_id
+    assert (told(host, "become")["stays"], told(host, "wake")["stays"]) == (True, True)
+    first = told(host, "wake")
+    with Qmp.connect(machine.qmp_socket, timeout=CEILING) as monitor:
+        assert monitor.execute("query-status", timeout=CEILING)["status"] == "paused"
+    assert machine.restoring.exists(), "whoever finds it later does not take it for running"
+    warm.go_on(waiting)
+    assert not machine.restoring.exists()
+    second = told(host, "wake")
+    assert (second["runs"], second["stays"]) == (True, False)
+    assert second["entropy"] not in (first["entropy"], told(host, "become")["entropy"])
+    with Qmp.connect(machine.qmp_socket, timeout=CEILING) as monitor:
+        assert monitor.execute("query-status", timeout=CEILING)["status"] == "running"
+
+
+def test_one_in_which_no_program_runs_is_not_put_by(
+    template: MachineTemplate, spec: MachineSpec, host: Host
+) -> None:
+    machine = warm.create(spec, template)
+    with pytest.raises(RaveError) as refused:
+        warm.put_by(machine, template, on_stage=quiet)
+    assert refused.value.exit_code == ExitCode.NOT_READY
+    assert processes.find(machine) is None
 
 
 def test_whoever_waits_for_it_later_allows_its_services_their_time(
@@ -195,8 +271,8 @@ def test_no_two_are_told_the_same(
         assert len({entry[member] for entry in told}) == 3
     for name in told[0]["credentials"]:
         assert len({entry["credentials"][name] for entry in told}) == 3
-    for name in ("ephemeral.key", "ephemeral.crt"):
-        assert len({entry["tls"][name] for entry in told}) == 3
+    for name in ("key", "chain"):
+        assert len({entry["certificate"][name] for entry in told}) == 3
 
 
 def test_its_memory_is_the_templates_and_its_pages_its_own(
@@ -279,7 +355,9 @@ def test_one_that_was_changed_starts_nothing(
         lambda: kept.find(template.record.key),
         lambda: warm.create(replace(spec, name="three"), template),
     ):
-        with pytest.raises(RaveError, match=f"changed: (its {name}|the disk of)") as caught:
+        with pytest.raises(
+            RaveError, match=f"changed: (its {name}|the disk of)|cannot be used"
+        ) as caught:
             start()
         assert caught.value.exit_code == ExitCode.HOST
     assert processes.find(machine) is None
@@ -432,7 +510,7 @@ def test_the_argv_of_a_machine_of_a_template_is_the_same_booted_or_resumed(
 
 
 def brought_up(wanted: NewMachine, image: Image, told: list[Event], *, cold: bool = False) -> Ready:
-    return machines.bring_up(
+    return templates.bring_up(
         wanted, image, fresh=False, cold=cold, keep_running=False, on_event=told.append
     )
 
@@ -446,6 +524,41 @@ def test_up_starts_a_new_machine_from_a_template_where_one_fits(
     assert told[0].text == f"Starting new from template {template.name}"
     # One that is there is taken as it is.
     assert brought_up(wanted, image, told).joined
+
+
+def test_what_comes_before_its_services_finds_it_itself_and_its_login_is_handed_over(
+    template: MachineTemplate, plan: Plan, image: Image
+) -> None:
+    seen: list[object] = []
+    with ExitStack() as stack:
+        ready = templates.bring_up(
+            NewMachine(plan, "safe", "new", memory_mib=256), image,
+            fresh=False, cold=False, keep_running=False, on_event=lambda _event: None,
+            before=lambda machine: seen.append(machine.restoring.exists()),
+            on_login=lambda login: seen.append(stack.enter_context(login)),
+        )  # fmt: skip
+        session = seen[1]
+        assert isinstance(session, Session)
+        assert session.run(["true"], timeout=20).ok
+    assert seen[0] is False
+    assert [stage.name for stage in ready.stages][-1] == "ssh-auth"
+
+
+def test_where_what_comes_before_its_services_fails_it_is_booted(
+    template: MachineTemplate, plan: Plan, image: Image
+) -> None:
+    told: list[Event] = []
+
+    def refuse(_machine: Machine) -> None:
+        raise RaveError("it does not take them", hint="", exit_code=ExitCode.SECRETS)
+
+    ready = templates.bring_up(
+        NewMachine(plan, "safe", "new", memory_mib=256), image,
+        fresh=False, cold=False, keep_running=False, on_event=told.append, before=refuse,
+    )  # fmt: skip
+    assert ready.origin == "cold"
+    (warning,) = [event.text for event in told if event.kind == "warning"]
+    assert warning == "it does not take them; it is booted instead"
 
 
 @pytest.mark.parametrize("how", ["cold", "size", "changed", "not itself"])
@@ -483,43 +596,3 @@ def test_a_killed_builder_leaves_what_the_next_one_ends_and_removes(
     assert not kept.drafts()
     assert not list((runtime_dir()).glob("template.*"))
     assert making.make(spec, on_stage=quiet)
-
-
-def test_a_start_that_is_killed_anywhere_is_booted_by_the_next_command(
-    template: MachineTemplate, spec: MachineSpec, host: Host
-) -> None:
-    machine = warm.create(spec, template)
-
-    def anew() -> None:
-        nonlocal machine
-        lifecycle.delete("two", force=True)
-        machine = warm.create(spec, template)
-
-    seen = set()
-    start = lambda: warm.start(machine, template, on_stage=quiet)  # noqa: E731 - it is anew each time
-    for _ in every_step(start, before=anew, least=40):
-        found = status.of(machine)
-        seen.add(found.state)
-        assert found.state in ("stopped", "starting", "running")
-        broken = found.process is not None and machine.restoring.exists()
-        assert broken == ("rave vm start two" in found.detail)
-        ready = lifecycle.start(machine, on_stage=quiet)
-        assert ready.joined == (found.process is not None and not broken)
-        assert not machine.restoring.exists()
-        assert len(running_fakes(host.bin)) == 1
-    assert seen >= {"stopped", "starting"}
-
-
-def test_a_builder_that_is_killed_anywhere_leaves_a_template_or_none(
-    spec: MachineSpec, sshd_of: list[FakeSshd], host: Host
-) -> None:
-    name = key.key_of(spec, TCG).name
-    for _ in every_step(lambda: making.make(spec, on_stage=quiet), least=60):
-        for left in pruning.find(templates=False):
-            assert f"template {name}" in left.why
-            assert pruning.remove(left)
-        assert not running_fakes(host.bin)
-        assert not kept.drafts()
-        if kept.names():
-            kept.verify(kept.load(name))
-            kept.delete(name)

@@ -13,7 +13,7 @@ import pytest
 from rave_cli import paths
 from rave_cli.images.build import ImagePlace
 from rave_cli.images.manifest import save_image
-from rave_cli.machines import store
+from rave_cli.machines import lifecycle, store
 from rave_cli.machines.qemu import accelerator
 from tests.terminal import RAVE, Terminal
 from tests.unit.machines.conftest import HEALTHY, TCG, Host, running_fakes
@@ -141,5 +141,4 @@ def busy(sshd: FakeSshd) -> Iterator[threading.Event]:
 
 def start(machine: Machine) -> None:
     """Start a machine as another command would have."""
-    with Terminal([*RAVE, "vm", "start", machine.name]) as terminal:
-        assert terminal.end() == 0, terminal.shown
+    lifecycle.start(machine, on_stage=lambda _stage: None)

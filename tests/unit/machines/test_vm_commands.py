@@ -345,7 +345,8 @@ def test_a_killed_cli_leaves_a_truth_that_the_next_command_finds(
     rave: Callable[..., tuple[int, str, str]], machine: Machine, sshd: FakeSshd, host: Host
 ) -> None:
     """SIGKILL while the machine boots: QEMU runs on; it is seen, stopped and startable."""
-    host.behave(steps=[*HEALTHY[:2], {"sleep": 0.8}, *HEALTHY[2:]])
+    goes_on = host.bin / "goes-on"
+    host.behave(steps=[*HEALTHY[:2], {"until": str(goes_on)}, *HEALTHY[2:]])
     pid = os.fork()
     if pid == 0:
         try:
@@ -357,6 +358,7 @@ def test_a_killed_cli_leaves_a_truth_that_the_next_command_finds(
     os.kill(pid, 9)
     os.waitpid(pid, 0)
     assert json.loads(rave("vm", "status", "demo", "--json")[1])["state"] == "starting"
+    goes_on.touch()
     assert rave("vm", "start", "demo")[0] == 0
     assert rave("vm", "stop", "demo")[0] == 0
     assert rave("vm", "delete", "demo")[0] == 0

@@ -55,7 +55,7 @@ def launch_local(
     Example: rave vm launch-local --profile demo --name two --warm
     Example: rave vm launch-local --profile demo --name two --warm --no-wait
     """
-    from rave_cli.flows import machine
+    from rave_cli.flows import machine, templates
     from rave_cli.views.machine import show_command, show_ready
 
     if no_wait and not warm:
@@ -66,7 +66,7 @@ def launch_local(
         return
     with app.show.events() as on_event:
         ready = (
-            machine.warm(wanted, app.settings, on_event=on_event, wait=not no_wait)
+            templates.launch(wanted, app.settings, on_event=on_event, wait=not no_wait)
             if warm
             else machine.launch(wanted, app.settings, on_event=on_event, keep_running=keep_running)
         )

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def open_(app: App, name: str, service: str | None, *, browser: bool) -> None:
     """Print the web pages of a running machine that this host reaches.
 
-    Their certificate is the machine's own: a browser asks before it shows them.
+    A browser asks about their certificate unless it trusts its authority: see rave tls trust.
 
     \b
     Example: rave vm open demo

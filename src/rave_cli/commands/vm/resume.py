@@ -52,10 +52,16 @@ def _cold(app: App, name: str) -> Outcome:
 
 
 def _warm(app: App, name: str) -> Outcome:
+    from rave_cli.flows import certificates
     from rave_cli.machines import store, suspend
     from rave_cli.views.several import Outcome
 
-    done = suspend.resume(store.load(name))
+    found = store.load(name)
+    done = suspend.resume(found)
+    # It may have slept for long.
+    if certificates.due(found):
+        with app.show.events() as on_event:
+            certificates.refresh(store.load(name), on_event=on_event)
     document = {
         "name": name,
         "state": "running",

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 @machine_argument
 @click.option("--memory", type=int, metavar="MIB", help="Memory; only while it is stopped.")
 @click.option("--cpus", type=int, metavar="N", help="CPUs; only while it is stopped.")
-@click.option("--disk", type=int, metavar="GIB", help="Size of the disk, which never shrinks.")
+@click.option(
+    "--disk", type=int, metavar="GIB", help="Size of the disk (of its data), which never shrinks."
+)
 @json_option
 @pass_app
 @audited

@@ -65,6 +65,8 @@ class CommandChannel:
         self._own: tuple[object, ...] = ()
         # Whether the guest, as its greeting says, gives programs a terminal.
         self.has_terminals = False
+        # Whether it takes input as it is; an older one takes base64 alone.
+        self._raw = False
 
     def run(
         self,
@@ -131,7 +133,9 @@ class CommandChannel:
         try:
             self._running = True
             self._say(b"run " + json.dumps(request).encode(), deadline)
-            return self._carry(_Input(stdin, self._window, terminal), on_output, deadline)
+            return self._carry(
+                _Input(stdin, self._window, terminal, raw=self._raw), on_output, deadline
+            )
         except TimeoutError as error:
             self._end()
             raise self._broken(f"{argv[0]} did not finish within {timeout:g} s") from error
@@ -144,7 +148,7 @@ class CommandChannel:
         """Let the guest's end of the channel do something itself, and return its answer.
 
         Args:
-            verb: `hold` or `become`; see rave_guest/held.py.
+            verb: `hold`, `become` or `wake`; see rave_guest/held.py.
             arguments: JSON data.
             timeout: seconds for it.
 
@@ -302,6 +306,7 @@ class CommandChannel:
         self._own = tuple(own) if isinstance(own, list) else ()
         self._window = min(window, WINDOW) if isinstance(window, int) and window > 0 else WINDOW
         self.has_terminals = answer.get("terminal") is True
+        self._raw = answer.get("raw") is True
         return answer.get("v") == VERSION
 
     def _decoded(self, text: bytes) -> bytes:
@@ -340,7 +345,12 @@ class _Input:
     """
 
     def __init__(
-        self, stdin: int | bytes | None, window: int, terminal: Terminal | None = None
+        self,
+        stdin: int | bytes | None,
+        window: int,
+        terminal: Terminal | None = None,
+        *,
+        raw: bool = False,
     ) -> None:
         self._source = stdin if isinstance(stdin, int) else None
         if terminal is not None:
@@ -348,6 +358,7 @@ class _Input:
         self._rest = stdin if isinstance(stdin, bytes) else b""
         self._window = window
         self._terminal = terminal
+        self._raw = raw
         self._resized = False
         self._told_end = False
         self.under_way = 0
@@ -380,10 +391,17 @@ class _Input:
         while self._rest and (room := min(PIECE, self._window - self.under_way)) > 0:
             piece, self._rest = self._rest[:room], self._rest[room:]
             self.under_way += len(piece)
-            yield b"in " + b2a_base64(piece, newline=False)
+            yield (
+                b"raw " + escaped(piece) if self._raw else b"in " + b2a_base64(piece, newline=False)
+            )
         if self._source is None and not self._rest and not self._told_end:
             self._told_end = True
             yield b"eof"
+
+
+def escaped(data: bytes) -> bytes:
+    """Return data as one line: ESC E for the escape, ESC N for the newline."""
+    return data.replace(b"\x1b", b"\x1bE").replace(b"\n", b"\x1bN")
 
 
 def _greeting(line: bytes) -> dict[str, Any]:

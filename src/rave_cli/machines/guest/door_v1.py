@@ -61,7 +61,6 @@ KINDS = {
     "services.nats.login": "nats-login",
     "services.nats.roundtrip": "nats-roundtrip",
     "services.nats.state": "nats-state",
-    "services.nginx.certificate_pair": "certificate-pair",
     "services.nginx.status_document": "status-document",
     "services.postgresql.activity": "postgresql-activity",
     "services.postgresql.connections": "postgresql-connections",

@@ -58,6 +58,11 @@ WARM = (
     *STAGES[3:],
 )
 
+# Where a profile has more than the smallest one, the guest tells when that part is there. It is no
+# stage to wait for: what else there is then has this many seconds, its slowest service's deadline
+# and a guest's own patience with it among them.
+CORE, AFTER_CORE = "core", 240.0
+
 # What a console says when no later stage will ever come. Sources: Linux panic(), systemd's
 # emergency.service and sulogin, initramfs-tools, dracut.
 FATAL_CONSOLE = (
@@ -124,6 +129,7 @@ class Readiness:
         self._last: StageEvent | None = None
         self._joined = False
         self._broken: tuple[str, float] | None = None
+        self._core: float | None = None
 
     def join(self) -> None:
         """Take up a machine that runs already: its last verdict may be older than what mended it,
@@ -158,6 +164,8 @@ class Readiness:
         stage = self.stage
         if stage is None:
             return 0.0
+        if stage.name == "services" and self._core is not None:
+            return self._core + AFTER_CORE * self._scale - now
         since = self.reached[-1].seconds if self.reached else 0.0
         return since + stage.seconds * self._scale - now
 
@@ -171,7 +179,8 @@ class Readiness:
             raise self.fault(self._broken[0], now)
         stage = self.stage
         if stage is not None and self.remaining(now) < 0:
-            seconds = stage.seconds * self._scale
+            late = stage.name == "services" and self._core is not None
+            seconds = (AFTER_CORE if late else stage.seconds) * self._scale
             raise self.fault(f"waited {seconds:.0f} s for {stage.waits_for}", now)
 
     def console(self, data: bytes, now: float) -> None:
@@ -211,6 +220,10 @@ class Readiness:
             raise self.fault(f"the guest gave up: {event.reason or 'no reason given'}", now)
         if event.stage in ("systemd", "sshd"):
             self.reach("systemd", now)
+        if event.stage == CORE and self._core is None and not self.has("services"):
+            self.reach("systemd", now)
+            self._core = now
+            self._on_stage(Reached(CORE, now, _healthy(event)))
         if event.stage == "services":
             self.services = event
             if event.failed_services:
@@ -224,14 +237,13 @@ class Readiness:
             if event.starting_services:
                 self.reach("systemd", now)
                 return
-            count = len(event.service_uptimes)
-            self.reach("services", now, f"{count} healthy, guest uptime {event.uptime:.1f} s")
+            self.reach("services", now, _healthy(event))
 
     def _begin_anew(self, now: float) -> None:
         """Wait for the guest's stages again: it goes down, or has started anew."""
         if self.has("kernel"):
             self.reached = self.reached[: NAMES.index("kernel")]
-            self.services = None
+            self.services, self._core = None, None
             self.reach("kernel", now, "the guest starts anew")
 
     def qmp(self, event: QmpEvent, now: float) -> None:
@@ -261,6 +273,10 @@ class Readiness:
         stage = self.stage or self.stages[-1]
         where = f"stopped at stage {stage.name} after {now:.1f} s: {cause}"
         return NotReadyError(self.name, where, stage.hint.format(name=self.name))
+
+
+def _healthy(event: StageEvent) -> str:
+    return f"{len(event.service_uptimes)} healthy, guest uptime {event.uptime:.1f} s"
 
 
 def describe_exit(returncode: int | None) -> str:

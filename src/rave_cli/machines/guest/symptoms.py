@@ -33,9 +33,9 @@ class FailedUnit:
 
 @dataclass(frozen=True)
 class Symptoms:
-    """What a guest sees of itself. Of its root file system: size and free space in bytes, free
-    inodes; None where the guest does not tell. `oom_kills` counts this boot, `kernel` holds the
-    kernel's last errors.
+    """What a guest sees of itself. Of the file system of which least is left: where it is, size and
+    free space in bytes, free inodes; None, or empty, where the guest does not tell. `oom_kills`
+    counts this boot, `kernel` holds the kernel's last errors.
     """
 
     size: int | None = None
@@ -45,6 +45,7 @@ class Symptoms:
     oom_kills: int = 0
     kernel: tuple[str, ...] = ()
     units: tuple[FailedUnit, ...] = ()
+    disk: str = ""
 
 
 def read(told: object) -> Symptoms | None:
@@ -61,6 +62,7 @@ def read(told: object) -> Symptoms | None:
         oom_kills=_count(told.get("oom_kills")) or 0,
         kernel=_lines(told.get("kernel")),
         units=tuple(_unit(entry) for entry in entries if isinstance(entry, dict)),
+        disk=_text(told.get("disk")),
     )
 
 

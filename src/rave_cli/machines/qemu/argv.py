@@ -35,6 +35,10 @@ COMMAND = "command"
 # The node of the machine's disk in QEMU's block layer.
 DISK_NODE = "disk0"
 
+# Those of its data and of its cache, and the serials by which people know them in the guest.
+DATA_NODE, DATA = "data0", "rave-data"
+CACHE_NODE, CACHE = "disk1", "rave-cache"
+
 # The id that QEMU's q35 gives its guest's memory.
 MEMORY = "pc.ram"
 
@@ -69,10 +73,12 @@ def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
         "-m", str(spec.memory_mib),
         *_boot(spec),
         *_disk(machine.disk),
+        *_data(machine),
         *_network(machine),
         *_channels(machine),
         "-device", "virtio-rng-pci",
         *_balloon(spec),
+        *_cache(machine),
         *_credentials(machine),
     )  # fmt: skip
 
@@ -165,6 +171,8 @@ def _boot(spec: MachineSpec) -> tuple[str, ...]:
     if boot.kind == "disk":
         return ()
     own = f"systemd.machine_id={spec.machine_id} systemd.hostname={spec.name}"
+    if spec.has_data:
+        own += f" rave_data={','.join(filter(None, (spec.machine_id, spec.data_of)))}"
     return (
         "-kernel", str(boot.kernel),
         "-initrd", str(boot.initrd),
@@ -187,6 +195,31 @@ def _disk(disk: Path) -> tuple[str, ...]:
         "-blockdev",
         f"driver=qcow2,node-name={DISK_NODE},file=file0,discard=unmap,detect-zeroes=unmap",
         "-device", f"virtio-blk-pci,drive={DISK_NODE}",
+    )  # fmt: skip
+
+
+def _data(machine: Machine) -> tuple[str, ...]:
+    """Before all other devices: the guest's initrd finds it as its second disk."""
+    if not machine.spec.has_data:
+        return ()
+    return (
+        "-blockdev",
+        f"driver=file,node-name=data-file,filename={esc(machine.data_disk)},discard=unmap",
+        "-blockdev",
+        f"driver=qcow2,node-name={DATA_NODE},file=data-file,discard=unmap,detect-zeroes=unmap",
+        "-device", f"virtio-blk-pci,drive={DATA_NODE},serial={DATA}",
+    )  # fmt: skip
+
+
+def _cache(machine: Machine) -> tuple[str, ...]:
+    if not machine.spec.has_cache:
+        return ()
+    return (
+        "-blockdev",
+        f"driver=file,node-name=file1,filename={esc(machine.cache_disk)},discard=unmap",
+        "-blockdev",
+        f"driver=qcow2,node-name={CACHE_NODE},file=file1,discard=unmap,detect-zeroes=unmap",
+        "-device", f"virtio-blk-pci,drive={CACHE_NODE},serial={CACHE}",
     )  # fmt: skip
 
 

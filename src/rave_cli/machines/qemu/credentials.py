@@ -1,7 +1,8 @@
 """What a guest is given at each boot, as systemd credentials in SMBIOS type 11 strings.
 
-What its disk must not hold comes this way: the SSH host key, and the age identity that opens its
-secrets. A copy of the disk alone is neither the machine nor its secrets.
+What its disk must not hold comes this way: the SSH host key, the age identity that opens its
+secrets, and the key of its certificate. A copy of the disk alone is neither the machine nor its
+secrets.
 QEMU reads each blob once while it starts, by `path=`; `value=` would show in /proc/PID/cmdline.
 Format: systemd.system-credentials(7), `io.systemd.credential.binary:NAME=BASE64`.
 """
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import age, paths, signals
 from rave_cli.errors import ExitCode
+from rave_cli.machines import certificate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,12 +29,15 @@ HOST_KEY = "rave.ssh-host-key"
 AUTHORIZED_KEY = "rave.authorized-key"
 AGE_KEY = "rave.age-key"
 ORIGIN = "rave.origin"
+TLS_KEY, TLS_CERTIFICATE = "rave.tls-key", "rave.tls-certificate"
 NAMES = (INSTANCE_ID, HOST_KEY, AUTHORIZED_KEY, AGE_KEY)
+# Of a machine that has pages.
+PUBLIC_NAMES = (ORIGIN, TLS_KEY, TLS_CERTIFICATE)
 
 
 def blob_paths(machine: Machine) -> tuple[Path, ...]:
     """Return where the blobs of a machine are while it starts."""
-    names = NAMES if machine.spec.public_origin is None else (*NAMES, ORIGIN)
+    names = NAMES if machine.spec.public_origin is None else (*NAMES, *PUBLIC_NAMES)
     return tuple(machine.credentials / name for name in names)
 
 
@@ -46,8 +51,8 @@ def written(machine: Machine) -> Iterator[None]:
     """Keep the blobs on disk (0600 in the private runtime directory) only while QEMU starts.
 
     Raises:
-        RaveError: SECRETS if a key file of the machine must not be trusted or is none; HOST if a
-            file cannot be read or written.
+        RaveError: SECRETS if a key file of the machine, or of the authority that issues its
+            certificate, must not be trusted or is none; HOST if a file cannot be read or written.
     """
     public = machine.login_key.with_suffix(".pub")
     authorized = paths.read_trusted(public, exit_code=ExitCode.SECRETS)
@@ -59,7 +64,10 @@ def written(machine: Machine) -> Iterator[None]:
         AGE_KEY: f"{own.secret}\n".encode(),
     }
     if machine.spec.public_origin is not None:
+        shown = certificate.of(machine)
         values[ORIGIN] = f"{machine.spec.public_origin}\n".encode()
+        values[TLS_KEY] = shown.key.encode()
+        values[TLS_CERTIFICATE] = shown.chain.encode()
     directory = paths.private_dir(machine.credentials)
     try:
         for name, value in values.items():

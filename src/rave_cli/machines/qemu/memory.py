@@ -6,6 +6,8 @@ start no program (`exec:`), and QEMU 7.2 knows no `file:`. Source: QEMU's docs/d
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 ANSWERS = 10.0
 PATIENCE = 120.0
 LOOK = 0.005
+
+# Bytes: with less free, a file that could not be written is one for which there was no room.
+FULL = 256 << 10
 
 # Bytes per second; QEMU's own limit of 128 MiB/s is meant for networks.
 BANDWIDTH = 1 << 40
@@ -51,15 +56,23 @@ def save(monitor: Qmp, fd: int) -> None:
 
     Raises:
         QmpError: NOT_READY if QEMU cannot, or takes longer than `PATIENCE`; the guest can go on.
+        OSError: ENOSPC if there is no more room where the file is, which QEMU does not say.
     """
     monitor.execute("migrate-set-parameters", timeout=ANSWERS, **{"max-bandwidth": BANDWIDTH})
     monitor.hand_over(fd, "state", timeout=ANSWERS)
     monitor.execute("migrate", timeout=ANSWERS, uri="fd:state")
     try:
         _finish(monitor)
-    except BaseException:
+    except BaseException as error:
         monitor.execute("migrate_cancel", timeout=ANSWERS)
+        if isinstance(error, QmpError) and _full(fd):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise
+
+
+def _full(fd: int) -> bool:
+    found = os.fstatvfs(fd)
+    return found.f_bavail * found.f_frsize < FULL
 
 
 def load(monitor: Qmp, fd: int) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import time
 from contextlib import contextmanager
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RECORD = "template.json"
-DISK, MEMORY, STATE = "disk.qcow2", "memory", "state"
-FILES = (DISK, MEMORY, STATE)
+DISK, DATA, MEMORY, STATE = "disk.qcow2", "data.qcow2", "memory", "state"
+# The data disk is there if its guest has one.
+FILES = (DISK, DATA, MEMORY, STATE)
 
 NAME = re.compile(r"[a-z0-9-]{1,50}-[0-9a-f]{12}")
 DRAFT = re.compile(rf"\.(new|old)-(?P<name>{NAME.pattern})\.\w+")
@@ -88,6 +90,11 @@ class MachineTemplate:
     def disk(self) -> Path:
         """The frozen disk."""
         return self.place / DISK
+
+    @property
+    def data(self) -> Path | None:
+        """The frozen data disk, if its guest has one."""
+        return self.place / DATA if DATA in self.record.files else None
 
     @property
     def memory(self) -> Path:
@@ -277,8 +284,11 @@ def sweep(name: str) -> None:
             stop_process(running, (running.runtime or place) / "qmp.sock", patience=0.0)
             if running.runtime is not None and running.runtime.name.startswith("template."):
                 shutil.rmtree(running.runtime, ignore_errors=True)
+        grave = place.with_name(f".old-{name}.{secrets.token_hex(4)}")
         with paths.refusing(place):
-            shutil.rmtree(place)
+            # What keeps its logs may be at work still: it makes no file where it cannot find it.
+            place.rename(grave)
+            shutil.rmtree(grave)
 
 
 def drafts(name: str | None = None) -> list[Path]:

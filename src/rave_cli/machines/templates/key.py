@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import MachineSpec
 
 # Of how a template is made and taken up; both sides of the guest's door to it included.
-FORMAT = 1
+FORMAT = 2
 
 # What is one machine's own, and no template fixes.
 NOBODY: dict[str, Any] = {
@@ -33,6 +33,7 @@ NOBODY: dict[str, Any] = {
     # Not the one of any machine; a copy is told its own before anything in it uses it.
     "own_origin": "https://template.invalid",
     "template": TemplateOrigin("", (0, 0)),
+    "data_of": None,
 }
 
 

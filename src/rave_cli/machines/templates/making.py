@@ -154,7 +154,11 @@ def _keep(machine: Machine, key: TemplateKey, put: Put) -> kept.MachineTemplate:
         key=key,
         qemu=put.qemu,
         instance=machine.spec.instance_id,
-        files={name: kept.file_of(machine.directory / name) for name in kept.FILES},
+        files={
+            name: kept.file_of(machine.directory / name)
+            for name in kept.FILES
+            if name != kept.DATA or machine.spec.has_data
+        },
         since=time.time(),
         boot_seconds=put.boot_seconds,
         services=put.services,

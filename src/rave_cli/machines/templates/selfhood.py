@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from base64 import b64encode
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rave_cli import age, paths
@@ -16,7 +17,7 @@ from rave_cli.machines.guest import command
 from rave_cli.machines.qemu.credentials import AGE_KEY, AUTHORIZED_KEY, HOST_KEY
 
 if TYPE_CHECKING:
-    from rave_cli.machines.identity import Certificate
+    from rave_cli.machines.certificate import MachineCertificate
     from rave_cli.machines.spec import Machine
 
 # Seconds for a guest to answer on its channel, to stop and freeze all that runs in it, and to
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 GREETS = 10.0
 HOLDS = 60.0
 BECOMES = 30.0
+
+# Seconds of a processor for whoever waited for a machine to end, and for a first command to come.
+COMES = 1.0
 
 
 def hold(machine: Machine) -> dict[str, Any]:
@@ -36,26 +40,61 @@ def hold(machine: Machine) -> dict[str, Any]:
 
 
 def become(
-    machine: Machine, before: str, certificate: Certificate, *, runs: bool = False
+    machine: Machine,
+    before: str,
+    certificate: MachineCertificate,
+    *,
+    lull: float | None = None,
+    stays: bool = False,
 ) -> dict[str, Any]:
     """Make a copy, whose guest calls itself `before`, the machine that it is; it then runs.
 
     Args:
         machine: the machine.
         before: what its guest calls itself until now.
-        certificate: what its services show as long as it has no secrets.
-        runs: whether programs are going to be run in it at once: its services come up when none
-            was run for two seconds, or after five.
+        certificate: what its pages show.
+        lull: None, or programs are going to be run in it at once: its services come up when none
+            was run for so many seconds, and two at least.
+        stays: all but the programs that are run in it stands still until it is told to `wake`.
 
     Raises:
         RaveError: NOT_READY if its guest does not take it all: then nothing runs in it; SECRETS if
             a key file of the machine must not be trusted; HOST if one cannot be read.
     """
-    wanted = request(machine, certificate) | {"runs": runs}
+    wanted = request(machine, certificate) | _then(lull, stays=stays)
     return _ask(machine, before, "become", wanted, BECOMES)
 
 
-def request(machine: Machine, certificate: Certificate) -> dict[str, Any]:
+def wake(machine: Machine, *, lull: float | None = None, stays: bool = False) -> dict[str, Any]:
+    """Give a machine that became itself and `stays` since new randomness and the time, which it
+    lacks once it was paused; `lull` and `stays` are as `become` has them.
+
+    Raises:
+        RaveError: NOT_READY if its guest does not take them; HOST if it was made by an older rave.
+    """
+    wanted = _now() | _then(lull, stays=stays)
+    return _ask(machine, machine.spec.instance_id, "wake", wanted, BECOMES)
+
+
+def _then(lull: float | None, *, stays: bool) -> dict[str, Any]:
+    return {"runs": stays or lull is not None, "lull": lull or 0.0, "stays": stays}
+
+
+def _now() -> dict[str, Any]:
+    return {"entropy": b64encode(os.urandom(64)).decode(), "now": time.time()}
+
+
+def lull() -> float:
+    """Return the seconds for which services had better wait for a program that is to come: as long
+    as its start takes if it shares the processors with all that want one now, which is other starts
+    above all. Services of the first machine would hold up those of the tenth.
+    """
+    # running/all, of proc(5)
+    running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+    return COMES * running / (os.cpu_count() or 1)
+
+
+def request(machine: Machine, certificate: MachineCertificate) -> dict[str, Any]:
     """Return what makes a machine itself, as its guest takes it.
 
     Raises:
@@ -75,14 +114,10 @@ def request(machine: Machine, certificate: Certificate) -> dict[str, Any]:
         "mac": machine.spec.mac,
         "origin": machine.spec.public_origin or "",
         "credentials": {name: b64encode(value).decode() for name, value in credentials.items()},
-        "tls": {
-            "ephemeral.key": b64encode(certificate.key).decode(),
-            "ephemeral.crt": b64encode(certificate.certificate).decode(),
-            "names": certificate.names,
-        },
+        # A guest of an older image passes this over, and makes one itself.
+        "certificate": {"key": certificate.key, "chain": certificate.chain},
         # Last: the time is that of now.
-        "entropy": b64encode(os.urandom(64)).decode(),
-        "now": time.time(),
+        **_now(),
     }
 
 

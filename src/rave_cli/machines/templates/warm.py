@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import boot, identity, lifecycle, preflight, runs, saved, store
+from rave_cli.machines import boot, certificate, labels, lifecycle, preflight, runs, saved, store
+from rave_cli.machines.disks import Disks
+from rave_cli.machines.guest import command
 from rave_cli.machines.guest.readiness import WARM, Readiness
 from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import accelerator, caps, credentials, memory, ports
@@ -27,7 +29,7 @@ from rave_cli.machines.templates import kept, selfhood
 from rave_cli.machines.templates.key import differences, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from rave_cli.machines.guest.readiness import Reached
     from rave_cli.machines.lifecycle import Ready
@@ -39,6 +41,21 @@ if TYPE_CHECKING:
 ANSWERS = 10.0
 STARTS = 10.0
 LOOK = 0.003
+
+# As a job is run (pool/agents/handover.py), and nothing comes of it.
+REHEARSAL = ("env", "--", "true")
+
+
+@dataclass(frozen=True)
+class PutBy:
+    """A machine that was started from a template, became itself, and is paused: but for what runs
+    commands nothing in it has gone on. It costs the memory that it has written by then.
+    """
+
+    machine: Machine
+    template: MachineTemplate
+    boot: boot.Boot
+    readiness: Readiness
 
 
 @dataclass(frozen=True)
@@ -59,7 +76,9 @@ def create(spec: MachineSpec, template: MachineTemplate) -> Machine:
     kept.refuse_changed(template)
     record = template.record.files[kept.DISK]
     origin = TemplateOrigin(template.record.digest, (record.size, record.changed))
-    return store.create(replace(spec, template=origin), template.disk)
+    whose = None if template.data is None else labels.of(template.data)
+    of_it = replace(spec, template=origin, data_of=whose)
+    return store.create(of_it, Disks(template.disk, template.data))
 
 
 def start(
@@ -68,6 +87,8 @@ def start(
     *,
     on_stage: Callable[[Reached], None],
     wait: bool = True,
+    before: Callable[[Machine], None] | None = None,
+    on_login: boot.OnLogin = boot.let_go,
 ) -> Ready:
     """Start a machine that was just made of a template from that, and wait until it is ready.
 
@@ -76,6 +97,9 @@ def start(
         template: what it was made of.
         on_stage: called for each stage as it is reached.
         wait: else it is enough that it is itself and runs programs, before its services come up.
+        before: called when that is so; they come up when it lets them, or has run nothing for a
+            while (selfhood.lull).
+        on_login: gets the login that ends the start.
 
     Raises:
         RaveError: NOT_READY if its guest does not take what makes it itself, or a service does not
@@ -83,18 +107,93 @@ def start(
             now. The machine is stopped then, and can be booted.
     """
     found = accelerator.detect()
-    readiness = Readiness(
+    readiness = _readiness(machine, found, on_stage)
+    cap = caps.choose(machine.spec, found.kind)
+    with _ending(machine):
+        with store.locked(machine.name):
+            runs_next = before is not None or not wait
+            restored = restore(machine, template, found, cap, readiness, runs_next=runs_next)
+        if before is not None:
+            _do(before, restored.boot)
+        forwards = boot.watch(restored.boot, readiness, on_login) if wait else _ports(restored.boot)
+    return lifecycle.ready(
+        machine, restored.boot.pid, forwards, readiness, found=found, cap=cap, origin="template"
+    )
+
+
+def put_by(
+    machine: Machine, template: MachineTemplate, *, on_stage: Callable[[Reached], None]
+) -> PutBy:
+    """Start a machine that was just made of a template from that, as itself, and pause it.
+
+    What an emulated guest has not run yet, its QEMU has yet to translate, which takes longer than
+    to run it: so a program is run, and what wakes it up is tried.
+
+    Raises:
+        RaveError: as `start`.
+    """
+    found = accelerator.detect()
+    readiness = _readiness(machine, found, on_stage)
+    cap = caps.choose(machine.spec, found.kind)
+    with _ending(machine), store.locked(machine.name):
+        waiting = PutBy(
+            machine, template, _loaded(machine, template, found, cap, readiness), readiness
+        )
+        _cont(waiting.boot)
+        shown = certificate.of(machine)
+        selfhood.become(machine, template.record.instance, shown, stays=True)
+        selfhood.wake(machine, stays=True)
+        _rehearse(machine)
+        with _monitor(waiting.boot) as monitor:
+            monitor.execute("stop", timeout=ANSWERS)
+    return waiting
+
+
+def go_on(waiting: PutBy) -> None:
+    """Let a machine that was put by go on; programs are going to be run in it at once.
+
+    Raises:
+        RaveError: as `start`. The machine is stopped then.
+    """
+    with _ending(waiting.machine), store.locked(waiting.machine.name):
+        _cont(waiting.boot)
+        told = selfhood.wake(waiting.machine, lull=selfhood.lull())
+        restored = _itself(waiting, told, "it stood by, and was")
+        _ports(restored.boot)
+
+
+def _rehearse(machine: Machine) -> None:
+    """Run a program that does nothing.
+
+    Raises:
+        RaveError: NOT_READY if it does not run.
+    """
+    with command.connect(machine) as channel:
+        if channel is None or channel.run(REHEARSAL, timeout=ANSWERS).returncode != 0:
+            raise RaveError(
+                f"machine {machine.name} was started from a template and runs no program",
+                hint=f"rave vm logs {machine.name}",
+                exit_code=ExitCode.NOT_READY,
+            )
+
+
+def _readiness(
+    machine: Machine, found: Accelerator, on_stage: Callable[[Reached], None]
+) -> Readiness:
+    return Readiness(
         machine.name,
         machine.spec.instance_id,
         scale=lifecycle.patience(found, machine.spec.cpus),
         on_stage=on_stage,
         stages=WARM,
     )
-    cap = caps.choose(machine.spec, found.kind)
+
+
+@contextmanager
+def _ending(machine: Machine) -> Iterator[None]:
+    """End what runs of a machine whose start fails."""
     try:
-        with store.locked(machine.name):
-            restored = restore(machine, template, found, cap, readiness, runs_next=not wait)
-        forwards = boot.watch(restored.boot, readiness) if wait else _ports(restored.boot)
+        yield
     except BaseException as error:
         with signals.held():
             lifecycle.kill(machine)
@@ -102,9 +201,6 @@ def start(
         if isinstance(error, RaveError):
             error.detail += (f"to boot it instead: rave vm start {machine.name}",)
         raise
-    return lifecycle.ready(
-        machine, restored.boot.pid, forwards, readiness, found=found, cap=cap, origin="template"
-    )
 
 
 def restore(
@@ -123,6 +219,17 @@ def restore(
     Raises:
         RaveError: as `start`.
     """
+    begun = _loaded(machine, template, found, cap, readiness)
+    return _gone_on(PutBy(machine, template, begun, readiness), runs_next=runs_next)
+
+
+def _loaded(
+    machine: Machine,
+    template: MachineTemplate,
+    found: Accelerator,
+    cap: caps.Cap,
+    readiness: Readiness,
+) -> boot.Boot:
     process.require(QEMU)
     preflight.check(machine)
     refuse_misfit(machine, template, found)
@@ -135,18 +242,33 @@ def restore(
         machine.restoring.write_text(template.record.digest)
     with credentials.written(machine):
         begun = boot.spawn(machine, argv, cap.beside)
-        # While QEMU starts.
-        certificate = identity.new_certificate(machine.spec.public_host)
         with _monitor(begun) as monitor:
             readiness.reach("qemu", begun.now())
             _load(monitor, template)
-            monitor.execute("cont", timeout=ANSWERS)
-    told = selfhood.become(machine, template.record.instance, certificate, runs=runs_next)
+    return begun
+
+
+def _gone_on(waiting: PutBy, *, runs_next: bool) -> Restored:
+    machine, template = waiting.machine, waiting.template
+    _cont(waiting.boot)
+    shown = certificate.of(machine)
+    lull = selfhood.lull() if runs_next else None
+    return _itself(waiting, selfhood.become(machine, template.record.instance, shown, lull=lull))
+
+
+def _cont(begun: boot.Boot) -> None:
+    with _monitor(begun) as monitor:
+        monitor.execute("cont", timeout=ANSWERS)
+
+
+def _itself(waiting: PutBy, told: Mapping[str, object], what: str = "its template was") -> Restored:
+    """Note that a machine is itself, and runs; its guest has `told` how old `what` it was is."""
+    machine, begun = waiting.machine, waiting.boot
     machine.restoring.unlink()
     behind = told.get("behind")
     since = float(behind) if isinstance(behind, int | float) else 0.0
     seconds = begun.now()
-    readiness.reach("itself", seconds, f"its template was {_age(since)} old")
+    waiting.readiness.reach("itself", seconds, f"{what} {_age(since)} old")
     runs.note(machine, begun.pid)
     events = Qmp.connect(machine.event_socket, timeout=ANSWERS)
     return Restored(replace(begun, monitor=events), seconds, since)
@@ -170,6 +292,16 @@ def refuse_misfit(machine: Machine, template: MachineTemplate, found: Accelerato
             hint=f"rave vm start {machine.name} boots it",
             exit_code=ExitCode.HOST,
         )
+
+
+def _do(before: Callable[[Machine], None], begun: boot.Boot) -> None:
+    """Do what comes before the rest of a start; if that fails, nobody hears QEMU's events."""
+    try:
+        before(begun.machine)
+    except BaseException:
+        if begun.monitor is not None:
+            begun.monitor.close()
+        raise
 
 
 def _ports(begun: boot.Boot) -> dict[int, int]:

@@ -145,6 +145,7 @@ def fetch(
     leave_out: bool,
     on_total: OnTotal,
     on_bytes: OnBytes,
+    most_members: int | None = None,
 ) -> Copied:
     """Copy a file or folder out of a machine, which may be hostile.
 
@@ -156,6 +157,7 @@ def fetch(
         leave_out: leave out what must not be on this host, instead of refusing all.
         on_total: told how many bytes there are, as the guest says.
         on_bytes: told each piece.
+        most_members: how many files and folders are taken; None any number.
 
     Raises:
         UnsafeContentError: CHECK_FAILED for content that must not be on this host.
@@ -165,7 +167,9 @@ def fetch(
     with staging(target) as stage:
 
         def take(stream: IO[bytes]) -> Copied:
-            return unpack(stream, stage, leave_out=leave_out, on_bytes=on_bytes)
+            return unpack(
+                stream, stage, leave_out=leave_out, on_bytes=on_bytes, most_members=most_members
+            )
 
         copied = _fetched(machine, (source, "tree"), take, sudo=sudo, on_total=on_total)
         with signals.held():

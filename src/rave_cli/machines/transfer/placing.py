@@ -30,7 +30,7 @@ def landing(target: str, name: str) -> Path:
     folder.
 
     Raises:
-        RaveError: USAGE if there is no such folder.
+        RaveError: USAGE if there is no such folder, or what is there is a device, pipe or socket.
     """
     place = Path(target)
     with paths.refusing(place):
@@ -40,6 +40,7 @@ def landing(target: str, name: str) -> Path:
             raise _no_folder(place)
         if not place.absolute().parent.is_dir():
             raise _no_folder(place.parent)
+        paths.refuse_device(place)
     return place
 
 
@@ -132,7 +133,8 @@ def place(stage: Path, target: Path, *, folder: bool) -> None:
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename over whatever is there, unless that is a folder."""
+    """Rename over whatever is there, unless that is a folder, or no file."""
+    paths.refuse_device(target)
     try:
         source.replace(target)
     except (IsADirectoryError, NotADirectoryError) as error:

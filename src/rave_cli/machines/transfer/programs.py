@@ -39,9 +39,22 @@ fi
 parent=$(dirname -- "$target")
 [ -d "$parent" ] || fail "there is no folder $parent"
 [ -w "$parent" ] || fail "the user may not write in $parent"
-stage=$(umask 077 && mktemp -d -- "$parent/.rave-cp.XXXXXXXX")
-trap 'rm -rf -- "$stage"' EXIT
-trap 'exit 1' HUP INT TERM PIPE
+# A device or pipe would be gone: the copy takes the place of what is there.
+[ ! -e "$target" ] || [ -f "$target" ] || [ -d "$target" ] ||
+  fail "$target is neither a file nor a folder"
+# Its name is known before there is anything of that name: no end comes too early to remove it.
+stage=$parent/.rave-cp.$end
+alone() { trap "" HUP INT TERM PIPE; }
+trap 'alone; rm -rf -- "$stage"' EXIT
+trap 'alone; exit 1' HUP INT TERM PIPE
+mkdir -m 700 -- "$stage"
+exec 9<"$stage"
+flock 9
+# Those of copies that were killed, which nobody holds; a new one may have yet to be locked.
+for left in "$parent"/.rave-cp.*; do
+  [ "$left" = "$stage" ] || find "$left" -maxdepth 0 -type d -user "$(id -u)" -mmin +1 \
+    -exec flock -n {} rm -rf -- {} \; 2>/dev/null || :
+done
 if [ "$kind" = tree ]; then
   tar -C "$stage" --no-same-owner -pxf -
 else

@@ -50,7 +50,12 @@ class _Header(tarfile.TarInfo):
 
 
 def unpack(
-    stream: IO[bytes], stage: Path, *, leave_out: bool, on_bytes: Callable[[int], None]
+    stream: IO[bytes],
+    stage: Path,
+    *,
+    leave_out: bool,
+    on_bytes: Callable[[int], None],
+    most_members: int | None = None,
 ) -> Copied:
     """Write what a tar stream holds below `stage`, as one file or one folder named CONTENT.
 
@@ -61,6 +66,7 @@ def unpack(
         stage: an empty directory of ours that nobody else may enter.
         leave_out: leave devices and links that lead out of the tree out, instead of refusing all.
         on_bytes: told the size of each piece that was written.
+        most_members: refuse more files, folders and whatever else than this; None takes any number.
 
     Raises:
         UnsafeContentError: CHECK_FAILED for content that must not be on this host.
@@ -73,7 +79,11 @@ def unpack(
             tarfile.open(fileobj=stream, mode="r|", bufsize=CHUNK, tarinfo=_Header,
                          errors="surrogateescape", encoding="utf-8") as archive,
         ):  # fmt: skip
+            count = 0
             while (member := archive.next()) is not None:
+                count += 1
+                if most_members is not None and count > most_members:
+                    raise UnsafeContentError(f"more than {most_members} files and folders")
                 # Else it keeps every header there was. (typeshed leaves the attribute out.)
                 archive.members = []  # type: ignore[attr-defined]
                 place.take(member, archive)

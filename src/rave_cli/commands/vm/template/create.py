@@ -47,7 +47,7 @@ def create(
     \b
     Example: rave vm template create --profile demo --base debian
     """
-    from rave_cli.flows import machine
+    from rave_cli.flows import templates
     from rave_cli.flows.machine import NewMachine
     from rave_cli.views.machine import template_line
 
@@ -55,5 +55,5 @@ def create(
     plan = app.plan(profile, base, mode)
     wanted = NewMachine(plan, mode, name="template", memory_mib=memory, cpus=cpus, disk_gib=disk)
     with app.show.events() as on_event:
-        found = machine.template(wanted, app.settings, on_event=on_event)
+        found = templates.get(wanted, app.settings, on_event=on_event)
     app.show.result(found.document, template_line(found.document))
