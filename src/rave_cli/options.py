@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from rave_cli.flows.machine import NewMachine
-    from rave_cli.pool.jobs import JobInput, Work
     from rave_cli.profiles.catalog import Catalog, Plan
     from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
@@ -120,10 +119,16 @@ def _secrets() -> Iterable[str]:
 
 
 def _jobs() -> Iterable[str]:
-    from rave_cli.pool.jobstore import open_store
+    from rave_cli.pool.jobs.store import open_store
 
     with open_store() as store:
         return store.names()
+
+
+def _sources() -> Iterable[str]:
+    from rave_cli.pool.sources.source import read
+
+    return [one.name for one in read()]
 
 
 complete_machine = completing(_machines)
@@ -133,6 +138,7 @@ complete_base = completing(_bases)
 complete_secret = completing(_secrets)
 complete_template = completing(_templates)
 complete_job = completing(_jobs)
+complete_source = completing(_sources)
 
 
 # --- options -------------------------------------------------------------------------------------
@@ -142,6 +148,7 @@ machine_argument = click.argument("name", metavar="NAME", shell_complete=complet
 
 user_argument = click.argument("user", metavar="USER")
 client_argument = click.argument("client", metavar="CLIENT")
+backup_argument = click.argument("backup", metavar="BACKUP")
 password_option = click.option(
     "--with-password", is_flag=True, help="Put the one-time password into the answer of --json."
 )
@@ -242,119 +249,27 @@ def machine_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 job_argument = click.argument("job", metavar="JOB", shell_complete=complete_job)
 
+endpoint_option = click.option(
+    "--endpoint", envvar="RAVE_POOL_ENDPOINT", metavar="URL",
+    help="Ask the pool that is served there, https://HOST:PORT or unix:PATH, instead of your own."
+    " RAVE_POOL_TOKEN has the token, RAVE_POOL_CA the file of certificates to trust.",
+)  # fmt: skip
+
 # Those of rave_platform's HandoverState, which a test holds equal: the CLI never imports it.
 EVENT_STATES = ("accepted", "published", "dead")
 
-# Those of pool/jobs.py, which a test holds equal: importing it would cost every command.
+
+# Those of pool/jobs/job.py, which a test holds equal: importing it would cost every command.
 JOB_STATES = (
     "waiting", "running", "success", "failure", "error", "timeout", "cancelled", "skipped",
 )  # fmt: skip
 
+# Those of pool/sources/source.py, which a test holds equal.
+FORGES = ("gitlab", "github", "gitea", "forgejo", "pagure")
+TRIGGERS = ("push", "merge-request", "tag")
 
-def work_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the command of a job, what it gets and its limits; `work_of` takes their values."""
-    for option in reversed((
-        click.argument("command", nargs=-1, type=click.UNPROCESSED),
-        click.option(
-            "--script", type=click.File("rb"), metavar="FILE",
-            help="A program's text to run, - from standard input; COMMAND are its arguments.",
-        ),
-        click.option(
-            "--input", "given", metavar="FOLDER",
-            help="Unpack a copy of this where the command runs; - is a tar on standard input.",
-        ),
-        click.option(
-            "--git", "repository", metavar="URL",
-            help="The same, of a commit, which is fetched now, by this host's git.",
-        ),
-        click.option(
-            "--revision", metavar="REV", default="HEAD", show_default=True,
-            help="Branch, tag or commit of --git.",
-        ),
-        click.option(
-            "--env", "environment", multiple=True, metavar="NAME=VALUE",
-            help="A variable for the command; no secret (repeatable).",
-        ),
-        click.option(
-            "--secret", "secrets", multiple=True, metavar="NAME", shell_complete=complete_secret,
-            help="Lay out this secret in a file below $RAVE_SECRETS (repeatable).",
-        ),
-        click.option(
-            "--artifact", "artifacts", multiple=True, metavar="PATH",
-            help="Keep this file or folder that the command leaves where it runs (repeatable).",
-        ),
-        click.option(
-            "--timeout", type=click.FloatRange(min=0, min_open=True, max=7 * 86400), default=600,
-            show_default=True, metavar="SECONDS", help="Time for each attempt, all in all.",
-        ),
-        click.option(
-            "--retries", type=click.IntRange(0, 100), default=0, show_default=True, metavar="N",
-            help="Try it again so often if it fails or takes too long.",
-        ),
-        click.option(
-            "--expires", type=click.FloatRange(min=0), metavar="SECONDS",
-            help="Skip it if it has not begun by then.",
-        ),
-        click.option(
-            "--most-output", type=click.IntRange(1, 16384), default=1024, show_default=True,
-            metavar="KIB", help="How much output of an attempt is kept.",
-        ),
-        click.option(
-            "--most-artifacts", type=click.IntRange(1, 65536), default=64, show_default=True,
-            metavar="MIB", help="How large its artifacts may be.",
-        ),
-        click.option(
-            "--most-disk", type=click.IntRange(1, 1 << 20), default=8192, show_default=True,
-            metavar="MIB", help="How much its machine may write to its disk.",
-        ),
-    )):  # fmt: skip
-        command = option(command)
-    return command
-
-
-def work_of(asked: dict[str, Any]) -> Work:
-    """Return the work that the options of `work_options` ask for; what it is given is kept.
-
-    Raises:
-        click.UsageError: options that do not go together.
-        RaveError: USAGE if the command is no text, or too long; as keeping what it is given.
-    """
-    import time
-
-    from rave_cli.pool.jobs import Work, pair_of, script_of
-
-    script, expires = asked["script"], asked["expires"]
-    sources = [asked["given"], asked["repository"]]
-    if all(sources):
-        raise click.UsageError("Either --input or --git.")
-    if asked["given"] == "-" and script is not None and script.name == "<stdin>":
-        raise click.UsageError("Standard input is either the script or what the job is given.")
-    work = Work(
-        command=asked["command"],
-        timeout=asked["timeout"],
-        retries=asked["retries"],
-        most_output=asked["most_output"] << 10,
-        expires=None if expires is None else time.time() + expires,
-        script="" if script is None else script_of(script.read()),
-        environment=tuple(map(pair_of, asked["environment"])),
-        secrets=asked["secrets"],
-        artifacts=asked["artifacts"],
-        most_artifacts=asked["most_artifacts"] << 20,
-        most_disk=asked["most_disk"] << 20,
-    )
-    return replace(work, given=_given(asked)) if any(sources) else work
-
-
-def _given(asked: dict[str, Any]) -> JobInput:
-    import sys
-
-    from rave_cli.pool import inputs
-
-    if asked["repository"]:
-        return inputs.keep_commit(asked["repository"], asked["revision"])
-    if asked["given"] == "-":
-        return inputs.keep_stream(sys.stdin.fileno())
-    return inputs.keep_folder(Path(asked["given"]))
+# Those of pool/api/tokens.py, which a test holds equal.
+POOL_ROLES = ("viewer", "submitter", "operator", "admin")
 
 
 def output_option(text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -14,6 +14,7 @@ import os
 import pwd
 import re
 import select
+import shutil
 import stat
 import tempfile
 import time
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 PIPE_PATIENCE = 10.0  # seconds in which somebody must write into a pipe that we are to read
 _LARGEST_PIPE = 1 << 20
 _COPIED_AT_ONCE = 64 << 20
+_READ_AT_ONCE = 1 << 20
+# What copy_file_range(2) says where it cannot copy from the one file to the other.
+_NOT_SHARED = {errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS}
 _HANDED = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
 
 
@@ -124,6 +128,22 @@ def make_dir(path: Path, *, mode: int = 0o700) -> Path:
     return path
 
 
+def refuse_device(path: Path) -> None:
+    """Refuse to put a file in the place of what is, or leads to, a device, a pipe or a socket: to
+    root's `-o /dev/stdout` that would be gone.
+
+    Raises:
+        RaveError: USAGE.
+    """
+    with refusing(path):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise RaveError(
+                f"{path} is neither a file nor a folder, and a file would take its place",
+                hint="name a file; where - is one, it is standard output",
+                exit_code=ExitCode.USAGE,
+            )
+
+
 def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file so that readers see the old content or the new, never a part.
 
@@ -132,8 +152,10 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     the file.
 
     Raises:
-        RaveError: HOST if the disk is full or the place cannot be written.
+        RaveError: HOST if the disk is full or the place cannot be written; USAGE if there is a
+            device or a pipe.
     """
+    refuse_device(path)
     make_dir(path.parent, mode=0o755 if mode & 0o044 else 0o700)
     with refusing(path):
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -153,7 +175,8 @@ def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 def copy_private(source: Path, target: Path) -> None:
     """Copy a file to a new one that is ours alone (mode 0600), and sync that; blocks are shared
-    where the file system can (copy_file_range(2)).
+    where the file system can (copy_file_range(2), which copies nothing from one kind of file system
+    to another).
 
     Raises:
         RaveError: HOST if the disk is full, or the target is there already.
@@ -162,8 +185,14 @@ def copy_private(source: Path, target: Path) -> None:
     with refusing(target), source.open("rb") as given:
         fd = os.open(target, flags, 0o600)
         try:
-            while os.copy_file_range(given.fileno(), fd, _COPIED_AT_ONCE):
-                pass
+            try:
+                while os.copy_file_range(given.fileno(), fd, _COPIED_AT_ONCE):
+                    pass
+            except OSError as error:
+                if error.errno not in _NOT_SHARED:
+                    raise
+                with open(fd, "wb", closefd=False) as new:
+                    shutil.copyfileobj(given, new, _READ_AT_ONCE)
             os.fsync(fd)
         finally:
             os.close(fd)

@@ -47,8 +47,8 @@ APT_PACKAGE = {
     "ssh-keygen": "openssh-client",
 }
 
-# The same for what hardly anybody misses; `rave doctor` does not ask for it.
-EXTRA_PACKAGE = {"xdg-open": "xdg-utils"}
+# The same for what some commands alone need; `rave doctor` does not miss it.
+EXTRA_PACKAGE = {"restic": "restic", "xdg-open": "xdg-utils"}
 
 
 @dataclass(frozen=True)

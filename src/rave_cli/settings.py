@@ -27,6 +27,8 @@ DEFAULTS: Mapping[str, str] = {
     "RAVE_BASE": "nixos",
     "RAVE_FLAKE": "",
     "RAVE_SIGNING_KEY": "",
+    "RAVE_BACKUP_FOLDER": "",
+    "RAVE_OTLP_ENDPOINT": "",
     "RAVE_DEBIAN_MIRROR": "",
     "RAVE_DEBIAN_SNAPSHOT": "",
     "RAVE_DEBIAN_KEYRING": "",

@@ -61,8 +61,13 @@ def read(shape: type[Any], value: object) -> Any:  # noqa: ANN401 - an instance 
     return found
 
 
+_PLAIN = frozenset((str, int, float, bool))
+
+
 def plain(value: object) -> Any:  # noqa: ANN401 - anything JSON can carry
     """Return an instance of a dataclass, or what stands in its fields, as JSON has it."""
+    if value is None or type(value) in _PLAIN:
+        return value
     if dataclasses.is_dataclass(value):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -162,6 +162,24 @@ def ignored(*numbers: int) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def handed(tell: Callable[[int], object]) -> Iterator[None]:
+    """Hand the signals that end us to somebody who ends in order by himself, as the loop of a
+    library does that would not bear an exception between any two of its steps.
+
+    `tell` is called with the number, in the main thread, and must raise nothing.
+    """
+    before = {number: signal.getsignal(number) for number in ENDING}
+    taken = [number for number in ENDING if before[number] is not signal.SIG_IGN]
+    try:
+        for number in taken:
+            signal.signal(number, lambda found, _frame: tell(found))
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
+
+
 def _leave_alone(_number: int, _frame: FrameType | None) -> None:
     """Do nothing."""
 

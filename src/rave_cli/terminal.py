@@ -97,6 +97,13 @@ class Terminal:
             os.read(self.changes, 1 << 12)
 
 
+def draws() -> bool:
+    """Return whether there is a terminal that can be drawn on, with somebody at it."""
+    kind = os.environ.get("TERM", "")
+    streams = (sys.__stdin__, sys.__stdout__, sys.__stderr__)
+    return kind not in ("", "dumb") and all(one is not None and one.isatty() for one in streams)
+
+
 def needed_for(option: str) -> None:
     """Refuse to go on unless standard input and output are a terminal.
 
@@ -110,7 +117,8 @@ def needed_for(option: str) -> None:
     ]
     if missing:
         raise RaveError(
-            f"{option} needs a terminal, and {' and '.join(missing)} is none",
+            f"{option} needs a terminal, and {' and '.join(missing)}"
+            f" {'is' if len(missing) == 1 else 'are'} none",
             hint=f"leave {option} out, or call it at a terminal",
             exit_code=ExitCode.USAGE,
         )

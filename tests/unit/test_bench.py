@@ -19,7 +19,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
-from rave_cli.flows import prove
+from rave_cli.flows import prove, templates
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines.guest import connection
 from rave_cli.machines.qemu import accelerator
@@ -177,7 +177,7 @@ def test_a_warm_start_is_measured_too_and_leaves_no_machine(
         stages = (SimpleNamespace(name="qemu", seconds=0.1), SimpleNamespace(name="x", seconds=0.4))
         return SimpleNamespace(stages=stages)
 
-    monkeypatch.setattr(machines, "warm", warm)
+    monkeypatch.setattr(templates, "launch", warm)
     monkeypatch.setattr(store, "load", lambda _name: machine)
     session = SimpleNamespace(run=lambda *_, **__: asked.append("command"))
     monkeypatch.setattr(connection, "connect", lambda _machine: nullcontext(session))

@@ -37,12 +37,13 @@ def commands_of(script: str) -> list[list[str]]:
     return found
 
 
-CASES = [
-    pytest.param(words, id=f"{page.relative_to(ROOT)}: rave {' '.join(words)}")
+SHOWN = [
+    (str(page.relative_to(ROOT)), words)
     for page in PAGES
     for block in blocks(page)
     for words in commands_of(block.script)
 ]
+CASES = [pytest.param(words, id=f"{page}: rave {' '.join(words)}") for page, words in SHOWN]
 
 
 @pytest.mark.parametrize("words", CASES)
@@ -66,3 +67,25 @@ def test_every_command_parses(words: list[str]) -> None:
     before_command = rest[: rest.index("--")] if "--" in rest else rest
     used = [word.split("=")[0] for word in before_command if re.match("-.", word)]
     assert set(used) <= known, f"{command.name} has no option {set(used) - known}"
+
+
+def leaves(command: click.Command, words: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the words of every command below one."""
+    if not isinstance(command, click.Group):
+        return [words]
+    ctx = click.Context(command)
+    below = [(name, command.get_command(ctx, name)) for name in command.list_commands(ctx)]
+    return [found for name, child in below if child for found in leaves(child, (*words, name))]
+
+
+def test_every_command_for_machines_is_shown_in_a_how_to() -> None:
+    shown = {
+        tuple(word for word in words if word != "--json")
+        for page, words in SHOWN
+        if page.startswith(("docs/how-to/", "docs/tutorials/"))
+    }
+    group = app.cli.get_command(click.Context(app.cli), "vm")
+    assert group is not None
+    wanted = [*leaves(group, ("vm",)), ("doctor",), ("bench",), ("up",), ("down",)]
+    assert len(wanted) > 40
+    assert [words for words in wanted if not any(c[: len(words)] == words for c in shown)] == []

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from rave_cli import app, doctor, paths, process
-from rave_cli.doctor import building, keys, machine, system
+from rave_cli.doctor import backup, building, keys, machine, system
 from rave_cli.doctor.examination import PAGE, Diagnosis, Examination
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import leftovers, store
@@ -278,7 +278,7 @@ def test_links_to_images_that_are_gone_are_told(home: Path) -> None:
     (folder / "demo-debian").symlink_to("/nix/store/none")
     one = found("store")
     assert (one.status, one.facts["staleLinks"]) == ("warn", 1)
-    assert "rave vm prune --images" in one.advice
+    assert "rave prune" in one.advice
 
 
 def test_images_that_no_machine_is_made_from_are_added_up(
@@ -388,4 +388,4 @@ def test_what_there_is_to_examine_is_listed_and_nothing_examined(
 
 def test_every_module_of_the_room_declares_something() -> None:
     homes = {entry.ask.__module__ for entry in doctor.EXAMINATIONS.values()}
-    assert homes == {module.__name__ for module in (system, building, machine, keys)}
+    assert homes == {module.__name__ for module in (system, building, machine, keys, backup)}

@@ -29,15 +29,17 @@ STARTED = {
 
 # Of Debian's essential packages, of apt, or what a checkout cannot be had and used without.
 BASIC = {
-    "apt-cache", "apt-get", "base64", "bash", "cat", "chroot", "date", "dpkg", "dpkg-deb", "echo",
+    "apt-cache", "apt-get", "base64", "bash", "cat", "chroot", "cp", "date", "dpkg", "dpkg-deb",
+    "echo",
     "env", "git", "id", "make", "mount", "nice", "printf",
     "setpriv", "setsid", "sh", "sleep", "tar", "true",
     "umount", "unshare", "yes",
 }  # fmt: skip
 # Run in the guest, or brought by pip.
 ELSEWHERE = {"depmod", "journalctl", "sops"}
-# Used where they are there: caps; a test that needs nixpkgs; a lock with tarballs of npm.
-OPTIONAL = {"systemd-run", "systemd-analyze", "npm"}
+# Used where they are there: caps; a test that needs nixpkgs; a lock with tarballs of npm; backups,
+# and their timer.
+OPTIONAL = {"systemctl", "systemd-run", "systemd-analyze", "npm", "restic"}
 
 SOURCES = sorted(
     path

@@ -266,3 +266,44 @@ def test_every_directory_of_ours_is_made_by_the_one_function() -> None:
     }
     # What comes out of a machine is made below a directory that is open, with its mode.
     assert makers == {"paths.py", "machines/transfer/unpacking.py"}
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_no_file_takes_the_place_of_a_pipe_or_device(tmp_path: Path, link: bool) -> None:
+    pipe = target = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    if link:
+        target = tmp_path / "link"
+        target.symlink_to(pipe)
+    with pytest.raises(RaveError, match="neither a file nor a folder") as caught:
+        paths.atomic_write(target, b"data")
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert (pipe.is_fifo(), target.is_symlink()) == (True, link)
+
+
+@pytest.mark.parametrize("fault", [errno.EXDEV, errno.EOPNOTSUPP])
+def test_a_copy_goes_from_one_file_system_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: int
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(fault, os.strerror(fault))
+
+    monkeypatch.setattr(os, "copy_file_range", refuse)
+    data = os.urandom(3 << 20)
+    (tmp_path / "one").write_bytes(data)
+    paths.copy_private(tmp_path / "one", tmp_path / "other")
+    assert (tmp_path / "other").read_bytes() == data
+    assert stat.S_IMODE((tmp_path / "other").stat().st_mode) == 0o600
+
+
+def test_a_copy_that_does_not_fit_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "copy_file_range", full)
+    (tmp_path / "one").write_bytes(b"data")
+    with pytest.raises(RaveError, match="no space left") as caught:
+        paths.copy_private(tmp_path / "one", tmp_path / "other")
+    assert caught.value.exit_code == ExitCode.HOST

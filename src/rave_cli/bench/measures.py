@@ -18,7 +18,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
-from rave_cli.flows import prove, secure
+from rave_cli.flows import prove, secure, templates
 from rave_cli.machines import lifecycle, store
 from rave_cli.machines import suspend as suspending
 from rave_cli.machines.guest import connection
@@ -123,7 +123,7 @@ def warm(subject: BenchSubject) -> Round:
     wanted = machines.NewMachine(subject.plan(), subject.mode, name=name)
     began = time.monotonic()
     try:
-        there = machines.warm(wanted, subject.settings, on_event=_ignore, wait=False)
+        there = templates.launch(wanted, subject.settings, on_event=_ignore, wait=False)
         itself = time.monotonic() - began
         machine = store.load(name)
         with connection.connect(machine) as session:

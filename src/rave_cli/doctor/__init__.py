@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rave_cli import process
-from rave_cli.doctor import building, keys, machine, system
+from rave_cli.doctor import backup, building, keys, machine, system
 from rave_cli.doctor.examination import Diagnosis, Examination, declared
 from rave_cli.errors import ExitCode, RaveError
 
@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["EXAMINATIONS", "Diagnosis", "Examination", "examine", "mend"]
 
 EXAMINATIONS: Mapping[str, Examination] = {
-    found.id: found for module in (system, building, machine, keys) for found in declared(module)
+    found.id: found
+    for module in (system, building, machine, keys, backup)
+    for found in declared(module)
 }
 
 # Seconds that a fix may take: packages are downloaded.

@@ -12,7 +12,7 @@ from rave_cli.machines import leftovers
 if TYPE_CHECKING:
     from pathlib import Path
 
-GIVE_BACK = "rave vm prune --images, then nix-collect-garbage"
+GIVE_BACK = "rave prune --dry-run"
 
 
 @examination("nix", "does Nix run, and what does it build?")

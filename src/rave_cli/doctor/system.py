@@ -74,10 +74,11 @@ def _missing(wanted: Mapping[str, str]) -> dict[str, str]:
 
 def _install(missing: Mapping[str, str]) -> tuple[str, ...]:
     names = sorted(set(missing.values()))
-    return _as_root("apt-get", "install", "--yes", "--no-install-recommends", *names)
+    return as_root("apt-get", "install", "--yes", "--no-install-recommends", *names)
 
 
-def _as_root(*words: str) -> tuple[str, ...]:
+def as_root(*words: str) -> tuple[str, ...]:
+    """Return a command as root runs it, without a question."""
     return words if os.getuid() == 0 else ("sudo", "-n", *words)
 
 
@@ -87,15 +88,15 @@ def apt() -> Diagnosis:
     if process.find("apt-get") is None or not (DPKG / "status").exists():
         return Diagnosis("skip", "this host has no apt")
     if any((DPKG / "updates").glob("[0-9]*")):
-        fix = _as_root("dpkg", "--configure", "-a")
+        fix = as_root("dpkg", "--configure", "-a")
         return Diagnosis("fail", "dpkg was interrupted; nothing can be installed", fix)
     lists = list(LISTS.glob("*_Packages*")) + list(LISTS.glob("*_InRelease"))
     if not lists:
-        fix = _as_root("apt-get", "update")
+        fix = as_root("apt-get", "update")
         return Diagnosis("warn", "apt has no package lists, so that it finds no package", fix)
     age = int((time.time() - max(place.stat().st_mtime for place in lists)) // 86400)
     if age > LISTS_LAST:
-        fix = _as_root("apt-get", "update")
+        fix = as_root("apt-get", "update")
         return Diagnosis("warn", f"apt's package lists are {age} days old", fix)
     return Diagnosis("ok", f"dpkg is in order, apt's package lists are {max(age, 0)} days old")
 
@@ -123,7 +124,7 @@ def disk() -> Diagnosis:
     return Diagnosis(
         "ok" if good else "fail",
         f"{free[worst]} MiB free at {worst}, demo needs up to {DISK_NEEDED} MiB",
-        advice="" if good else "rave vm prune --images, then nix-collect-garbage",
+        advice="" if good else "rave prune --dry-run",
         facts={"freeMiB": {str(place): mib for place, mib in free.items()}},
     )
 

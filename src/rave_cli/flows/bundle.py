@@ -27,7 +27,7 @@ from rave_cli.machines.guest import connection
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.qemu.argv import pretty
 from rave_cli.machines.qemu.program import QEMU
-from rave_cli.machines.qemu.qmp import Qmp
+from rave_cli.machines.qemu.qmp import MonitorGoneError, Qmp, QmpError
 from rave_cli.machines.spec import Machine, check_name, machines_dir
 from rave_cli.text import clean
 
@@ -267,9 +267,19 @@ def _monitor(machine: Machine) -> dict[str, Any]:
     with Qmp.connect(machine.qmp_socket, timeout=MONITOR) as monitor:
         asked = ("query-status", "query-version", "query-block", "query-chardev", "query-balloon")
         return {
-            **{command: monitor.execute(command, timeout=MONITOR) for command in asked},
+            **{command: _answer(monitor, command) for command in asked},
             "info usernet": monitor.human("info usernet", timeout=MONITOR).splitlines(),
         }
+
+
+def _answer(monitor: Qmp, command: str) -> Any:  # noqa: ANN401 - whatever QEMU answers
+    """Return what QEMU says to a command; that it refuses one takes no other with it."""
+    try:
+        return monitor.execute(command, timeout=MONITOR)
+    except MonitorGoneError:
+        raise
+    except QmpError as error:
+        return {"refused": error.message}
 
 
 def _of_guest(machine: Machine) -> Iterator[tuple[str, Source]]:

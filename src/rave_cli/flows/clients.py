@@ -83,7 +83,7 @@ def rotate(
             rest; NOT_READY if it cannot be reached.
     """
     machine = store.load(name)
-    accounts.carried(machine)
+    accounts.ACCOUNTS.carried(machine)
     plan = store.plan(machine)
     known = plan.oidc_clients if plan is not None else {}
     if plan is None or client not in known:

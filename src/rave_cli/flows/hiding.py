@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import RaveError
-from rave_cli.machines import store
+from rave_cli.machines import certificate, store
 from rave_cli.secrets import identity
 from rave_cli.secrets import store as secrets_store
 from rave_cli.text import clean
@@ -83,6 +83,7 @@ def learn(directory: Path) -> Hiding:
     hiding = Hiding(Redactor())
     for name in PRIVATE:
         hiding.redactor.learn(_read(directory / "identity" / name, hiding))
+    hiding.redactor.learn(_certificate(directory / "identity" / certificate.RECORD, hiding))
     hiding.redactor.learn(_operators(hiding))
     hiding.redactor.learn(_instance(directory / store.RECORD))
     hiding.redactor.learn(_read(signing.default_path(), hiding))
@@ -95,6 +96,16 @@ def _read(place: Path, hiding: Hiding) -> list[bytes]:
     except (RaveError, OSError) as error:
         hiding.unknown.append(f"{place}: {error}")
         return []
+
+
+def _certificate(record: Path, hiding: Hiding) -> list[bytes]:
+    """Return the key in the record of a machine's certificate."""
+    for data in _read(record, hiding):
+        try:
+            return [certificate.CERTIFICATE.parse(data, record, hint="").key.encode()]
+        except RaveError as error:
+            hiding.unknown.append(f"{record}: {error.message}")
+    return []
 
 
 def _instance(record: Path) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""Get a running machine: make it, start it, take up one that is there; and end it again."""
+"""Get a running machine: make it and boot it; and end it again. From a template: templates.py."""
 
 from __future__ import annotations
 
@@ -8,17 +8,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rave_cli import signals
-from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import certificates
 from rave_cli.flows import image as images
 from rave_cli.flows.events import Event, step
 from rave_cli.machines import lifecycle, preflight, public, store
-from rave_cli.machines.guest.readiness import NAMES, WARM, NotReadyError
+from rave_cli.machines.guest.readiness import CORE, NAMES, NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator
 from rave_cli.machines.spec import check_name, choose_forwards, locate, parse_forward
-from rave_cli.machines.templates import kept, making
-from rave_cli.machines.templates import warm as warming
-from rave_cli.machines.templates.key import key_of, require_base
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.qemu.stop import StopReport
     from rave_cli.machines.spec import Forward, Machine, MachineSpec, Network
-    from rave_cli.machines.templates.kept import MachineTemplate
     from rave_cli.profiles.catalog import Plan
     from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
@@ -37,7 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NewMachine:
-    """A machine that is asked for. None takes the plan's value; memory in MiB, disk in GiB.
+    """A machine that is asked for. None takes the plan's value; memory in MiB, disk in GiB; of
+    `instance_id` it takes a new one.
 
     Making one refuses, with USAGE, what no image could mend: a bad name, port or origin.
     """
@@ -51,6 +48,8 @@ class NewMachine:
     ports: tuple[str, ...] = ()
     network: Network = "isolated"
     origin: str | None = None
+    has_cache: bool = False
+    instance_id: str | None = None
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -84,6 +83,8 @@ class NewMachine:
             forwards=self.forwards,
             network=self.network,
             own_origin=self.own_origin,
+            has_cache=self.has_cache,
+            instance_id=self.instance_id,
         )
 
 
@@ -116,204 +117,25 @@ def launch(
     return start(machine, on_event=on_event, keep_running=keep_running)
 
 
-def warm(wanted: NewMachine, settings: Settings, *, on_event: OnEvent, wait: bool = True) -> Ready:
-    """Make a machine and start it from a template, which is made if there is none that fits.
-
-    Args:
-        wanted: the machine.
-        settings: the operator's.
-        on_event: told what happens.
-        wait: until it is ready; else until it is itself and runs what it is told to.
-
-    Raises:
-        RaveError: as `create`, `start` and making a template do; USAGE if its base has no
-            templates.
-    """
-    require_base(wanted.plan.profile, wanted.plan.base)
-    preflight.check_ports(tuple(wanted.forwards))
-    if wanted.name in stored_names():
-        raise store.taken(wanted.name)
-    image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
-    spec = wanted.spec(image)
-    return _start_warm(warming.create(spec, _template(spec, on_event)), on_event, wait=wait)
-
-
-def begin(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> Machine:
-    """Make a machine and start it from the template that there is; return as soon as its guest is
-    itself and takes commands, while its services may still be on their way.
-
-    Raises:
-        RaveError: HOST if no template fits; as `warm`.
-    """
-    image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
-    spec = wanted.spec(image)
-    key = key_of(spec, accelerator.detect())
-    found = kept.find(key)
-    if found is None:
-        raise RaveError(
-            f"{kept.why_none(key)}, and a machine that is to begin at once is not booted",
-            hint=f"rave vm template create --profile {spec.profile} --base {spec.base}",
-            exit_code=ExitCode.HOST,
-        )
-    machine = warming.create(spec, found)
-    with step(on_event, "start", f"Starting {machine.name} from template {found.name}") as doing:
-        names = tuple(stage.name for stage in WARM)
-        warming.start(machine, found, on_stage=_telling(doing, names), wait=False)
-    return machine
-
-
-def template(wanted: NewMachine, settings: Settings, *, on_event: OnEvent) -> MachineTemplate:
-    """Return the template that a machine like this can be started from, made if there is none.
-
-    Raises:
-        RaveError: as building an image and starting a machine do; HOST if the one that is there
-            was changed.
-    """
-    require_base(wanted.plan.profile, wanted.plan.base)
-    image = images.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event, current=False)
-    return _template(wanted.spec(image), on_event)
-
-
-def _template(spec: MachineSpec, on_event: OnEvent) -> MachineTemplate:
-    key = key_of(spec, accelerator.detect())
-    found = kept.find(key)
-    if found is not None:
-        return found
-    on_event(Event("note", "template", f"{kept.why_none(key)}; one is made"))
-    with step(on_event, "template", f"Making a template of {spec.profile}") as doing:
-        return making.make(spec, on_stage=_telling(doing, NAMES))
-
-
-def _start_warm(machine: Machine, on_event: OnEvent, *, wait: bool = True) -> Ready:
-    """Start a machine that was just made of a template from that."""
-    found = kept.find(key_of(machine.spec, accelerator.detect()))
-    if found is None:
-        return start(machine, on_event=on_event)
-    with step(on_event, "start", f"Starting {machine.name} from template {found.name}") as doing:
-        names = tuple(stage.name for stage in WARM)
-        ready = warming.start(machine, found, on_stage=_telling(doing, names), wait=wait)
-    for note in ready.notes:
-        doing.note(note)
-    return ready
-
-
-def _telling(doing: Step, names: tuple[str, ...]) -> Callable[[Reached], None]:
+def telling(doing: Step, names: tuple[str, ...]) -> Callable[[Reached], None]:
     """Return what tells each stage of a start as progress of a step."""
 
     def tell(stage: Reached) -> None:
         text = f"{stage.name}: {stage.detail}" if stage.detail else stage.name
-        doing.progress(text, names.index(stage.name) + 1, len(names))
+        # What comes up in between is no stage of its own.
+        number = names.index("services" if stage.name == CORE else stage.name)
+        doing.progress(text, number + (stage.name != CORE), len(names))
 
     return tell
 
 
-def bring_up(
-    wanted: NewMachine,
-    image: Image,
-    *,
-    fresh: bool,
-    cold: bool,
-    keep_running: bool,
-    on_event: OnEvent,
-) -> Ready:
-    """Return the machine of that name, running: as it is, or made anew and started from a template
-    if there is one that fits, else booted.
-
-    Args:
-        wanted: the machine.
-        image: what a new one is made from.
-        fresh: replace one that is there; its disk is lost.
-        cold: boot it in any case.
-        keep_running: leave one that does not become ready running.
-        on_event: told what happens.
-
-    Raises:
-        RaveError: as `take_up` and `start`.
-    """
-    there = wanted.name in stored_names() and not fresh
-    if not there:
-        preflight.check_ports(tuple(wanted.forwards))
-    found = None if there or cold else _fitting(wanted.spec(image), on_event)
-    machine = take_up(wanted, image, fresh=fresh, on_event=on_event, template=found)
-    if found is None:
-        return start(machine, on_event=on_event, keep_running=keep_running)
-    try:
-        return _start_warm(machine, on_event)
-    except RaveError as error:
-        # It has not run, so its disk is as it was made.
-        text = f"{error.message}; it is booted instead"
-        on_event(Event("warning", "start", text))
-        return start(machine, on_event=on_event, keep_running=keep_running)
-
-
-def _fitting(spec: MachineSpec, on_event: OnEvent) -> MachineTemplate | None:
-    """Return a template that such a machine can be started from; one that was changed is none."""
-    try:
-        return kept.find(key_of(spec, accelerator.detect()))
-    except RaveError as error:
-        if error.exit_code != ExitCode.USAGE:
-            on_event(Event("warning", "start", f"{error.message}; {error.hint}"))
-        return None
-
-
-def take_up(
-    wanted: NewMachine,
-    image: Image,
-    *,
-    fresh: bool,
-    on_event: OnEvent,
-    template: MachineTemplate | None = None,
-) -> Machine:
-    """Return the machine of that name, made if there is none.
-
-    Args:
-        wanted: the machine.
-        image: what a new one is made from.
-        fresh: replace one that is there; its disk is lost.
-        on_event: told what happens.
-        template: what a new one is made of, instead of the image alone.
-
-    Raises:
-        RaveError: USAGE if a machine of that name belongs to another profile or base.
-    """
-    if wanted.name in stored_names():
-        machine = store.load(wanted.name)
-        if not fresh:
-            return _unchanged(machine, wanted, image, on_event)
-        lifecycle.delete(wanted.name, force=True)
-        on_event(Event("note", "create", f"machine {wanted.name} deleted, to be made anew"))
-    spec = wanted.spec(image)
-    return store.create(spec) if template is None else warming.create(spec, template)
-
-
-def _unchanged(machine: Machine, wanted: NewMachine, image: Image, on_event: OnEvent) -> Machine:
-    """Return an existing machine, unless it is not what was asked for."""
-    spec, plan = machine.spec, wanted.plan
-    if (spec.profile, spec.base) != (plan.profile, plan.base):
-        raise RaveError(
-            f"machine {spec.name} exists already, with profile {spec.profile} on {spec.base}",
-            hint=f"rave up --profile {plan.profile} --base {plan.base} --name ANOTHER",
-            exit_code=ExitCode.USAGE,
-        )
-    asked = {forward for forward in wanted.forwards if forward.host}
-    if not asked <= set(spec.forwards) or wanted.own_origin not in (None, spec.own_origin):
-        raise RaveError(
-            f"machine {spec.name} exists already, with public origin"
-            f" {spec.public_origin or 'none'}: ports and origin are chosen when it is made",
-            hint=f"rave up --name {spec.name}   (as it is); or --name ANOTHER with these options",
-            exit_code=ExitCode.USAGE,
-        )
-    if spec.image.sha256 != image.sha256:
-        text = (
-            f"machine {spec.name} was made from an older image; `rave up --fresh` replaces it"
-            " (its disk is lost)"
-        )
-        on_event(Event("warning", "create", text))
-    return machine
-
-
 def start(
-    machine: Machine, *, on_event: OnEvent, keep_running: bool = False, title: str | None = None
+    machine: Machine,
+    *,
+    on_event: OnEvent,
+    keep_running: bool = False,
+    fresh_system: bool = False,
+    title: str | None = None,
 ) -> Ready:
     """Start a machine and wait until it is ready.
 
@@ -321,13 +143,23 @@ def start(
         machine: the machine.
         on_event: told each stage as it is reached.
         keep_running: leave one that does not become ready running.
+        fresh_system: give up what its system's disk has beside the image before; its data stay.
         title: what the step is called, instead of the machine's name.
 
     Raises:
-        RaveError: NOT_READY naming the stage, HOST if the host lacks something.
+        RaveError: NOT_READY naming the stage, HOST if the host lacks something; USAGE if the system
+            cannot be fresh.
     """
     with step(on_event, "start", title or f"Starting {machine.name}") as doing:
-        ready = lifecycle.start(machine, on_stage=_telling(doing, NAMES), keep_running=keep_running)
+        ready = lifecycle.start(
+            machine,
+            on_stage=telling(doing, NAMES),
+            keep_running=keep_running,
+            fresh_system=fresh_system,
+        )
+    if ready.joined:
+        # It may have run for long.
+        certificates.refresh(ready.machine, on_event=on_event)
     for note in ready.notes:
         doing.note(note)
     return ready

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
 from rave_cli.flows import secure
-from rave_cli.flows.events import step
+from rave_cli.flows.events import Event, step
 from rave_cli.secrets.store import place
 from rave_cli.smoke import runner
 from rave_cli.smoke.operator import open_operator
@@ -19,7 +19,9 @@ from rave_cli.smoke.request import SmokeRequest
 from rave_cli.transcript import signing_key
 
 if TYPE_CHECKING:
-    from rave_cli.flows.events import OnEvent
+    from collections.abc import Callable
+
+    from rave_cli.flows.events import Kind, OnEvent
     from rave_cli.machines.guest.readiness import NotReadyError
     from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine, Network
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
     from rave_cli.smoke.model import SmokeRun
+    from rave_cli.smoke.recovering import Recovers
 
 OUTPUT = Path("artifacts")
 
@@ -41,6 +44,7 @@ class Asked:
         phases: ids of the phases to ask; empty asks all.
         timeout: seconds for the checks; None takes VALIDATION_TIMEOUT.
         nonce: a challenge for the transcript to carry.
+        recovery: makes what carries out the recovery phase, where that is named.
     """
 
     output: Path = OUTPUT
@@ -48,6 +52,7 @@ class Asked:
     phases: tuple[str, ...] = ()
     timeout: float | None = None
     nonce: str | None = None
+    recovery: Callable[[Machine, OnEvent], Recovers] | None = None
 
 
 EVERYTHING = Asked()
@@ -76,6 +81,8 @@ def prove(
         RaveError: as the smoke runner does; the run's own verdict is in what is returned.
     """
     request = _request(machine, plan, settings, asked, session)
+    if asked.recovery is not None:
+        request = replace(request, recovery=asked.recovery(machine, _within(on_event)))
     with step(on_event, "check", f"Checking {machine.name}") as doing:
         if request.key.created:
             key = request.key
@@ -86,6 +93,17 @@ def prove(
                 told.result.id, told.done, told.total, status=told.result.status
             ),
         )
+
+
+def _within(on_event: OnEvent) -> OnEvent:
+    """Tell what happens within the step of the checks, as notes."""
+
+    def tell(event: Event) -> None:
+        if event.kind in ("begin", "note", "warning"):
+            kind: Kind = "note" if event.kind == "begin" else event.kind
+            on_event(Event(kind, "check", event.text))
+
+    return tell
 
 
 def _request(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.flows.events import OnEvent
-    from rave_cli.machines.guest.session import Session
+    from rave_cli.machines.guest.door import Runs
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan, Secret
     from rave_cli.secrets.init import Initialized
@@ -48,7 +48,7 @@ def install(
     file: Path,
     *,
     on_event: OnEvent,
-    session: Session | None = None,
+    session: Runs | None = None,
 ) -> InstallReport:
     """Give a running machine the secrets of its plan, and prove that its services took them.
 

@@ -6,21 +6,27 @@ smoke suite.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from rave_cli.flows import accounts, image, machine, prove, secure
+from rave_cli.flows import accounts, image, prove, secure, templates
 from rave_cli.flows import plan as plans
 from rave_cli.flows.events import Event
-from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest import command, ssh
 from rave_cli.secrets.store import place
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
     from rave_cli.flows.accounts import AccountAnswer
     from rave_cli.flows.events import OnEvent
     from rave_cli.flows.machine import NewMachine
     from rave_cli.images.manifest import Image
+    from rave_cli.machines.guest.session import Session
     from rave_cli.machines.lifecycle import Ready
+    from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Catalog
     from rave_cli.secrets.install import InstallReport
     from rave_cli.settings import Settings
@@ -55,6 +61,39 @@ class UpReport:
         }
 
 
+@dataclass
+class _WarmWay:
+    """What a start from a template brings along where all of it goes well: secrets that were there
+    before the services, which start once then, and the login that ended it.
+    """
+
+    wanted: NewMachine
+    file: Path
+    on_event: OnEvent
+    stack: ExitStack
+    installed: InstallReport | None = None
+    session: Session | None = None
+    _given: InstallReport | None = None
+
+    def give_secrets(self, copy: Machine) -> None:
+        """Install the secrets of a machine whose services have yet to come up."""
+        with command.connect(copy) as channel:
+            if channel is not None:
+                plan = plans.of(copy, lambda: self.wanted.plan, on_event=self.on_event)
+                self._given = secure.install(
+                    copy, plan, self.file, on_event=self._tell, session=channel
+                )
+
+    def keep(self, login: AbstractContextManager[Session]) -> None:
+        """Keep the login open, and what went before it: the machine is ready."""
+        self.session, self.installed = self.stack.enter_context(login), self._given
+
+    def _tell(self, event: Event) -> None:
+        """Tell it as a part of the start."""
+        if event.kind not in ("begin", "end", "failed"):
+            self.on_event(replace(event, step="start"))
+
+
 def up(
     wanted: NewMachine,
     catalog: Catalog,
@@ -86,17 +125,23 @@ def up(
     """
     file = place(None)
     made_from = image.get(wanted.plan, settings, mode=wanted.mode, on_event=on_event)
-    ready = machine.bring_up(
-        wanted, made_from, fresh=fresh, cold=cold, keep_running=keep_running, on_event=on_event
-    )
-    taken = ready.machine
-    plan = plans.of(taken, lambda: wanted.plan, on_event=on_event)
     made = secure.make(file, catalog.secrets, on_event=on_event)
     if made.added:
         on_event(Event("note", "secrets", f"made {len(made.added)} secrets in {file}"))
-    # One login serves both: it costs an emulated guest a second.
-    with ssh.connect(taken) as session:
-        installed = secure.install(taken, plan, file, on_event=on_event, session=session)
+
+    with ExitStack() as stack:
+        way = _WarmWay(wanted, file, on_event, stack)
+        ready = templates.bring_up(
+            wanted, made_from, fresh=fresh, cold=cold, keep_running=keep_running,
+            on_event=on_event, before=way.give_secrets, on_login=way.keep,
+        )  # fmt: skip
+        taken = ready.machine
+        plan = plans.of(taken, lambda: wanted.plan, on_event=on_event)
+        # One login serves all: it costs an emulated guest a second.
+        session = way.session or stack.enter_context(ssh.connect(taken))
+        installed = way.installed
+        if installed is None:
+            installed = secure.install(taken, plan, file, on_event=on_event, session=session)
         run = None
         if check:
             run = prove.prove(taken, plan, settings, on_event=on_event, session=session)

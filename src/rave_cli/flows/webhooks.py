@@ -4,21 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from rave_cli.errors import ExitCode, RaveError
-from rave_cli.flows.accounts import operator
-from rave_cli.machines import store
-from rave_cli.machines.guest import connection
-from rave_cli.machines.guest.door import Door, UnusableAnswerError, VerbRefusedError
+from rave_cli.flows.provided import ProvidedVerb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rave_cli.machines.spec import Machine
-
-CONTRACT = "events"
-TIMEOUT = 120.0  # seconds; the guest gives the program that answers 90
+EVENTS = ProvidedVerb("events", "events", "takes no webhooks", "that receives them")
 MOST = 1000  # events that the guest shows, or hands over again, at once
 
 
@@ -78,7 +71,7 @@ def shown(name: str, event: str) -> ReceivedEvent:
     """
     found = ask(name, "show", {"event": event}).event
     if found is None:
-        raise _unusable(name)
+        raise EVENTS.unusable(name)
     return found
 
 
@@ -103,48 +96,5 @@ def ask(name: str, action: str, wanted: dict[str, Any]) -> EventsAnswer:
         RaveError: USAGE if the machine takes no webhooks, or there is no such event; NOT_READY if
             it cannot be reached, or its dispatcher's program does not answer.
     """
-    machine = store.load(name)
-    _takes_webhooks(machine)
-    request = {"action": action, "by": operator(), "arguments": wanted}
-    with connection.connect(machine) as session:
-        door = Door.of(machine, session)
-        try:
-            return EventsAnswer.model_validate(door.call("events", request, timeout=TIMEOUT))
-        except VerbRefusedError as error:
-            raise _refused(name, error) from error
-        except ValidationError as error:
-            raise _unusable(name) from error
-
-
-def _takes_webhooks(machine: Machine) -> None:
-    plan = store.plan(machine)
-    if plan is None or not plan.provides(CONTRACT):
-        spec = machine.spec
-        raise RaveError(
-            f"machine {machine.name} takes no webhooks: {spec.profile} on {spec.base} has nothing"
-            " that receives them",
-            hint="rave up --profile development --base debian",
-            exit_code=ExitCode.USAGE,
-        )
-
-
-def _refused(machine: str, error: VerbRefusedError) -> RaveError:
-    """Return the guest's no as an error of rave's, with the command that helps."""
-    hints = {"input": "rave events list --help", "absent": f"rave events list {machine}"}
-    if error.stage in hints:
-        return RaveError(
-            f"machine {machine}: {error.why}", hint=hints[error.stage], exit_code=ExitCode.USAGE
-        )
-    return RaveError(
-        f"machine {machine} did not do it ({error.stage}): {error.why}",
-        hint=f"rave vm status {machine}; rave vm logs {machine}",
-        exit_code=ExitCode.NOT_READY,
-    )
-
-
-def _unusable(machine: str) -> UnusableAnswerError:
-    return UnusableAnswerError(
-        f"machine {machine} gave no usable answer about its events",
-        hint=f"rave vm logs {machine}",
-        exit_code=ExitCode.NOT_READY,
-    )
+    hints = {"input": "rave events list --help", "absent": f"rave events list {name}"}
+    return EVENTS.ask(name, action, wanted, EventsAnswer, hints)

@@ -55,7 +55,7 @@ Dir::Cache "{home}/cache";
 Dir::Cache::archives "{home}/cache/archives";
 Dir::Cache::pkgcache "pkgcache.bin";
 Dir::Cache::srcpkgcache "srcpkgcache.bin";
-Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferences "{home}/preferences";
 Dir::Etc::preferencesparts "/dev/null";
 Dir::Etc::sourcelist "/dev/null";
 Dir::Etc::sourceparts "{home}/sources";
@@ -96,12 +96,14 @@ class Apt:
         sources: what it asks, as deb822 text (see `archives.stanzas`).
         where: the addresses with who named them, for messages.
         aged: whether the archives are dated ones, whose lists have expired by design.
+        preferences: what it takes from which of them (see `archives.preferences`).
     """
 
     home: Path
     sources: str
     where: str
     aged: bool = False
+    preferences: str = ""
 
     def update(self) -> None:
         """Fetch the package lists, checking their signatures.
@@ -190,6 +192,7 @@ class Apt:
         text = CONFIGURATION.format(home=self.home, freshness=freshness)
         paths.atomic_write(self.home / "apt.conf", text.encode())
         paths.atomic_write(self.home / "sources/rave.sources", self.sources.encode())
+        paths.atomic_write(self.home / "preferences", self.preferences.encode())
         return ["apt-get", "--quiet", "--config-file", str(self.home / "apt.conf"), *words]
 
 

@@ -30,6 +30,9 @@ DEFAULTS = {
     SECURITY: "http://security.debian.org/debian-security",
 }
 
+# Priorities of apt's preferences: no version is taken; as of any other archive.
+NEVER, AS_ANY_OTHER = -1, 500
+
 _CODENAME = (
     r"(bullseye|bookworm|trixie|forky|duke|sid|stable|oldstable|oldoldstable|testing|unstable)"
 )
@@ -124,6 +127,20 @@ def stanzas(
         f"Components: main\nSigned-By:\n{_block(keys, (*archive.keys, *trusted))}"
         for archive in archives
     )  # fmt: skip
+
+
+def preferences(archives: Iterable[Archive]) -> str:
+    """Return apt's preferences (apt_preferences(5)): of an archive with `only`, those alone.
+
+    Below zero a version is never taken; where apt is told of a package by its name, that counts.
+    """
+    return "\n".join(
+        f"Package: {names}\nPin: release n={suite}\nPin-Priority: {priority}\n"
+        for archive in archives
+        if archive.only
+        for suite in archive.suites
+        for names, priority in (("*", NEVER), (" ".join(archive.only), AS_ANY_OTHER))
+    )
 
 
 def load_keys(folder: Path, extra: str = "") -> tuple[dict[str, bytes], tuple[str, ...]]:

@@ -15,6 +15,7 @@ from rave_cli.images.archives import Sources
 from rave_cli.images.closure import Supply
 from rave_cli.images.events import BuildEvent, ignore
 from rave_cli.images.manifest import (
+    DATA,
     BootMethod,
     Image,
     check_image,
@@ -269,6 +270,7 @@ def _record(plan: Plan, place: ImagePlace, output: Output, on_event: OnEvent) ->
             store_path=path,
             nar_hash=nar_hash,
             boot=read_boot(Path(path)),
+            data=find_data(Path(path)),
         )
     whole = image if image.plan is not None else _with_plan(image, plan, place)
     if whole.lock_sha256 is None:
@@ -325,7 +327,7 @@ def find_qcow2(output: Path, name: str) -> Path:
     """
     if (output / name).is_file():
         return output / name
-    found = sorted(output.glob("*.qcow2"))
+    found = sorted(place for place in output.glob("*.qcow2") if place.name != DATA)
     if len(found) == 1:
         return found[0]
     raise RaveError(
@@ -333,6 +335,12 @@ def find_qcow2(output: Path, name: str) -> Path:
         hint=f"ls {output}",
         exit_code=ExitCode.BUILD,
     )
+
+
+def find_data(output: Path) -> Path | None:
+    """Return the first data disk in a build's output, if it holds one."""
+    place = output / DATA
+    return place if place.is_file() else None
 
 
 def read_boot(output: Path) -> BootMethod:

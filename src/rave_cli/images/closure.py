@@ -127,6 +127,7 @@ class Supply:
             sources=archives.stanzas(request.archives, places, keys, trusted),
             where=_told(places),
             aged=aged,
+            preferences=archives.preferences(request.archives),
         )
 
 

@@ -49,12 +49,26 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+# A word of apt's sources and of its preferences.
+Suite = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+./-]*$")]
+# The name of a Debian package, which is a word of apt's preferences, too.
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+
+
 class Archive(_Record):
-    """A package archive of the distribution: which suites of it count, and whose signatures."""
+    """A package archive of the distribution: which suites of it count, and whose signatures.
+
+    Attributes:
+        name: of the archive, for its address.
+        suites: those that count.
+        keys: fingerprints of the keys that are believed.
+        only: packages that may come from here, and nothing else; empty for any.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
-    suites: tuple[str, ...] = Field(min_length=1)
+    suites: tuple[Suite, ...] = Field(min_length=1)
     keys: tuple[str, ...] = Field(min_length=1)
+    only: tuple[PackageName, ...] = ()
 
 
 class PackageRequest(_Record):

@@ -15,6 +15,9 @@ from rave_cli.shapes import AtLeast, Matches
 # The plan's file, in an image's output and in a machine's directory.
 PLAN = "plan.json"
 
+# The file of the first data disk, in an image's output.
+DATA = "data.qcow2"
+
 NAR_HASH = r"^sha256-[A-Za-z0-9+/]{43}=$"
 
 # What a transcript can say of an image; anything else is refused where it is read.
@@ -56,6 +59,8 @@ class Image:
             before locks said whom they trust.
         trusted_keys: fingerprints of the archive keys that its build trusted beside the
             distribution's, sorted.
+        data: the disk with which a machine's data begin, of which each gets a copy; None if what
+            its services keep is on the system's disk.
     """
 
     profile: PlainName
@@ -70,6 +75,7 @@ class Image:
     door: Annotated[int, AtLeast(1)] = 2
     lock_sha256: Sha256 | None = None
     trusted_keys: tuple[Fingerprint, ...] = ()
+    data: Path | None = None
 
     def document(self) -> dict[str, Any]:
         """Return the image as JSON-ready values."""
@@ -86,11 +92,16 @@ def give_origin(document: Document, place: str = "") -> Document:
     return amend(amend(document, f"{place}lock_sha256", None), f"{place}trusted_keys", [])
 
 
+def give_data(document: Document, place: str = "") -> Document:
+    """Upgrade: no machine had a disk for its data. `place` is where the image stands."""
+    return amend(document, f"{place}data", None)
+
+
 MANIFEST = RecordFormat(
     title="the manifest",
     shape=Image,
-    version=3,
-    upgrades={1: give_plan, 2: give_origin},
+    version=4,
+    upgrades={1: give_plan, 2: give_origin, 3: give_data},
     member="schema_version",
 )
 
@@ -122,7 +133,7 @@ def quick_check(image: Image) -> None:
     Raises:
         RaveError: HOST, with the command that builds it again.
     """
-    for path in (image.boot.kernel, image.boot.initrd):
+    for path in (image.boot.kernel, image.boot.initrd, image.data):
         if path is not None and not path.is_file():
             raise _unfit(image, f"its file {path} is gone")
     try:

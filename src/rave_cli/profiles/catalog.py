@@ -78,6 +78,14 @@ class HealthCheck(CatalogRecord):
     bases: tuple[str, ...] | None = None
 
 
+class ScrapedOften(CatalogRecord):
+    """Another port that Prometheus asks as a job of that name, by which alerts go."""
+
+    job: str
+    port: int
+    interval: str
+
+
 class Scrape(CatalogRecord):
     """Where Prometheus finds a service's metrics, whether their own labels win, and the time
     between two looks: a duration of Prometheus', or None for that of all.
@@ -87,17 +95,27 @@ class Scrape(CatalogRecord):
     path: str
     honor_labels: bool = False
     interval: str | None = None
+    often: ScrapedOften | None = None
 
 
 class OidcClient(CatalogRecord):
     """What a service needs of whoever provides `oidc`: its id, paths below its site to which people
-    come back, scopes, and the name of the secret by which it proves to be itself.
+    come back, scopes, and the name of the secret by which it proves to be itself; `logout`, if it
+    has one: where it is told within the machine that somebody's sessions have ended.
     """
 
     id: str
     redirects: tuple[str, ...]
     scopes: tuple[str, ...]
     secret: str
+    logout: str | None = None
+
+
+class KeptState(CatalogRecord):
+    """What a service keeps: its directory, and the services before which it is copied."""
+
+    path: str
+    before: tuple[str, ...] = ()
 
 
 class Service(CatalogRecord):
@@ -115,9 +133,13 @@ class Service(CatalogRecord):
     timer_slack_ms: int = 0
     provides: tuple[str, ...] = ()
     deadline_seconds: Annotated[int, Field(ge=1)] = 15
+    waits: bool = False
+    stage: Literal["core", "platform"] = "core"
     drawn_at_start: str | None = None
     site: str | None = None
     oidc_client: OidcClient | None = None
+    state: KeptState | None = None
+    not_kept: str | None = None
 
 
 class Secret(CatalogRecord):
@@ -136,12 +158,16 @@ class Secret(CatalogRecord):
 
 
 class Database(CatalogRecord):
-    """A PostgreSQL role, its database if it owns one, and the unit that sets its password."""
+    """A PostgreSQL role, its database if it owns one, and the unit that sets its password.
+
+    `service` is whose it is; plans from before do not tell.
+    """
 
     role: str
     name: str | None
     secret: str
     unit: str
+    service: str | None = None
 
 
 class Network(CatalogRecord):

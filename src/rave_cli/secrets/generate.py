@@ -95,6 +95,7 @@ def make(rule: Mapping[str, Any], values: Mapping[str, str], *, now: datetime) -
         "password": lambda: password(int(rule["length"])),
         "hex": lambda: secrets.token_hex(int(rule["bytes"])),
         "webhook-key": lambda: _webhook_key(int(rule["bytes"])),
+        "matrix-key": _matrix_key,
         "rsa": lambda: _pem(rsa.generate_private_key(65537, int(rule["bits"]))),
         "tls-key": lambda: _pem(ec.generate_private_key(ec.SECP256R1())),
         "tls-certificate": lambda: certificate(values[rule["key"]], now=now),
@@ -112,6 +113,14 @@ def make(rule: Mapping[str, Any], values: Mapping[str, str], *, now: datetime) -
 def password(length: int) -> str:
     """Return a random password of letters and digits (5.95 bits each)."""
     return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def _matrix_key() -> str:
+    """Return an Ed25519 key as Synapse's file has it: algorithm, version of the key, unpadded
+    base64 of its seed (python-signedjson, `read_signing_keys`).
+    """
+    seed = b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+    return f"ed25519 a_{secrets.token_hex(3)} {seed}"
 
 
 def _webhook_key(size: int) -> str:

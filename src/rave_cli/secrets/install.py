@@ -1,7 +1,8 @@
 """`rave secrets install`: give a machine the secrets its plan needs, and prove that it took them.
 
 The machine gets no more than that: the operator's file is opened here, what the plan needs is
-encrypted to the machine's own age identity alone, and both go over pinned SSH on standard input.
+encrypted to the machine's own age identity alone, and both go on standard input: over pinned SSH,
+or over the command channel, which is root's alone in the guest and the operator's alone here.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -39,6 +39,8 @@ _PASSWORD = re.compile(r"[A-Za-z0-9._~!&()*+,;=-]+")
 # A service that is given one of these takes it for the hash of a password, not for a password:
 # PostgreSQL the first two (src/backend/libpq/crypt.c), NATS the third (server/auth.go).
 _HASH = re.compile(r"md5[0-9a-f]{32}|SCRAM-SHA-256\$.*|\$2[abxy]\$.*")
+# As generate.py makes it; versions of keys are letters, digits and underscores.
+_MATRIX_KEY = re.compile(r"ed25519 \w+ [A-Za-z0-9+/]{43}")
 _SOON = timedelta(days=30)
 
 
@@ -59,8 +61,8 @@ def _check_one(
     kind = rule["kind"]
     if kind == "password":
         yield from _check_password(name, value)
-    elif kind in ("hex", "webhook-key"):
-        yield from _check_bytes(name, kind, int(rule["bytes"]), value)
+    elif kind in ("hex", "webhook-key", "matrix-key"):
+        yield from _check_bytes(name, rule, value)
     elif kind == "rsa":
         key = private_key(value)
         if not isinstance(key, rsa.RSAPrivateKey):
@@ -74,10 +76,14 @@ def _check_one(
         yield from _check_certificate(name, value, values.get(rule["key"], ""), now)
 
 
-def _check_bytes(name: str, kind: str, size: int, value: str) -> Iterator[Finding]:
-    if kind == "hex":
+def _check_bytes(name: str, rule: Mapping[str, Any], value: str) -> Iterator[Finding]:
+    if rule["kind"] == "hex":
+        size = int(rule["bytes"])
         fits = re.fullmatch(f"[0-9a-f]{{{2 * size}}}", value) is not None
         form = f"{size} bytes in lower-case hex"
+    elif rule["kind"] == "matrix-key":
+        fits = _MATRIX_KEY.fullmatch(value) is not None
+        form = "a signing key of Synapse"
     else:
         # A sender that makes its own may make it shorter or longer.
         fits = _webhook_key_size(value) in WEBHOOK_KEY

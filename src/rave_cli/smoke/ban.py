@@ -4,13 +4,16 @@ To the guest everybody outside is its gateway, so the ban meets this host, and w
 connection to the machine. It is tried only if it cannot lock us out for long: the connection that
 is open stays open (the firewall lets established ones go on), lifts the ban at once, and should
 that fail, the ban ends by itself soon.
+
+What waits for it inside, and lifts it, goes with a batch of the guest's that takes longer
+(banturn.py): a program of its own would cost an emulated guest most of a second, and each greeting
+of a door that has yet to shut a third of one.
 """
 
 from __future__ import annotations
 
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -89,13 +92,11 @@ class BanCheck:
             # The refusals of this run and of one just before it may have been enough.
             inside.ask(self.door, [forgive(gateway)], {}, most_seconds=60)
             return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
-        with ThreadPoolExecutor(2) as pool:
-            # What waits inside takes longer to begin than the failures take.
-            released = pool.submit(inside.ask, self.door, [release(gateway)], {}, most_seconds=60)
-            pool.submit(self._provoke)
-            shut = self._shut_while(lambda: not released.done())
-            inner = released.result().results[0]
-        return judge_ban(shut=shut, inner=inner, reopened=self._reopened())
+        turn = self.context.ban
+        self._provoke()
+        turn.tried()
+        shut = self._shut_while(lambda: turn.held)
+        return judge_ban(shut=shut, inner=turn.outcome(), reopened=self._reopened())
 
     def _provoke(self) -> None:
         import paramiko

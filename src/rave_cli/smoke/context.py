@@ -10,16 +10,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rave_cli.machines.guest.door import Door
+from rave_cli.smoke.banturn import BanTurn
 from rave_cli.smoke.knocks import Knocks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from rave_cli.images.manifest import Image
+    from rave_cli.machines.guest.channel import CommandChannel
     from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.operator import Operator
+    from rave_cli.smoke.recovering import Recovers
     from rave_cli.transcript.check import CheckResult
     from rave_cli.transcript.events import Moment
 
@@ -51,7 +54,12 @@ class CheckContext:
         recorded: tells how much the run has recorded.
         stack: closed when nothing more is asked through the connection.
         session: the one connection; None before the login, and if it failed.
+        channel: the command channel, over which the guest is asked sooner; None if it is not to be
+            had.
         knocks: connections of strangers that were made ahead.
+        ban: what passes between the ban and the guest's batch that lifts it.
+        recovery: what backs the machine up and restores it into a second one; None where that is
+            not asked for.
         greeting: what came of offering TLS 1.3, and the certificate (DER); None before it was.
     """
 
@@ -69,8 +77,18 @@ class CheckContext:
     recorded: Callable[[], Recorded] = lambda: Recorded(0, 0)
     stack: ExitStack = field(default_factory=ExitStack)
     session: Session | None = None
+    channel: CommandChannel | None = None
     knocks: Knocks = field(default_factory=Knocks)
+    ban: BanTurn = field(default_factory=BanTurn)
+    recovery: Recovers | None = None
     greeting: tuple[str, bytes | None] | None = None
+
+    @property
+    def asked(self) -> Door | None:
+        """The way by which batches are asked, one at a time: the quicker one."""
+        if self.channel is None or self.session is None:
+            return self.door
+        return Door.of(self.machine, self.channel)
 
     @property
     def door(self) -> Door | None:

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from rave_cli import process
-from rave_cli.machines import status
+from rave_cli.machines import certificate, status
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.qemu import accelerator, processes
 from rave_cli.machines.qemu.caps import memory_ceiling
@@ -144,14 +144,14 @@ def judge_overlay(
     chain: list[dict[str, Any]], image: Path, between: tuple[Path, ...] = ()
 ) -> Verdict:
     """Read `qemu-img info --backing-chain --output=json`, the disk first. `between` is the disk of
-    the template that the machine was made of.
+    the template that the machine was made of; a fresh system lies on the image alone.
     """
     named = [info.get("full-backing-filename", info.get("backing-filename")) for info in chain]
     below = [place for place in named if place is not None]
-    wanted = [str(place) for place in (*between, image)]
+    through = "through that of its template, " if len(below) > 1 else ""
+    wanted = [str(place) for place in (*(between if through else ()), image)]
     problems = [] if below == wanted else [f"it lies on {' on '.join(below) or None}"]
     size = int(chain[0].get("actual-size", 0))
-    through = "through that of its template, " if between else ""
     return judge(problems, f"on the image, {through}{size >> 20} MiB of its own", bytes=size)
 
 
@@ -173,8 +173,8 @@ def judge_change(before: str, after: str) -> Verdict:
        title="the guest reported every stage under its own instance id",
        figures={"uptimes": "stage_seconds"})  # fmt: skip
 def stages(context: CheckContext) -> Verdict:
-    """The reports of the guest since the machine started. One that was started from a template has
-    not booted: what was not seen is not claimed.
+    """The reports of the guest since the machine started. One that was started from a template, or
+    went on from such a memory, has not booted: what was not seen is not claimed.
     """
     events = read_events(context.machine.stage_file)
     if (unseen := not_booted(context.machine, events)) is not None:
@@ -183,15 +183,16 @@ def stages(context: CheckContext) -> Verdict:
 
 
 def not_booted(machine: Machine, events: Sequence[StageEvent]) -> Verdict | None:
-    """Return the verdict on the boot of a machine that was started from a template and has not been
-    booted since; None of any other.
+    """Return the verdict on the boot of a machine that was started from a template, or went on from
+    its memory, and has not been booted since; None of any other.
     """
     seen = {event.stage for event in events}
     origin = status.origin_of(machine)
-    if not origin.startswith("template") or "systemd" in seen:
+    if origin in {"", "cold"} or "systemd" in seen:
         return None
+    began = origin if origin == "resumed" else f"started from {origin}"
     unseen = [stage for stage in STAGES if stage not in seen]
-    return Verdict("skip", f"not booted but started from {origin}: {', '.join(unseen)} not seen")
+    return Verdict("skip", f"not booted but {began}: {', '.join(unseen)} not seen")
 
 
 def judge_stages(events: Sequence[StageEvent], instance: str) -> Verdict:
@@ -316,6 +317,8 @@ def hidden(plan: Plan, operator: Operator, machine: Machine) -> dict[str, str]:
     for name, path in (("host key", machine.host_key), ("login key", machine.login_key)):
         found[f"machine/{name}"] = private_part(read_private(path).decode())
     found["machine/age key"] = read_private(machine.age_key).decode().strip().splitlines()[-1]
+    if (shown := certificate.stored(machine)) is not None:
+        found["machine/certificate key"] = "\n".join(shown.key.strip().splitlines()[1:-1])
     return found
 
 

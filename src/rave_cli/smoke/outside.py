@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rave_cli import signals
+from rave_cli.machines.certificate import SOON_DAYS
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke.declarations import check
 from rave_cli.smoke.knocks import LOOPBACK, knock
@@ -27,10 +28,9 @@ if TYPE_CHECKING:
     import paramiko
     from cryptography import x509
 
+    from rave_cli.machines.certificate import MachineCertificate
     from rave_cli.smoke.context import CheckContext
 
-# A certificate that ends sooner is worth a warning.
-SOON_DAYS = 14
 PAGE_TRIES, PAGE_LIMIT = 5, 1.0
 # Seconds. The reference of the guest has whole ones (rave_guest/clock.py), and drops a part of one.
 CLOCK_TOLERANCE = 3.0
@@ -222,8 +222,11 @@ def _handshake(
 @check("security.certificate", phase="security", viewpoint="outside", service="nginx",
        step="early", title="the certificate is the machine's own, valid")  # fmt: skip
 def certificate(context: CheckContext, timeout: float = 20.0) -> Verdict:
-    """Compare the certificate shown outside with the operator's, or else with the one that the
-    pinned SSH connection brought from inside.
+    """See that the certificate shown outside is the one that this host gave the machine, and that a
+    client which trusts its authority alone takes it under the machine's public name.
+
+    A machine of an older image shows the operator's, which came with the secrets, or the one that
+    the pinned SSH connection brings from inside.
     """
     from cryptography import x509
 
@@ -231,36 +234,82 @@ def certificate(context: CheckContext, timeout: float = 20.0) -> Verdict:
     if shown is None:
         return Verdict("fail", "no certificate was shown")
     found = x509.load_der_x509_certificate(shown)
-    text = context.operator.values.get("tls/certificate")
-    known = ssl.PEM_cert_to_DER_cert(text.strip()) if text else _inner_certificate(context, timeout)
-    origin = "the operator's" if text else "the one inside the machine"
+    given = _given(context)
+    text = given.chain if given else context.operator.values.get("tls/certificate")
+    known = _first(text) if text else _inner_certificate(context, timeout)
     if known is None:
         return Verdict("error", "there is nothing to compare it with")
-    return judge_certificate(found, same=shown == known, origin=origin, now=datetime.now(UTC))
+    host = LOOPBACK
+    origin = "the operator's" if text else "the one inside the machine"
+    if given is not None:
+        host = context.machine.spec.public_host
+        refused = _refusal(context, given, timeout) if shown == known else None
+        if refused is not None:
+            return Verdict("fail", f"a client refuses it: {refused}")
+        origin = f"the one that this host has {given.kind}"
+    return judge_certificate(
+        found, same=shown == known, origin=origin, host=host, now=datetime.now(UTC)
+    )
+
+
+def _given(context: CheckContext) -> MachineCertificate | None:
+    """Return the certificate that this host gave the machine; None if its image takes none."""
+    if "tls/certificate" in context.plan.secrets:
+        return None
+    from rave_cli.machines import certificate
+
+    return certificate.stored(context.machine)
+
+
+def _first(text: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(text[: text.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)])
+
+
+def _refusal(context: CheckContext, given: MachineCertificate, timeout: float) -> str | None:
+    """Return why a client that trusts what the certificate stands on does not take it; OpenSSL
+    judges names, time, chain and the authority's constraints.
+    """
+    client, host = _trust(given), context.machine.spec.public_host
+    try:
+        with (
+            socket.create_connection((LOOPBACK, status_port(context)), timeout) as plain,
+            client.wrap_socket(plain, server_hostname=host),
+        ):
+            return None
+    except ssl.SSLCertVerificationError as error:
+        return error.verify_message
+
+
+def _trust(given: MachineCertificate) -> ssl.SSLContext:
+    """Return a client that trusts the authority which issued a certificate; of one that was
+    installed, that certificate and what came with it.
+    """
+    from rave_cli.tls import handshake
+
+    if given.kind == "installed":
+        return handshake.trusting(given.chain)
+    return handshake.trusting(given.chain[given.chain.rindex(ssl.PEM_HEADER) :])
 
 
 def _inner_certificate(context: CheckContext, timeout: float) -> bytes | None:
     if context.session is None:
         return None
     done = context.session.run(["cat", "/run/rave/tls/current.crt"], timeout=timeout, sudo=True)
-    return ssl.PEM_cert_to_DER_cert(done.text.strip()) if done.ok else None
+    return _first(done.text) if done.ok else None
 
 
 def judge_certificate(
-    found: x509.Certificate, *, same: bool, origin: str, now: datetime
+    found: x509.Certificate, *, same: bool, origin: str, now: datetime, host: str = LOOPBACK
 ) -> Verdict:
-    """Read a certificate: the expected one, for this address, valid now and for a while."""
-    from cryptography import x509
-    from cryptography.x509 import ExtensionNotFound, SubjectAlternativeName
+    """Read a certificate: the expected one, for this host, valid now and for a while."""
+    from rave_cli.tls import chain
 
     problems = [] if same else [f"it is not {origin}"]
-    try:
-        names = found.extensions.get_extension_for_class(SubjectAlternativeName).value
-        addresses = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
-        if LOOPBACK not in addresses:
-            problems.append(f"it does not name {LOOPBACK}")
-    except ExtensionNotFound:
+    names = chain.names_of(found)
+    if not names:
         problems.append("it names no host")
+    elif not chain.covers(names, host):
+        problems.append(f"it does not name {host}")
     if now < found.not_valid_before_utc:
         problems.append("it is not valid yet")
     if now > found.not_valid_after_utc:
@@ -268,20 +317,20 @@ def judge_certificate(
     days = (found.not_valid_after_utc - now).days
     if not problems and days < SOON_DAYS:
         return Verdict("warn", f"{origin}, valid for {days} days only", {"days": days})
-    return judge(problems, f"{origin}, names {LOOPBACK}, valid for {days} days", days=days)
+    return judge(problems, f"{origin}, names {host}, valid for {days} days", days=days)
 
 
 def page(
     context: CheckContext, *, url: str, status: int, contains: str | None, timeout: float
 ) -> Verdict:
-    """Fetch a page of the catalog through the forward, trusting only the certificate that the port
-    of nginx shows, which `security.certificate` judges.
+    """Fetch a page of the catalog through the forward, as a browser that trusts the machine's
+    authority; of an older image what is shown is trusted, which `security.certificate` judges.
     """
     import httpx
 
     with _client(context, timeout) as client:
         try:
-            answer = client.get(_outer(context, url))
+            answer = client.get(_outer(context, url), extensions=_under_name(context))
         except httpx.HTTPError as error:
             return Verdict("fail", f"{type(error).__name__}: {error}")
     problems = []
@@ -306,7 +355,8 @@ def page_time(context: CheckContext, timeout: float = 20.0) -> Verdict:
         for _ in range(PAGE_TRIES):
             began = time.monotonic()
             try:
-                client.get(f"https://{LOOPBACK}:{status_port(context)}/").raise_for_status()
+                address = f"https://{LOOPBACK}:{status_port(context)}/"
+                client.get(address, extensions=_under_name(context)).raise_for_status()
             except httpx.HTTPError as error:
                 return Verdict("fail", f"{type(error).__name__}: {error}")
             times.append(time.monotonic() - began)
@@ -325,13 +375,22 @@ def judge_times(times: list[float]) -> Verdict:
 def _client(context: CheckContext, timeout: float) -> Iterator[httpx.Client]:
     import httpx
 
-    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    trust.minimum_version = ssl.TLSVersion.TLSv1_3
-    _, shown = greeting(context, timeout)
-    if shown is not None:
-        trust.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(shown))
+    given = _given(context)
+    if given is not None:
+        trust = _trust(given)
+    else:
+        trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trust.minimum_version = ssl.TLSVersion.TLSv1_3
+        _, shown = greeting(context, timeout)
+        if shown is not None:
+            trust.load_verify_locations(cadata=ssl.DER_cert_to_PEM_cert(shown))
     with httpx.Client(verify=trust, timeout=timeout, trust_env=False) as client:
         yield client
+
+
+def _under_name(context: CheckContext) -> dict[str, str]:
+    """Return what has httpx ask for, and insist on, the machine's public name."""
+    return {"sni_hostname": context.machine.spec.public_host} if _given(context) else {}
 
 
 def _outer(context: CheckContext, url: str) -> str:

@@ -18,11 +18,12 @@ from typing import Literal, get_args
 #   ban                the outside is shut out
 #   late               the guest's second batch: after whatever handles secrets
 #   image              the image is read, before anything may change it
+#   recovery           a backup of all is restored into a second machine, where that is asked for
 #   end                what the run itself may have left
 #   image-end          the image is read again, after everything
 Step = Literal[
     "start", "login", "outside", "scan", "early", "inside", "traces", "logins", "ban", "late",
-    "image", "end", "image-end",
+    "image", "recovery", "end", "image-end",
 ]  # fmt: skip
 STEPS: tuple[Step, ...] = get_args(Step)
 # The steps that read the image.
@@ -48,6 +49,7 @@ class Phase:
         inside: the step of its checks inside the guest that do not say their own.
         part: the field of the transcript that shows this phase alone.
         planned: stands for it as long as it has no checks.
+        opt_in: whether it is carried out only where it is named: it takes a second machine.
     """
 
     id: str
@@ -55,6 +57,7 @@ class Phase:
     inside: Step = "inside"
     part: str | None = None
     planned: Planned | None = None
+    opt_in: bool = False
 
 
 PHASES = (
@@ -91,5 +94,7 @@ PHASES = (
     Phase("secrets", "Secrets"),
     Phase("security", "Security", inside="late"),
     Phase("performance", "Performance", inside="late"),
+    Phase("recovery", "Recovery", opt_in=True),
 )  # fmt: skip
+OPT_IN = frozenset(phase.id for phase in PHASES if phase.opt_in)
 PHASE_IDS = tuple(phase.id for phase in PHASES)

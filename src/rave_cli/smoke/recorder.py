@@ -93,8 +93,9 @@ class RunRecorder:
     ) -> None:
         self._log.close()
 
-    def add(self, result: CheckResult) -> None:
-        """Keep a result, redacted, and write it to the event log when its turn has come.
+    def add(self, result: CheckResult, *, spent: float | None = None) -> None:
+        """Keep a result, redacted, and write it to the event log when its turn has come; `spent`
+        are the seconds of a look that answered others, too.
 
         Raises:
             RaveError: HOST if the disk is full.
@@ -103,7 +104,7 @@ class RunRecorder:
         clean = result.cleaned(self._log.redactor)
         with self._lock:
             self.known[result.id] = clean
-            self._spans.setdefault(result.phase, []).append((now - result.seconds, now))
+            self._spans.setdefault(result.phase, []).append((now - (spent or result.seconds), now))
         self._turns.put(result.id, lambda: self._log.check(clean))
 
     def keep_facts(self, step: Step, facts: Mapping[str, Any]) -> None:

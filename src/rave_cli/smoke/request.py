@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.operator import Operator
+    from rave_cli.smoke.recovering import Recovers
     from rave_cli.transcript.signing import SigningKey
 
 
@@ -31,6 +32,8 @@ class SmokeRequest:
         lock_file: the flake's lock, whose digest the transcript carries.
         nonce: a challenge of whoever will verify the run.
         session: a connection to the machine that is open already; None opens one.
+        recovery: backs the machine up and restores it into a second one; None where that is not
+            asked for.
     """
 
     machine: Machine
@@ -43,6 +46,7 @@ class SmokeRequest:
     lock_file: Path | None = None
     nonce: str | None = None
     session: Session | None = None
+    recovery: Recovers | None = None
 
     @property
     def image(self) -> Image:

@@ -1,10 +1,11 @@
 """Carries out a smoke run on a running machine and writes its reports and its transcript.
 
 What is carried out is declared (suite.py); here stands what goes on beside what. The guest answers
-its batches over one SSH connection; the outside view goes through the forwarded ports, and so does
-the scan; connections are made ahead for the logins that must fail; the host reads the image. What
-overlaps does not depend on each other. The ban comes as soon as nothing else has to come in, for it
-shuts the outside out, and the guest goes on answering meanwhile.
+its batches over the command channel, or where that is not to be had over one SSH connection; the
+outside view goes through the forwarded ports, and so does the scan; connections are made ahead for
+the logins that must fail; the host reads the image. What overlaps does not depend on each other.
+The ban comes as soon as nothing else has to come in, for it shuts the outside out; the guest goes
+on answering meanwhile, and lifts it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ import paramiko
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import lifecycle
+from rave_cli.machines.guest import command
 from rave_cli.machines.qemu import ports as forwarded
 from rave_cli.machines.qemu import usernet
 from rave_cli.machines.spec import SSH_PORT
 from rave_cli.smoke import inside, onhost
+from rave_cli.smoke.ban import release
 from rave_cli.smoke.context import CheckContext, decoys
 from rave_cli.smoke.model import Verdict, blocked, settle, unasked
+from rave_cli.smoke.phases import OPT_IN
 from rave_cli.smoke.recorder import RunRecorder
 from rave_cli.smoke.suite import asked, suite
 
@@ -78,7 +82,7 @@ def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeR
             request.machine, request.plan, request.image, ports, request.operator, hidden,
             listeners, deadline=time.monotonic() + request.timeout, known=recorder.known,
             digests=recorder.digests, keep_digest=recorder.keep_digest,
-            recorded=recorder.recorded, session=request.session,
+            recorded=recorder.recorded, session=request.session, recovery=request.recovery,
         )  # fmt: skip
         session = SmokeSession(request, context, checks, chosen, recorder, on_event)
         try:
@@ -121,6 +125,7 @@ def checks_of(request: SmokeRequest, listeners: Sequence[Decoy] = ()) -> tuple[C
         network=spec.network,
         memory_mib=spec.memory_mib,
         decoys=tuple(decoy.seen for decoy in listeners),
+        named=OPT_IN if request.recovery is not None else frozenset(),
     )
 
 
@@ -162,12 +167,19 @@ class SmokeSession:
         with self.context.stack as stack:
             stack.callback(self.context.knocks.close)
             self._look("start", "login")
+            self.context.channel = stack.enter_context(command.connect(self.request.machine))
             inner = self._beside(lambda: self._look("early"))
+            self._batch("early")
             ban = self._beside(lambda: self._shut_out(knocks, view, scan, inner))
-            self._batch("inside")
+            # Failed logins take as long as a batch takes to be asked.
+            tried = self.context.ban.to_be_lifted(self._left)
+            gateway = self.request.plan.facts.network.gateway
+            self._batch("inside", [release(gateway)] if tried else [])
             self._look("traces")
             self._batch("late")
             self._join(knocks, view, scan, inner, ban, image)
+        # Over connections of its own: those of the checks are closed by now.
+        self._look("recovery")
         after = self._beside(lambda: self._read_image("after", "image-end"))
         self._look("end")
         self._join(after)
@@ -178,6 +190,7 @@ class SmokeSession:
     def stop(self) -> None:
         """Let what goes on beside come to an end, and take back what it added to the machine."""
         self.stopped = True
+        self.context.ban.end(RaveError("the run was given up", exit_code=ExitCode.NOT_READY))
         deadline = time.monotonic() + STOPS
         for worker in self.workers:
             worker.join(max(0.0, deadline - time.monotonic()))
@@ -192,9 +205,11 @@ class SmokeSession:
 
     def _shut_out(self, *before: Worker) -> None:
         """Fail to log in, and get banned, once nothing else has to come in."""
-        self._batch("early")
-        self._join(*before)
-        self._look("logins", "ban")
+        try:
+            self._join(*before)
+            self._look("logins", "ban")
+        finally:
+            self.context.ban.forgo()
 
     def _read_image(self, moment: Moment, step: Step) -> None:
         """Carry out the checks that read the image; its digest stands in the transcript, whatever
@@ -209,16 +224,21 @@ class SmokeSession:
 
     # --- asking ----------------------------------------------------------------------------------
 
-    def _batch(self, step: Step) -> None:
-        """Let the guest carry out the checks of a step in one call."""
+    def _batch(self, step: Step, beside: Sequence[Check] = ()) -> None:
+        """Let the guest carry out the checks of a step in one call, and beside them what lifts the
+        ban.
+        """
         batch = [c for c in self.asked if c.viewpoint == "guest" and c.step == step]
-        if not batch:
+        if not batch and not beside:
             return
         known = self.recorder.known
         began = time.monotonic()
         try:
-            answer = inside.ask(self.context.door, batch, known, most_seconds=self._left())
+            asked = [*batch, *beside]
+            answer = inside.ask(self.context.asked, asked, known, most_seconds=self._left())
         except RaveError as error:
+            if beside:
+                self.context.ban.end(error)
             self._left()
             self.recorder.keep_facts(step, {})
             spent = time.monotonic() - began
@@ -228,7 +248,10 @@ class SmokeSession:
             return
         self.recorder.keep_facts(step, answer.facts)
         for result in answer.results:
-            self._record(result)
+            if result.id in {check.id for check in beside}:
+                self.context.ban.lifted(result)
+            else:
+                self._record(result)
 
     def _look(self, *steps: Step) -> None:
         """Carry out the checks on the host and from outside of some steps, one after another."""
@@ -258,10 +281,11 @@ class SmokeSession:
         seconds = time.monotonic() - began
         for check in open_:
             verdict = found if isinstance(found, Verdict) else found[check.id]
-            self._record(settle(check, verdict, seconds=seconds / len(open_), attempts=1))
+            result = settle(check, verdict, seconds=seconds / len(open_), attempts=1)
+            self._record(result, spent=seconds)
 
-    def _record(self, result: CheckResult) -> None:
-        self.recorder.add(result)
+    def _record(self, result: CheckResult, *, spent: float | None = None) -> None:
+        self.recorder.add(result, spent=spent)
         done = len(self.recorder.known)
         self.on_event(Settled(self.recorder.known[result.id], done, len(self.checks)))
 

@@ -21,7 +21,7 @@ from rave_cli.smoke.declarations import check
 from rave_cli.smoke.model import Verdict, judge
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rave_cli.machines.spec import Machine
     from rave_cli.smoke.context import CheckContext
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 # Asked besides the catalog's: what attackers try first, and ports where nothing should ever be.
 EXTRA = (21, 23, 25, 53, 80, 111, 139, 443, 445, 631, 2375, 2379, 3000, 3306, 5000, 5433, 6443,
          8000, 8080, 8443, 9000, 9200, 10250, 11211, 27017, 65535)  # fmt: skip
-SETTLE = 1.5
+# Seconds for QEMU to pass all connections on, and between two looks at its table.
+SETTLE, LOOK = 1.5, 0.02
 ANSWERS = 10.0
 
 # A row of `info usernet`: TCP[STATE] fd source-address port destination-address port …
@@ -52,8 +53,12 @@ def ports(context: CheckContext, timeout: float = 10.0) -> Verdict:
     """Scan from outside; the exposed ports must answer, and no other."""
     exposed = sorted(port.port for port in context.plan.exposed)
     tried = targets(context)
-    answered = _answered(context.machine, tried)
-    silent = [port for port in exposed if not _speaks(context.ports.get(port), timeout)]
+    silent: list[int] = []
+
+    def witness() -> None:
+        silent.extend(p for p in exposed if not _speaks(context.ports.get(p), timeout))
+
+    answered = _answered(context.machine, tried, witness)
     return judge_scan(answered, silent, tried, exposed)
 
 
@@ -67,21 +72,40 @@ def judge_scan(
     return judge(problems, good, tried=list(tried))
 
 
-def _answered(machine: Machine, tried: Sequence[int]) -> list[int]:
-    """Return the guest ports of `tried` that accepted a connection."""
+def _answered(machine: Machine, tried: Sequence[int], witness: Callable[[], None]) -> list[int]:
+    """Return the guest ports of `tried` that accepted a connection.
+
+    The guest's kernel takes what arrives in its order, and answers at once: what has not answered
+    when a later connection has been served, which `witness` makes, does not.
+    """
     with ExitStack() as stack:
         for address in stack.enter_context(usernet.temporary(machine, tried)).values():
             with suppress(OSError):
                 stack.enter_context(socket.create_connection(address, 5))
-        time.sleep(SETTLE)
-        with Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor:
-            table = monitor.human("info usernet", timeout=ANSWERS)
-        return sorted(established(table) & set(tried))
+        sent = time.monotonic() + SETTLE
+        while not set(tried) <= {port for port, _ in _rows(_table(machine))}:
+            # QEMU has yet to pass some on; of one that was refused there is no row any more.
+            if time.monotonic() > sent:
+                break
+            time.sleep(LOOK)
+        witness()
+        return sorted(established(_table(machine)) & set(tried))
 
 
 def established(table: str) -> set[int]:
     """Return the guest ports of forwarded connections that the guest answered (`info usernet`)."""
-    return {int(row["port"]) for row in _ROW.finditer(table) if row["state"] == "ESTABLISHED"}
+    return {port for port, state in _rows(table) if state == "ESTABLISHED"}
+
+
+def _rows(table: str) -> set[tuple[int, str]]:
+    """Return guest port and state of each connection; a forward by itself is none."""
+    found = {(int(row["port"]), row["state"]) for row in _ROW.finditer(table)}
+    return {(port, state) for port, state in found if state != "HOST_FORWARD"}
+
+
+def _table(machine: Machine) -> str:
+    with Qmp.connect(machine.qmp_socket, timeout=ANSWERS) as monitor:
+        return monitor.human("info usernet", timeout=ANSWERS)
 
 
 def _speaks(host: int | None, timeout: float) -> bool:

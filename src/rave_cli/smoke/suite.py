@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from rave_cli.smoke import ban, canaries, declarations, onhost, outside, scan
+from rave_cli.smoke import ban, canaries, declarations, onhost, outside, recovery, scan
 from rave_cli.smoke.declarations import Subject
 from rave_cli.smoke.model import Check
-from rave_cli.smoke.phases import PHASE_IDS, PHASES
+from rave_cli.smoke.phases import OPT_IN, PHASE_IDS, PHASES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LOGIN = "boot.ssh"
 # Where the host's own checks are declared.
-HOST = (onhost, outside, scan, ban, canaries)
+HOST = (onhost, outside, scan, ban, canaries, recovery)
 
 
 def suite(
@@ -35,6 +35,7 @@ def suite(
     network: str = "isolated",
     memory_mib: int = 0,
     decoys: tuple[tuple[str, int], ...] = (),
+    named: frozenset[str] = frozenset(),
 ) -> tuple[Check, ...]:
     """Return every check of a machine, in the order of the phases.
 
@@ -45,6 +46,7 @@ def suite(
         network: `isolated` or `nat`.
         memory_mib: its memory; 0 takes what the plan has for the mode.
         decoys: (address, port) of listeners that the host holds open for the guest to try.
+        named: phases that are carried out only where they are named, and are.
     """
     document = plan.model_dump(mode="json", by_alias=True)
     about = Subject(document, mode, instance, network, memory_mib, decoys)
@@ -52,6 +54,7 @@ def suite(
         found
         for found in (*_of_host(), *declarations.of_guest())
         if found.service is None or found.service in plan.services
+        if found.phase not in OPT_IN - named
     ]
     general = [d for d in declared if d.service is None or d.viewpoint != "guest"]
     checks = [_bind(d, about) for d in general]
@@ -122,7 +125,8 @@ def _units(plan: Plan, name: str) -> Check:
     title = f"{service.title}: its units are active"
     return Check(
         f"{name}.units", "health", title, kind=declarations.UNITS,
-        arguments={"units": list(service.units)}, retry_for=20, needs=(LOGIN,),
+        arguments={"units": list(service.units)} | ({"waits": True} if service.waits else {}),
+        retry_for=20, needs=(LOGIN,),
     )  # fmt: skip
 
 

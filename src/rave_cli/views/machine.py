@@ -62,7 +62,8 @@ def ready_lines(ready: Ready, *, secrets: str) -> list[str]:
 def snapshot_line(document: dict[str, object]) -> str:
     """Return how a snapshot reads for people."""
     what = "running" if document["running"] else "stopped"
-    sizes = f"disk {document['diskMiB']} MiB, memory {document['memoryMiB']} MiB"
+    told = {"disk": "diskMiB", "data": "dataMiB", "memory": "memoryMiB"}
+    sizes = ", ".join(f"{what} {document[member]} MiB" for what, member in told.items())
     return f"{document['name']}  {document['since']}  {what}  {sizes}"
 
 

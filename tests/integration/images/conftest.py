@@ -62,3 +62,13 @@ def disk(built: tuple[Image, Nix, str], tmp_path_factory: pytest.TempPathFactory
     subprocess.run(["qemu-img", "convert", "-O", "raw", built[0].qcow2, raw], check=True)
     yield raw
     raw.unlink()
+
+
+@pytest.fixture(scope="session")
+def data(built: tuple[Image, Nix, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Its first data disk, in the same way."""
+    raw = tmp_path_factory.mktemp("data") / "data.raw"
+    assert built[0].data is not None
+    subprocess.run(["qemu-img", "convert", "-O", "raw", built[0].data, raw], check=True)
+    yield raw
+    raw.unlink()

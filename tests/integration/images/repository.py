@@ -87,12 +87,16 @@ class Repository:
         """Its address."""
         return f"file:{self.place}"
 
-    def publish(self, suite: str, versions: Mapping[str, str], *, says: str = "") -> None:
-        """Offer these packages alone. `says` makes other content of the same version."""
-        pool = self.place / "pool"
-        shutil.rmtree(pool, ignore_errors=True)
-        pool.mkdir(parents=True)
-        index = "".join(self._package(pool, *item, says) for item in versions.items())
+    def publish(
+        self, suite: str, versions: Mapping[str, str], *, says: str = "", pool: str = "pool"
+    ) -> None:
+        """Offer these packages alone in a suite. `says` makes other content of the same version;
+        `pool` keeps files apart from those of another suite.
+        """
+        files = self.place / pool
+        shutil.rmtree(files, ignore_errors=True)
+        files.mkdir(parents=True)
+        index = "".join(self._package(files, *item, says) for item in versions.items())
         folder = self.place / "dists" / suite
         packages = folder / "main/binary-amd64"
         packages.mkdir(parents=True, exist_ok=True)
@@ -123,7 +127,7 @@ class Repository:
         shutil.rmtree(tree)
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         size = path.stat().st_size
-        return f"{control}Filename: pool/{path.name}\nSize: {size}\nSHA256: {digest}\n\n"
+        return f"{control}Filename: {pool.name}/{path.name}\nSize: {size}\nSHA256: {digest}\n\n"
 
     def _release(self, suite: str, packages: Path) -> str:
         lines = [

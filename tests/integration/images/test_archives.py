@@ -128,6 +128,23 @@ def test_other_repositories_of_the_host_have_no_part_in_it(
     assert {package.version for package in lock.packages} == {"1.0"}
 
 
+def test_of_a_newer_release_nothing_but_what_is_named_is_taken(site: Site) -> None:
+    """Not even what the named package asks for, as long as the guest's release has it."""
+    newer = {"nginx-light": "2.0", "nginx-common": "2.0", "tcc": "2.0"}
+    site.main.publish("trixie", newer, pool="newer")
+    only = site.request.archives[0].model_copy(
+        update={"suites": ("trixie",), "only": ("nginx-light",)}
+    )
+    request = site.request.model_copy(update={"archives": (*site.request.archives, only)})
+    lock = closure.resolve(request, site.supply, ignore)
+    found = {package.name: package.version for package in lock.packages}
+    assert {name for name, version in found.items() if version == "2.0"} == {"nginx-light"}
+    assert found["nginx-common"] == found["tcc"] == "1.0"
+    shutil.rmtree(closure.pool())
+    names = [path.name for path in closure.fetch(lock, site.supply, ignore)]
+    assert "nginx-light_2.0_amd64.deb" in names
+
+
 def test_a_further_key_counts_only_where_the_operator_names_it_and_the_lock_tells(
     site: Site, stranger: Signer, tmp_path: Path
 ) -> None:

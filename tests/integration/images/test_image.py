@@ -109,9 +109,11 @@ def test_qemu_finds_no_fault_with_the_qcow2(built: Built) -> None:
     assert "leaks" not in report
 
 
-def test_e2fsck_finds_no_fault_with_the_file_system(disk: Path) -> None:
-    done = subprocess.run(["e2fsck", "-fn", disk], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+def test_e2fsck_finds_no_fault_with_the_file_systems(disk: Path, data: Path) -> None:
+    for place in (disk, data):
+        argv = ("e2fsck", "-fn", place)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
 
 
 def test_nothing_in_the_image_is_a_secret_or_an_identity(disk: Path) -> None:
@@ -122,21 +124,27 @@ def test_nothing_in_the_image_is_a_secret_or_an_identity(disk: Path) -> None:
         assert re.fullmatch(r"[*!]+", line.split(":")[1]), line.split(":")[0]
 
 
-def test_owners_and_setuid_bits_survive(disk: Path) -> None:
+def test_owners_and_setuid_bits_survive(disk: Path, data: Path) -> None:
     assert "Mode:  04755" in debugfs(disk, "stat /usr/bin/sudo")
     passwd = debugfs(disk, "cat /etc/passwd")
     uid = re.search(r"^postgres:[^:]*:(\d+):", passwd, re.MULTILINE)
     assert uid is not None
-    assert re.search(rf"User: +{uid[1]}\b", debugfs(disk, "stat /var/lib/postgresql/15/main"))
+    assert re.search(rf"User: +{uid[1]}\b", debugfs(data, "stat /postgresql/15/main"))
+    assert "/data/postgresql" in debugfs(disk, "stat /var/lib/postgresql")
     assert debugfs(disk, "ea_list /usr/bin/ping").find("security.capability") >= 0
 
 
-def test_no_time_stamp_is_newer_than_the_newest_package(disk: Path, built: Built) -> None:
+def test_no_time_stamp_is_newer_than_the_newest_package(
+    disk: Path, data: Path, built: Built
+) -> None:
     lock = json.loads((ROOT / "infra/debian/locks/demo.json").read_text())
     if built[1].lock is not None:
         lock = json.loads(built[1].lock.read_text())
-    for path in ("/", "/etc/shadow", "/usr/lib/rave/plan.json", "/var/lib/postgresql/15/main"):
+    for path in ("/", "/etc/shadow", "/usr/lib/rave/plan.json", "/var/lib/postgresql"):
         for stamp in re.findall(r"[acm]time: 0x([0-9a-f]{8})", debugfs(disk, f"stat {path}")):
+            assert int(stamp, 16) <= lock["epoch"]
+    for path in ("/", "/postgresql/15/main", "/rave"):
+        for stamp in re.findall(r"[acm]time: 0x([0-9a-f]{8})", debugfs(data, f"stat {path}")):
             assert int(stamp, 16) <= lock["epoch"]
 
 
@@ -150,6 +158,12 @@ def test_the_image_says_what_it_was_made_of_and_whose_signatures_counted(built: 
 
 def test_the_plan_of_the_image_is_the_catalogs(disk: Path, built: Built) -> None:
     plan = json.loads(debugfs(disk, "cat /usr/lib/rave/plan.json"))
+    # What the portal shows of each service comes from the lock.
+    place = Path(built[0].store_path) / "lock.json"
+    locked = {package.version for package in locks.parse(place.read_bytes(), place).packages}
+    versions = plan.pop("versions")
+    assert set(versions.values()) <= locked
+    assert set(plan["services"]) >= set(versions) >= {"postgresql", "redis", "nginx"}
     assert (
         plan
         == built[1].evaluate(f"{built[2].partition('#')[0]}#profileMetadata")["profiles"]["demo"][

@@ -79,7 +79,9 @@ def test_the_listing_as_a_table_and_as_json(cli: Cli) -> None:
     assert document["recipient"] == identity.load().recipients[0]
 
 
-@pytest.mark.parametrize("words", [["validate"], ["edit"], ["rotate", "tls/key"], ["install", "x"]])
+@pytest.mark.parametrize(
+    "words", [["validate"], ["edit"], ["rotate", "redis/password"], ["install", "x"]]
+)
 def test_before_init(cli: Cli, words: list[str]) -> None:
     status, _, err = cli(*words)
     assert status in {2, 6}
@@ -114,12 +116,14 @@ def test_a_wrong_key_has_exit_code_6(cli: Cli, home: Path, monkeypatch: pytest.M
     status, out, _ = cli("validate")
     assert status == 6
     assert "none of your age identities" in out
-    status, _, err = cli("rotate", "tls/key")
+    status, _, err = cli("rotate", "redis/password")
     assert status == 6
     assert "none of your age identities" in err
 
 
-@pytest.mark.parametrize("words", [["rotate"], ["rotate", "--all", "tls/key"], ["rotate", "nope"]])
+@pytest.mark.parametrize(
+    "words", [["rotate"], ["rotate", "--all", "redis/password"], ["rotate", "nope"]]
+)
 def test_wrong_words_have_exit_code_2(cli: Cli, words: list[str]) -> None:
     cli("init")
     assert cli(*words)[0] == 2

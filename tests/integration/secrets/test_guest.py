@@ -12,7 +12,7 @@ import pytest
 
 from rave_cli import age
 from rave_cli.secrets import sops, store
-from rave_guest import report
+from rave_guest import held, report
 from rave_guest.proof import Unproven
 from rave_guest.refusal import Refused
 from rave_guest.secrets import generations, proofs
@@ -21,7 +21,7 @@ from rave_guest.secrets.boot import boot
 from rave_guest.secrets.places import Places, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = [
     pytest.mark.integration,
@@ -128,6 +128,74 @@ def test_the_first_installation(places: Places) -> None:
     assert in_force(places) == FIRST
     assert calls(places) == ["restart deep.service nats.service redis.service"]
     assert not any(value in json.dumps(report) for value in FIRST.values())
+
+
+class Held:
+    """A machine that stands still: what is started when it goes on, and how that comes out."""
+
+    def __init__(self, *states: str) -> None:
+        self.states_of = [*states]
+        self.started: list[str] = []
+
+    def over(self) -> bool:
+        return False
+
+    def end(self, restarted: list[str]) -> None:
+        self.started += restarted
+
+    def states(self, names: list[str]) -> dict[str, str]:
+        state = self.states_of.pop(0) if len(self.states_of) > 1 else self.states_of[0]
+        return dict.fromkeys(names, state)
+
+    def close(self) -> None:
+        """It is asked anew each time."""
+
+
+@pytest.fixture
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Held]:
+    def begin(*states: str) -> Held:
+        found = Held(*states)
+        monkeypatch.setattr(held, "_over", [found])
+        monkeypatch.setattr(guest, "Manager", lambda: found)
+        monkeypatch.setattr(guest, "LOOK", 0.001)
+        return found
+
+    return begin
+
+
+def test_what_stands_still_goes_on_with_its_secrets_and_starts_what_needs_them_once(
+    places: Places, stand_still: Callable[..., Held]
+) -> None:
+    found = stand_still("queued", "activating", "active")
+    report = install(places, FIRST)
+    assert report["ok"], report
+    units = ["deep.service", "nats.service", "redis.service"]
+    assert (found.started, report["refreshed"], found.states_of) == (units, units, ["active"])
+    assert in_force(places) == FIRST
+    assert calls(places) == []
+    # From then on it is a machine like any other.
+    assert install(places, SECOND)["ok"]
+    assert calls(places) == ["restart redis.service"]
+
+
+def test_a_unit_that_fails_when_all_goes_on_takes_the_secrets_back(
+    places: Places, stand_still: Callable[..., Held]
+) -> None:
+    stand_still("activating", "failed")
+    report = install(places, FIRST)
+    assert (report["ok"], report["stage"]) == (False, "refresh")
+    assert "deep.service, nats.service, redis.service failed" in report["error"]
+    assert in_force(places) == {}
+    assert kept(places) is None
+
+
+def test_secrets_that_cannot_be_opened_leave_all_standing_still(
+    places: Places, stand_still: Callable[..., Held]
+) -> None:
+    found = stand_still("active")
+    wrong = request(FIRST, age.generate())
+    assert answered(places, wrong)["stage"] == "decrypt"
+    assert (found.started, calls(places)) == ([], [])
 
 
 def test_owners_and_modes(places: Places) -> None:

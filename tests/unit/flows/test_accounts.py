@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.flows import accounts
-from rave_cli.flows.accounts import AccountAnswer
+from rave_cli.flows import accounts, provided
+from rave_cli.flows.accounts import AccountAnswer, sessions_left
 from rave_cli.machines.guest.call import Refusal
 from rave_cli.machines.guest.door import VerbRefusedError
 from rave_cli.profiles.catalog import parse
@@ -60,10 +60,10 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Machine:
     def connect(_machine: object) -> Iterator[None]:
         yield None
 
-    monkeypatch.setattr("rave_cli.flows.accounts.store.load", lambda _name: machine)
-    monkeypatch.setattr("rave_cli.flows.accounts.store.plan", lambda _machine: plan)
-    monkeypatch.setattr("rave_cli.flows.accounts.connection.connect", connect)
-    monkeypatch.setattr("rave_cli.flows.accounts.Door.of", lambda _machine, _session: machine)
+    monkeypatch.setattr("rave_cli.flows.provided.store.load", lambda _name: machine)
+    monkeypatch.setattr("rave_cli.flows.provided.store.plan", lambda _machine: plan)
+    monkeypatch.setattr("rave_cli.flows.provided.connection.connect", connect)
+    monkeypatch.setattr("rave_cli.flows.provided.Door.of", lambda _machine, _session: machine)
     return machine
 
 
@@ -87,7 +87,7 @@ def test_a_machine_without_accounts_says_what_has_them(
 
     guest.spec = Spec
     monkeypatch.setattr(
-        "rave_cli.flows.accounts.store.plan",
+        "rave_cli.flows.provided.store.plan",
         lambda _: parse(BAKED.read_bytes()).plan("demo", "debian"),
     )
     with pytest.raises(RaveError, match="keeps no accounts") as caught:
@@ -136,8 +136,8 @@ def test_a_terminal_shows_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_asks_is_told_to_the_guest(guest: Machine) -> None:
     run("disable", "dev", "alice")
-    assert guest.asked[0]["by"] == accounts.operator()
-    assert "@" in accounts.operator()
+    assert guest.asked[0]["by"] == provided.operator()
+    assert "@" in provided.operator()
 
 
 @pytest.mark.parametrize(
@@ -219,3 +219,17 @@ def test_deleting_asks_first(guest: Machine) -> None:
     with pytest.raises(RaveError, match="nobody can be asked"):
         run("delete", "dev", "alice")
     assert guest.asked == []
+
+
+def test_sessions_that_go_on_are_told_with_what_ends_them() -> None:
+    ended, left = AccountAnswer(), AccountAnswer(untold=("matrix", "wiki"))
+    assert sessions_left("alice", ended, "rave user disable dev alice") == ""
+    assert left.document("dev") == {
+        "machine": "dev",
+        "changed": False,
+        "untold": ["matrix", "wiki"],
+    }
+    said = sessions_left("alice", left, "rave user disable dev alice")
+    assert said.startswith("matrix and wiki could not be told: sessions of alice there go on")
+    assert said.endswith("Once it answers: rave user disable dev alice")
+    assert sessions_left("alice", left).endswith("until they run out.")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.flows import accounts, prove, secure, up
+from rave_cli.flows import accounts, prove, secure, templates, up
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
@@ -20,7 +20,7 @@ from rave_cli.flows.machine import NewMachine
 from rave_cli.images import build as builds
 from rave_cli.images.events import BuildEvent
 from rave_cli.machines import lifecycle
-from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest import command, ssh
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.spec import locate
 from rave_cli.profiles.catalog import parse
@@ -156,12 +156,12 @@ def test_a_machine_that_is_there_is_taken_up(
     machine: Machine, plan: Plan, image: Image, told: list[Event]
 ) -> None:
     wanted = NewMachine(plan, "safe", "demo")
-    assert machines.take_up(wanted, image, fresh=False, on_event=told.append) == machine
+    assert templates.take_up(wanted, image, fresh=False, on_event=told.append) == machine
     assert told == []
     newer = replace(image, sha256="1" * 64)
-    assert machines.take_up(wanted, newer, fresh=False, on_event=told.append) == machine
+    assert templates.take_up(wanted, newer, fresh=False, on_event=told.append) == machine
     assert "made from an older image" in told[-1].text
-    again = machines.take_up(wanted, newer, fresh=True, on_event=told.append)
+    again = templates.take_up(wanted, newer, fresh=True, on_event=told.append)
     assert again.spec.uuid != machine.spec.uuid
     assert again.spec.image == newer
 
@@ -171,7 +171,7 @@ def test_a_machine_of_another_base_is_not_taken_for_this_one(
 ) -> None:
     other = parse(BAKED.read_bytes()).plan("demo", "nixos")
     with pytest.raises(RaveError, match="exists already, with profile demo on debian") as caught:
-        machines.take_up(
+        templates.take_up(
             NewMachine(other, "safe", "demo"), image, fresh=False, on_event=told.append
         )
     assert caught.value.exit_code == ExitCode.USAGE
@@ -185,11 +185,13 @@ def test_another_port_or_origin_of_a_machine_that_is_there_is_refused(
 ) -> None:
     wanted = NewMachine(plan, "safe", "demo", **asked)
     with pytest.raises(RaveError, match="exists already, with public origin") as caught:
-        machines.take_up(wanted, image, fresh=False, on_event=told.append)
+        templates.take_up(wanted, image, fresh=False, on_event=told.append)
     assert caught.value.exit_code == ExitCode.USAGE
     assert "fresh" not in str(caught.value.hint)
-    made = machines.take_up(replace(wanted, name="other"), image, fresh=False, on_event=told.append)
-    assert machines.take_up(
+    made = templates.take_up(
+        replace(wanted, name="other"), image, fresh=False, on_event=told.append
+    )
+    assert templates.take_up(
         replace(wanted, name="other"), image, fresh=False, on_event=told.append
     ) == made  # fmt: skip
     assert made.spec.public_origin in ("https://rave.localhost:8443", "https://rave.example.org")
@@ -273,6 +275,7 @@ def test_where_no_transcript_can_be_written_the_machines_own_fault_is_told_all_t
 def ready() -> Any:
     class Ready:
         notes = ()
+        joined = False
 
     return Ready()
 
@@ -331,7 +334,7 @@ def test_up_is_the_four_journeys_one_after_another(
         machine = "a machine"
 
     ready = Running()
-    monkeypatch.setattr(machines, "bring_up", journey("machine", ready))
+    monkeypatch.setattr(templates, "bring_up", journey("machine", ready))
     monkeypatch.setattr(secure, "make", journey("make", Made()))
     monkeypatch.setattr(secure, "install", journey("install", "installed"))
     monkeypatch.setattr(prove, "prove", journey("prove", None))
@@ -344,9 +347,55 @@ def test_up_is_the_four_journeys_one_after_another(
     )
     assert kept == [True]
     assert used == [("install", "the connection"), ("prove", "the connection")]
-    assert done == ["image", "machine", "plan", "make", "install", "prove"]
+    assert done == ["image", "make", "machine", "plan", "install", "prove"]
     assert (report.image, report.ready, report.installed) == ("an image", ready, "installed")
     assert report.passed
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_warm_machine_has_its_secrets_before_its_services_and_is_logged_in_to_once(
+    served: bool, plan: Plan, inside: Settings, monkeypatch: pytest.MonkeyPatch, told: list[Event]
+) -> None:
+    done: list[tuple[str, object]] = []
+
+    class Made:
+        added = ()
+
+    class Running:
+        machine = "a machine"
+
+    def bring_up(*_args: Any, before: Any, on_login: Any, **_options: Any) -> Any:
+        before("a machine")
+        done.append(("services", None))
+        on_login(nullcontext("the login"))
+        return Running()
+
+    def install(*_args: Any, on_event: Any, session: object) -> str:
+        done.append(("install", session))
+        for kind in ("begin", "progress", "end"):
+            on_event(Event(kind, "secrets", "sending"))
+        return "installed"
+
+    def note_prove(*_args: Any, session: object, **_options: Any) -> None:
+        done.append(("prove", session))
+
+    monkeypatch.setattr(images, "get", lambda *_args, **_options: "an image")
+    monkeypatch.setattr(templates, "bring_up", bring_up)
+    monkeypatch.setattr(secure, "make", lambda *_args, **_options: Made())
+    monkeypatch.setattr(secure, "install", install)
+    monkeypatch.setattr(prove, "prove", note_prove)
+    channel = "the channel" if served else None
+    monkeypatch.setattr(command, "connect", lambda _: nullcontext(channel))
+    monkeypatch.setattr(plans, "of", lambda *_args, **_options: plan)
+    catalog = parse(BAKED.read_bytes())
+    wanted = NewMachine(plan, "safe", "demo")
+    report: Any = up.up(wanted, catalog, inside, fresh=False, check=True, on_event=told.append)
+    assert report.installed == "installed"
+    early = [("install", "the channel"), ("services", None)]
+    late = [("services", None), ("install", "the login")]
+    assert done == [*(early if served else late), ("prove", "the login")]
+    shown = [(event.kind, event.step) for event in told if event.text == "sending"]
+    assert shown == [("progress", "start")] or not served
 
 
 @pytest.mark.parametrize(
@@ -383,7 +432,7 @@ def test_a_first_account_is_made_last_and_where_its_password_is_seen(
         id="me", name="me", email="", groups=(), state="enabled", password="one-time", created="",
     ), password="shown-once")  # fmt: skip
     monkeypatch.setattr(images, "get", doing("image", Done()))
-    monkeypatch.setattr(machines, "bring_up", doing("machine", Ready()))
+    monkeypatch.setattr(templates, "bring_up", doing("machine", Ready()))
     monkeypatch.setattr(secure, "make", doing("make", Done()))
     monkeypatch.setattr(secure, "install", doing("install", Done()))
     monkeypatch.setattr(prove, "prove", doing("prove", None))

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from rave_cli.app import cli
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.flows import webhooks
-from rave_cli.flows.accounts import operator
+from rave_cli.flows import provided, webhooks
+from rave_cli.flows.provided import operator
 from rave_cli.machines.guest.call import Refusal
 from rave_cli.machines.guest.door import VerbRefusedError
 from rave_cli.profiles.catalog import parse
@@ -42,7 +42,7 @@ class Machine:
         self.spec: Any = None
 
     def call(self, verb: str, arguments: dict[str, Any], *, timeout: float) -> dict[str, Any]:
-        assert (verb, timeout) == ("events", webhooks.TIMEOUT)
+        assert (verb, timeout) == ("events", provided.TIMEOUT)
         self.asked.append(arguments)
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -58,10 +58,10 @@ def guest(monkeypatch: pytest.MonkeyPatch) -> Machine:
     def connect(_machine: object) -> Iterator[None]:
         yield None
 
-    monkeypatch.setattr("rave_cli.flows.webhooks.store.load", lambda _name: machine)
-    monkeypatch.setattr("rave_cli.flows.webhooks.store.plan", lambda _machine: plan)
-    monkeypatch.setattr("rave_cli.flows.webhooks.connection.connect", connect)
-    monkeypatch.setattr("rave_cli.flows.webhooks.Door.of", lambda _machine, _session: machine)
+    monkeypatch.setattr("rave_cli.flows.provided.store.load", lambda _name: machine)
+    monkeypatch.setattr("rave_cli.flows.provided.store.plan", lambda _machine: plan)
+    monkeypatch.setattr("rave_cli.flows.provided.connection.connect", connect)
+    monkeypatch.setattr("rave_cli.flows.provided.Door.of", lambda _machine, _session: machine)
     return machine
 
 
@@ -131,7 +131,7 @@ def test_a_machine_without_a_dispatcher_says_what_has_one(
 
     guest.spec = Spec
     demo = parse(BAKED.read_bytes()).plan("demo", "debian")
-    monkeypatch.setattr("rave_cli.flows.webhooks.store.plan", lambda _machine: demo)
+    monkeypatch.setattr("rave_cli.flows.provided.store.plan", lambda _machine: demo)
     with pytest.raises(RaveError, match="takes no webhooks") as caught:
         webhooks.listed("dev")
     assert caught.value.exit_code == ExitCode.USAGE

@@ -180,3 +180,19 @@ def test_a_lock_of_an_older_rave_says_that_it_names_no_archives(home: Path, lock
     old = locked.requested.model_copy(update={"archives": ()})
     with pytest.raises(RaveError, match="made by an older rave"):
         Supply(KEYS, Sources()).apt(old)
+
+
+def test_of_an_archive_that_names_packages_apt_is_told_to_take_nothing_else() -> None:
+    newer = ARCHIVE.model_copy(update={"suites": ("trixie",), "only": ("pagure", "git")})
+    found = archives.preferences((*BOTH, newer))
+    assert found.split("\n\n") == [
+        "Package: *\nPin: release n=trixie\nPin-Priority: -1",
+        "Package: pagure git\nPin: release n=trixie\nPin-Priority: 500\n",
+    ]
+    assert archives.preferences(BOTH) == ""
+
+
+@pytest.mark.parametrize("name", ["*", "a b", "git\nPin", "", "-x"])
+def test_no_name_of_a_package_says_more_than_its_name(name: str) -> None:
+    with pytest.raises(ValueError, match="only"):
+        Archive(name="debian", suites=("trixie",), keys=("A",), only=(name,))

@@ -158,7 +158,7 @@ def test_the_manifest_of_a_newer_rave_is_neither_used_nor_overwritten(
 ) -> None:
     build_image(plan, flake=flake, mode="safe")
     manifest = ImagePlace(plan.attr).manifest
-    text = manifest.read_text().replace('"schema_version": 3', '"schema_version": 4')
+    text = manifest.read_text().replace('"schema_version": 4', '"schema_version": 5')
     manifest.write_text(text)
     with pytest.raises(NewerRecordError, match="newer rave"):
         build_image(plan, flake=flake, mode="safe")

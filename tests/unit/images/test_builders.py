@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.debian import rendered
 
 BUILDERS = Path(__file__).parents[3] / "infra/debian/builders"
 SOURCES = BUILDERS.parent / "initrd"
@@ -92,6 +95,25 @@ def test_a_cpio_archive_is_aligned_and_ends() -> None:
     assert b"TRAILER!!!\0" in data
 
 
+def test_what_services_keep_is_parted_from_the_system_and_a_link_leads_to_it(
+    tmp_path: Path,
+) -> None:
+    root, data = tmp_path / "root", tmp_path / "data"
+    (root / "var/lib/redis").mkdir(parents=True)
+    (root / "var/lib/redis").chmod(0o750)
+    (root / "var/lib/redis/dump").touch()
+    (root / "var/lib/dpkg").mkdir()
+    image.part(root, data, ["/var/lib/redis"])
+    assert (data / "redis/dump").exists()
+    assert (data / "redis").stat().st_mode & 0o777 == 0o750
+    assert str((root / "var/lib/redis").readlink()) == "/data/redis"
+    assert (root / "data").is_dir()
+    assert not list((root / "data").iterdir())
+    assert (root / "var/lib/dpkg").is_dir()
+    with pytest.raises(FileNotFoundError, match="nats"):
+        image.part(tmp_path / "root/var", tmp_path / "other", ["/var/lib/nats"])
+
+
 def test_a_missing_module_fails_the_build(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="virtio_blk"):
         initrd.read_modules(tmp_path, ["virtio_blk"])
@@ -122,6 +144,16 @@ def test_the_boot_waits_for_disk_network_and_ports_and_for_no_other_module() -> 
     assert drivers <= set(lists["first"]), "rave-early asks for network and ports"
     assert all(word.startswith("virtio") or "failover" in word for word in lists["first"])
     assert not set(lists["first"]) & set(lists["later"])
+
+
+def test_what_runs_beforehand_asks_for_its_version_and_is_what_a_unit_starts() -> None:
+    """What the initrd runs once for nothing pays where a unit runs the very same file again."""
+    units = "".join(text for path, text in rendered("demo").items() if path.endswith(".service"))
+    started = set(re.findall(r"^ExecStart=(\S+)", units, re.MULTILINE))
+    lines = [line.split(" ") for line in (SOURCES / "forerun").read_text().splitlines()]
+    assert lines
+    assert {program for program, _ in lines} <= started
+    assert {word for _, word in lines} == {"--version"}
 
 
 def package(folder: Path, compression: str) -> Path:

@@ -47,7 +47,10 @@ def test_two_values_differ() -> None:
 
 
 def test_everything_made_passes_the_checks() -> None:
-    catalog = CATALOG | {"gitlab/jws": secret(kind="rsa", bits=2048)}
+    catalog = CATALOG | {
+        "gitlab/jws": secret(kind="rsa", bits=2048),
+        "matrix/signing-key": secret(kind="matrix-key"),
+    }
     assert list(values.check(generate.complete({}, catalog, now=NOW), catalog, now=NOW)) == []
 
 

@@ -102,5 +102,21 @@ def test_a_key_for_webhooks_is_what_the_dispatcher_takes(value: str, fits: bool)
         parse_key(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [
+        ("ed25519 a_1f2e3d " + "A" * 43, True),
+        ("ed25519 a_1f2e3d " + "A" * 42, False),
+        ("ed25519 " + "A" * 43, False),
+        ("0123456789abcdef" * 4, False),
+    ],
+)
+def test_a_signing_key_of_synapse_has_its_form(value: str, fits: bool) -> None:
+    catalog = {"matrix/signing-key": secret(kind="matrix-key")}
+    found = list(values.check({"matrix/signing-key": value}, catalog))
+    assert [f.code for f in found] == ([] if fits else ["value"])
+    assert all(value not in str(f) for f in found)
+
+
 def test_what_is_missing_is_not_this_checks_business() -> None:
     assert list(values.check({}, CATALOG)) == []

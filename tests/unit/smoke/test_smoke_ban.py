@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rave_cli.errors import ExitCode, RaveError
 from rave_cli.smoke import inside
 from rave_cli.smoke.ban import PATIENCE, SETTINGS, BanCheck, ban, forgive, judge_ban, release
+from rave_cli.smoke.banturn import BanTurn
 from rave_cli.smoke.context import CheckContext
 from rave_cli.smoke.model import Verdict, settle
 from rave_cli.smoke.operator import Operator
 from tests.transcripts import make_check
-from tests.unit.smoke.test_smoke_inside import Guest, all_pass, door, verdict
+from tests.unit.smoke.test_smoke_inside import Guest, all_pass, door
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from rave_cli.images.manifest import Image
@@ -60,23 +64,66 @@ def test_without_a_connection_that_can_lift_it_it_is_not_risked(context: CheckCo
     assert ban(ready(context, None, settings(bantime=60))).status == "skip"
 
 
-def test_the_ban_is_lifted_over_the_open_connection(
+@pytest.mark.parametrize("status", ["pass", "fail"])
+def test_the_guest_is_asked_to_lift_it_after_the_failed_logins_and_before_any_look(
+    context: CheckContext, monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    order: list[str] = []
+    greetings = iter([False, True])
+
+    def greeted(*_: object) -> bool:
+        order.append("look")
+        return next(greetings)
+
+    monkeypatch.setattr(BanCheck, "_greeted", greeted)
+    monkeypatch.setattr(BanCheck, "_provoke", lambda _: order.append("logins"))
+    turn = context.ban
+    with ThreadPoolExecutor(1) as beside:
+        guest = Guest(lambda _: b"")
+        found = beside.submit(ban, ready(context, guest, settings(bantime=60)))
+        assert turn.to_be_lifted(lambda: CEILING)
+        assert turn.held
+        until(lambda: "look" in order)
+        turn.lifted(inner(status))
+        assert found.result(CEILING).status == status
+    assert order == ["logins", "look", "look"]
+    assert not guest.asked, "what lifts it goes with a batch of the run's"
+
+
+def test_where_none_is_tried_the_guest_is_asked_nothing_and_nobody_waits(
+    context: CheckContext,
+) -> None:
+    context.ban.forgo()
+    assert not context.ban.to_be_lifted(lambda: CEILING)
+
+
+def test_a_run_that_is_out_of_time_waits_for_no_ban(context: CheckContext) -> None:
+    def out_of_time() -> float:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        context.ban.to_be_lifted(out_of_time)
+
+
+def test_a_guest_that_cannot_be_asked_is_no_ban_that_was_lifted(
     context: CheckContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    greetings = iter([False, True])
-    monkeypatch.setattr(BanCheck, "_greeted", lambda *_: next(greetings))
     monkeypatch.setattr(BanCheck, "_provoke", lambda _: None)
-    monkeypatch.setattr("rave_cli.smoke.ban.time.sleep", lambda _: None)
-    lifted: list[str] = []
-
-    def reply(checks: list[dict[str, Any]]) -> dict[str, Any]:
-        lifted.append(checks[0]["kind"])
-        return {"results": [verdict(release("").id)], "facts": {}}
-
-    monkeypatch.setattr(BanCheck, "_shut_while", lambda self, _: not (self._greeted(1) and False))
-    found = ban(ready(context, Guest(reply), settings(bantime=60)))
-    assert lifted == ["services.fail2ban.release"]
-    assert found.status == "pass"
+    monkeypatch.setattr(BanCheck, "_greeted", lambda *_: True)
+    why = RaveError("the connection broke", exit_code=ExitCode.NOT_READY)
+    guest = Guest(lambda _: b"")
+    with ThreadPoolExecutor(1) as beside:
+        found = beside.submit(ban, ready(context, guest, settings(bantime=60)))
+        context.ban.to_be_lifted(lambda: CEILING)
+        context.ban.end(why)
+        with pytest.raises(RaveError, match="the connection broke"):
+            found.result(CEILING)
+    with ThreadPoolExecutor(1) as beside:
+        turn = BanTurn()
+        given_up = beside.submit(turn.tried)
+        turn.end(why)
+        with pytest.raises(RaveError, match="the connection broke"):
+            given_up.result(CEILING)
 
 
 def test_a_ban_is_held_for_a_look_that_began_before_it_and_a_whole_one_after(

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
     from click.testing import Result
 
-pytestmark = pytest.mark.usefixtures("home")
+
+@pytest.fixture(autouse=True)
+def outside(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside of any checkout, whose catalog Nix would be asked for, which takes it seconds."""
+    monkeypatch.chdir(home)
 
 
 def rave(*words: str) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import pytest
 
 from rave_cli.machines import identity, status
 from rave_cli.machines.guest.stages import StageEvent
+from rave_cli.machines.qemu import usernet
 from rave_cli.smoke import canaries, onhost, scan
 from rave_cli.smoke.context import CheckContext, Recorded, decoys
 from rave_cli.smoke.operator import Operator
@@ -108,7 +110,14 @@ def test_between_the_overlay_and_the_image_lies_nothing_but_the_disk_of_its_temp
     verdict = onhost.judge_overlay([*chain, {}], image.qcow2, (base,))
     assert (verdict.status, "its template" in verdict.detail) == ("pass", True)
     assert onhost.judge_overlay([*chain, {}], image.qcow2).status == "fail"
-    assert onhost.judge_overlay([chain[1], {}], image.qcow2, (base,)).status == "fail"
+    other = {"full-backing-filename": "/vms/other/base.qcow2"}
+    assert onhost.judge_overlay([other, chain[1], {}], image.qcow2, (base,)).status == "fail"
+
+
+def test_a_fresh_system_of_a_machine_from_a_template_lies_on_the_image_alone(image: Image) -> None:
+    chain = [{"full-backing-filename": str(image.qcow2)}, {}]
+    base = Path("/vms/demo/base.qcow2")
+    assert onhost.judge_overlay(chain, image.qcow2, (base,)).status == "pass"
 
 
 # --- boot and use of resources -------------------------------------------------------------------
@@ -161,6 +170,12 @@ def test_a_machine_that_was_started_from_a_template_is_not_said_to_have_booted(
     )
     # It has been restarted from within since.
     assert onhost.not_booted(own, events(GOOD)) is None
+    # It was suspended, and goes on.
+    monkeypatch.setattr(status, "origin_of", lambda _machine: "resumed")
+    assert onhost.not_booted(own, events(GOOD)) is None
+    resumed = onhost.not_booted(own, events({"services": 9.5}))
+    assert resumed is not None
+    assert resumed.detail == "not booted but resumed: systemd, sshd not seen"
     monkeypatch.setattr(status, "origin_of", lambda _machine: "cold")
     assert onhost.not_booted(own, []) is None
 
@@ -295,6 +310,25 @@ Hub -1 (net0):
 
 def test_only_what_the_guest_answered_is_reachable() -> None:
     assert scan.established(USERNET) == {22}
+
+
+def test_the_witness_comes_after_all_others_are_under_way_and_before_they_are_judged(
+    context: CheckContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = "  TCP[{}]  31  127.0.0.1 41236  10.0.2.15  5432     0     0\n"
+    tables = [row.format(state) for state in ("HOST_FORWARD", "SYN_SENT", "ESTABLISHED")]
+    order: list[str] = []
+
+    def table(_machine: Machine) -> str:
+        order.append(tables[0])
+        return tables.pop(0)
+
+    monkeypatch.setattr(scan, "_table", table)
+    monkeypatch.setattr(usernet, "temporary", lambda *_: nullcontext({}))
+    assert scan._answered(context.machine, [5432], lambda: order.append("witness")) == [5432]
+    assert [said.strip()[:9] for said in order] == [
+        "TCP[HOST_", "TCP[SYN_S", "witness", "TCP[ESTAB",
+    ]  # fmt: skip
 
 
 def test_the_scan_tries_every_closed_port_of_the_catalog(context: CheckContext) -> None:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import pytest
 from cryptography import x509
 
-from rave_cli.machines import identity
+from rave_cli.machines import certificate, identity
 from rave_cli.process import Completed
-from rave_cli.secrets.generate import certificate, make
 from rave_cli.smoke import outside
 from rave_cli.smoke.context import CheckContext
 from rave_cli.smoke.operator import Operator
+from rave_cli.tls import authority
+from tests.sops import secret
 from tests.unit.machines.fake_sshd import FakeSshd
 from tests.waiting import CEILING
 
@@ -30,13 +31,31 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
 
-NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+@pytest.fixture
+def pair(machine: Machine) -> tuple[str, str]:
+    """What the host has issued to the machine."""
+    issued = certificate.of(machine)
+    return issued.chain, issued.key
+
+
+def another() -> tuple[str, str]:
+    """What another login's authority issues for the same names."""
+    now = datetime.now(UTC)
+    issued = authority.issue(authority.make("localhost", now=now), "rave.localhost", now=now)
+    return issued.chain, issued.key
+
+
+def first(chain: str) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(chain[: chain.index(ssl.PEM_FOOTER) + len(ssl.PEM_FOOTER)])
 
 
 @pytest.fixture
-def pair() -> tuple[str, str]:
-    key = make({"kind": "tls-key"}, {}, now=NOW)
-    return certificate(key, now=datetime.now(UTC)), key
+def before(plan: Plan) -> Plan:
+    """The plan of an image whose certificate comes with its secrets."""
+    return plan.model_copy(
+        update={"secrets": {"tls/certificate": secret(kind="tls-certificate", key="tls/key")}}
+    )
 
 
 @contextmanager
@@ -85,7 +104,7 @@ def test_tls_1_3_alone_is_spoken(
     assert {id_: v.status for id_, v in verdicts.items()} == {
         "security.tls-1.3": "pass", "security.tls-1.2": "pass",
     }  # fmt: skip
-    assert outside.greeting(here, 5) == ("TLSv1.3", ssl.PEM_cert_to_DER_cert(pair[0]))
+    assert outside.greeting(here, 5) == ("TLSv1.3", first(pair[0]))
 
 
 def test_a_server_that_speaks_tls_1_2_fails_both(
@@ -127,13 +146,24 @@ def test_a_page_through_the_forward(
 def test_a_page_with_another_certificate_is_not_read(
     machine: Machine, plan: Plan, image: Image, pair: tuple[str, str], tmp_path: Path
 ) -> None:
-    other = certificate(make({"kind": "tls-key"}, {}, now=NOW), now=datetime.now(UTC))
-    with page_server(pair, tmp_path, ssl.TLSVersion.TLSv1_3) as port:
+    with page_server(another(), tmp_path, ssl.TLSVersion.TLSv1_3) as port:
         here = context(machine, plan, image, page=port)
-        here.greeting = ("TLSv1.3", ssl.PEM_cert_to_DER_cert(other))
         verdict = outside.page_time(here, 5)
     assert verdict.status == "fail"
     assert "CERTIFICATE_VERIFY_FAILED" in verdict.detail
+
+
+def test_a_page_of_an_older_image_is_read_with_what_it_showed(
+    machine: Machine, before: Plan, image: Image, tmp_path: Path
+) -> None:
+    shown, other = another(), another()
+    with page_server(shown, tmp_path, ssl.TLSVersion.TLSv1_3) as port:
+        here = context(machine, before, image, page=port)
+        # A chain is trusted by its last, and that one shows itself alone.
+        here.greeting = ("TLSv1.3", first(shown[0][shown[0].rindex(ssl.PEM_HEADER) :]))
+        assert outside.page_time(here, CEILING).status == "pass"
+        here.greeting = ("TLSv1.3", first(other[0]))
+        assert "CERTIFICATE_VERIFY_FAILED" in outside.page_time(here, 5).detail
 
 
 def found(pem: str) -> x509.Certificate:
@@ -145,8 +175,8 @@ def found(pem: str) -> x509.Certificate:
     [
         (1, True, "pass", "names 127.0.0.1"),
         (1, False, "fail", "it is not the operator's"),
-        (390, True, "warn", "days only"),
-        (400, True, "fail", "has expired"),
+        (80, True, "warn", "days only"),
+        (91, True, "fail", "has expired"),
         (-10, True, "fail", "not valid yet"),
     ],
 )
@@ -171,13 +201,45 @@ class Shell:
         return Completed(tuple(argv), 0, self.text.encode(), b"")
 
 
-def test_a_certificate_is_held_against_the_operator_s(
-    machine: Machine, plan: Plan, image: Image, pair: tuple[str, str]
+def test_a_certificate_is_the_one_that_this_host_issued(
+    machine: Machine, plan: Plan, image: Image, pair: tuple[str, str], tmp_path: Path
 ) -> None:
-    shown = ssl.PEM_cert_to_DER_cert(pair[0])
-    other = certificate(make({"kind": "tls-key"}, {}, now=NOW), now=datetime.now(UTC))
-    here = context(machine, plan, image)
-    here.greeting = ("TLSv1.3", shown)
+    with page_server(pair, tmp_path, ssl.TLSVersion.TLSv1_3) as port:
+        verdict = outside.certificate(context(machine, plan, image, page=port))
+    assert verdict.status == "pass"
+    assert verdict.detail.startswith("the one that this host has issued, names rave.localhost")
+    with page_server(another(), tmp_path, ssl.TLSVersion.TLSv1_3) as port:
+        verdict = outside.certificate(context(machine, plan, image, page=port))
+    assert (verdict.status, verdict.detail) == (
+        "fail", "it is not the one that this host has issued",
+    )  # fmt: skip
+
+
+def test_a_certificate_that_no_client_takes_fails(
+    machine: Machine, plan: Plan, image: Image, tmp_path: Path
+) -> None:
+    """The authority of another domain may not issue for the machine's."""
+    now = datetime.now(UTC)
+    odd = authority.issue(authority.make("other.example", now=now), "rave.localhost", now=now)
+    made = replace(certificate.of(machine), chain=odd.chain, key=odd.key)
+    certificate.keep(machine, made)
+    with page_server((odd.chain, odd.key), tmp_path, ssl.TLSVersion.TLSv1_3) as port:
+        verdict = outside.certificate(context(machine, plan, image, page=port))
+    # `localhost` is every authority's.
+    assert verdict.status == "pass"
+    machine = replace(machine, spec=replace(machine.spec, own_origin="https://rave.example.org"))
+    with page_server((odd.chain, odd.key), tmp_path, ssl.TLSVersion.TLSv1_3) as port:
+        verdict = outside.certificate(context(machine, plan, image, page=port))
+    assert verdict.status == "fail"
+    assert "a client refuses it" in verdict.detail
+
+
+def test_a_certificate_is_held_against_the_operator_s(
+    machine: Machine, before: Plan, image: Image, pair: tuple[str, str]
+) -> None:
+    other, _ = another()
+    here = context(machine, before, image)
+    here.greeting = ("TLSv1.3", first(pair[0]))
     operator = Operator({"tls/certificate": pair[0]})
     assert outside.certificate(replace(here, operator=operator)).detail.startswith("the operator's")
     inside = replace(here, session=Shell(pair[0]))  # type: ignore[arg-type]

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import identity
-from rave_cli.machines.guest import ssh
+from rave_cli.machines.guest import command, ssh
 from rave_cli.machines.qemu import accelerator, ports, usernet
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.process import Completed
 from rave_cli.smoke import onhost, runner
+from rave_cli.smoke.ban import judge_ban
+from rave_cli.smoke.banturn import BanTurn
 from rave_cli.smoke.model import Verdict
 from rave_cli.smoke.operator import Operator
 from rave_cli.smoke.recorder import RunRecorder
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
+    from rave_cli.smoke.context import CheckContext
     from rave_cli.smoke.model import Check, Look
     from rave_cli.smoke.runner import Settled
     from rave_cli.transcript.check import CheckResult
@@ -121,6 +124,35 @@ def test_a_good_run_is_signed_and_verifies(request_: SmokeRequest) -> None:
     assert set(places) == {
         "transcript", "events", "attestation", "signature", "json", "junit", "tap", "prometheus",
     }  # fmt: skip
+
+
+def test_batches_go_over_the_command_channel_where_it_is_to_be_had(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_ssh, channel = Guest(all_pass), Guest(all_pass)
+    answer_with(monkeypatch, by_ssh)
+    monkeypatch.setattr(command, "connect", lambda _machine: nullcontext(channel))
+    found, _ = carry_out(request_)
+    assert found.status == "SUCCESS"
+    assert by_ssh.asked == []
+    of_each = {"security.fail2ban", "redis.ping", "security.sudo"}
+    assert [of_each.intersection(ids) for ids in channel.asked] == [
+        {"security.fail2ban"}, {"redis.ping"}, {"security.sudo"},
+    ]  # fmt: skip
+
+
+def test_nothing_is_asked_over_it_before_the_login_has_worked(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel = Guest(all_pass)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RaveError("refused", hint="", exit_code=ExitCode.NOT_READY)
+
+    monkeypatch.setattr(ssh, "connect", refuse)
+    monkeypatch.setattr(command, "connect", lambda _machine: nullcontext(channel))
+    found, _ = carry_out(request_)
+    assert (found.status, channel.asked) == ("FAILED", [])
 
 
 def test_the_transcript_has_the_parts_that_operators_know(request_: SmokeRequest) -> None:
@@ -291,6 +323,34 @@ def test_steps_come_in_their_order_whatever_goes_on_beside_them(
     assert settled.index(late[-1]) < settled.index("security.canary-logs")
 
 
+def tried(context: CheckContext) -> Verdict:
+    """A ban that was tried."""
+    context.ban.tried()
+    return judge_ban(shut=True, inner=context.ban.outcome(), reopened=True)
+
+
+@pytest.mark.parametrize("reply", [all_pass, lambda _: b"rubbish"])
+def test_a_batch_of_the_guests_lifts_the_ban_which_is_no_check_of_its_own(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch, looks: dict[str, Look], reply: Any
+) -> None:
+    def answer(checks: list[dict[str, Any]]) -> Any:
+        return reply(checks) if lifts(checks) else all_pass(checks)
+
+    def lifts(checks: list[dict[str, Any]]) -> bool:
+        return "security.ban-lifted" in {check["id"] for check in checks}
+
+    guest = Guest(answer)
+    answer_with(monkeypatch, guest)
+    looks["security.ban"] = tried
+    found, _ = carry_out(request_)
+    lifting = [batch for batch in guest.asked if "security.ban-lifted" in batch]
+    assert [batch[-1] for batch in lifting] == ["security.ban-lifted"]
+    assert "redis.roundtrip" in lifting[0]
+    results = {result.id: result.status for result in found.results}
+    assert results["security.ban"] == ("pass" if reply is all_pass else "error")
+    assert "security.ban-lifted" not in results
+
+
 def in_the_log(request: SmokeRequest, files: Any) -> list[str]:
     lines = (request.output / files["events"]).read_text().splitlines()
     events = [json.loads(line) for line in lines]
@@ -435,11 +495,11 @@ def test_ctrl_c_leaves_an_aborted_run_that_never_verifies(
 def test_what_goes_on_beside_an_interrupted_run_ends_and_takes_back_what_it_added(
     request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch, looks: dict[str, Look]
 ) -> None:
-    done, begun = [], threading.Event()
+    done, begun, given_up = [], threading.Event(), threading.Event()
 
     def scan(_: object) -> Verdict:
         begun.set()
-        time.sleep(0.3)
+        given_up.wait(CEILING)
         done.append("scan")
         return GOOD
 
@@ -451,6 +511,12 @@ def test_what_goes_on_beside_an_interrupted_run_ends_and_takes_back_what_it_adde
         def before(self) -> None:
             begun.wait(CEILING)
 
+    def end(turn: BanTurn, why: RaveError) -> None:
+        given_up.set()
+        ends(turn, why)
+
+    ends = BanTurn.end
+    monkeypatch.setattr(BanTurn, "end", end)
     looks["security.ports"] = scan
     looks["security.ssh-password"] = looks["security.ssh-root"] = later
     answer_with(monkeypatch, Late(all_pass))
@@ -482,10 +548,10 @@ def test_a_record_that_cannot_be_written_any_further_stops_the_run(
     full = RaveError("no space left", exit_code=ExitCode.HOST)
     real = RunRecorder.add
 
-    def add(recorder: RunRecorder, result: CheckResult) -> None:
+    def add(recorder: RunRecorder, result: CheckResult, **more: Any) -> None:
         if result.id == "security.ports":
             raise full
-        real(recorder, result)
+        real(recorder, result, **more)
 
     monkeypatch.setattr(RunRecorder, "add", add)
     with pytest.raises(RaveError, match="no space left"):

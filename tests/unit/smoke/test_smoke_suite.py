@@ -13,11 +13,12 @@ from rave_cli.profiles.catalog import HealthCheck
 from rave_cli.profiles.source import load_catalog
 from rave_cli.smoke import declarations, inside
 from rave_cli.smoke.onhost import secret_names
-from rave_cli.smoke.phases import PHASE_IDS, PHASES, Step
+from rave_cli.smoke.phases import OPT_IN, PHASE_IDS, PHASES, Step
 from rave_cli.smoke.suite import HOST, suite
 from rave_cli.transcript.check import CHECK_ID
 from rave_guest import probe, registry
 from rave_guest.check import declared
+from tests.sops import CATALOG as SOPS
 
 if TYPE_CHECKING:
     from rave_cli.smoke.model import Check
@@ -46,7 +47,7 @@ def test_ids_are_unique_and_fit_a_transcript(profile: str, base: str) -> None:
 def test_phases_come_in_their_order_and_none_is_empty(profile: str, base: str) -> None:
     phases = [check.phase for check in checks(profile, base)]
     assert phases == sorted(phases, key=PHASE_IDS.index)
-    assert set(phases) == set(PHASE_IDS)
+    assert set(phases) == set(PHASE_IDS) - OPT_IN
 
 
 @every_plan
@@ -78,7 +79,10 @@ def test_every_check_is_carried_out_by_somebody(profile: str, base: str) -> None
 
 # What such a guest cannot carry out: nobody asked for it then.
 SINCE = {f"checks.vitals.{name}" for name in ("locale", "entropy", "disk_state", "stuck")}
-SINCE |= {"services.canaille.step"}
+SINCE |= {"services.canaille.step", "services.chat_bridge.step"}
+SINCE |= {f"services.matrix.{name}" for name in ("database", "federation", "step")}
+SINCE |= {f"services.pagure.{name}" for name in ("repository", "step")}
+SINCE |= {"services.portal.program", "services.portal.step"}
 
 
 @every_plan
@@ -132,7 +136,7 @@ def test_a_phase_is_declared_in_one_place() -> None:
         "authentication_tests", "agent_control_tests", "sandbox_tests",
     }  # fmt: skip
     asked = {check.phase for check in checks("production", "nixos")}
-    assert asked == set(PHASE_IDS)
+    assert asked == set(PHASE_IDS) - OPT_IN
 
 
 def test_a_module_of_the_guest_belongs_to_a_service_of_the_catalog() -> None:
@@ -151,7 +155,7 @@ def test_a_service_is_asked_whether_it_lives_by_its_record_or_by_its_module_not_
 
 def test_a_secret_names_for_its_proof_a_service_that_can_give_one() -> None:
     provers = {secret.proof for secret in CATALOG.secrets.values() if secret.proof}
-    assert provers == {"postgresql", "redis", "nats", "nginx", "canaille"}
+    assert provers == {"postgresql", "redis", "nats", "canaille", "pagure"}
     for name in provers:
         assert callable(registry.service(name).proofs)  # type: ignore[union-attr]
 
@@ -163,8 +167,10 @@ def test_what_no_base_carries_yet_is_asked_and_says_why_it_is_skipped() -> None:
     assert found["oidc.sign-in"].skip == "demo on debian carries no gitlab"
 
 
-def test_a_certificate_is_no_secret() -> None:
-    names = secret_names(CATALOG.plan("demo", "debian"))
+def test_a_certificate_of_an_older_image_is_no_secret() -> None:
+    plan = CATALOG.plan("demo", "debian")
+    older = plan.model_copy(update={"secrets": {**plan.secrets, **SOPS}})
+    names = secret_names(older)
     assert "tls/key" in names
     assert "tls/certificate" not in names
 

@@ -21,11 +21,14 @@ from rave_cli.options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from rave_cli.machines.spec import Network
+    from rave_cli.flows.events import OnEvent
+    from rave_cli.machines.spec import Machine, Network
     from rave_cli.options import App
     from rave_cli.profiles.names import Mode
+    from rave_cli.smoke.recovering import Recovers
 
 
 @click.command()
@@ -50,6 +53,10 @@ if TYPE_CHECKING:
     "--network", type=click.Choice(["isolated", "nat"]), default="isolated", show_default=True,
     help="Network of a fresh machine; nat lets it reach out, and skips the proof that it cannot.",
 )  # fmt: skip
+@click.option(
+    "--recovery", is_flag=True,
+    help="Ask the phase recovery, too: back the machine up, and restore it into a second one.",
+)  # fmt: skip
 @click.option("--nonce", metavar="TEXT", help="A challenge for the transcript to carry.")
 @json_option
 @pass_app
@@ -66,13 +73,15 @@ def run(
     timeout: float | None,
     file: Path | None,
     network: Network,
+    recovery: bool,
     nonce: str | None,
 ) -> int:
     """Check a machine and write its signed transcript and reports (JSON, JUnit, TAP, Prometheus).
 
     Without --vm a fresh machine is made from the image, given its secrets, checked and deleted;
     one that does not become ready leaves an aborted transcript, with the cause in every report.
-    Exit code 1 if a check failed or could not be carried out; skipped checks are neither.
+    Exit code 1 if a check failed or could not be carried out; skipped checks are neither. The phase
+    recovery is asked where it is named alone, for it takes a second machine for a while.
 
     \b
     Example: rave smoke run --profile demo --base debian
@@ -86,7 +95,10 @@ def run(
     _check_phases(phases)
     if name is not None and (profile or base or mode):
         raise click.UsageError("--vm names a machine; --profile, --base and --mode make a new one.")
-    asked = prove.Asked(output, file, phases, timeout, nonce)
+    if recovery and phases:
+        phases = (*phases, "recovery")
+    recovers = _recovers(app) if recovery or "recovery" in phases else None
+    asked = prove.Asked(output, file, phases, timeout, nonce, recovers)
     with app.show.events() as on_event:
         if name is not None:
             machine = store.load(name)
@@ -103,6 +115,14 @@ def run(
             )
     app.show.result(found.document(), *summary(app.show, found))
     return ExitCode.OK if prove.passed(found) else ExitCode.CHECK_FAILED
+
+
+def _recovers(app: App) -> Callable[[Machine, OnEvent], Recovers]:
+    """Return what makes the steps of the recovery phase of a machine."""
+    from rave_cli.flows.recovery import Recovery
+
+    catalog = app.catalog()
+    return lambda machine, on_event: Recovery(machine, app.settings, catalog, on_event)
 
 
 def _check_phases(phases: tuple[str, ...]) -> None:

@@ -41,4 +41,6 @@ def delete(app: App, name: str, user: str, yes: bool) -> None:
         return
     answer = accounts.ask(name, "delete", user=user)
     did = f"{user} deleted" if answer.changed else f"there is no account {user}"
+    if left := accounts.sessions_left(user, answer):
+        app.show.warning(left)
     app.show.result(answer.document(name), f"{name}: {did}")

@@ -29,4 +29,6 @@ def disable(app: App, name: str, user: str) -> None:
 
     answer = accounts.ask(name, "disable", user=user)
     did = "is disabled" if answer.changed else "was disabled already"
+    if left := accounts.sessions_left(user, answer, again=f"rave user disable {name} {user}"):
+        app.show.warning(left)
     app.show.result(answer.document(name), f"{name}: {user} {did}")

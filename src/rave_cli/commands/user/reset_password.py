@@ -46,4 +46,8 @@ def reset_password(app: App, name: str, user: str, with_password: bool) -> None:
         )
     answer = accounts.ask(name, "reset-password", user=user)
     text = f"{name}: {user} has a new password"
+    if left := accounts.sessions_left(
+        user, answer, again=f"rave user reset-password {name} {user}"
+    ):
+        app.show.warning(left)
     app.show.result(answer.document(name), text, *password_lines(answer))
