@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test lint format unit integration e2e host host-test lock baked reference clean
+.PHONY: demo test lint format unit integration e2e coverage host host-test lock baked reference clean
 
 demo: host $(STAMP)
 	$(BIN)/rave up --profile demo --base debian
@@ -45,6 +45,10 @@ format: $(DEV_STAMP)
 
 unit integration e2e: $(DEV_STAMP)
 	$(BIN)/python -m tests.run $@
+
+# Which lines no test reaches that needs no machine.
+coverage: $(DEV_STAMP)
+	$(BIN)/python -m tests.run --coverage unit integration
 
 # Hash-pinned requirements: a hash for every file, no download address.
 lock: $(DEV_STAMP)

@@ -12,17 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from pydantic.json_schema import models_json_schema
 
 from rave_cli import app
 from rave_cli.images import licences
 from rave_cli.images import lock as locks
+from rave_cli.pool.api import openapi as pool_api
+from rave_cli.pool.serving.families import FAMILIES, KNOWN, SYSTEM, spelled
 from rave_cli.profiles.catalog import Catalog, parse
 from rave_cli.profiles.names import BAKED
-from rave_cli.smoke.phases import PHASES
+from rave_cli.smoke.phases import OPT_IN, PHASES
 from rave_cli.smoke.suite import LOGIN, suite
 from rave_platform.adapters import openapi
+from rave_platform.domain.chat import grammar
+from rave_platform.domain.chat.commands import FORMS, ParameterKind
 from rave_platform.domain.events import EventMessage
-from rave_platform.domain.tasks import AgentTask
+from rave_platform.domain.tasks import AgentHeartbeat, AgentTask, DecisionOutcome, TaskDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from rave_cli.images.lock import Locked
+    from rave_cli.profiles.catalog import KeptState
     from rave_cli.smoke.model import Check
 
 LOCKS = Path(__file__).resolve().parents[1] / "infra/debian/locks"
@@ -41,9 +47,22 @@ CLI_INTRODUCTION = """\
 Every command takes `-h`. `--json` may stand before or behind a command. Results go to stdout,
 everything else to stderr. See also [exit codes](exit-codes.md).
 """
+KEPT_INTRODUCTION = """\
+What `rave backup` keeps of a machine of the Debian base ([backups](../explanation/backups.md)). A
+service that is not named has no files of its own.
+"""
 CATALOG_INTRODUCTION = """\
 The one table that the CLI, both bases, the smoke suite and this page read: `infra/catalog/`.
 Adding a service is one record and a folder on each base.
+"""
+METRICS_INTRODUCTION = """\
+`GET /metrics` of [the pool's API](pool-api.md), role viewer, and the file of
+`rave pool serve --metrics`; how to use them:
+[watch a pool from outside](../how-to/watch-a-pool-from-outside.md). `cicd_` names are those of
+[OpenTelemetry's conventions for CI/CD](https://opentelemetry.io/docs/specs/semconv/cicd/cicd-metrics/)
+as Prometheus spells them. Counters and histograms begin with whoever serves; gauges are read from
+the store when they are asked for, in a time that does not grow with the queue. No label has a job's
+name, its command or who asked for it. The state `finalizing` is not told apart from `executing`.
 """
 
 
@@ -85,6 +104,7 @@ def catalog_page() -> str:
             CATALOG_INTRODUCTION,
             *profiles_section(catalog),
             *services_section(catalog),
+            *kept_section(catalog),
             *secrets_section(catalog),
             *ports_section(catalog),
             *facts_section(catalog),
@@ -115,6 +135,27 @@ def services_section(catalog: Catalog) -> list[str]:
         for name, service in catalog.services.items()
     ]
     return ["## Services\n", table(("service", "what it is", "bases", "profiles"), rows)]
+
+
+def kept_section(catalog: Catalog) -> list[str]:
+    """Return the table of what the services of the Debian base keep, or why nothing is kept."""
+    services = catalog.plan("production", "debian").services
+    rows = [
+        (
+            f"`{name}`",
+            f"`{service.state.path}`" if service.state else "nothing",
+            service.not_kept or _order(service.state),
+        )
+        for name, service in services.items()
+        if service.state or service.not_kept
+    ]
+    header = ("service", "what is kept", "how, or why not")
+    return ["## What is kept\n", KEPT_INTRODUCTION, table(header, rows)]
+
+
+def _order(state: KeptState | None) -> str:
+    before = state.before if state else ()
+    return f"before {', '.join(before)}" if before else ""
 
 
 def secrets_section(catalog: Catalog) -> list[str]:
@@ -218,7 +259,7 @@ def checks_page() -> str:
     found: dict[str, Check] = {}
     bases: dict[str, list[str]] = {}
     for base in catalog.profiles["production"].bases:
-        for check in suite(catalog.plan("production", base)):
+        for check in suite(catalog.plan("production", base), named=OPT_IN):
             found.setdefault(check.id, check)
             bases.setdefault(check.id, []).append(base)
     parts = ["# Checks\n", NOTE, CHECKS_INTRODUCTION]
@@ -294,6 +335,46 @@ def events_page() -> str:
             EVENTS_INTRODUCTION,
             *schema_section("Event", EventMessage, EVENTS_DELIVERY),
             *schema_section("Task", AgentTask, "pending → running → completed or failed.\n"),
+            *schema_section("Decision", TaskDecision, "What people decide on a task.\n"),
+            *schema_section(
+                "Outcome", DecisionOutcome, "What came of a decision on what was completed.\n"
+            ),
+            *schema_section("Heartbeat", AgentHeartbeat, "A sign of life of an agent.\n"),
+        ]
+    )
+
+
+CHAT_INTRODUCTION = """\
+What the [chat bridge](chat-bridge.md) understands. A command begins a message; capitals do not
+matter in its own words. Words are set apart by white space, and `"..."` holds one that has some,
+with `\\"` and `\\\\` within. A text at the end is taken as written, over several lines, unless
+all of it is quoted.
+"""
+
+
+def chat_page() -> str:
+    """Return the page of what can be commanded in a chat, from the grammar itself."""
+    kinds = {
+        ParameterKind.VERB: f"a command: {', '.join(f'`{verb}`' for verb in grammar.VERBS)}",
+        ParameterKind.AGENT: f"one of {', '.join(f'`{agent}`' for agent in grammar.AGENTS)}",
+        ParameterKind.TEXT: f"everything to the end of the message, at most {grammar.LONGEST_TEXT}"
+        " characters, none of which is unseen (controls, other directions, zero width)",
+        **{kind: expected for kind, (_, expected) in grammar.WRITTEN.items()},
+    }
+    rows = [(f"`{form.usage}`", form.about, f"`{form.example}`") for form in FORMS]
+    parameters = [
+        (f"`{parameter.name.upper()}`", f"`{form.verb}`", kinds[parameter.kind])
+        for form in FORMS
+        for parameter in form.parameters
+    ]
+    return "\n".join(
+        [
+            "# Chat commands\n",
+            NOTE,
+            CHAT_INTRODUCTION,
+            table(("command", "what it does", "for example"), rows),
+            "## Parameters\n",
+            table(("parameter", "of", "what it is"), parameters),
         ]
     )
 
@@ -301,6 +382,54 @@ def events_page() -> str:
 def openapi_page() -> str:
     """Return the dispatcher's HTTP interface as OpenAPI, for programs."""
     return json.dumps(openapi.document(), indent=1) + "\n"
+
+
+def tasks_schema_page() -> str:
+    """Return the JSON Schema (draft 2020-12) of all that is said of tasks, for programs."""
+    models = (AgentTask, TaskDecision, DecisionOutcome, AgentHeartbeat)
+    _, definitions = models_json_schema(
+        [(model, "serialization") for model in models], title="rave tasks"
+    )
+    told = [{"$ref": f"#/$defs/{model.__name__}"} for model in models]
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema", **definitions, "anyOf": told,
+    }  # fmt: skip
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def pool_metrics_page() -> str:
+    """Return the page of the figures that a pool gives Prometheus."""
+    rows = [
+        (f"`{one.name}`", one.instrument, one.unit.strip("{}") or "", one.about, f"`{one.otel}`")
+        for one in FAMILIES
+    ]
+    used = sorted({label for one in FAMILIES for label in one.labels})
+    labels = [
+        (
+            f"`{spelled(label)}`",
+            ", ".join(f"`{one.name}`" for one in FAMILIES if label in one.labels),
+            ", ".join(KNOWN[label]),
+        )
+        for label in used
+    ]
+    return "\n".join(
+        [
+            "# Metrics of a pool\n",
+            NOTE,
+            METRICS_INTRODUCTION,
+            table(("name", "type", "unit", "what it says", "OpenTelemetry"), rows),
+            "## Labels\n",
+            table(("label", "of", "values"), labels),
+            "`cicd_system_errors_total` has these pairs of component and error: "
+            + ", ".join(f"{component} {kind}" for component, kind in SYSTEM)
+            + ".\n",
+        ]
+    )
+
+
+def pool_openapi_page() -> str:
+    """Return the pool's API as OpenAPI, for programs."""
+    return json.dumps(pool_api.document(), indent=1) + "\n"
 
 
 def schema_section(title: str, model: type[BaseModel], about: str) -> list[str]:
@@ -330,7 +459,11 @@ PAGES: dict[str, Callable[[], str]] = {
     "checks.md": checks_page,
     "licences.md": licences_page,
     "events.md": events_page,
+    "chat-commands.md": chat_page,
     "dispatcher.openapi.json": openapi_page,
+    "tasks.schema.json": tasks_schema_page,
+    "pool.openapi.json": pool_openapi_page,
+    "pool-metrics.md": pool_metrics_page,
 }
 
 

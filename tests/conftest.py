@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -12,13 +14,15 @@ from tests import kills
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 # Settings of the caller that would change what a test sees.
 AMBIENT = (
-    "DEBUG", "NO_COLOR", "RAVE_BASE", "RAVE_DEBIAN_KEYRING", "RAVE_DEBIAN_MIRROR",
-    "RAVE_DEBIAN_SNAPSHOT", "RAVE_FLAKE", "RAVE_PROFILE", "RAVE_SIGNING_KEY",
-    "SAFE_MODE", "SOPS_AGE_KEY", "SOPS_AGE_KEY_CMD", "SOPS_AGE_KEY_FILE", "SOPS_AGE_RECIPIENTS",
+    "DEBUG", "DOCKER_CONFIG", "NO_COLOR", "RAVE_BACKUP_FOLDER", "RAVE_BASE", "RAVE_DEBIAN_KEYRING",
+    "RAVE_DEBIAN_MIRROR",
+    "RAVE_DEBIAN_SNAPSHOT", "RAVE_FLAKE", "RAVE_POOL_CA", "RAVE_POOL_ENDPOINT",
+    "RAVE_POOL_TOKEN", "RAVE_PROFILE", "RAVE_SIGNING_KEY",
+    "REGISTRY_AUTH_FILE", "SAFE_MODE", "SOPS_AGE_KEY", "SOPS_AGE_KEY_CMD", "SOPS_AGE_KEY_FILE",
+    "SOPS_AGE_RECIPIENTS",
     "SOPS_AGE_SSH_PRIVATE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_FILE", "SOPS_CONFIG", "SOPS_EDITOR",
     "SOPS_KEYSERVICE", "VALIDATION_TIMEOUT",
 )  # fmt: skip
@@ -42,6 +46,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the kills of a worker to whoever adds them up, and those of a run to tests/run.py."""
+    worker: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if worker is not None:
+        worker["kills"] = dict(kills.KILLS)
+    elif kills.FILE in os.environ:
+        Path(os.environ[kills.FILE]).write_text(str(kills.of_machines()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add the kills of a worker that has ended."""
+    kills.KILLS.update(getattr(node, "workeroutput", {}).get("kills", {}))
+
+
 @pytest.fixture(autouse=True)
 def _signals() -> Iterator[None]:
     """Put back what a test did to the signals that end us: rave ignores them once it ends."""
@@ -55,6 +74,12 @@ def _signals() -> Iterator[None]:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Point HOME and the XDG directories into the test's own directory and return it."""
     root = tmp_path / "home"
+    live_in(root, monkeypatch)
+    return root
+
+
+def live_in(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a home and point HOME and the XDG directories into it."""
     root.mkdir()
     monkeypatch.setenv("HOME", str(root))
     for name, place in {
@@ -69,4 +94,3 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(name, str(path))
     for name in AMBIENT:
         monkeypatch.delenv(name, raising=False)
-    return root

@@ -6,16 +6,22 @@ A server that has imported everything forks for each request, so that what a pro
 
 from __future__ import annotations
 
+import atexit
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 import tempfile
 import traceback
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+import rave_cli
 from tests.waiting import CEILING
 
 if TYPE_CHECKING:
@@ -34,26 +40,15 @@ class Done:
 
 
 class Forks:
-    """A context in which rave can be called; `prefix` starts the server, such as with setpriv."""
+    """Rave as it can be called; `prefix` starts the server, such as with setpriv, and `env` is what
+    is special about its environment.
+
+    The rest of that goes with each request, so that one server serves many tests.
+    """
 
     def __init__(self, *, prefix: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
-        self._server = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "tests.forks"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=dict(os.environ) | dict(env or {}),
-            cwd=Path(__file__).resolve().parents[1],
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_fault: object) -> None:
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.stdout.close()
-        self._server.wait(timeout=CEILING)
+        self._env = dict(env or {})
+        self._server = _server(tuple(prefix), tuple(self._env.items()))
 
     def __call__(
         self, *words: str, cwd: Path | str, streams: Mapping[int, str] | None = None
@@ -69,7 +64,8 @@ class Forks:
         assert self._server.stdout is not None
         with tempfile.TemporaryDirectory() as place:
             files = {0: "/dev/null", 1: f"{place}/out", 2: f"{place}/err", **dict(streams or {})}
-            request = {"argv": list(words), "cwd": str(cwd), "streams": files}
+            env = dict(os.environ) | self._env
+            request = {"argv": list(words), "cwd": str(cwd), "streams": files, "env": env}
             self._server.stdin.write(json.dumps(request).encode() + b"\n")
             self._server.stdin.flush()
             code = int(self._server.stdout.readline())
@@ -81,14 +77,32 @@ class Forks:
             )
 
 
+@cache
+def _server(prefix: tuple[str, ...], env: tuple[tuple[str, str], ...]) -> subprocess.Popen[bytes]:
+    server = subprocess.Popen(
+        [*prefix, sys.executable, "-m", "tests.forks"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=dict(os.environ) | dict(env),
+        cwd=Path(__file__).resolve().parents[1],
+    )
+    atexit.register(_end, server)
+    return server
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    assert server.stdin is not None
+    assert server.stdout is not None
+    server.stdin.close()
+    server.stdout.close()
+    server.wait(timeout=CEILING)
+
+
 def _serve() -> None:
-    from rave_cli import app
-
-    for group in (app.cli, app.vm, app.secrets, app.smoke):
-        for name in group.lazy:
-            group.get_command(None, name)  # type: ignore[arg-type]
-    import rave_cli.flows.up  # noqa: F401
-
+    for module in pkgutil.walk_packages(rave_cli.__path__, "rave_cli."):
+        importlib.import_module(module.name)
+    # What is there already is neither looked at nor copied again in each fork.
+    gc.freeze()
     answers = os.fdopen(os.dup(1), "w")
     requests = os.fdopen(os.dup(0), "rb")
     for line in requests:
@@ -107,6 +121,8 @@ def _be_rave(request: dict[str, Any]) -> None:
 
     code = 99
     try:
+        os.environ.clear()
+        os.environ.update(request["env"])
         _be_in(request["cwd"])
         for number, what in request["streams"].items():
             _give(int(number), what)

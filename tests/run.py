@@ -1,8 +1,11 @@
 """`make test`: every check of the repository in one run, ending with the counts.
 
-Usage: python -m tests.run [--beside-a-burner] [lint|unit|integration|e2e]
+Usage: python -m tests.run [--coverage] [--beside-a-burner] [lint|unit|integration|e2e]
 
 Without a word, everything.
+
+--coverage says at the end which lines and branches no test reached; measuring that takes as long
+as the tests themselves.
 
 --beside-a-burner keeps every processor busy meanwhile, four times over: no test may need a quiet
 host.
@@ -16,11 +19,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
+
+from tests import kills
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,21 +47,24 @@ LINTERS = (
 
 @dataclass(frozen=True)
 class Suite:
-    """What one run of pytest is given, and how many files of it are tested at a time."""
+    """What one run of pytest is given, how many files of it are tested at a time, and how often at
+    least something that does something to a machine is killed in it (tests/kills.py).
+    """
 
     paths: tuple[str, ...]
     workers: int
+    kills: int = 0
 
 
 # In the order they run. The end-to-end tests come before whatever else builds an image, so that
 # their first `make demo` starts from nothing; they share one machine. A unit test waits, mostly.
 SUITES = {
-    "unit": Suite(("tests/unit",), workers=4 * (os.cpu_count() or 1)),
+    "unit": Suite(("tests/unit",), workers=4 * (os.cpu_count() or 1), kills=200),
     "e2e": Suite(("tests/e2e",), workers=1),
     "integration": Suite(("tests/nix", "tests/integration"), workers=os.cpu_count() or 1),
 }
 
-BURNER = "--beside-a-burner"
+COVERAGE, BURNER = "--coverage", "--beside-a-burner"
 # Endless loops for each processor.
 BURNERS = 4
 
@@ -77,16 +86,19 @@ def main(words: list[str]) -> int:
     if BURNER in words:
         with burning((os.cpu_count() or 1) * BURNERS):
             return main([word for word in words if word != BURNER])
+    measure = COVERAGE in words
+    words = [word for word in words if word != COVERAGE]
     unknown = set(words) - {"lint", *SUITES}
     if unknown:
         sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}\n{__doc__}")
         return 2
-    failed = [] if words and "lint" not in words else lint()
     suites = [suite for name, suite in SUITES.items() if not words or name in words]
-    outcome = Outcome(Counter(), Counter())
-    if suites:
-        status, outcome = test(suites, measure=not words)
-        failed += [] if status == 0 else ["pytest"]
+    # Looking at the types takes one processor; the tests have the others meanwhile.
+    with ThreadPoolExecutor(1) as beside:
+        linting = beside.submit(lint) if not words or "lint" in words else None
+        status, outcome = test(suites, measure=measure)
+        failed = [] if linting is None else linting.result()
+    failed += [] if status == 0 else ["pytest"]
     return close(failed, outcome)
 
 
@@ -127,6 +139,7 @@ def test(suites: list[Suite], *, measure: bool) -> tuple[int, Outcome]:
         for number, suite in enumerate(suites):
             report = Path(scratch) / f"{number}.xml"
             status = max(status, run(suite, report, measure=measure))
+            status = max(status, enough(suite, report.with_suffix(".kills")))
             if report.exists():
                 outcome = outcome + read(report)
     if measure:
@@ -144,9 +157,19 @@ def run(suite: Suite, report: Path, *, measure: bool) -> int:
     side_by_side = workers if suite.workers > 1 else []
     coverage = ["--cov", "--cov-append", "--cov-report="] if measure else []
     words = ["-q", f"--junitxml={report}", *side_by_side, *coverage, *suite.paths]
+    env = {**os.environ, kills.FILE: str(report.with_suffix(".kills"))}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False
+        [sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False, env=env
     ).returncode
+
+
+def enough(suite: Suite, counted: Path) -> int:
+    """Return 1 if fewer were killed in a suite than is promised, and say so; else 0."""
+    found = int(counted.read_text()) if counted.exists() else 0
+    if found < suite.kills * kills.USUAL // max(kills.STRIDE, kills.USUAL):
+        print(f"FAIL kills: {found} of machines, {suite.kills} are promised")
+        return 1
+    return 0
 
 
 def read(report: Path) -> Outcome:

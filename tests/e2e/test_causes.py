@@ -69,7 +69,7 @@ ExecStartPre=/usr/bin/python3 -c 'bytearray(1 << 30)'
 EOF
 """
 SECRETS = "sed -i 's/ENC\\[AES256_GCM,data:/&AAAA/' /var/lib/rave/secrets/*.yaml\n"
-DISK = "fallocate -l 100G /var/fill; dd if=/dev/zero of=/var/fill2 bs=64k; sync; true\n"
+DISK = "fallocate -l 100G /data/fill; dd if=/dev/zero of=/data/fill2 bs=64k; sync; true\n"
 
 
 def inside(site: Site, script: str) -> str:
@@ -118,7 +118,7 @@ def course(site: Site) -> Course:
     larger = site.json("vm", "status", NAME)["diskGiB"] + GROWTH_GIB
     inside(site, PANIC + EMERGENCY + MEMORY + SECRETS + DISK)
     # A full disk closes neither the way in nor the way down.
-    assert "100%" in inside(site, "df /")
+    assert "100%" in inside(site, "df /data")
     site.rave("vm", "stop", NAME)
     try:
         panic = fails(site)
@@ -132,7 +132,7 @@ def course(site: Site) -> Course:
         inside(site, f"rm {GREEDY}; systemctl daemon-reload; systemctl restart nats-server")
         joined = site.json("vm", "start", NAME)
         site.rave("secrets", "install", NAME)
-        inside(site, f"rm -rf /var/fill /var/fill2 {UNITS}/once.service; sync")
+        inside(site, f"rm -rf /data/fill /data/fill2 {UNITS}/once.service; sync")
         well = site.json("vm", "status", NAME)
     except BaseException:
         # The others shall not share its fate.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import ssl
 import subprocess
+import urllib.error
+import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +93,39 @@ def test_no_secret_is_anywhere_but_in_its_place(site: Site) -> None:
     for pid in qemu_processes(site):
         argv = Path(f"/proc/{pid}/cmdline").read_bytes()
         assert not [name for name, value in values.items() if value in argv]
+
+
+def portal(site: Site, path: str = "/") -> tuple[str, str]:
+    """Return a page of the machine and its content policy, as a browser gets them that trusts the
+    authority of this login alone.
+    """
+    origin = f"https://127.0.0.1:{site.json('vm', 'status', 'demo')['ports']['3002']}"
+    own = site.home / ".config/rave/tls/localhost/authority.crt"
+    trust = ssl.create_default_context(cafile=str(own))
+    with urllib.request.urlopen(f"{origin}{path}", timeout=60, context=trust) as answer:  # noqa: S310 - https
+        return answer.read().decode(), answer.headers["content-security-policy"]
+
+
+def test_the_portal_is_shown_with_a_certificate_of_the_hosts_authority(site: Site) -> None:
+    page, policy = portal(site)
+    assert "demo is healthy" in page
+    assert page.count('<li class="healthy">') == 14
+    assert "PostgreSQL exporter" in page
+    assert "unsafe" not in policy
+    # What depends on who looks is put in; a demo has no accounts, and so nothing behind sign-in.
+    assert "The last hour" in page
+    assert "/portal/sign-in" not in page
+    assert portal(site, "/portal/chart.js")[0].lstrip().startswith("/*!")
+    assert "new Chart(" in portal(site, "/portal/figures.js")[0]
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        portal(site, "/prometheus/")
+    assert portal(site, "/portal.css")[0].startswith(":root")
+    before = site.json("tls", "status", "demo")
+    assert (before["kind"], before["shown"], before["problems"]) == ("issued", "this", [])
+    assert site.json("tls", "renew", "demo", "--now")["shown"] == "now"
+    after = site.json("tls", "status", "demo")
+    assert (after["shown"], after["sha256"] != before["sha256"]) == ("this", True)
+    assert portal(site)[0].startswith("<!doctype html>")
 
 
 def plain_values(site: Site, file: Path) -> dict[str, bytes]:

@@ -74,7 +74,8 @@ def test_a_qemu_that_is_killed_during_the_boot_is_noticed_at_once(alone: Site) -
         os.kill(pid, signal.SIGKILL)
     began = time.monotonic()
     _, said = child.communicate(timeout=60)
-    assert time.monotonic() - began < 5
+    # Before the stage that it was killed in has had its time.
+    assert time.monotonic() - began < 20
     assert child.returncode == 5
     assert "error:" in said
     assert "hint:" in said

@@ -47,6 +47,13 @@ def test_what_the_initrd_loads_while_systemd_starts_is_all_there(site: Site) -> 
     assert set(wanted) <= loaded
 
 
+def test_what_the_initrd_runs_beforehand_is_over_and_nothing_of_it_failed(site: Site) -> None:
+    assert not root(site, "sh", "-c", "ps -U 65534 -o pid=,args= || true").split()
+    # It tells faults alone, and there; of a boot without any the console may have nothing.
+    console = site.json("vm", "console", "demo", "--lines", "1000")["lines"]
+    assert not [line for line in console if "rave-initrd:" in line]
+
+
 @pytest.mark.parametrize(
     ("place", "options"),
     [

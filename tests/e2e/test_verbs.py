@@ -24,17 +24,17 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 MOVED = "moved"
 
 
-def root_gib(site: Site, name: str) -> float:
-    """Return the size of the guest's root file system in GiB."""
-    done = site.rave("vm", "exec", name, "--", "df", "--block-size=1", "--output=size", "/")
+def data_gib(site: Site, name: str) -> float:
+    """Return the size of the file system of the guest's data in GiB."""
+    done = site.rave("vm", "exec", name, "--", "df", "--block-size=1", "--output=size", "/data")
     return int(done.stdout.split()[1]) / (1 << 30)
 
 
 def await_size(site: Site, name: str, gib: int) -> None:
-    """Wait until the root file system fills a disk of `gib`: at boot it grows in the background."""
+    """Wait until the data's file system fills a disk of `gib`: at boot it grows meanwhile."""
     deadline = time.monotonic() + 60
-    while root_gib(site, name) < 0.9 * gib:
-        assert time.monotonic() < deadline, root_gib(site, name)
+    while data_gib(site, name) < 0.9 * gib:
+        assert time.monotonic() < deadline, data_gib(site, name)
         time.sleep(1)
 
 
@@ -67,7 +67,7 @@ def changed(site: Site) -> Iterator[Changed]:
     site.rave("up", "--profile", "demo", "--base", "debian", "--skip-smoke", timeout=600)
     gib = site.json("vm", "status", "demo")["diskGiB"]
     running = site.json("vm", "set", "demo", "--disk", str(gib + 4))
-    assert root_gib(site, "demo") > 0.9 * (gib + 4)
+    assert data_gib(site, "demo") > 0.9 * (gib + 4)
     if "Total banned:\t0" in jail(site, "demo"):
         site.rave("smoke", "run", "--vm", "demo", "--phase", "security")
     machine_id = inside(site, "demo", "cat", "/etc/machine-id")

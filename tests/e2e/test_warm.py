@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.e2e import hostile_jobs
 from tests.e2e.conftest import qemu_processes
 from tests.waiting import CEILING, until
 
@@ -48,12 +49,54 @@ OWN = {
     ' print(json.loads(s.makefile().readline()[5:])["server_id"])\'',
     "journal": "ls -d /var/log/journal/$(cat /etc/machine-id)",
 }
+# Prints what ended its wait for a line in the journal, opened with the flags that fail2ban has.
+HEARS = """
+import re, subprocess
+from systemd import journal
+flags = re.search(r"journalflags=([0-9]+)", open("/etc/fail2ban/jail.conf").read())
+reader = journal.Reader(flags=int(flags[1]) if flags else journal.SYSTEM)
+reader.add_match(SYSLOG_IDENTIFIER="hears")
+reader.seek_tail()
+while reader.wait(0):
+    pass
+reader.get_previous()
+subprocess.run(["logger", "-t", "hears", "a line"], check=True)
+print(reader.wait(60))
+"""
 SCRIPT = "; ".join(f'printf \'%s\\t%s\\n\' "{name}" "$({word})"' for name, word in OWN.items())
 
 
 def own(site: Site, name: str) -> dict[str, str]:
     said = site.rave("vm", "exec", "--sudo", name, "--", "sh", "-c", SCRIPT).stdout
     return dict(line.split("\t", 1) for line in said.splitlines())
+
+
+# What a system that is made anew keeps, and what it does not: how it is put there, and looked for.
+PSQL = "runuser -u postgres -- psql -qtA"
+MARKS = {
+    "in PostgreSQL": (f"{PSQL} -c 'create table mark ()'", f"{PSQL} -c 'table mark'"),
+    "on /data": ("touch /var/lib/rave/mark", "test -e /data/rave/mark"),
+    "in /etc": ("touch /etc/mark", "test -e /etc/mark"),
+}
+
+
+def leave_marks(site: Site, name: str) -> None:
+    for leave, _ in MARKS.values():
+        site.rave("vm", "exec", "--sudo", name, "--", "sh", "-c", leave)
+
+
+def marks(site: Site, name: str) -> dict[str, bool]:
+    """Return which marks are there."""
+    script = "; ".join(f"({look}) >&2; echo $?" for _, look in MARKS.values())
+    said = site.rave("vm", "exec", "--sudo", name, "--", "sh", "-c", script).stdout
+    return dict(zip(MARKS, [code == "0" for code in said.split()], strict=True))
+
+
+def data_label(site: Site, name: str) -> str:
+    """Return the id of the machine whose a machine's data disk says to be."""
+    word = ("dd", "if=/dev/vdb", "bs=512", "count=1", "status=none")
+    said = site.rave("vm", "exec", "--sudo", name, "--", *word).stdout
+    return said.split()[2].rstrip("\0")
 
 
 def launch(site: Site, name: str, *more: str) -> Any:
@@ -103,6 +146,11 @@ def test_no_two_share_what_is_a_machines_own(site: Site, template: Any) -> None:
         )
         # Over SSH, where the pinned host key is the one that is shown.
         assert site.rave("vm", "ssh", name, "--", "hostname").stdout.strip() == name
+    # What watches the journal as fail2ban does hears of a new line, and does not look for one.
+    heard = site.rave(
+        "vm", "exec", "--sudo", names[-1], "--", "python3", "-c", HEARS, timeout=CEILING
+    )
+    assert heard.stdout.strip() == "1", "APPEND"
     for name in names:
         site.rave("vm", "delete", name, "--force")
 
@@ -126,10 +174,10 @@ def test_it_is_proven_as_what_it_is(site: Site, template: Any) -> None:
 
 
 @contextmanager
-def serving(site: Site) -> Iterator[subprocess.Popen[bytes]]:
+def serving(site: Site, *more: str) -> Iterator[subprocess.Popen[bytes]]:
     """Serve the pool meanwhile."""
     log = site.home / "pool.log"
-    argv = [site.rave_path, "pool", "serve", *PROFILE]
+    argv = [site.rave_path, "pool", "serve", *PROFILE, *more]
     with log.open("wb") as stream:
         server = subprocess.Popen(
             argv, cwd=site.checkout, env=site.env, stdout=stream, stderr=stream
@@ -151,6 +199,24 @@ def submitted(site: Site, *command: str) -> str:
     return name
 
 
+def test_a_machine_that_stands_by_is_itself_when_its_job_comes(site: Site, template: Any) -> None:
+    ask = "cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; date +%s"
+    stood: list[list[str]] = []
+    with serving(site):
+        site.rave("pool", "scale", "--standby", "1")
+        for _ in range(10):
+            until(lambda: qemu_processes(site))
+            words = site.rave("pool", "run", "--", "sh", "-c", ask).stdout.split()
+            assert abs(float(words[3]) - time.time()) < 60
+            # One that comes while none stands by yet has a machine made for it.
+            stood += [words] if words[2].endswith("-0") else []
+            if len(stood) == 2:
+                break
+        assert len({word for words in stood for word in words[:3]}) == 6
+        site.rave("pool", "scale", "--standby", "0")
+        until(lambda: not qemu_processes(site))
+
+
 def test_a_job_gets_a_machine_of_its_own_that_is_gone_with_it(site: Site, template: Any) -> None:
     ask = "cat /proc/sys/kernel/random/uuid /etc/machine-id; hostname; echo $RAVE_ATTEMPT"
     with serving(site) as server:
@@ -162,13 +228,20 @@ def test_a_job_gets_a_machine_of_its_own_that_is_gone_with_it(site: Site, templa
         given = site.home / "given"
         (given / "below").mkdir(parents=True)
         (given / "below/file").write_text("given\n")
-        command = "cat below/file; echo $A > left"
-        words = ("--input", str(given), "--env", "A=b", "--artifact", "left")
-        printed = site.rave("pool", "run", *words, "--", "sh", "-c", command).stdout
+        command = "cat below/file; echo $A > left; echo $TRACEPARENT > trace"
+        words = ("--input", str(given), "--env", "A=b", "--artifact", "left", "--artifact", "trace")
+        assert site.rave("pool", "run", *words, "--", "sh", "-c", command).stdout == "given\n"
         (job,) = site.json("pool", "list", "-n", "1")
-        assert printed == "given\n"
         site.rave("pool", "artifacts", job["job"], "--to", str(site.home / "left"))
         assert (site.home / "left/left").read_text() == "b\n"
+        told = site.json("pool", "trace", job["job"])
+        spans = {span["name"]: span["id"] for span in told["spans"]}
+        assert list(spans) == [
+            "RUN", "submit", "queue", "attempt", "restore", "hand-over", "command", "artifacts",
+            "remove", "result",
+        ]  # fmt: skip
+        said_to_be = (site.home / "left/trace").read_text().strip()
+        assert said_to_be == f"00-{told['trace']}-{spans['command']}-01"
         proven = site.json("pool", "verify", job["job"], "--key", str(site.signing_key))
         assert (proven["result"], proven["template"]) == ("success", template["digest"])
 
@@ -177,6 +250,8 @@ def test_a_job_gets_a_machine_of_its_own_that_is_gone_with_it(site: Site, templa
             os.kill(pid, signal.SIGKILL)
         assert site.rave("pool", "logs", lost, "--follow").stdout == "2\n"
         assert site.json("pool", "show", lost)["state"] == "success"
+        broken = [(one["name"], one["error"]) for one in site.json("pool", "trace", lost)["spans"]]
+        assert broken.count(("attempt", "error")) == broken.count(("attempt", "")) == 1
 
         late = site.rave("pool", "run", "--timeout", "1", "--", "sleep", "300", check=False)
         assert (late.returncode, "ended as timeout" in late.stderr) == (5, True)
@@ -198,8 +273,17 @@ def test_a_job_gets_a_machine_of_its_own_that_is_gone_with_it(site: Site, templa
         given_back = submitted(site, "sleep", "300")
     job = site.json("pool", "show", given_back)
     assert (job["state"], job["lost"], job["failed"]) == ("waiting", 0, 0)
+    # Whoever serves next is not to sleep.
+    assert site.rave("pool", "cancel", given_back).returncode == 0
     assert qemu_processes(site) == []
     assert not [one for one in site.json("vm", "list") if one["name"].startswith("job-")]
+
+
+def test_every_job_that_means_harm_ends_once_and_harms_nobody(site: Site, template: Any) -> None:
+    assert hostile_jobs.tried(site, serving) == {}
+    if hostile_jobs.ALL:
+        with serving(site):
+            hostile_jobs.kept(site)
 
 
 def test_a_template_that_was_changed_starts_nothing_and_what_runs_is_like_any_other(
@@ -220,17 +304,24 @@ def test_a_template_that_was_changed_starts_nothing_and_what_runs_is_like_any_ot
     # Nothing of a machine hangs on its template: not its run, nor its disk, nor a copy of that.
     site.rave("vm", "template", "delete", template["name"])
     assert site.rave("vm", "exec", "twin", "--", "hostname").stdout.strip() == "twin"
-    site.rave("vm", "restart", "twin")
+    # Nor a system that the image makes anew, with the data that there are.
+    leave_marks(site, "twin")
+    site.rave("vm", "stop", "twin")
+    site.rave("vm", "start", "twin", "--fresh-system")
     assert site.json("vm", "status", "twin")["origin"] == "cold"
+    assert marks(site, "twin") == {"in PostgreSQL": True, "on /data": True, "in /etc": False}
     after = own(site, "twin")
     for what in ("machine-id", "hostname", "mac", "instance", "host key", "age identity"):
         assert after[what] == before[what], what
+    label = data_label(site, "twin")
     site.rave("vm", "stop", "twin")
     site.rave("vm", "clone", "twin", "twincopy")
     site.rave("vm", "start", "twincopy")
     copied = own(site, "twincopy")
     for what in ("machine-id", "hostname", "mac", "instance", "host key", "age identity"):
         assert copied[what] != before[what], what
+    assert marks(site, "twincopy")["in PostgreSQL"]
+    assert data_label(site, "twincopy") == copied["machine-id"] != label
     for name in ("twin", "twincopy"):
         site.rave("vm", "delete", name, "--force")
 
