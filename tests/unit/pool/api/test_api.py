@@ -427,6 +427,8 @@ def test_what_is_answered_is_what_the_document_says(api: ServedApi) -> None:
             said = document["paths"][f"/v1{endpoint.path}"][endpoint.method.lower()]["responses"]
             schema = said[str(answer.status_code)]["content"]["application/json"]["schema"]
             jsonschema.validate(answer.json(), schema | {"components": document["components"]})
-        refused = owner.get("/v1/jobs/ab").json()
+        # Two digits would be the beginning of one name in 256, which is as good as the name.
+        nobody = name[:-1] + ("0" if name[-1] != "0" else "1")
+        refused = owner.get(f"/v1/jobs/{nobody}").json()
         problem_schema = document["components"]["schemas"]["Problem"]
         jsonschema.validate(refused, problem_schema)
