@@ -172,7 +172,11 @@ class Fake:
             client.sendall(json.dumps(message).encode() + b"\r\n")
 
     def hear(self, client: socket.socket) -> None:
-        data, given, _, _ = socket.recv_fds(client, 65536, 1)
+        try:
+            data, given, _, _ = socket.recv_fds(client, 65536, 1)
+        except ConnectionResetError:
+            # It left with something unread, which is an end like any other.
+            data, given = b"", []
         self.given = given[0] if given else self.given
         if not data:
             self.poll.unregister(client)
