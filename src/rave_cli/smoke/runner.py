@@ -14,6 +14,7 @@ import threading
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -46,6 +47,9 @@ NOT_ASKED = "not asked for (--phase)"
 
 # Seconds that a run which is given up waits for what goes on beside; a port scan takes two.
 STOPS = 5.0
+
+# Seconds between two looks at what did not pass at first.
+RETRY_PAUSE = 0.5
 
 
 @dataclass(frozen=True)
@@ -134,9 +138,21 @@ def patient(checks: Sequence[Check], busy: float) -> tuple[Check, ...]:
     guest longer than it may is told as an error, and a busy host is none of the guest's.
     """
     return tuple(
-        replace(check, timeout=check.timeout * busy, retry_for=check.retry_for * busy)
+        replace(
+            check,
+            timeout=check.timeout * busy,
+            retry_for=check.retry_for * busy,
+            look=_waiting(check.look, busy),
+        )
         for check in checks
     )
+
+
+def _waiting(look: Look | None, busy: float) -> Look | None:
+    """Return a look that was given a time of its own with that times `busy`."""
+    if not isinstance(look, partial) or "timeout" not in look.keywords:
+        return look
+    return partial(look, timeout=look.keywords["timeout"] * busy)
 
 
 @dataclass
@@ -277,12 +293,27 @@ class SmokeSession:
         if look is None or not open_:
             return
         began = time.monotonic()
-        found = _looked(look, self.context)
+        found, attempts = self._insisted(look, max(check.retry_for for check in open_))
         seconds = time.monotonic() - began
         for check in open_:
             verdict = found if isinstance(found, Verdict) else found[check.id]
-            result = settle(check, verdict, seconds=seconds / len(open_), attempts=1)
+            result = settle(check, verdict, seconds=seconds / len(open_), attempts=attempts)
             self._record(result, spent=seconds)
+
+    def _insisted(
+        self, look: Look, retry_for: float
+    ) -> tuple[Verdict | Mapping[str, Verdict], int]:
+        """Look until nothing is wrong or `retry_for` seconds are over, as the guest's own checks
+        do; return what was found last, and how often was looked.
+        """
+        until = min(time.monotonic() + retry_for, self.context.deadline) - RETRY_PAUSE
+        attempts = 1
+        while _bad(found := _looked(look, self.context)) and time.monotonic() < until:
+            if self.stopped:
+                raise OutOfTimeError
+            time.sleep(RETRY_PAUSE)
+            attempts += 1
+        return found, attempts
 
     def _record(self, result: CheckResult, *, spent: float | None = None) -> None:
         self.recorder.add(result, spent=spent)
@@ -336,6 +367,12 @@ class Worker(threading.Thread):
         except OutOfTimeError:
             # The main thread has noticed as well, or is about to.
             return
+
+
+def _bad(found: Verdict | Mapping[str, Verdict]) -> bool:
+    """Return whether any of what was found fails."""
+    verdicts = [found] if isinstance(found, Verdict) else found.values()
+    return any(verdict.status in ("fail", "error") for verdict in verdicts)
 
 
 def _looked(look: Look, context: CheckContext) -> Verdict | Mapping[str, Verdict]:

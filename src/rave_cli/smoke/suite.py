@@ -143,12 +143,18 @@ def _of_records(plan: Plan, name: str, own: Sequence[Check]) -> Iterator[Check]:
         if record.from_ == "host":
             look = partial(outside.page, **_page(record), timeout=record.timeout)
             yield Check(record.id, "health", title, viewpoint="outside", step="outside",
-                        timeout=record.timeout, needs=(units,), look=look)  # fmt: skip
+                        timeout=record.timeout, retry_for=_patience(record),
+                        needs=(units,), look=look)  # fmt: skip
         else:
             yield Check(record.id, "health", title, kind=declarations.CATALOG[record.kind],
                         arguments=_arguments(plan, record), timeout=record.timeout,
-                        retry_for=max(10.0, 1.5 * record.timeout),
+                        retry_for=_patience(record),
                         needs=(LOGIN, units))  # fmt: skip
+
+
+def _patience(record: HealthCheck) -> float:
+    """Seconds during which a health question that is not answered well is asked again."""
+    return max(10.0, 1.5 * record.timeout)
 
 
 def _page(record: HealthCheck) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,10 +23,11 @@ from rave_cli.process import Completed
 from rave_cli.smoke import onhost, runner
 from rave_cli.smoke.ban import judge_ban
 from rave_cli.smoke.banturn import BanTurn
-from rave_cli.smoke.model import Verdict
+from rave_cli.smoke.model import Check, Verdict
 from rave_cli.smoke.operator import Operator
 from rave_cli.smoke.recorder import RunRecorder
 from rave_cli.smoke.request import SmokeRequest
+from rave_cli.smoke.runner import patient
 from rave_cli.smoke.runs import find_runs
 from rave_cli.smoke.suite import suite
 from rave_cli.transcript import RefusedError, SigningKey, verify
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.context import CheckContext
-    from rave_cli.smoke.model import Check, Look
+    from rave_cli.smoke.model import Look
     from rave_cli.smoke.runner import Settled
     from rave_cli.transcript.check import CheckResult
 
@@ -297,6 +299,28 @@ def test_one_look_answers_all_checks_that_it_is_declared_for(
     assert (results["security.tls-1.3"].status, results["security.tls-1.2"].status) == (
         "pass", "fail",
     )  # fmt: skip
+
+
+def test_a_page_that_does_not_come_at_first_is_asked_for_again(
+    request_: SmokeRequest, looks: dict[str, Look]
+) -> None:
+    """A machine that had just come up on a busy host failed `rave up` by one page alone."""
+    verdicts = iter([Verdict("fail", "ReadTimeout: The read operation timed out"), GOOD])
+    looks["nginx.status-page-outside"] = lambda _: next(verdicts)
+    found, _ = carry_out(request_)
+    results = {r.id: r for r in found.results}
+    page = results["nginx.status-page-outside"]
+    assert (page.status, page.attempts) == ("pass", 2)
+
+
+def test_a_look_from_outside_waits_longer_on_a_busy_host() -> None:
+    def look(_: object, *, timeout: float) -> Verdict:
+        return Verdict("pass", f"{timeout:g}")
+
+    given = Check("a.b", "health", "a", look=partial(look, timeout=5.0))
+    (found,) = patient([given], 2.0)
+    assert found.look is not None
+    assert found.look(object()) == Verdict("pass", "10")  # type: ignore[arg-type]
 
 
 def test_steps_come_in_their_order_whatever_goes_on_beside_them(
