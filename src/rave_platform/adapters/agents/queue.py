@@ -23,6 +23,7 @@ from rave_platform.application.agents.ports import Delivery
 from rave_platform.application.ports import StreamUnavailableError
 from rave_platform.domain import tasks
 from rave_platform.domain.tasks import AgentTask, DecisionKind, TaskDecision
+from rave_platform.domain.tracing import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,6 +90,7 @@ class NatsTaskQueue:
             partial(_told, found.in_progress),
             partial(_told, found.ack_sync),
             lambda seconds: _told(partial(found.nak, delay=seconds)),
+            (found.headers or {}).get(HEADER, ""),
         )
 
     async def _subscription(self, reader: _Reader) -> JetStreamContext.PullSubscription:

@@ -16,6 +16,7 @@ from rave_platform.adapters.taskstreams import AGENTS, TASKS
 from rave_platform.application.chat.ports import ToldTask
 from rave_platform.application.ports import StreamUnavailableError
 from rave_platform.domain.tasks import AgentHeartbeat
+from rave_platform.domain.tracing import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,7 +64,10 @@ class NatsTaskReader:
             # Made anew the next time: the server may have lost it.
             self._reading = None
             raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
-        return [ToldTask(message.data, message.ack) for message in found]
+        return [
+            ToldTask(message.data, message.ack, (message.headers or {}).get(HEADER, ""))
+            for message in found
+        ]
 
     async def _reader(self) -> JetStreamContext.PullSubscription:
         jetstream = self._stream.jetstream()

@@ -56,6 +56,7 @@ class ToldTask:
 
     data: bytes
     taken: Callable[[], Awaitable[None]]
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)
