@@ -173,7 +173,10 @@ class Obeying:
         self._decided(heard, outcome.command, outcome.result)
         self._tracer.over(
             context, f"command {outcome.command}", began, kind=SpanKind.SERVER,
-            attributes={"messaging.message.id": heard.event_id, "rave.result": outcome.result},
+            attributes={
+                "messaging.message.id": heard.event_id, "rave.result": outcome.result,
+                **({"rave.task": str(outcome.task.task.task_id)} if outcome.task else {}),
+            },
         )  # fmt: skip
         LOG.info(
             "command",
