@@ -176,11 +176,12 @@ def test_who_names_no_machine_means_the_only_one(
             self.name = name
 
     monkeypatch.setattr(traces, "Machine", Stored)
-    monkeypatch.setattr(traces.store, "list_machines", lambda: [Stored(name) for name in names])
+    listing = "rave_cli.flows.traces.store.list_machines"
+    monkeypatch.setattr(listing, lambda: [Stored(name) for name in names])
     with pytest.raises(RaveError, match=said) as caught:
         traces.machine_of(None)
     assert caught.value.exit_code is ExitCode.USAGE
-    monkeypatch.setattr(traces.store, "list_machines", lambda: [Stored("only")])
+    monkeypatch.setattr(listing, lambda: [Stored("only")])
     assert traces.machine_of(None) == "only"
     assert traces.machine_of("other") == "other"
 
