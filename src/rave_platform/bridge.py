@@ -78,7 +78,7 @@ async def serve(
         if heard:
             obeying.wake()
 
-    web = BridgeWeb(store, channel, stream, blocking, metrics)
+    web = BridgeWeb(store, channel, stream, reader, blocking, metrics)
     await service.serve(
         web.app(), found.host, found.port,
         [

@@ -45,7 +45,7 @@ async def serve(
     def blocking(call: Callable[[], Any]) -> asyncio.Future[Any]:
         return loop.run_in_executor(worker, call)
 
-    metrics = DispatcherMetrics()
+    metrics = DispatcherMetrics(found.sources)
     stream = NatsStream(configuration.stream_settings(found.nats, found.retention_days))
     spans = SpanKeeper(kept, blocking)
     tracer = Tracer(spans.keep)

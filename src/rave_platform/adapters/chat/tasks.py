@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rave_platform.adapters import taskstreams
 from rave_platform.adapters.taskstreams import AGENTS, TASKS
-from rave_platform.application.chat.ports import ToldTask
+from rave_platform.application.chat.ports import QueueFigures, ToldTask
 from rave_platform.application.ports import StreamUnavailableError
 from rave_platform.domain.tasks import AgentHeartbeat
 from rave_platform.domain.tracing import HEADER
@@ -81,6 +81,24 @@ class NatsTaskReader:
             await jetstream.add_consumer(TASKS.name, config)
             self._reading = await jetstream.pull_subscribe_bind(READER, TASKS.name)
         return self._reading
+
+    async def queues(self) -> list[QueueFigures]:
+        """Return how far the readers of the stream are.
+
+        Raises:
+            StreamUnavailableError: if the stream cannot be asked.
+        """
+        try:
+            found = await self._stream.jetstream().consumers_info(TASKS.name)
+        except (NatsError, OSError, TimeoutError) as fault:
+            raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
+        return [
+            QueueFigures(
+                one.name, one.num_pending or 0, one.num_ack_pending or 0,
+                one.num_redelivered or 0,
+            )
+            for one in found
+        ]  # fmt: skip
 
     async def agents(self) -> list[AgentHeartbeat]:
         """Return the agents that gave a sign of life lately.
