@@ -322,7 +322,7 @@ def test_each_step_of_a_task_and_each_call_of_the_forge_is_in_its_trace() -> Non
     assert named["approve"].parent_span_id == approval.span_id
     # What the forge was told is what is kept.
     calls = [one.context.header for one in found if one.kind is SpanKind.CLIENT]
-    assert sorted(world.headers) == sorted(calls)
+    assert sorted(world.gitlab.headers) == sorted(calls)
     parents = {one.parent_span_id for one in found if one.kind is SpanKind.CLIENT}
     steps = {one.name for one in found if one.context.span_id in parents}
     assert steps == {"project", "branch", "commit", "request", "status", "approve"}

@@ -175,10 +175,9 @@ class World:
         self.allowed = allowed
         self.now = MOMENT
         self.look = 1e6
-        # What was known last of each span, by its id; and what the forge was told of them.
+        # What was known last of each span, by its id.
         self.spans: dict[str, Span] = {}
         self.tracer = Tracer(self._keep)
-        self.headers: list[str] = []
 
     def _keep(self, span: Span) -> None:
         self.spans[span.context.span_id] = span
@@ -192,7 +191,7 @@ class World:
 
     def forge(self) -> GitLabForge:
         settings = GitLabSettings("http://gitlab", NAMESPACE, TOKEN)
-        return GitLabForge(settings, _Transport(self.gitlab, self.points, self.headers))
+        return GitLabForge(settings, _Transport(self.gitlab, self.points))
 
     async def live(self) -> None:
         """Do what there is to do, as an agent that has just started."""
@@ -234,13 +233,12 @@ async def _all_told(outbox: Outbox) -> None:
 class _Transport(httpx.ASGITransport):
     """Requests between two points each."""
 
-    def __init__(self, stub: GitLabStub, points: Points, headers: list[str]) -> None:
+    def __init__(self, stub: GitLabStub, points: Points) -> None:
         super().__init__(stub)
-        self.points, self.headers = points, headers
+        self.points = points
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         send = super().handle_async_request
-        self.headers.append(request.headers.get("traceparent", ""))
         found: httpx.Response = await self.points.around(lambda: send(request))
         return found
 
