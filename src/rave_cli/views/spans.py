@@ -40,10 +40,13 @@ def span_lines(found: GuestTrace) -> list[Line]:
         f"trace {found.trace_id}, {_moment(first)}, {count}",
         f"{'began':>9}  {'took':>9}",
     ]
+    whole = {span.span_id: span.service_name for span in found.spans}
     for span, guide in _tree(found.spans):
         began = (span.start_time_unix_nano - first) / SECOND
         took = _took(span.start_time_unix_nano, span.end_time_unix_nano)
-        lines.append(f"{began:>+8.3f}s  {took}  {guide}{_named(span)}")
+        # Whose it is stands where that is another than the whole's.
+        service = span.service_name if whole.get(span.parent_span_id) != span.service_name else ""
+        lines.append(f"{began:>+8.3f}s  {took}  {guide}{_named(span, service)}")
     return lines
 
 
@@ -72,13 +75,14 @@ def _tree(spans: Sequence[GuestSpan]) -> Iterator[tuple[GuestSpan, str]]:
             )
 
 
-def _named(span: GuestSpan) -> str:
+def _named(span: GuestSpan, service: str) -> str:
     said = span.attributes
     more = [str(said[name]) for name in ("url.path", "rave.status", "rave.result") if name in said]
     status = span.status
     if status.code == ERROR:
         more.append(f"FAILED: {status.message}" if status.message else "FAILED")
-    return f"{span.name} ({span.service_name})" + (f": {', '.join(more)}" if more else "")
+    name = f"{span.name} ({service})" if service else span.name
+    return f"{name}: {', '.join(more)}" if more else name
 
 
 def _took(began: int, ended: int | None) -> str:

@@ -50,12 +50,13 @@ class OpenSpan:
         self._span = replace(self._span, error=why[:LONGEST])
 
     @contextmanager
-    def part(self, name: str, kind: SpanKind, names: tuple[object, ...]) -> Iterator[OpenSpan]:
-        """Enclose a part of it, which these names tell from its others, or else its place."""
+    def part(self, name: str, kind: SpanKind) -> Iterator[OpenSpan]:
+        """Enclose a part of it. If all of it is done again, that has parts of its own."""
         self._parts += 1
         context = tracing.named(
-            self.context.trace_id, self.context.span_id, *(names or (self._parts,))
-        )
+            self.context.trace_id, self.context.span_id, self._span.start_time_unix_nano,
+            self._parts,
+        )  # fmt: skip
         with self._tracer.span(context, name, parent=self.context, kind=kind) as found:
             yield found
 
@@ -118,15 +119,13 @@ class Tracer:
 
 
 @contextmanager
-def part(
-    name: str, kind: SpanKind = SpanKind.INTERNAL, names: tuple[object, ...] = ()
-) -> Iterator[OpenSpan | None]:
+def part(name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[OpenSpan | None]:
     """Enclose a part of the span that goes on; of none, if there is none."""
     current = _CURRENT.get()
     if current is None:
         yield None
         return
-    with current.part(name, kind, names) as found:
+    with current.part(name, kind) as found:
         yield found
 
 

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import time
-from collections import Counter
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 import pytest
 
 from rave_guest import spans
-from rave_platform.domain.agents import wording
-from tests import kills
 from tests.integration.platform.agents import AgentPlatform, memory
-from tests.unit.platform.agents.world import task
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -124,43 +117,3 @@ def require_one_tree(found: list[dict[str, Any]], headers: Sequence[str]) -> Non
     # The forge was told of each call.
     calls = {one["span_id"] for one in found if one["kind"] == 3 and one["name"] != "say"}
     assert calls <= {header.split("-")[2] for header in headers if header}
-
-
-# At how many moments an agent is killed: each is a start of one, so fewer are taken than of others.
-POINTS = max(4, 210 // kills.STRIDE**2)
-# Seconds within which a kill falls after a task is asked for.
-WITHIN = 2.0
-
-
-def test_no_kill_loses_a_task_or_has_one_done_twice(found: AgentPlatform) -> None:
-    chance = random.Random(20261126)  # noqa: S311 - the same moments each time
-    found.gitlab.make(PROJECT)
-    agents = [found.agent("backend-architect", instance) for instance in ("one", "two")]
-    for agent in agents:
-        agent.start()
-    wanted = [task(1 + number, instruction=f"Say {number}") for number in range(POINTS)]
-    until(lambda: found.stream("rave.tasks.v1.asked.>") == [], pause=0.05)
-    for one in wanted:
-        found.ask(one)
-        time.sleep(chance.uniform(0, WITHIN))
-        victim = found.nats if chance.random() < 0.2 else chance.choice(agents)
-        victim.end()
-        kills.count()
-        victim.start()
-
-    def ended() -> bool:
-        last = {one["task_id"]: one["status"] for one in found.stream("rave.tasks.v1.told.*")}
-        return Counter(last.values()) == {"completed": POINTS}
-
-    until(ended, pause=0.2)
-    project = found.gitlab.projects[PROJECT]
-    branches = {wording.branch(one) for one in wanted}
-    assert Counter(one["source_branch"] for one in project.requests) == dict.fromkeys(branches, 1)
-    assert set(project.branches) == branches | {"main"}
-    main = project.branches["main"].id
-    for one in wanted:
-        head = project.branches[wording.branch(one)]
-        assert (head.parent, str(one.task_id) in head.message) == (main, True)
-    assert {UUID(one["task_id"]) for one in found.stream("rave.tasks.v1.told.*")} == {
-        one.task_id for one in wanted
-    }

@@ -131,6 +131,17 @@ class Everything:
         for process in reversed(processes):
             process.start()
 
+    def wait(self, condition: Callable[[], bool], pause: float) -> None:
+        """Wait for something; nobody may end by itself meanwhile."""
+
+        def found() -> bool:
+            for name, process in self.victims.items():
+                assert process.process is not None
+                assert process.process.poll() is None, f"{name}: {process.log.read_text()}"
+            return condition()
+
+        until(found, pause=pause)
+
     def kill(self, name: str) -> None:
         """Kill one of them while webhooks come, and start it again."""
         numbers = range(self.sent, self.sent + WEBHOOKS)
@@ -181,12 +192,12 @@ def test_no_kill_loses_or_doubles_anything(
         flows.append(flow)
         steps = flow.steps()
         for step, victim in deadly:
-            until(steps[STEPS[step]], pause=0.02)
+            everything.wait(steps[STEPS[step]], 0.02)
             time.sleep(chance.choice((0.0, chance.uniform(0, SHORTLY))))
             everything.kill(victim)
             killed.update((victim, STEPS[step]))
     for flow in flows:
-        until(flow.over, pause=0.1)
+        everything.wait(flow.over, 0.1)
     for thread in everything.sending:
         thread.join()
     everything.hooks.settle()

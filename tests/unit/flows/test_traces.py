@@ -116,11 +116,11 @@ def test_one_is_shown_as_a_tree_with_times(guest: Machine) -> None:
         f"trace {TRACE}, 2025-11-26T12:00:00Z, 6 spans of agent, chat-bridge",
         "    began       took",
         "  +0.000s     0.250s  command (chat-bridge): answered",
-        "  +0.250s     0.250s  ├─ say (chat-bridge)",
-        "  +0.500s     2.500s  └─ task (chat-bridge)",
-        "  +0.500s     0.500s     ├─ project (chat-bridge)",
+        "  +0.250s     0.250s  ├─ say",
+        "  +0.500s     2.500s  └─ task",
+        "  +0.500s     0.500s     ├─ project",
         "  +0.750s     0.250s     │  └─ GET (agent): /projects/a, FAILED: 503",
-        "  +1.000s     2.000s     └─ write (chat-bridge)",
+        "  +1.000s     2.000s     └─ write",
     ]
     found = json.loads(run("show", "3f2a91c4", "--vm", "dev", "--json"))
     assert found == {"machine": "dev", "trace_id": TRACE, "spans": SPANS}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nats.errors import Error as NatsError
@@ -12,9 +13,8 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from pydantic import ValidationError
 
 from rave_platform.adapters import taskstreams
-from rave_platform.adapters.taskstreams import AGENTS, TASKS
+from rave_platform.adapters.taskstreams import AGENTS, TASKS, away, told
 from rave_platform.application.chat.ports import QueueFigures, ToldTask
-from rave_platform.application.ports import StreamUnavailableError
 from rave_platform.domain.tasks import AgentHeartbeat
 from rave_platform.domain.tracing import HEADER
 
@@ -63,9 +63,11 @@ class NatsTaskReader:
         except (NatsError, OSError, TimeoutError) as fault:
             # Made anew the next time: the server may have lost it.
             self._reading = None
-            raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
+            raise away(fault) from fault
         return [
-            ToldTask(message.data, message.ack, (message.headers or {}).get(HEADER, ""))
+            ToldTask(
+                message.data, partial(told, message.ack), (message.headers or {}).get(HEADER, "")
+            )
             for message in found
         ]
 
@@ -91,7 +93,7 @@ class NatsTaskReader:
         try:
             found = await self._stream.jetstream().consumers_info(TASKS.name)
         except (NatsError, OSError, TimeoutError) as fault:
-            raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
+            raise away(fault) from fault
         return [
             QueueFigures(
                 one.name, one.num_pending or 0, one.num_ack_pending or 0,
@@ -114,7 +116,7 @@ class NatsTaskReader:
                 for subject in found.state.subjects or {}
             ]
         except (NatsError, OSError, TimeoutError) as fault:
-            raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
+            raise away(fault) from fault
         beats = [beat for data in said if (beat := _beat(data))]
         since = self._wall() - LATELY
         return [beat for beat in beats if beat.at.timestamp() >= since]

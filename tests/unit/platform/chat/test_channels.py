@@ -8,12 +8,14 @@ import logging
 import os
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.errors import ConnectionClosedError
 from starlette.applications import Starlette
 
 from rave_platform import bridge
@@ -25,6 +27,7 @@ from rave_platform.adapters.chat.matrix import MatrixChannel, MatrixSettings
 from rave_platform.adapters.chat.matrix_events import MatrixAccount
 from rave_platform.adapters.chat.mattermost import MattermostChannel, MattermostSettings, fenced
 from rave_platform.adapters.chat.metrics import MOST_TIMED, BridgeMetrics
+from rave_platform.adapters.chat.tasks import NatsTaskReader
 from rave_platform.adapters.chat.web import BridgeWeb
 from rave_platform.adapters.configuration import SettingsError
 from rave_platform.application.chat.ports import (
@@ -631,3 +634,31 @@ def test_health_says_what_waits_and_that_nothing_can_be_stored(tmp_path: Path) -
         assert 'rave_bridge_waiting{what="decision"} 1.0' in metrics.text
         assert 'rave_bridge_requests_total{endpoint="healthz",status="200"} 1.0' in metrics.text
         assert [a.status_code for a in asyncio.run(work(broken, store))] == [503, 503]
+
+
+# --- what agents say
+
+
+class Gone:
+    """A message of a server that is gone by the time it is to hear that it was taken in."""
+
+    data, headers = b"{}", None
+
+    async def ack(self) -> None:
+        raise ConnectionClosedError
+
+
+def test_a_server_that_is_gone_before_it_hears_that_something_was_taken_is_away() -> None:
+    class Reading:
+        async def fetch(self, _most: int, timeout: float) -> list[Gone]:
+            assert timeout
+            return [Gone()]
+
+    async def work() -> None:
+        reader = NatsTaskReader(SimpleNamespace(connection=1, jetstream=lambda: None))  # type: ignore[arg-type]
+        reader._reading, reader._connection = Reading(), 1  # type: ignore[assignment]
+        (found,) = await reader.told()
+        with pytest.raises(StreamUnavailableError, match="ConnectionClosedError"):
+            await found.taken()
+
+    asyncio.run(work())
