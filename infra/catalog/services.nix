@@ -16,7 +16,8 @@
 #   bases.debian.tarballs  packages of npm for that set, each in one version: "@team/tool@1.2.3"
 #   bases.debian.platform  true: it is one of rave's own, and its set holds src/rave_platform, too
 #   ports                what it listens on; `exposed` ports are the only ones the firewall admits
-#   provides             contracts that it fulfils for others: "oidc" (accounts and sign-in), "events" (what forges tell)
+#   provides             contracts that it fulfils for others: "oidc" (accounts and sign-in), "events" (what forges tell),
+#                        "traces" (what became of it, in spans)
 #   oidcClient           what it needs of whoever provides `oidc`: its id there, the paths below its site to which people come
 #                        back, the scopes it asks for, and the secret by which it proves to be itself; `logout`, if it
 #                        has one: where it is told within the machine that somebody's sessions have ended
@@ -499,7 +500,7 @@ in
       };
     };
     ports = [ (loopback "web" 3001) ];
-    provides = [ "events" ];
+    provides = [ "events" "traces" ];
     # Well as long as webhooks can be stored, whether or not NATS is there.
     checks = [ (http "health" "can store webhooks" "http://127.0.0.1:3001/healthz" { contains = "ok"; timeout = 10; }) ];
     secrets = [ "webhook/gitlab-signing-secret" "webhook/github-secret" "webhook/forgejo-secret" "nats/password" ];
@@ -528,6 +529,7 @@ in
       };
     };
     ports = [ (loopback "web" 3005) ];
+    provides = [ "traces" ];
     # Well as long as what is said can be kept, whether or not chat and NATS are there.
     checks = [ (http "health" "can keep what is said" "http://127.0.0.1:3005/healthz" { contains = "ok"; timeout = 10; }) ];
     secrets = [ "chat-bridge/as-token" "chat-bridge/hs-token" "nats/password" ];

@@ -145,6 +145,10 @@ complete_source = completing(_sources)
 
 machine_argument = click.argument("name", metavar="NAME", shell_complete=complete_machine)
 
+traced_machine_option = click.option(
+    "--vm", "name", metavar="NAME", shell_complete=complete_machine,
+    help="The running machine; without it the only one that there is.",
+)  # fmt: skip
 
 user_argument = click.argument("user", metavar="USER")
 client_argument = click.argument("client", metavar="CLIENT")

@@ -69,6 +69,12 @@ def _state(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return program.verb(arguments)
 
 
+def _traces(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    from rave_guest import traces
+
+    return traces.CONTRACT.verb(arguments)
+
+
 # Imports are within the verbs: a guest under TCG waits for each of them.
 VERBS: dict[str, Verb] = {
     "accounts": _accounts,
@@ -78,6 +84,7 @@ VERBS: dict[str, Verb] = {
     "resumed": _resumed,
     "secrets-install": _secrets_install,
     "state": _state,
+    "traces": _traces,
 }
 
 

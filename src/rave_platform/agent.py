@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from rave_platform import lifetime
 from rave_platform.adapters import configuration, logs
+from rave_platform.adapters import spans as span_stores
 from rave_platform.adapters.agents import settings
 from rave_platform.adapters.agents.ledger import SqliteLedger
 from rave_platform.adapters.agents.queue import NatsTaskQueue
-from rave_platform.adapters.configuration import SettingsError
+from rave_platform.adapters.configuration import SPANS, SettingsError
 from rave_platform.adapters.forge import settings as forges
 from rave_platform.adapters.stream import NatsStream
 from rave_platform.adapters.taskstreams import TASKS
@@ -30,6 +31,7 @@ from rave_platform.application.agents.working import LOOK, Working
 from rave_platform.application.outbox import Outbox
 from rave_platform.application.ports import StoreUnavailableError
 from rave_platform.application.retention import prune_forever
+from rave_platform.application.tracing import SpanKeeper, Tracer
 from rave_platform.domain.tasks import AgentKind
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from rave_platform.adapters.agents.settings import AgentSettings
     from rave_platform.application.agents.ports import Runner
     from rave_platform.application.forge import Forge
+    from rave_platform.application.ports import SpanStore
 
 LOG = logging.getLogger("rave_platform.agent")
 
@@ -55,8 +58,9 @@ class AgentParts:
 
 
 async def serve(
-    found: AgentSettings, parts: AgentParts, ledger: SqliteLedger, worker: ThreadPoolExecutor
-) -> None:
+    found: AgentSettings, parts: AgentParts, ledger: SqliteLedger, kept: SpanStore,
+    worker: ThreadPoolExecutor,
+) -> None:  # fmt: skip
     """Serve until SIGTERM or SIGINT."""
     agent, instance, forge = parts.agent, parts.instance, parts.forge
     loop = asyncio.get_running_loop()
@@ -68,24 +72,27 @@ async def serve(
         configuration.stream_settings(found.nats, found.retention_days), TASKS, f"agent-{agent}"
     )
     queue = NatsTaskQueue(stream, agent, found.silent_seconds)
-    outbox = Outbox(ledger.outgoing, stream, blocking)
+    spans = SpanKeeper(kept, blocking)
+    tracer = Tracer(spans.keep)
+    outbox = Outbox(ledger.outgoing, stream, blocking, tracer=tracer)
     allowed = settings.limits(found)
     working = Working(
         ledger, queue, Steps(forge, parts.runner, allowed), blocking, allowed, told=outbox.wake,
-        look=min(LOOK, found.silent_seconds / 3),
+        look=min(LOOK, found.silent_seconds / 3), tracer=tracer,
     )  # fmt: skip
     LOG.info("working", extra={"source": f"{agent} {instance}"})
     await lifetime.work(
         [
             outbox.run(), working.run(),
-            Deciding(ledger, queue, forge, blocking, told=outbox.wake).run(),
+            Deciding(ledger, queue, forge, blocking, told=outbox.wake, tracer=tracer).run(),
             beat_forever(
                 queue, agent, instance, lambda: working.current,
                 lambda: lifetime.notify("WATCHDOG=1"),
             ),
-            prune_forever(ledger, blocking),
+            prune_forever(ledger, blocking), spans.run(), prune_forever(kept, blocking),
         ]
     )  # fmt: skip
+    await spans.flush()
     await forge.close()
     await stream.close()
 
@@ -101,14 +108,18 @@ def main(words: list[str]) -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         found = settings.read(Path(place))
+        name = f"{agent}-{instance}"
         parts = AgentParts(
             AgentKind(agent), instance, forges.forge(found.forge), settings.runner(found)
         )
         with (
-            SqliteLedger(found.state / f"{agent}-{instance}.db", found.retention_days) as ledger,
+            SqliteLedger(found.state / f"{name}.db", found.retention_days) as ledger,
+            span_stores.kept(
+                found.state / f"{name}.{SPANS}", f"agent {name}", found.retention_days
+            ) as kept,
             ThreadPoolExecutor(1, "store") as worker,
         ):
-            asyncio.run(serve(found, parts, ledger, worker))
+            asyncio.run(serve(found, parts, ledger, kept, worker))
     except (SettingsError, StoreUnavailableError, OSError) as fault:
         LOG.error("cannot serve", extra={"why": str(fault)})  # noqa: TRY400 - no traceback
         return 1

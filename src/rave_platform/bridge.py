@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_platform import service
 from rave_platform.adapters import configuration, logs
+from rave_platform.adapters import spans as span_stores
 from rave_platform.adapters.chat import settings
 from rave_platform.adapters.chat.conversations import SqliteConversations
 from rave_platform.adapters.chat.metrics import BridgeMetrics
@@ -28,12 +29,14 @@ from rave_platform.application.chat.speaking import Speaking
 from rave_platform.application.outbox import Outbox
 from rave_platform.application.ports import StoreUnavailableError
 from rave_platform.application.retention import prune_forever
+from rave_platform.application.tracing import SpanKeeper, Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rave_platform.adapters.chat.settings import BridgeSettings
     from rave_platform.application.chat.ports import ChatChannel
+    from rave_platform.application.ports import SpanStore
     from rave_platform.domain.chat.conversation import HeardMessage
 
 LOG = logging.getLogger("rave_platform.bridge")
@@ -43,6 +46,7 @@ async def serve(
     found: BridgeSettings,
     channel: ChatChannel,
     store: SqliteConversations,
+    kept: SpanStore,
     worker: ThreadPoolExecutor,
 ) -> None:
     """Serve until SIGTERM or SIGINT."""
@@ -56,12 +60,14 @@ async def serve(
         configuration.stream_settings(found.nats, found.retention_days), TASKS, "bridge"
     )
     reader = NatsTaskReader(stream)
-    outbox = Outbox(store.outgoing, stream, blocking)
-    speaking = Speaking(store, channel, blocking, metrics.done)
+    spans = SpanKeeper(kept, blocking)
+    tracer = Tracer(spans.keep)
+    outbox = Outbox(store.outgoing, stream, blocking, tracer=tracer)
+    speaking = Speaking(store, channel, blocking, metrics.done, tracer)
     obeying = Obeying(
         store, blocking, settings.permissions(found),
         directory=settings.directory(found), agents=reader, rooms=lambda: channel.rooms,
-        decided=metrics.decided,
+        decided=metrics.decided, tracer=tracer,
     )  # fmt: skip
     obeying.then(speaking.wake)
     obeying.then(outbox.wake)
@@ -72,16 +78,17 @@ async def serve(
         if heard:
             obeying.wake()
 
-    web = BridgeWeb(store, channel, stream, blocking, metrics)
+    web = BridgeWeb(store, channel, stream, reader, blocking, metrics)
     await service.serve(
         web.app(), found.host, found.port,
         [
             channel.listen(hear, await blocking(store.position)),
             obeying.run(), speaking.run(), outbox.run(),
             Following(store, reader, blocking, speaking.wake).run(),
-            prune_forever(store, blocking),
+            prune_forever(store, blocking), spans.run(), prune_forever(kept, blocking),
         ],
     )  # fmt: skip
+    await spans.flush()
     await channel.close()
     await stream.close()
 
@@ -99,9 +106,10 @@ def main(words: list[str]) -> int:
         channel = settings.channel(found)
         with (
             SqliteConversations(found.store, found.retention_days) as store,
+            span_stores.kept(found.spans, "chat-bridge", found.retention_days) as kept,
             ThreadPoolExecutor(1, "store") as worker,
         ):
-            asyncio.run(serve(found, channel, store, worker))
+            asyncio.run(serve(found, channel, store, kept, worker))
     except (SettingsError, StoreUnavailableError, OSError) as fault:
         LOG.error("cannot serve", extra={"why": str(fault)})  # noqa: TRY400 - no traceback
         return 1

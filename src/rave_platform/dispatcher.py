@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_platform import service
 from rave_platform.adapters import configuration, logs, settings
+from rave_platform.adapters import spans as span_stores
 from rave_platform.adapters.configuration import SettingsError
 from rave_platform.adapters.metrics import DispatcherMetrics
 from rave_platform.adapters.store import SqliteEvents
@@ -24,28 +25,34 @@ from rave_platform.application.journal import Journal
 from rave_platform.application.outbox import Outbox
 from rave_platform.application.ports import StoreUnavailableError
 from rave_platform.application.retention import prune_forever
+from rave_platform.application.tracing import SpanKeeper, Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rave_platform.adapters.settings import DispatcherSettings
+    from rave_platform.application.ports import SpanStore
 
 LOG = logging.getLogger("rave_platform.dispatcher")
 
 
-async def serve(found: DispatcherSettings, store: SqliteEvents, worker: ThreadPoolExecutor) -> None:
+async def serve(
+    found: DispatcherSettings, store: SqliteEvents, kept: SpanStore, worker: ThreadPoolExecutor
+) -> None:
     """Serve until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
 
     def blocking(call: Callable[[], Any]) -> asyncio.Future[Any]:
         return loop.run_in_executor(worker, call)
 
-    metrics = DispatcherMetrics()
+    metrics = DispatcherMetrics(found.sources)
     stream = NatsStream(configuration.stream_settings(found.nats, found.retention_days))
-    outbox = Outbox(store, stream, blocking, metrics.told)
+    spans = SpanKeeper(kept, blocking)
+    tracer = Tracer(spans.keep)
+    outbox = Outbox(store, stream, blocking, metrics.told, tracer)
     journal = Journal(store, blocking, outbox.wake)
     intakes = {
-        source.name: SourceIntake(source, journal.append)
+        source.name: SourceIntake(source, journal.append, tracer=tracer)
         for source in settings.webhook_sources(found)
     }
     for name, intake in intakes.items():
@@ -54,8 +61,12 @@ async def serve(found: DispatcherSettings, store: SqliteEvents, worker: ThreadPo
     web = DispatcherWeb(intakes, store, stream, blocking, metrics, found.body_limit_kib * 1024)
     await service.serve(
         web.app(), found.host, found.port,
-        [journal.run(), outbox.run(), prune_forever(store, blocking)],
+        [
+            journal.run(), outbox.run(), spans.run(),
+            prune_forever(store, blocking), prune_forever(kept, blocking),
+        ],
     )  # fmt: skip
+    await spans.flush()
     await stream.close()
 
 
@@ -69,9 +80,10 @@ def main(words: list[str]) -> int:
         found = settings.read(Path(words[0]))
         with (
             SqliteEvents(found.store, found.retention_days) as store,
+            span_stores.kept(found.spans, "webhook-dispatcher", found.retention_days) as kept,
             ThreadPoolExecutor(1, "store") as worker,
         ):
-            asyncio.run(serve(found, store, worker))
+            asyncio.run(serve(found, store, kept, worker))
     except (SettingsError, StoreUnavailableError, OSError) as fault:
         LOG.error("cannot serve", extra={"why": str(fault)})  # noqa: TRY400 - no traceback
         return 1

@@ -39,6 +39,7 @@ LOOKS = {
     "pool logs", "pool show", "pool source list", "pool source show", "pool status",
     "pool token list", "pool top", "pool trace", "pool verify",
     "secrets list", "secrets validate", "smoke list", "smoke verify", "tls status",
+    "trace list", "trace show",
     "user list", "user show", "vm build-image", "vm debug-bundle",
     "vm forward list", "vm list", "vm list-profiles", "vm lock-closure", "vm logs", "vm open",
     "vm snapshot list", "vm ssh-config", "vm status", "vm template list", "vm wait", "vm watch",

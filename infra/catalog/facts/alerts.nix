@@ -31,5 +31,16 @@ in
   (alert "webhook-dispatcher" "WebhooksWait" "warning" "rave_dispatcher_oldest_waiting_seconds > 10" "webhooks have waited for more than 10 seconds to be handed over" // { hold = "0s"; })
   # The chat or NATS is away, or takes no more; the accounts cannot be asked.
   (alert "chat-bridge" "CommandsWait" "warning" "rave_bridge_oldest_undecided_seconds > 5 or rave_bridge_connected < 1" "the chat bridge cannot do what is commanded: see its health" // { hold = "5s"; })
+  # Killed, or it cannot start: it is scraped each 8 s, so that this is known sooner than of others. Whoever does not
+  # answer at all is told by its health questions, too.
+  (alert "webhook-dispatcher" "PlatformDown" "critical" ''up{job=~"webhook-dispatcher|chat-bridge"} == 0 unless on (service) rave_service_on_its_way == 1'' "{{ $labels.service }} gives no metrics" // { hold = "5s"; })
+  # The disk is full, or more waits for NATS than may: senders are told to come again.
+  (alert "webhook-dispatcher" "WebhooksNotStored" "critical" ''increase(rave_dispatcher_refused_total{reason="not-stored"}[1m]) > 0'' "webhooks of {{ $labels.source }} are turned away, since they cannot be stored" // { hold = "0s"; })
+  (alert "webhook-dispatcher" "WebhooksDead" "warning" ''rave_dispatcher_events{state="dead"} > 0'' "the stream does not take {{ $value }} events: rave events dead" // { hold = "0s"; })
+  # The chat takes its time, or turns answers down; what is decided is not said, or does not reach the agents.
+  (alert "chat-bridge" "AnswersWait" "warning" "rave_bridge_oldest_waiting_seconds > 10" "what was decided in chat has waited for more than 10 seconds to be said or handed over" // { hold = "0s"; })
+  (alert "chat-bridge" "AnswersDead" "warning" "rave_bridge_dead > 0" "the chat or the stream does not take {{ $value }} of what was decided" // { hold = "0s"; })
+  # A task takes minutes, and others wait for its agent meanwhile: this is of one that nobody begins.
+  (alert "chat-bridge" "TasksWait" "warning" ''rave_bridge_consumer_messages{consumer=~"agents-.*",state="pending"} > 0'' "tasks have waited for ten minutes: {{ $labels.consumer }}" // { hold = "10m"; })
   (machine "TasksHung" "warning" "increase(rave_hung_tasks[10m]) > 0" "a task was stuck for two minutes")
 ]

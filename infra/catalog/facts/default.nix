@@ -139,7 +139,7 @@ in
       {
         equal = [ "service" ];
         source_matchers = [ "alertname=\"ServiceUnhealthy\"" ];
-        target_matchers = [ "alertname=\"InstanceDown\"" ];
+        target_matchers = [ "alertname=~\"InstanceDown|PlatformDown\"" ];
       }
     ];
   };

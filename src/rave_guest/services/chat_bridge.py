@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from rave_guest import conversing
+from rave_guest.spans import traces  # noqa: F401 - what it provides
 from rave_guest.state import sqlite
 
 TYPE_CHECKING = False

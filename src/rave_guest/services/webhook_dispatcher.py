@@ -10,6 +10,7 @@ import json
 import subprocess
 
 from rave_guest.refusal import Refused
+from rave_guest.spans import traces  # noqa: F401 - what it provides
 from rave_guest.state import sqlite
 
 TYPE_CHECKING = False

@@ -14,6 +14,9 @@ from rave_platform.adapters import files
 from rave_platform.adapters.files import UntrustedFileError
 from rave_platform.adapters.stream import StreamSettings
 
+# The file of a service's spans, beside its store: rave_guest/spans.py looks for this end of a name.
+SPANS = "spans.db"
+
 # Bytes; a secret file that holds more is something else.
 LARGEST_SECRET = 4096
 

@@ -78,6 +78,13 @@ class HandoverTable:
         )
         return True
 
+    def oldest(self) -> float | None:
+        """Return the moment (`at`) of what has waited for longest; None if nothing waits."""
+        rows = self._file.rows(
+            f"SELECT at FROM {self._table} WHERE state = 'accepted' ORDER BY number LIMIT 1"  # noqa: S608 - our own words
+        )
+        return float(rows[0][0]) if rows else None
+
     def count(self, state: HandoverState) -> int:
         """Return how many rows have come to a state."""
         # The state stands in the words: by a value of a statement no partial index is found.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from starlette.routing import Route
 
 from rave_platform.domain.handover import HandoverState, TakenIn
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from starlette.requests import Request
+    from starlette.responses import Response
+
     from rave_platform.application.ports import StoreFigures
     from rave_platform.domain.handover import HandoverStep
 
@@ -16,23 +23,59 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.5, 10.0)
 
 
+class RequestMetrics:
+    """Rate, errors and duration of a service's end points."""
+
+    def __init__(self, service: str, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            f"{service}_requests", "Requests by end point and status",
+            ["endpoint", "status"], registry=registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            f"{service}_request_duration_seconds", "Time to an answer, by end point",
+            ["endpoint"], buckets=SECONDS, registry=registry,
+        )  # fmt: skip
+
+    def told(self, endpoint: str, status: int, seconds: float) -> None:
+        """Count a request that was answered."""
+        self._requests.labels(endpoint, str(status)).inc()
+        self._seconds.labels(endpoint).observe(seconds)
+
+    def watched(self, routes: Iterable[Route]) -> list[Route]:
+        """Return routes whose requests are counted, by the form of their path."""
+        return [
+            Route(one.path, self._around(one.path.strip("/"), one.endpoint), methods=one.methods)
+            for one in routes
+        ]
+
+    def _around(
+        self, endpoint: str, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def answered(request: Request) -> Response:
+            began, status = time.monotonic(), 500
+            try:
+                found = await answer(request)
+                status = found.status_code
+                return found
+            finally:
+                self.told(endpoint, status, time.monotonic() - began)
+
+        return answered
+
+
 class DispatcherMetrics:
     """The figures of one dispatcher."""
 
-    def __init__(self) -> None:
+    def __init__(self, sources: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "rave_dispatcher_requests", "Requests by end point and status",
-            ["endpoint", "status"], registry=self.registry,
-        )  # fmt: skip
+        self.requests = RequestMetrics("rave_dispatcher", self.registry)
         self.refused = Counter(
             "rave_dispatcher_refused", "Webhooks that were not accepted, by source and reason",
             ["source", "reason"], registry=self.registry,
         )  # fmt: skip
-        self.seconds = Histogram(
-            "rave_dispatcher_request_duration_seconds", "Time to an answer, by end point",
-            ["endpoint"], buckets=SECONDS, registry=self.registry,
-        )  # fmt: skip
+        # What is there from the beginning with 0 is seen to grow the first time, too.
+        for source in sources:
+            self.refused.labels(source, "not-stored")
         self.handed_over = Counter(
             "rave_dispatcher_handed_over", "Events that the stream answered to",
             ["answer"], registry=self.registry,

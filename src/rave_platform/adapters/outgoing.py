@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from rave_platform.adapters import handovers
 from rave_platform.adapters.handovers import HandoverTable
 from rave_platform.application.ports import OutgoingEvent
+from rave_platform.domain import tasks
 
 if TYPE_CHECKING:
     from rave_platform.adapters.sqlite import SqliteFile
+    from rave_platform.domain.tracing import TraceContext
 
 SCHEMA = handovers.schema(
     "outgoing",
@@ -48,6 +50,11 @@ class SqliteOutgoing(HandoverTable):
             (most,),
         )
         return [
-            OutgoingEvent(number, subject, name, data, alone=self._alone)
+            OutgoingEvent(number, subject, name, data, alone=self._alone, cause=_cause(data))
             for number, subject, name, data in rows
         ]
+
+
+def _cause(data: bytes) -> TraceContext | None:
+    said = tasks.read(data)
+    return tasks.span_of(said) if said else None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from rave_platform.adapters import configuration
-from rave_platform.adapters.configuration import NatsSettings, SettingsError, StrictSettings
+from rave_platform.adapters.configuration import SPANS, NatsSettings, SettingsError, StrictSettings
 from rave_platform.application.intake import WebhookSource
 from rave_platform.domain import signatures
 from rave_platform.domain.events import Provider, SourceName
@@ -44,6 +44,11 @@ class DispatcherSettings(StrictSettings):
     body_limit_kib: Annotated[int, Field(ge=1, le=1000)] = 768
     nats: NatsSettings = NatsSettings()
     sources: dict[SourceName, SourceSettings] = Field(default_factory=dict)
+
+    @property
+    def spans(self) -> Path:
+        """Where spans are kept: beside the events."""
+        return self.store.with_name(SPANS)
 
     @property
     def retention_days(self) -> int:

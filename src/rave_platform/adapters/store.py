@@ -15,7 +15,7 @@ from rave_platform.application.ports import (
     StoreUnavailableError,
 )
 from rave_platform.domain import handover
-from rave_platform.domain.events import WebhookEvent, message, subject
+from rave_platform.domain.events import WebhookEvent, message, span_of, subject
 from rave_platform.domain.handover import HandoverState, Replayed, message_id
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ class SqliteEvents:
 def _outgoing(number: int, event: str, body: bytes, replays: int) -> OutgoingEvent:
     found = WebhookEvent.model_validate_json(event)
     name = message_id(str(found.event_uuid), replays)
-    return OutgoingEvent(number, subject(found), name, message(found, body))
+    return OutgoingEvent(number, subject(found), name, message(found, body), cause=span_of(found))
 
 
 def _kept(row: tuple[Any, ...]) -> KeptEvent:

@@ -19,6 +19,7 @@ from nats.js.errors import APIError, NotFoundError
 
 from rave_platform.application.ports import StreamIdentity, StreamUnavailableError
 from rave_platform.domain.handover import TakenIn, TurnedDown
+from rave_platform.domain.tracing import HEADER
 
 if TYPE_CHECKING:
     from nats.aio.client import Client
@@ -119,6 +120,8 @@ class NatsStream:
         if event.alone:
             # Told again by its subject, too, however long ago it was.
             headers["Nats-Expected-Last-Subject-Sequence"] = "0"
+        if event.traceparent:
+            headers[HEADER] = event.traceparent
         jetstream = self.jetstream()
         try:
             taken = await jetstream.publish(

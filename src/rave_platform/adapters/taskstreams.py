@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nats.errors import Error as NatsError
 from nats.js.api import StorageType, StreamConfig
 from nats.js.errors import NotFoundError
 
 from rave_platform.adapters.stream import StreamName
+from rave_platform.application.ports import StreamUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from nats.js.client import JetStreamContext
 
 TASKS = StreamName("RAVE_TASKS", "rave.tasks.>")
@@ -33,3 +37,20 @@ async def see_to_agents(jetstream: JetStreamContext) -> None:
                 max_msgs_per_subject=1, max_age=KEPT, max_bytes=1024 * 1024,
             )
         )  # fmt: skip
+
+
+async def told(tell: Callable[[], Awaitable[object]]) -> None:
+    """Tell the server something.
+
+    Raises:
+        StreamUnavailableError: if it is not known to have heard it.
+    """
+    try:
+        await tell()
+    except (NatsError, OSError, TimeoutError) as fault:
+        raise away(fault) from fault
+
+
+def away(fault: Exception) -> StreamUnavailableError:
+    """Return what the application knows of a server that does not answer."""
+    return StreamUnavailableError(f"NATS: {type(fault).__name__}")

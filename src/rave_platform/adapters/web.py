@@ -57,10 +57,15 @@ class DispatcherWeb:
         """Return the ASGI application."""
         return Starlette(
             routes=[
+                # Counted by its source.
                 Route("/webhooks/{source}", self.webhook, methods=["POST"]),
-                Route("/healthz", self.health, methods=["GET"]),
-                Route("/metrics", self.figures, methods=["GET"]),
-                Route("/openapi.json", self.interface, methods=["GET"]),
+                *self.metrics.requests.watched(
+                    [
+                        Route("/healthz", self.health, methods=["GET"]),
+                        Route("/metrics", self.figures, methods=["GET"]),
+                        Route("/openapi.json", self.interface, methods=["GET"]),
+                    ]
+                ),
             ]
         )
 
@@ -72,9 +77,7 @@ class DispatcherWeb:
         # Only names of the settings become labels: others are without end.
         label = name if intake else "unknown"
         answer = await self._answer(intake, request) if intake else UNKNOWN_SOURCE
-        endpoint = f"webhooks/{label}"
-        self.metrics.requests.labels(endpoint, str(answer.status)).inc()
-        self.metrics.seconds.labels(endpoint).observe(time.monotonic() - began)
+        self.metrics.requests.told(f"webhooks/{label}", answer.status, time.monotonic() - began)
         if answer.status >= 400:
             self.metrics.refused.labels(label, answer.reason).inc()
         LOG.info(

@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rave_platform.application.ports import StoreUnavailableError
-from rave_platform.domain import normalisation, signatures
+from rave_platform.application.tracing import Tracer
+from rave_platform.domain import events, normalisation, signatures, tracing
 from rave_platform.domain.payloads.reading import MalformedPayloadError
 from rave_platform.domain.ratelimit import Bucket, Rate, draw
 from rave_platform.domain.signatures import NotAuthentic
+from rave_platform.domain.tracing import SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from rave_platform.application.ports import StoredEvent
-    from rave_platform.domain.events import Provider
+    from rave_platform.domain.events import Provider, WebhookEvent
     from rave_platform.domain.normalisation import WebhookDelivery
     from rave_platform.domain.signatures import Authentic, Scheme, WebhookRequest
 
@@ -55,6 +57,7 @@ class SourceIntake:
     append: Callable[[WebhookDelivery], Awaitable[StoredEvent]]
     wall: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
+    tracer: Tracer = field(default_factory=Tracer)
     _bucket: Bucket = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,6 +81,7 @@ class SourceIntake:
     async def _store(
         self, request: WebhookRequest, proof: Authentic, received: float
     ) -> WebhookAnswer:
+        began = self.tracer.now()
         try:
             delivery = normalisation.delivery(
                 self.source.name, self.source.provider, request, proof,
@@ -90,4 +94,13 @@ class SourceIntake:
             return WebhookAnswer(503, "not-stored", retry_after=RETRY_AFTER)
         if not stored.new:
             return WebhookAnswer(200, "duplicate", stored.event_uuid)
+        self._trace(request, delivery.event, began)
         return WebhookAnswer(202, "accepted", stored.event_uuid)
+
+    def _trace(self, request: WebhookRequest, event: WebhookEvent, began: int) -> None:
+        asked = tracing.parse(request.headers.get(tracing.HEADER, ""))
+        self.tracer.over(
+            events.span_of(event), f"webhook {self.source.name}", began,
+            parent=asked, kind=SpanKind.SERVER,
+            attributes={"rave.event": str(event.event_uuid), "rave.event.kind": event.kind},
+        )  # fmt: skip

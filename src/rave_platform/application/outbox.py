@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rave_platform.application.ports import StreamUnavailableError
 from rave_platform.application.rounds import Rounds
+from rave_platform.application.tracing import Tracer
+from rave_platform.domain import tracing
 from rave_platform.domain.handover import TakenIn
+from rave_platform.domain.tracing import SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,11 +40,13 @@ class Outbox:
         stream: EventStream,
         blocking: Blocking[Any],
         told: Callable[[HandoverStep], None] = lambda _step: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
         self._stream = stream
         self._blocking = blocking
         self._told = told
+        self._tracer = tracer or Tracer()
         self._rounds = Rounds(self.hand_over, "events wait")
         self._agreed = 0
 
@@ -93,9 +99,23 @@ class Outbox:
 
     async def _publish(self, event: OutgoingEvent) -> HandoverStep | StreamUnavailableError:
         try:
-            return await self._stream.publish(event)
+            return await self._publish_traced(event)
         except StreamUnavailableError as fault:
             return fault
+
+    async def _publish_traced(self, event: OutgoingEvent) -> HandoverStep:
+        if event.cause is None:
+            return await self._stream.publish(event)
+        context = tracing.handed_over(event.cause.trace_id, event.message_id)
+        context = replace(context, flags=event.cause.flags)
+        with self._tracer.span(
+            context, "hand over", parent=event.cause, kind=SpanKind.PRODUCER
+        ) as span:
+            span.say(messaging_message_id=event.message_id, messaging_system="nats")
+            step = await self._stream.publish(replace(event, traceparent=context.header))
+            if not isinstance(step, TakenIn):
+                span.fail(getattr(step, "why", ""))
+            return step
 
     def _tell(self, event: OutgoingEvent, step: HandoverStep) -> None:
         self._told(step)

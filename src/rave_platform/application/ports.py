@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         TurnedDown,
     )
     from rave_platform.domain.normalisation import WebhookDelivery
+    from rave_platform.domain.tracing import Span, TraceContext
 
     T = TypeVar("T")
 
@@ -50,13 +51,25 @@ class StoredEvent:
 
 @dataclass(frozen=True)
 class OutgoingEvent:
-    """An event on its way to the stream; `alone` if no other ever has its subject."""
+    """An event on its way to the stream.
+
+    Attributes:
+        number: its own in the store.
+        subject: where it is published.
+        message_id: by which the stream knows it again.
+        data: what it says.
+        alone: whether no other ever has its subject.
+        cause: the span that it comes of, if one is known.
+        traceparent: what the message says of its trace; empty for nothing.
+    """
 
     number: int
     subject: str
     message_id: str
     data: bytes
     alone: bool = False
+    cause: TraceContext | None = None
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,6 +116,13 @@ class AgingStore(Protocol):
 
     def prune(self, now: float) -> int:
         """Remove some of what is older than is kept and done; return how many, 0 at the end."""
+
+
+class SpanStore(AgingStore, Protocol):
+    """The spans of one service; every method raises StoreUnavailableError."""
+
+    def keep(self, spans: Sequence[Span]) -> None:
+        """Keep what is known of spans, each in place of what was known of it before."""
 
 
 class EventStore(OutgoingStore, AgingStore, Protocol):

@@ -6,22 +6,22 @@ a new version under a new subject.
 
 from __future__ import annotations
 
-import re
 from datetime import datetime  # noqa: TC003 - pydantic reads it
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from rave_platform.domain import tracing
+
+if TYPE_CHECKING:
+    from rave_platform.domain.tracing import TraceContext
 
 SCHEMA_VERSION: Literal[1] = 1
 
 # Where the names of deliveries become ids of events; any constant would do.
 NAMESPACE = UUID("6f1d3a52-7a0e-5c0f-9d0b-2f6a7f6e4b11")
-
-# version, trace, parent, flags: https://www.w3.org/TR/trace-context/#traceparent-header
-TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-NO_TRACE = "0" * 32
 
 TraceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SourceName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
@@ -105,10 +105,9 @@ def event_uuid(source: str, identity: str) -> UUID:
     return uuid5(NAMESPACE, f"{source}\n{identity}")
 
 
-def trace_of(traceparent: str) -> str:
-    """Return the trace id of a `traceparent` header, or nothing if it is not well formed."""
-    found = TRACEPARENT.fullmatch(traceparent)
-    return found[1] if found and found[1] != NO_TRACE else ""
+def span_of(event: WebhookEvent) -> TraceContext:
+    """Return the span in which an event was received."""
+    return tracing.named(event.trace_id, event.event_uuid)
 
 
 def message(event: WebhookEvent, body: bytes) -> bytes:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rave_platform.domain.events import EventFacts, Provider, WebhookEvent, event_uuid, trace_of
+from rave_platform.domain import tracing
+from rave_platform.domain.events import EventFacts, Provider, WebhookEvent, event_uuid
 from rave_platform.domain.payloads import github, gitlab, pagure, reading, standard
 from rave_platform.domain.signatures import Authentic, Proven, WebhookRequest
 
@@ -66,10 +67,11 @@ def delivery(
         name = pagure.delivery_id(payload)
     same = identity(proof.proven, name, digest)
     found = facts(provider, request.headers, payload)
+    asked = tracing.parse(request.headers.get(tracing.HEADER, ""))
     event = WebhookEvent(
         **found.model_dump(),
         event_uuid=event_uuid(source, same),
-        trace_id=trace_of(request.headers.get("traceparent", "")) or fresh_trace,
+        trace_id=asked.trace_id if asked else fresh_trace,
         received_at=datetime.fromtimestamp(received, UTC),
         source=source,
         provider=provider,

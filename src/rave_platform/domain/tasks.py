@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime  # noqa: TC003 - pydantic reads it
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self, TypeAlias
 from uuid import UUID  # noqa: TC003 - pydantic reads it
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
+from rave_platform.domain import tracing
 from rave_platform.domain.events import (  # noqa: TC001 - pydantic reads
     LongText,
     ShortText,
@@ -19,6 +28,8 @@ from rave_platform.domain.events import (  # noqa: TC001 - pydantic reads
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from rave_platform.domain.tracing import TraceContext
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -148,6 +159,31 @@ class AgentHeartbeat(BaseModel):
     instance: SourceName = Field(description="its name among those that can do the same")
     task_id: UUID | None = Field(default=None, description="the task that it works on, if one")
     at: datetime = Field(description="UTC")
+
+
+# What goes over the stream of tasks.
+SaidOfTask: TypeAlias = AgentTask | TaskDecision | DecisionOutcome
+
+
+def read(data: bytes) -> SaidOfTask | None:
+    """Return what a message of the stream of tasks says; None if it is none."""
+    for model in (AgentTask, TaskDecision, DecisionOutcome):
+        with contextlib.suppress(ValidationError):
+            return model.model_validate_json(data)
+    return None
+
+
+def span_of(said: SaidOfTask) -> TraceContext:
+    """Return the span of which a message comes: of a task that is not begun, the command that asked
+    for it; of one that is, its attempt; of a decision, the command; of what came of it, that.
+    """
+    match said:
+        case AgentTask():
+            return tracing.named(said.trace_id, said.task_id, said.attempt)
+        case TaskDecision():
+            return tracing.named(said.trace_id, said.decision_uuid, "decided")
+        case DecisionOutcome():
+            return tracing.named(said.trace_id, said.decision_uuid, "carried-out")
 
 
 def asked_subject(task: AgentTask) -> str:

@@ -171,7 +171,14 @@ class Platform:
 
 def platform(place: Path, store: Path | None = None, **more: object) -> Platform:
     """Return a platform in a directory; nothing runs yet."""
-    nats_port, port = free_port(), free_port()
+    return with_server(place, nats_server(place, free_port(), **more), store)
+
+
+def with_server(
+    place: Path, server: Killable, store: Path | None = None, stream: str = ""
+) -> Platform:
+    """Return a platform before a server of NATS; `stream` is written into its settings of that."""
+    port = free_port()
     for name, text in {"key": KEY.decode(), "nats-password": "hunter2"}.items():
         (place / name).write_text(text)
         (place / name).chmod(0o400)
@@ -180,8 +187,9 @@ def platform(place: Path, store: Path | None = None, **more: object) -> Platform
 store = "{store or place / "events.db"}"
 port = {port}
 [nats]
-url = "nats://127.0.0.1:{nats_port}"
+url = "nats://127.0.0.1:{server.port}"
 user = "rave"
+{stream}
 password_file = "nats-password"
 [sources.forge]
 scheme = "github"
@@ -196,4 +204,4 @@ burst = 100000
         argv, port, place / "dispatcher.log",
         CREDENTIALS_DIRECTORY=str(place), PYTHONPATH=str(SOURCE),
     )  # fmt: skip
-    return Platform(place, nats_server(place, nats_port, **more), dispatcher)
+    return Platform(place, server, dispatcher)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import random
 import signal
-import time
-from collections import Counter
-from typing import TYPE_CHECKING
-from uuid import UUID
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rave_platform.domain.agents import wording
-from tests import kills
+from rave_guest import spans
 from tests.integration.platform.agents import AgentPlatform, memory
-from tests.unit.platform.agents.world import task
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
 PROJECT = "rave/shop"
@@ -66,6 +60,8 @@ def test_from_a_sentence_to_what_is_merged(found: AgentPlatform) -> None:
     assert "approved by alice" in found.hear(approval, short)
     assert found.hear(asked, "merged") == f"Task {short}: merged: {url}."
     assert request["state"] == "merged"
+    until(lambda: "approve" in {one["name"] for one in traced(found, short)}, pause=0.1)
+    require_one_tree(traced(found, short), found.gitlab.headers)
     # The other ways that it may end.
     other = found.say("!rave run backend-architect nowhere Say hello")
     assert "there is no project nowhere" in found.hear(other, "failed")
@@ -80,48 +76,44 @@ def test_from_a_sentence_to_what_is_merged(found: AgentPlatform) -> None:
     found.hear(found.say(f"!rave cancel {short} too late"), "cancelled by alice")
     found.agent("ai-engineer").start()
     assert "cancelled by alice: too late" in found.hear(waiting, "failed")
-    # One trace, from the sentence to what came of it.
-    traces = {one["trace_id"] for one in found.stream("rave.tasks.v1.>")
-              if one["task_id"].startswith(short)}  # fmt: skip
-    assert len(traces) == 1
     assert agent.end(signal.SIGTERM) == 0
 
 
-# At how many moments an agent is killed: each is a start of one, so fewer are taken than of others.
-POINTS = max(4, 210 // kills.STRIDE**2)
-# Seconds within which a kill falls after a task is asked for.
-WITHIN = 2.0
+def traced(found: AgentPlatform, short: str) -> list[dict[str, Any]]:
+    """Return the spans of a task's trace, as the guest's verb reads what its services keep."""
+    files = [str(place) for place in sorted(found.place.rglob(spans.FILES))]
+    found_: list[dict[str, Any]] = spans.traces("show", {"trace": short}, files)["trace"]["spans"]
+    return found_
 
 
-def test_no_kill_loses_a_task_or_has_one_done_twice(found: AgentPlatform) -> None:
-    chance = random.Random(20261126)  # noqa: S311 - the same moments each time
-    found.gitlab.make(PROJECT)
-    agents = [found.agent("backend-architect", instance) for instance in ("one", "two")]
-    for agent in agents:
-        agent.start()
-    wanted = [task(1 + number, instruction=f"Say {number}") for number in range(POINTS)]
-    until(lambda: found.stream("rave.tasks.v1.asked.>") == [], pause=0.05)
-    for one in wanted:
-        found.ask(one)
-        time.sleep(chance.uniform(0, WITHIN))
-        victim = found.nats if chance.random() < 0.2 else chance.choice(agents)
-        victim.end()
-        kills.count()
-        victim.start()
+def require_one_tree(found: list[dict[str, Any]], headers: Sequence[str]) -> None:
+    """See to it that one trace goes from the sentence to the merge, of one piece."""
+    assert len({one["trace_id"] for one in found}) == 1
+    known = {one["span_id"]: one for one in found}
+    roots = [one["name"] for one in found if not one["parent_span_id"]]
+    assert roots == ["command run", "command approve"]
+    assert {one["parent_span_id"] for one in found} - {""} <= set(known)
+    assert all(one["status"]["code"] == 0 for one in found), found
 
-    def ended() -> bool:
-        last = {one["task_id"]: one["status"] for one in found.stream("rave.tasks.v1.told.*")}
-        return Counter(last.values()) == {"completed": POINTS}
+    def above(one: dict[str, Any]) -> list[str]:
+        names = []
+        while one["parent_span_id"]:
+            one = known[one["parent_span_id"]]
+            names.append(f"{one['service_name'].split()[0]}: {one['name']}")
+        return names
 
-    until(ended, pause=0.2)
-    project = found.gitlab.projects[PROJECT]
-    branches = {wording.branch(one) for one in wanted}
-    assert Counter(one["source_branch"] for one in project.requests) == dict.fromkeys(branches, 1)
-    assert set(project.branches) == branches | {"main"}
-    main = project.branches["main"].id
-    for one in wanted:
-        head = project.branches[wording.branch(one)]
-        assert (head.parent, str(one.task_id) in head.message) == (main, True)
-    assert {UUID(one["task_id"]) for one in found.stream("rave.tasks.v1.told.*")} == {
-        one.task_id for one in wanted
-    }
+    (request,) = [one for one in found if one["name"] == "request"]
+    assert above(request) == [
+        "agent: task work", "chat-bridge: hand over", "chat-bridge: command run",
+    ]  # fmt: skip
+    merge = [one for one in found if one["attributes"].get("url.path", "").endswith("/merge")]
+    assert above(merge[-1]) == [
+        "agent: approve", "chat-bridge: hand over", "chat-bridge: command approve",
+    ]  # fmt: skip
+    said = [above(one)[0] for one in found if one["name"] == "say"]
+    assert sorted(set(said)) == [
+        "agent: hand over", "chat-bridge: command approve", "chat-bridge: command run",
+    ]  # fmt: skip
+    # The forge was told of each call.
+    calls = {one["span_id"] for one in found if one["kind"] == 3 and one["name"] != "say"}
+    assert calls <= {header.split("-")[2] for header in headers if header}

@@ -106,6 +106,8 @@ CALLS: dict[str, list[str]] = {
     "events show": ["demo", "5f0c4c0e-6a51-5f0e-9d0a-0d7c1f6f2a11"],
     "events dead": ["demo"],
     "events replay": ["demo", "--dead"],
+    "trace list": ["--vm", "demo"],
+    "trace show": ["3f2a91c4", "--vm", "demo"],
     "backup now": ["demo"],
     "backup list": [],
     "backup status": [],
@@ -238,11 +240,11 @@ WRONG = {
     "pool token revoke": ExitCode.USAGE,
     "pool cache remove": ExitCode.USAGE,  # there is none
     # The image of this machine does not say what it keeps, so there are no backups; its profile
-    # keeps no accounts, and takes no webhooks.
+    # keeps no accounts and no traces, and takes no webhooks.
     **{
         name: ExitCode.USAGE
         for name in CALLS
-        if name.startswith(("backup ", "user ", "oauth ", "events "))
+        if name.startswith(("backup ", "user ", "oauth ", "events ", "trace "))
         # Nothing is backed up by itself, which is nothing wrong.
         and name not in ("backup schedule list", "backup schedule run")
     },

@@ -18,14 +18,13 @@ from nats.js.errors import NotFoundError
 from pydantic import BaseModel, ValidationError
 
 from rave_platform.adapters import taskstreams
-from rave_platform.adapters.taskstreams import TASKS
+from rave_platform.adapters.taskstreams import TASKS, away, told
 from rave_platform.application.agents.ports import Delivery
-from rave_platform.application.ports import StreamUnavailableError
 from rave_platform.domain import tasks
 from rave_platform.domain.tasks import AgentTask, DecisionKind, TaskDecision
+from rave_platform.domain.tracing import HEADER
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from typing import TypeVar
     from uuid import UUID
 
@@ -83,12 +82,13 @@ class NatsTaskQueue:
         except (NatsError, OSError, TimeoutError) as fault:
             # Made anew the next time: the server may have lost it.
             self._reading.pop(reader, None)
-            raise _away(fault) from fault
+            raise away(fault) from fault
         return Delivery(
             found.data,
-            partial(_told, found.in_progress),
-            partial(_told, found.ack_sync),
-            lambda seconds: _told(partial(found.nak, delay=seconds)),
+            partial(told, found.in_progress),
+            partial(told, found.ack_sync),
+            lambda seconds: told(partial(found.nak, delay=seconds)),
+            (found.headers or {}).get(HEADER, ""),
         )
 
     async def _subscription(self, reader: _Reader) -> JetStreamContext.PullSubscription:
@@ -122,7 +122,7 @@ class NatsTaskQueue:
         except NotFoundError:
             return None
         except (NatsError, OSError, TimeoutError) as fault:
-            raise _away(fault) from fault
+            raise away(fault) from fault
 
     async def beat(self, beat: AgentHeartbeat) -> None:
         """Give a sign of life."""
@@ -134,19 +134,7 @@ class NatsTaskQueue:
                 self._agents_seen_to = self._stream.connection
             await jetstream.publish(tasks.heartbeat_subject(beat), beat.model_dump_json().encode())
 
-        await _told(give)
-
-
-async def _told(tell: Callable[[], Awaitable[T]]) -> None:
-    """Tell the server something.
-
-    Raises:
-        StreamUnavailableError: if it is not known to have heard it.
-    """
-    try:
-        await tell()
-    except (NatsError, OSError, TimeoutError) as fault:
-        raise _away(fault) from fault
+        await told(give)
 
 
 def _read(model: type[M], data: bytes | None) -> M | None:
@@ -154,7 +142,3 @@ def _read(model: type[M], data: bytes | None) -> M | None:
         return model.model_validate_json(data) if data else None
     except ValidationError:
         return None
-
-
-def _away(fault: Exception) -> StreamUnavailableError:
-    return StreamUnavailableError(f"NATS: {type(fault).__name__}")

@@ -267,6 +267,8 @@ class SqliteConversations:
             self.outgoing.count(HandoverState.ACCEPTED),
             self.outgoing.count(HandoverState.DEAD),
             oldest,
+            self._deeds.oldest(),
+            self.outgoing.oldest(),
         )
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from rave_platform.adapters.metrics import RequestMetrics
 from rave_platform.domain.handover import TakenIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from rave_platform.application.chat.ports import ChatFigures
+    from rave_platform.application.chat.ports import ChatFigures, QueueFigures
     from rave_platform.domain.chat.conversation import ChatDeed, HeardMessage
     from rave_platform.domain.handover import HandoverStep
 
@@ -28,6 +29,7 @@ class BridgeMetrics:
         self._monotonic = monotonic
         self._heard: dict[str, tuple[str, float]] = {}
         self.registry = CollectorRegistry()
+        self.requests = RequestMetrics("rave_bridge", self.registry)
         self.commands = Counter(
             "rave_bridge_commands", "Commands by what was commanded and what it came to",
             ["command", "result"], registry=self.registry,
@@ -52,6 +54,17 @@ class BridgeMetrics:
         self.oldest = Gauge(
             "rave_bridge_oldest_undecided_seconds", "Age of the oldest that is to be decided",
             registry=self.registry,
+        )  # fmt: skip
+        self.oldest_waiting = Gauge(
+            "rave_bridge_oldest_waiting_seconds",
+            "Age of what the oldest comes of that is to be said, or handed over",
+            ["what"], registry=self.registry,
+        )  # fmt: skip
+        self.queues = Gauge(
+            "rave_bridge_consumer_messages",
+            "Of what readers of the stream of tasks have to read: pending, unacknowledged,"
+            " redelivered",
+            ["consumer", "state"], registry=self.registry,
         )  # fmt: skip
         self.connected = Gauge(
             "rave_bridge_connected", "Whether the chat and the stream answer",
@@ -78,6 +91,14 @@ class BridgeMetrics:
         if command:
             self.seconds.labels(command).observe(self._monotonic() - since)
 
+    def read(self, found: Sequence[QueueFigures]) -> None:
+        """Take in how far the readers of the stream are; what is not known is not told."""
+        self.queues.clear()
+        for one in found:
+            self.queues.labels(one.consumer, "pending").set(one.pending)
+            self.queues.labels(one.consumer, "unacknowledged").set(one.unacknowledged)
+            self.queues.labels(one.consumer, "redelivered").set(one.redelivered)
+
     def page(self, found: ChatFigures, *, chat: bool, stream: bool, now: float) -> bytes:
         """Return the page of the moment."""
         for what, waiting in (
@@ -86,7 +107,13 @@ class BridgeMetrics:
             self.waiting.labels(what).set(waiting)
         self.dead.labels("answer").set(found.dead_deeds)
         self.dead.labels("stream").set(found.dead)
-        self.oldest.set(0.0 if found.oldest is None else max(0.0, now - found.oldest))
+        self.oldest.set(_age(found.oldest, now))
+        self.oldest_waiting.labels("answer").set(_age(found.oldest_deed, now))
+        self.oldest_waiting.labels("stream").set(_age(found.oldest_waiting, now))
         self.connected.labels("chat").set(chat)
         self.connected.labels("stream").set(stream)
         return generate_latest(self.registry)
+
+
+def _age(since: float | None, now: float) -> float:
+    return 0.0 if since is None else max(0.0, now - since)

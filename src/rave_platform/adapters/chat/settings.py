@@ -11,7 +11,12 @@ from rave_platform.adapters import configuration
 from rave_platform.adapters.chat.directory import FileDirectory, SocketDirectory
 from rave_platform.adapters.chat.matrix import MatrixChannel, MatrixSettings
 from rave_platform.adapters.chat.mattermost import MattermostChannel, MattermostSettings
-from rave_platform.adapters.configuration import SettingsError, StrictSettings, TaskStreamSettings
+from rave_platform.adapters.configuration import (
+    SPANS,
+    SettingsError,
+    StrictSettings,
+    TaskStreamSettings,
+)
 from rave_platform.domain.chat.commands import Verb  # noqa: TC001 - pydantic reads it
 from rave_platform.domain.chat.permissions import ChatPermissions
 from rave_platform.domain.handover import RETENTION_DAYS
@@ -67,6 +72,11 @@ class BridgeSettings(StrictSettings):
         if self.groups_socket and self.groups_file:
             raise ValueError("there is to be either groups_socket or groups_file")
         return self
+
+    @property
+    def spans(self) -> Path:
+        """Where spans are kept: beside what was said."""
+        return self.store.with_name(SPANS)
 
     @property
     def retention_days(self) -> int:

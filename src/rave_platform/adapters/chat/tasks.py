@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nats.errors import Error as NatsError
@@ -12,10 +13,10 @@ from nats.js.api import AckPolicy, ConsumerConfig
 from pydantic import ValidationError
 
 from rave_platform.adapters import taskstreams
-from rave_platform.adapters.taskstreams import AGENTS, TASKS
-from rave_platform.application.chat.ports import ToldTask
-from rave_platform.application.ports import StreamUnavailableError
+from rave_platform.adapters.taskstreams import AGENTS, TASKS, away, told
+from rave_platform.application.chat.ports import QueueFigures, ToldTask
 from rave_platform.domain.tasks import AgentHeartbeat
+from rave_platform.domain.tracing import HEADER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,8 +63,13 @@ class NatsTaskReader:
         except (NatsError, OSError, TimeoutError) as fault:
             # Made anew the next time: the server may have lost it.
             self._reading = None
-            raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
-        return [ToldTask(message.data, message.ack) for message in found]
+            raise away(fault) from fault
+        return [
+            ToldTask(
+                message.data, partial(told, message.ack), (message.headers or {}).get(HEADER, "")
+            )
+            for message in found
+        ]
 
     async def _reader(self) -> JetStreamContext.PullSubscription:
         jetstream = self._stream.jetstream()
@@ -77,6 +83,24 @@ class NatsTaskReader:
             await jetstream.add_consumer(TASKS.name, config)
             self._reading = await jetstream.pull_subscribe_bind(READER, TASKS.name)
         return self._reading
+
+    async def queues(self) -> list[QueueFigures]:
+        """Return how far the readers of the stream are.
+
+        Raises:
+            StreamUnavailableError: if the stream cannot be asked.
+        """
+        try:
+            found = await self._stream.jetstream().consumers_info(TASKS.name)
+        except (NatsError, OSError, TimeoutError) as fault:
+            raise away(fault) from fault
+        return [
+            QueueFigures(
+                one.name, one.num_pending or 0, one.num_ack_pending or 0,
+                one.num_redelivered or 0,
+            )
+            for one in found
+        ]  # fmt: skip
 
     async def agents(self) -> list[AgentHeartbeat]:
         """Return the agents that gave a sign of life lately.
@@ -92,7 +116,7 @@ class NatsTaskReader:
                 for subject in found.state.subjects or {}
             ]
         except (NatsError, OSError, TimeoutError) as fault:
-            raise StreamUnavailableError(f"NATS: {type(fault).__name__}") from fault
+            raise away(fault) from fault
         beats = [beat for data in said if (beat := _beat(data))]
         since = self._wall() - LATELY
         return [beat for beat in beats if beat.at.timestamp() >= since]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from rave_platform.adapters import commands
 from rave_platform.adapters.commands import BARE, CommandEnd, CommandError
 from rave_platform.adapters.forge import archive
+from rave_platform.application import tracing
 from rave_platform.application.forge import ForgeRefusedError, ForgeUnavailableError
 
 if TYPE_CHECKING:
@@ -133,12 +134,16 @@ class _GitWork:
     async def _git(
         self, *words: str, given: bytes = b"", most: int = commands.MOST_KEPT
     ) -> CommandEnd:
-        try:
-            end = await commands.run(
-                ["git", *words], cwd=self.place, env=self._environment(), given=given, most=most
-            )
-        except CommandError as fault:
-            raise ForgeUnavailableError(str(fault)) from fault
+        with tracing.part(f"git {words[0]}") as span:
+            try:
+                end = await commands.run(
+                    ["git", *words], cwd=self.place, env=self._environment(), given=given,
+                    most=most,
+                )  # fmt: skip
+            except CommandError as fault:
+                raise ForgeUnavailableError(str(fault)) from fault
+            if span and end.code:
+                span.fail(f"exit status {end.code}")
         if end.code == 0:
             return end
         said = end.err.decode(errors="replace")

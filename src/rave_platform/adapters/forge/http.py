@@ -8,7 +8,9 @@ from urllib.parse import quote
 
 import httpx
 
+from rave_platform.application import tracing
 from rave_platform.application.forge import ForgeRefusedError, ForgeUnavailableError
+from rave_platform.domain.tracing import HEADER, SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -89,9 +91,27 @@ class ForgeHttp:
         return (await self._answer("GET", path, _Question(params))).content
 
     async def _answer(self, method: str, path: str, question: _Question) -> httpx.Response:
+        with tracing.part(method, SpanKind.CLIENT) as span:
+            headers = {HEADER: span.context.header} if span else {}
+            if span:
+                span.say(http_request_method=method, url_path=path)
+            answer = await self._sent(method, path, question, headers)
+            if span and not answer.is_success and answer.status_code != 404:
+                span.fail(str(answer.status_code))
+        # A token that is refused may be put right.
+        if answer.status_code in {401, 429} or answer.status_code >= 500:
+            raise ForgeUnavailableError(f"the forge: {answer.status_code}", _wait(answer))
+        if not answer.is_success:
+            raise ForgeRefusedError(f"the forge: {_said(answer)}", answer.status_code)
+        return answer
+
+    async def _sent(
+        self, method: str, path: str, question: _Question, headers: Mapping[str, str]
+    ) -> httpx.Response:
         sent = self._client.stream(
-            method, path, params=question.params, json=question.json, data=question.data
-        )
+            method, path, params=question.params, json=question.json, data=question.data,
+            headers=headers,
+        )  # fmt: skip
         try:
             async with sent as answer:
                 if int(answer.headers.get("content-length", 0)) > LARGEST:
@@ -99,11 +119,6 @@ class ForgeHttp:
                 await answer.aread()
         except (httpx.HTTPError, httpx.InvalidURL, ValueError) as fault:
             raise ForgeUnavailableError(f"the forge: {type(fault).__name__}") from fault
-        # A token that is refused may be put right.
-        if answer.status_code in {401, 429} or answer.status_code >= 500:
-            raise ForgeUnavailableError(f"the forge: {answer.status_code}", _wait(answer))
-        if not answer.is_success:
-            raise ForgeRefusedError(f"the forge: {_said(answer)}", answer.status_code)
         return answer
 
 

@@ -14,6 +14,8 @@ from pydantic import ValidationError
 
 from rave_platform.application.forge import ForgeRefusedError, ForgeUnavailableError
 from rave_platform.application.rounds import Rounds
+from rave_platform.application.tracing import Tracer
+from rave_platform.domain import tasks, tracing
 from rave_platform.domain.agents import wording
 from rave_platform.domain.tasks import (
     DecisionKind,
@@ -22,6 +24,7 @@ from rave_platform.domain.tasks import (
     TaskKind,
     TaskStatus,
 )
+from rave_platform.domain.tracing import SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +52,7 @@ class Deciding:
         *,
         told: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tracer: Tracer | None = None,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
@@ -56,6 +60,7 @@ class Deciding:
         self._blocking = blocking
         self._told = told
         self._now = now
+        self._tracer = tracer or Tracer()
         self._rounds = Rounds(self.decide, "decisions wait")
 
     async def run(self) -> None:
@@ -80,7 +85,7 @@ class Deciding:
             return 1
         if decision.decision is not DecisionKind.CANCEL and not await self._known(decision):
             try:
-                outcome = await self._outcome(decision)
+                outcome = await self._outcome(decision, delivery.traceparent)
             except ForgeUnavailableError as fault:
                 await delivery.later(fault.retry_after or AGAIN)
                 raise
@@ -93,12 +98,24 @@ class Deciding:
         found = await self._blocking(lambda: self._ledger.knows_outcome(decision.decision_uuid))
         return bool(found)
 
-    async def _outcome(self, decision: TaskDecision) -> DecisionOutcome:
-        task = await self._queue.standing(decision.task_id)
-        try:
-            done, text = await self._carried_out(decision, task)
-        except ForgeRefusedError as fault:
-            done, text = False, f"it was not done: {fault}"
+    async def _outcome(self, decision: TaskDecision, said: str) -> DecisionOutcome:
+        name = str(decision.decision_uuid)
+        asked = tracing.parent(said, tracing.handed_over(decision.trace_id, name))
+        context = tasks.span_of(self._came(decision, done=False, text=""))
+        with self._tracer.span(
+            context, str(decision.decision), parent=asked, kind=SpanKind.CONSUMER
+        ) as span:
+            span.say(rave_task=decision.task_id)
+            task = await self._queue.standing(decision.task_id)
+            try:
+                done, text = await self._carried_out(decision, task)
+            except ForgeRefusedError as fault:
+                done, text = False, f"it was not done: {fault}"
+            if not done:
+                span.fail(text)
+        return self._came(decision, done=done, text=text)
+
+    def _came(self, decision: TaskDecision, *, done: bool, text: str) -> DecisionOutcome:
         return DecisionOutcome(
             decision_uuid=decision.decision_uuid, task_id=decision.task_id,
             trace_id=decision.trace_id, decision=decision.decision, done=done, text=text[:4096],

@@ -32,6 +32,7 @@ class Delivery:
     keep: Callable[[], Awaitable[None]]  # it is being worked on
     done: Callable[[], Awaitable[None]]
     later: Callable[[float], Awaitable[None]]  # seconds
+    traceparent: str = ""  # what it says of its trace
 
 
 @dataclass(frozen=True)

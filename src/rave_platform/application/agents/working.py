@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import traceback
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -21,24 +23,66 @@ from rave_platform.application.ports import (
     UnavailableError,
 )
 from rave_platform.application.rounds import FIRST_PAUSE, LONGEST_PAUSE, Rounds
+from rave_platform.application.tracing import Tracer, part
+from rave_platform.domain import tasks, tracing
 from rave_platform.domain.agents import progress as progresses
 from rave_platform.domain.agents.progress import TaskProgress
 from rave_platform.domain.tasks import FOLLOWING, AgentTask, TaskStatus
+from rave_platform.domain.tracing import SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from uuid import UUID
 
     from rave_platform.application.agents.ports import Delivery, TaskLedger, TaskQueue
     from rave_platform.application.agents.steps import Steps
     from rave_platform.application.ports import Blocking
+    from rave_platform.application.tracing import OpenSpan
     from rave_platform.domain.agents.limits import TaskLimits
+    from rave_platform.domain.agents.progress import StepName
 
 LOG = logging.getLogger(__name__)
 
 # Seconds between two looks whether a task is still wanted, each of which also tells the stream that
 # it is worked on: a part of what the stream waits before it brings it to another agent.
 LOOK = 5.0
+
+
+class _Patience:
+    """How long is waited before a step is tried again, and how often it is."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.waited_for = ""
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin anew, with another step."""
+        self._pause, self._stumbles = FIRST_PAUSE, 0
+
+    def before_another(self, fault: Exception, step: StepName | None) -> float:
+        """Return how many seconds are waited.
+
+        Raises:
+            TaskFailedError: if nobody foresaw what was met, and it was met often enough. Its type
+                and place are told: its words may hold what nobody may know.
+        """
+        pause, self._pause = self._pause, min(LONGEST_PAUSE, self._pause * 2)
+        if isinstance(fault, UnavailableError):
+            self.waited_for = f"; {fault}"
+            return max(pause, fault.retry_after)
+        self._stumbles += 1
+        LOG.error("a step met what nobody foresaw", exc_info=fault, extra={"reason": str(step)})
+        at = traceback.extract_tb(fault.__traceback__)[-1]
+        met = f"{type(fault).__name__} at {PurePath(at.filename).name}:{at.lineno}"
+        if self._stumbles >= self._most:
+            raise TaskFailedError(
+                f"its agent met {met} at the step {step}, {self._most} times: that is a fault of"
+                " the agent, whose log says more"
+            ) from fault
+        self.waited_for = f"; {met}"
+        return pause
 
 
 class Working:
@@ -55,6 +99,7 @@ class Working:
         told: Callable[[], None] = lambda: None,
         look: float = LOOK,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        tracer: Tracer | None = None,
     ) -> None:
         self._ledger = ledger
         self._queue = queue
@@ -64,6 +109,7 @@ class Working:
         self._told = told
         self._look = look
         self._now = now
+        self._tracer = tracer or Tracer()
         self._rounds = Rounds(self.work, "tasks wait")
         self._resumed = False
         self.current: UUID | None = None
@@ -113,15 +159,35 @@ class Working:
         self.current = found.task.task_id
         try:
             progress = progresses.taken(found, self._now(), self._allowed.attempts)
-            await self._keep(progress)
-            if not progress.ended:
-                await self._watched(progress, delivery)
+            with self._attempt(progress.task, delivery) as span:
+                await self._keep(progress)
+                if not progress.ended:
+                    await self._watched(progress, delivery)
+                await self._say(span, found.task.task_id)
         except UnavailableError:
             # What it has kept is gone on with in the next round.
             self._resumed = False
             raise
         finally:
             self.current = None
+
+    def _attempt(
+        self, task: AgentTask, delivery: Delivery | None
+    ) -> AbstractContextManager[OpenSpan]:
+        """Enclose the span of an attempt."""
+        asked = tracing.handed_over(task.trace_id, str(task.task_id))
+        parent = tracing.parent(delivery.traceparent if delivery else "", asked)
+        name = f"task {task.kind}"
+        return self._tracer.span(tasks.span_of(task), name, parent=parent, kind=SpanKind.CONSUMER)
+
+    async def _say(self, span: OpenSpan, task_id: UUID) -> None:
+        """Say in its span what an attempt came to."""
+        found = await self._blocking(lambda: self._ledger.load(task_id))
+        if found is not None:
+            task = found.task
+            span.say(rave_task=task_id, rave_attempt=task.attempt, rave_status=task.status)
+            if task.error:
+                span.fail(task.error)
 
     async def _watched(self, progress: TaskProgress, delivery: Delivery | None) -> None:
         """Do it, for as long as it may take and is wanted."""
@@ -156,22 +222,19 @@ class Working:
 
     async def _in_time(self, progress: TaskProgress) -> None:
         """Do the steps; a task that takes too long, or cannot be done, fails."""
-        waited_for = ""
-        pause = FIRST_PAUSE
+        patience = _Patience(self._allowed.attempts)
         try:
             async with asyncio.timeout(self._allowed.seconds):
                 while progress.step is not None:
                     try:
                         progress = await self._step(progress)
-                        pause = FIRST_PAUSE
-                    except (StoreUnavailableError, StreamUnavailableError):
+                        patience.renew()
+                    except (StoreUnavailableError, StreamUnavailableError, TaskFailedError):
                         raise
-                    except UnavailableError as fault:
-                        waited_for = f"; {fault}"
-                        await asyncio.sleep(max(pause, fault.retry_after))
-                        pause = min(LONGEST_PAUSE, pause * 2)
+                    except Exception as fault:  # noqa: BLE001 - who asked hears of it, whatever it is
+                        await asyncio.sleep(patience.before_another(fault, progress.step))
         except TimeoutError:
-            why = f"it took longer than {self._allowed.seconds:g} s{waited_for}"
+            why = f"it took longer than {self._allowed.seconds:g} s{patience.waited_for}"
             await self._give_up(progress, why)
         except TaskFailedError as fault:
             await self._give_up(progress, str(fault))
@@ -179,10 +242,11 @@ class Working:
     async def _step(self, progress: TaskProgress) -> TaskProgress:
         """Carry out the next step; return how far it has come then, which is kept."""
         begun = progresses.step_begun(progress)
-        await self._keep(begun)
-        outcome = await self._steps.carry_out(begun)
-        after = progresses.step_done(begun, outcome, self._now())
-        await self._keep(after)
+        with part(str(begun.step)):
+            await self._keep(begun)
+            outcome = await self._steps.carry_out(begun)
+            after = progresses.step_done(begun, outcome, self._now())
+            await self._keep(after)
         return after
 
     async def _give_up(self, progress: TaskProgress, why: str) -> None:

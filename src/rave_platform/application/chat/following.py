@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from rave_platform.application.rounds import Rounds
+from rave_platform.domain import tasks
 from rave_platform.domain.chat import conversation
-from rave_platform.domain.tasks import AgentTask, DecisionOutcome
+from rave_platform.domain.tasks import DecisionOutcome, TaskDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rave_platform.application.chat.ports import ConversationStore, TaskReader
+    from rave_platform.application.chat.ports import ConversationStore, TaskReader, ToldTask
     from rave_platform.application.ports import Blocking
 
 LOG = logging.getLogger(__name__)
@@ -49,30 +48,24 @@ class Following:
         """
         found = await self._reader.told()
         for told in found:
-            await self._take_in(told.data)
+            await self._take_in(told)
             await told.taken()
         # The reader has waited already.
         return max(1, len(found))
 
-    async def _take_in(self, data: bytes) -> None:
-        found = _read(data)
-        if found is None:
+    async def _take_in(self, told: ToldTask) -> None:
+        found = tasks.read(told.data)
+        if found is None or isinstance(found, TaskDecision):
             LOG.warning("an agent said something else than how a task stands")
             return
         before = await self._blocking(lambda: self._store.task(found.task_id))
         if before is None:
             return
         if isinstance(found, DecisionOutcome):
-            said = conversation.carried_out(before, found)
+            said = replace(conversation.carried_out(before, found), traceparent=told.traceparent)
             await self._blocking(lambda: self._store.tell_outcome(found, said))
             self._said()
         elif deed := conversation.told(before, found):
-            await self._blocking(lambda: self._store.tell(found, deed))
+            news = replace(deed, traceparent=told.traceparent)
+            await self._blocking(lambda: self._store.tell(found, news))
             self._said()
-
-
-def _read(data: bytes) -> AgentTask | DecisionOutcome | None:
-    for model in (AgentTask, DecisionOutcome):
-        with contextlib.suppress(ValidationError):
-            return model.model_validate_json(data)
-    return None

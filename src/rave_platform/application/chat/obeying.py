@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_platform.application.ports import StreamUnavailableError
 from rave_platform.application.rounds import Rounds
+from rave_platform.application.tracing import Tracer
 from rave_platform.domain.chat import conversation, grammar
 from rave_platform.domain.chat.commands import (
     AgentsCommand,
@@ -23,6 +24,7 @@ from rave_platform.domain.chat.commands import (
 )
 from rave_platform.domain.chat.conversation import ChatOutcome, HeardKind, KnownToChat
 from rave_platform.domain.chat.grammar import NotUnderstood
+from rave_platform.domain.tracing import SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -57,6 +59,7 @@ class Obeying:
         rooms: Callable[[], AbstractSet[str]] = frozenset,
         decided: Callable[[HeardMessage, str, str], None] = lambda _heard, _command, _result: None,
         wall: Callable[[], float] = time.time,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
         self._blocking = blocking
@@ -66,6 +69,7 @@ class Obeying:
         self._agents = agents
         self._decided = decided
         self._wall = wall
+        self._tracer = tracer or Tracer()
         self._began: float | None = None
         self._rounds = Rounds(self.obey, "commands wait")
         self._after: list[Callable[[], None]] = []
@@ -97,7 +101,8 @@ class Obeying:
             self._began = await self._blocking(partial(self._store.began, now))
         waiting = await self._blocking(lambda: self._store.undecided(MOST_AT_ONCE))
         for number, heard in waiting:
-            outcome = await self._outcome(heard)
+            began = self._tracer.now()
+            outcome = self._traced(heard, await self._outcome(heard), began)
             await self._blocking(partial(self._store.decide, number, outcome))
             for call in self._after:
                 call()
@@ -124,18 +129,15 @@ class Obeying:
             return ChatOutcome()
         granted = self._permissions.verbs(await self._directory.groups(heard.account))
         if isinstance(command, NotUnderstood):
-            self._tell(heard, OTHER, "not-understood")
-            return self._only(heard, conversation.misunderstood(command))
+            return self._only(heard, conversation.misunderstood(command), OTHER, "not-understood")
         verb = verb_of(command)
         if verb not in granted:
-            self._tell(heard, verb, "denied")
-            return self._only(heard, conversation.denied(verb, self._permissions))
+            return self._only(heard, conversation.denied(verb, self._permissions), verb, "denied")
         if late := conversation.stale(heard, self._wall()):
-            self._tell(heard, verb, "stale")
-            return self._only(heard, late)
+            return self._only(heard, late, verb, "stale")
         known = await self._known(heard, command, granted)
-        self._tell(heard, verb, "answered")
-        return conversation.decide(heard, command, known)
+        found = conversation.decide(heard, command, known)
+        return replace(found, command=str(verb), result="answered")
 
     async def _known(
         self, heard: HeardMessage, command: ChatCommand, granted: frozenset[Verb]
@@ -159,15 +161,28 @@ class Obeying:
         except StreamUnavailableError:
             return None
 
-    def _only(self, heard: HeardMessage, text: str) -> ChatOutcome:
-        return ChatOutcome(conversation.answered(heard, text))
+    def _only(self, heard: HeardMessage, text: str, command: str, result: str) -> ChatOutcome:
+        deed = conversation.answered(heard, text)
+        return ChatOutcome(deed, command=str(command), result=result)
 
-    def _tell(self, heard: HeardMessage, command: str, result: str) -> None:
-        self._decided(heard, command, result)
+    def _traced(self, heard: HeardMessage, outcome: ChatOutcome, began: int) -> ChatOutcome:
+        """Tell of a command; return what comes of it, with the span that it comes of."""
+        if not outcome.command or outcome.deed is None:
+            return outcome
+        context = conversation.command_span(heard, outcome)
+        self._decided(heard, outcome.command, outcome.result)
+        self._tracer.over(
+            context, f"command {outcome.command}", began, kind=SpanKind.SERVER,
+            attributes={
+                "messaging.message.id": heard.event_id, "rave.result": outcome.result,
+                **({"rave.task": str(outcome.task.task.task_id)} if outcome.task else {}),
+            },
+        )  # fmt: skip
         LOG.info(
             "command",
             extra={
-                "command": str(command), "reason": result, "account": heard.account,
-                "event_id": heard.event_id, "trace_id": conversation.trace_of(heard),
+                "command": outcome.command, "reason": outcome.result, "account": heard.account,
+                "event_id": heard.event_id, "trace_id": context.trace_id,
             },
         )  # fmt: skip
+        return replace(outcome, deed=replace(outcome.deed, traceparent=context.header))

@@ -56,11 +56,12 @@ class ToldTask:
 
     data: bytes
     taken: Callable[[], Awaitable[None]]
+    traceparent: str = ""
 
 
 @dataclass(frozen=True)
 class ChatFigures:
-    """How much is not done yet, and when the oldest of what is not decided was heard."""
+    """How much is not done yet, and when what the oldest of each comes of was heard."""
 
     undecided: int
     deeds: int
@@ -68,6 +69,20 @@ class ChatFigures:
     waiting: int
     dead: int
     oldest: float | None
+    oldest_deed: float | None = None
+    oldest_waiting: float | None = None
+
+
+@dataclass(frozen=True)
+class QueueFigures:
+    """Of what a consumer of the stream of tasks has to read: what it has not been given, what it
+    works on, and what it was given again.
+    """
+
+    consumer: str
+    pending: int
+    unacknowledged: int
+    redelivered: int
 
 
 class ConversationStore(AgingStore, Protocol):
@@ -162,6 +177,17 @@ class ChatChannel(Protocol):
 
         Raises:
             ChatUnavailableError: if the chat cannot be asked.
+        """
+
+
+class QueueReader(Protocol):
+    """How far the readers of the stream are."""
+
+    async def queues(self) -> Sequence[QueueFigures]:
+        """Return how far the readers of the stream are.
+
+        Raises:
+            StreamUnavailableError: if the stream cannot be asked.
         """
 
 

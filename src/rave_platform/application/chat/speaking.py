@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from rave_platform.application.chat.ports import ChatRefusedError, ChatUnavailableError
 from rave_platform.application.rounds import Rounds
+from rave_platform.application.tracing import Tracer
+from rave_platform.domain import tracing
 from rave_platform.domain.chat.conversation import DeedKind
 from rave_platform.domain.handover import TakenIn, TurnedDown
+from rave_platform.domain.tracing import SpanKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,11 +41,13 @@ class Speaking:
         channel: ChatChannel,
         blocking: Blocking[Any],
         done: Callable[[ChatDeed, HandoverStep], None] = lambda _deed, _step: None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._store = store
         self._channel = channel
         self._blocking = blocking
         self._done = done
+        self._tracer = tracer or Tracer()
         self._rounds = Rounds(self.speak, "answers wait")
         # Deeds with a higher number were decided by this process, and are new but for the doubtful.
         self._before: int | None = None
@@ -67,12 +72,24 @@ class Speaking:
             self._before = await self._blocking(self._store.last_deed)
         due = await self._blocking(lambda: self._store.deeds(MOST_AT_ONCE))
         for pending in due:
-            step = await self._act(pending)
+            step = await self._act_traced(pending)
             record = partial(self._store.record_deeds, [(pending.number, step)])
             await self._blocking(record)
             self._doubtful.discard(pending.number)
             self._tell(pending.deed, step)
         return len(due)
+
+    async def _act_traced(self, pending: PendingDeed) -> HandoverStep:
+        deed = pending.deed
+        cause = tracing.parse(deed.traceparent)
+        if cause is None:
+            return await self._act(pending)
+        context = tracing.named(cause.trace_id, deed.key)
+        with self._tracer.span(context, str(deed.kind), parent=cause, kind=SpanKind.CLIENT) as span:
+            step = await self._act(pending)
+            if isinstance(step, TurnedDown):
+                span.fail(step.why)
+            return step
 
     async def _act(self, pending: PendingDeed) -> HandoverStep:
         deed, number = pending.deed, pending.number

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
 
+from rave_platform.domain import tracing
 from rave_platform.domain.chat import characters
 from rave_platform.domain.chat.commands import (
     FORMS,
@@ -35,6 +36,7 @@ from rave_platform.domain.tasks import (
     TaskDecision,
     TaskKind,
     TaskStatus,
+    span_of,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from rave_platform.domain.chat.grammar import NotUnderstood
     from rave_platform.domain.chat.permissions import ChatPermissions
     from rave_platform.domain.tasks import AgentHeartbeat, DecisionOutcome
+    from rave_platform.domain.tracing import TraceContext
 
 # Seconds after which a command that was not heard in time is no longer obeyed: whoever gave it no
 # longer waits for it.
@@ -94,6 +97,7 @@ class ChatDeed:
     thread: str = ""
     to: str = ""  # the message that it answers
     text: str = ""
+    traceparent: str = ""  # the span that it comes of
 
 
 class Judgement(StrEnum):
@@ -124,6 +128,9 @@ class ChatOutcome:
     deed: ChatDeed | None = None
     task: ChatTask | None = None
     decision: TaskDecision | None = None
+    # What was commanded, and what it came to: a verb, and a word for it; empty for no command.
+    command: str = ""
+    result: str = ""
 
 
 @dataclass(frozen=True)
@@ -143,6 +150,15 @@ def name_of(heard: HeardMessage, what: str) -> UUID:
 def trace_of(heard: HeardMessage) -> str:
     """Return the trace id of everything that comes of a message."""
     return name_of(heard, "trace").hex
+
+
+def command_span(heard: HeardMessage, outcome: ChatOutcome) -> TraceContext:
+    """Return the span of a command: in the trace of the task that it decides on, if it does."""
+    if outcome.decision:
+        return span_of(outcome.decision)
+    if outcome.task:
+        return span_of(outcome.task.task)
+    return tracing.named(trace_of(heard), heard.event_id)
 
 
 def short(task_id: UUID) -> str:

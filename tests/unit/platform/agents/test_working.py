@@ -260,6 +260,28 @@ def test_a_runner_that_reads_is_given_the_project() -> None:
     assert [len(files) for files in seen] == [1, 4]
 
 
+def test_what_nobody_foresaw_is_tried_again_and_then_told_with_its_place() -> None:
+    class BrokenRunner(QuickRunner):
+        def __init__(self, times: int) -> None:
+            self.left = times
+
+        async def test(self, found: AgentTask, files: Mapping[str, bytes]) -> str:
+            self.left -= 1
+            if self.left >= 0:
+                raise KeyError("hunter2")
+            return await super().test(found, files)
+
+    for times, last in ((1, "completed"), (2, "failed")):
+        world = World(BrokenRunner(times), TaskLimits(attempts=2))
+        world.gitlab.make(PROJECT)
+        world.stream.ask(task())
+        lives(world)
+        assert world.statuses() == ["running", last]
+    assert "KeyError at test_working.py:" in world.last()["error"]
+    assert "at the step test, 2 times" in world.last()["error"]
+    assert "hunter2" not in world.last()["error"]
+
+
 @pytest.mark.parametrize("away", [StoreUnavailableError("full"), StreamUnavailableError("away")])
 def test_whoever_loses_its_store_or_its_stream_goes_on_with_its_task(away: Exception) -> None:
     world = World()

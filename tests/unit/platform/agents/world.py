@@ -21,6 +21,7 @@ from rave_platform.application.agents.steps import Steps
 from rave_platform.application.agents.working import Working
 from rave_platform.application.outbox import Outbox
 from rave_platform.application.ports import StreamIdentity
+from rave_platform.application.tracing import Tracer
 from rave_platform.domain.agents.limits import TaskLimits
 from rave_platform.domain.handover import TakenIn
 from rave_platform.domain.tasks import AgentKind, AgentTask, DecisionKind, TaskDecision
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from rave_platform.application.ports import OutgoingEvent
     from rave_platform.domain.tasks import AgentHeartbeat
+    from rave_platform.domain.tracing import Span
 
 MOMENT = datetime(2026, 11, 26, 12, tzinfo=UTC)
 # As many as a test kills.
@@ -173,6 +175,12 @@ class World:
         self.allowed = allowed
         self.now = MOMENT
         self.look = 1e6
+        # What was known last of each span, by its id.
+        self.spans: dict[str, Span] = {}
+        self.tracer = Tracer(self._keep)
+
+    def _keep(self, span: Span) -> None:
+        self.spans[span.context.span_id] = span
 
     async def blocking(self, call: Callable[[], Any]) -> Any:
         return await self.points.around(call)
@@ -188,12 +196,15 @@ class World:
     async def live(self) -> None:
         """Do what there is to do, as an agent that has just started."""
         forge, stream = self.forge(), self.stream
-        outbox = Outbox(self.ledger.outgoing, stream, self.blocking)
+        outbox = Outbox(self.ledger.outgoing, stream, self.blocking, tracer=self.tracer)
         steps = Steps(forge, self.runner, self.allowed)
         working = Working(
-            self.ledger, stream, steps, self.blocking, self.allowed, look=self.look, now=self.tick
+            self.ledger, stream, steps, self.blocking, self.allowed, look=self.look,
+            now=self.tick, tracer=self.tracer,
+        )  # fmt: skip
+        deciding = Deciding(
+            self.ledger, stream, forge, self.blocking, now=self.tick, tracer=self.tracer
         )
-        deciding = Deciding(self.ledger, stream, forge, self.blocking, now=self.tick)
         # What was left is gone on with even where nothing is asked.
         await working.work()
         while stream.waiting["asked"]:

@@ -8,12 +8,14 @@ import logging
 import os
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.errors import ConnectionClosedError
 from starlette.applications import Starlette
 
 from rave_platform import bridge
@@ -25,6 +27,7 @@ from rave_platform.adapters.chat.matrix import MatrixChannel, MatrixSettings
 from rave_platform.adapters.chat.matrix_events import MatrixAccount
 from rave_platform.adapters.chat.mattermost import MattermostChannel, MattermostSettings, fenced
 from rave_platform.adapters.chat.metrics import MOST_TIMED, BridgeMetrics
+from rave_platform.adapters.chat.tasks import NatsTaskReader
 from rave_platform.adapters.chat.web import BridgeWeb
 from rave_platform.adapters.configuration import SettingsError
 from rave_platform.application.chat.ports import (
@@ -32,8 +35,9 @@ from rave_platform.application.chat.ports import (
     ChatRefusedError,
     ChatUnavailableError,
     DirectoryUnavailableError,
+    QueueFigures,
 )
-from rave_platform.application.ports import StoreUnavailableError
+from rave_platform.application.ports import StoreUnavailableError, StreamUnavailableError
 from rave_platform.domain.chat import conversation
 from rave_platform.domain.chat.commands import Verb
 from rave_platform.domain.chat.conversation import ChatDeed, DeedKind, HeardKind
@@ -577,7 +581,9 @@ def test_each_command_is_counted_and_timed_by_what_was_commanded() -> None:
     metrics.done(conversation.answered(first, "x"), TakenIn(0))
     metrics.done(ChatDeed("leave:1", DeedKind.LEAVE, ROOM), TurnedDown("no", forever=True))
     metrics.heard([said("", number) for number in range(2, MOST_TIMED + 4)])
-    figures = ChatFigures(1, 2, 3, 4, 5, NOW)
+    figures = ChatFigures(1, 2, 3, 4, 5, NOW, NOW + 20, None)
+    metrics.read([QueueFigures("gone", 1, 0, 0)])
+    metrics.read([QueueFigures("agents-ai-engineer", 3, 1, 2)])
     page = metrics.page(figures, chat=True, stream=False, now=NOW + 60).decode()
     for line in (
         'rave_bridge_commands_total{command="run",result="answered"} 1.0',
@@ -587,18 +593,27 @@ def test_each_command_is_counted_and_timed_by_what_was_commanded() -> None:
         'rave_bridge_dead{what="answer"} 3.0',
         'rave_bridge_connected{to="stream"} 0.0',
         "rave_bridge_oldest_undecided_seconds 60.0",
+        'rave_bridge_oldest_waiting_seconds{what="answer"} 40.0',
+        'rave_bridge_oldest_waiting_seconds{what="stream"} 0.0',
+        'rave_bridge_consumer_messages{consumer="agents-ai-engineer",state="pending"} 3.0',
+        'rave_bridge_consumer_messages{consumer="agents-ai-engineer",state="redelivered"} 2.0',
     ):
         assert line in page, line
+    assert "gone" not in page
 
 
 class Stream:
     connection = 0
 
+    async def queues(self) -> list[QueueFigures]:
+        raise StreamUnavailableError("away")
+
 
 def test_health_says_what_waits_and_that_nothing_can_be_stored(tmp_path: Path) -> None:
     async def work(blocking: Any, store: SqliteConversations) -> list[httpx.Response]:
         channel = MatrixChannel(MatrixSettings("http://hs", "rave", "as", "hs"))
-        web = BridgeWeb(store, channel, Stream(), blocking, BridgeMetrics())  # type: ignore[arg-type]
+        stream: Any = Stream()
+        web = BridgeWeb(store, channel, stream, stream, blocking, BridgeMetrics())
         transport = httpx.ASGITransport(web.app())
         async with httpx.AsyncClient(transport=transport, base_url="http://us") as client:
             found = [await client.get(where) for where in ("/healthz", "/metrics")]
@@ -617,4 +632,33 @@ def test_health_says_what_waits_and_that_nothing_can_be_stored(tmp_path: Path) -
         assert health.json()["undecided"] == 1
         assert (health.json()["chat"], health.json()["stream"]) == ("not-connected",) * 2
         assert 'rave_bridge_waiting{what="decision"} 1.0' in metrics.text
+        assert 'rave_bridge_requests_total{endpoint="healthz",status="200"} 1.0' in metrics.text
         assert [a.status_code for a in asyncio.run(work(broken, store))] == [503, 503]
+
+
+# --- what agents say
+
+
+class Gone:
+    """A message of a server that is gone by the time it is to hear that it was taken in."""
+
+    data, headers = b"{}", None
+
+    async def ack(self) -> None:
+        raise ConnectionClosedError
+
+
+def test_a_server_that_is_gone_before_it_hears_that_something_was_taken_is_away() -> None:
+    class Reading:
+        async def fetch(self, _most: int, timeout: float) -> list[Gone]:
+            assert timeout
+            return [Gone()]
+
+    async def work() -> None:
+        reader = NatsTaskReader(SimpleNamespace(connection=1, jetstream=lambda: None))  # type: ignore[arg-type]
+        reader._reading, reader._connection = Reading(), 1  # type: ignore[assignment]
+        (found,) = await reader.told()
+        with pytest.raises(StreamUnavailableError, match="ConnectionClosedError"):
+            await found.taken()
+
+    asyncio.run(work())

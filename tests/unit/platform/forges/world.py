@@ -43,6 +43,8 @@ class StrictForge:
     def __init__(self) -> None:
         self.complaints: list[str] = []
         self.asked: list[str] = []
+        # What each request said of its trace.
+        self.headers: list[str] = []
         # What to answer with before anything else: a status, and whether it was done all the same.
         self.trouble: list[tuple[int, bool]] = []
         self._routes: list[tuple[str, re.Pattern[str], set[str], set[str], set[str], Handler]] = []
@@ -71,6 +73,7 @@ class StrictForge:
     async def _answer(self, request: Request) -> Response:
         path = request.scope["raw_path"].decode().partition("?")[0]
         self.asked.append(f"{request.method} {path}")
+        self.headers.append(request.headers.get("traceparent", ""))
         for method, pattern, query, may, must, handler in self._routes:
             found = pattern.fullmatch(path)
             if found and method == request.method:
