@@ -152,8 +152,7 @@ def renew_system(machine: Machine) -> None:
         raise RaveError(
             f"machine {machine.name} has no data disk: what its services keep is on the disk of its"
             " system, and would be lost",
-            hint=f"rave vm start {machine.name}; rave backup now {machine.name}, and rave backup"
-            " restore makes a machine that has one",
+            hint=f"rave vm migrate {machine.name} gives it one",
             exit_code=ExitCode.USAGE,
         )
     draft = machine.disk.with_name(".disk-fresh.qcow2")
