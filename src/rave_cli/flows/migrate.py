@@ -11,7 +11,7 @@ from rave_cli.flows import backup as backups
 from rave_cli.flows import restore, update
 from rave_cli.flows import vault as vaults
 from rave_cli.flows.events import Event
-from rave_cli.flows.trial import Trial
+from rave_cli.flows.trial import SystemTrial
 from rave_cli.images import difference
 from rave_cli.machines import underway
 from rave_cli.machines.qemu import processes
@@ -68,7 +68,7 @@ def migrate(
             on_event(Event("note", "update", f"{text} it stops stays on its old disk alone"))
             return fill
 
-        trial = Trial(
+        trial = SystemTrial(
             machine, image, plan, "migration", settings, check=check, on_event=on_event,
             fetch=fetch,
         )  # fmt: skip

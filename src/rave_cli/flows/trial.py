@@ -46,7 +46,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Trial:
+class SystemTrial:
     """A system to be tried.
 
     Attributes:

@@ -14,7 +14,7 @@ from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
 from rave_cli.flows import secure, unsettled
 from rave_cli.flows.events import Event
-from rave_cli.flows.trial import Trial, Tried
+from rave_cli.flows.trial import SystemTrial, Tried
 from rave_cli.images import difference
 from rave_cli.images.manifest import quick_check
 from rave_cli.machines import generations, preflight, store, underway
@@ -152,7 +152,9 @@ def update(
             text = f"an image does not tell its {unknown}, so that is not compared"
             on_event(Event("note", "update", text))
         make_ready(catalog, check=check, on_event=on_event)
-        trial = Trial(machine, image, plan, "update", settings, check=check, on_event=on_event)
+        trial = SystemTrial(
+            machine, image, plan, "update", settings, check=check, on_event=on_event
+        )
         return UpdateReport(machine, found.difference, trial.run())
 
 
