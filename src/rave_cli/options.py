@@ -201,6 +201,16 @@ secrets_file_option = click.option(
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Print the exact QEMU command; make and start nothing."
 )
+built_option = click.option(
+    "--built", is_flag=True, help="Take the image that was built last, and build none."
+)
+skip_smoke_option = click.option(
+    "--skip-smoke", is_flag=True, help="Do not run the smoke suite: healthy services will do."
+)
+updates_option = click.option(
+    "--updates", is_flag=True,
+    help="Also the systems and data of before updates, and what rollbacks set aside.",
+)  # fmt: skip
 yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
 patience_option = click.option(
     "--patience", type=click.FloatRange(min=0), metavar="SECONDS",

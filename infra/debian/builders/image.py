@@ -61,7 +61,7 @@ def main() -> None:
     configure(root, spec["build"], epoch)
     remove(root, LEFTOVERS)
     data = Path.cwd() / DATA
-    part(root, data, spec["data"])
+    kept = part(root, data, spec["data"])
     for tree, disk, suffix in ((root, out / spec["qcow"], ""), (data, out / DATA_DISK, "-data")):
         clamp_times(tree, epoch)
         say(f"writing {disk.name}")
@@ -73,20 +73,32 @@ def main() -> None:
         write_qcow2(raw, disk)
     shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
     shutil.copyfile(spec["lock"], out / "lock.json")
-    boot = {"kind": "kernel", "cmdline": spec["cmdline"]}
+    boot = {"kind": "kernel", "cmdline": spec["cmdline"], "data": kept}
     (out / "boot.json").write_text(json.dumps(boot) + "\n")
     shutil.copyfile(spec["carried"], out / "plan.json")
 
 
-def part(root: Path, data: Path, places: list[str]) -> None:
+def part(root: Path, data: Path, places: list[str]) -> list[dict[str, Any]]:
     """Move directories of the root to the tree of the data disk, by their last names, and leave
     links to where that is mounted. Each has been made, with its owner, by then.
+
+    Returns them with their owners, by whom an update tells whether data of another image fit; and
+    leaves the guest a list, by which it makes those that such data lack.
     """
     data.mkdir()
     (root / DATA).mkdir()
+    kept = []
     for place in (root / place.lstrip("/") for place in places):
+        found, filled = place.stat(), any(place.iterdir())
         place.rename(data / place.name)
         place.symlink_to(f"/{DATA}/{place.name}")
+        mode = f"{found.st_mode & 0o7777:04o}"
+        facts = {"name": place.name, "uid": found.st_uid, "gid": found.st_gid, "mode": mode}
+        kept.append({**facts, "filled": filled})
+    lines = ["{name} {uid} {gid} {mode}\n".format(**entry) for entry in kept]
+    (root / LIBRARY).mkdir(parents=True, exist_ok=True)
+    (root / LIBRARY / "data-directories").write_text("".join(lines))
+    return kept
 
 
 def unpack(archive: Path, target: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,7 +28,7 @@ class Backup:
 
     Attributes:
         name: `<machine>-<moment>-<random>`, as it is named on the command line.
-        machine: the machine's name then.
+        machine: the machine's name; that of then if it is no more.
         instance: its instance id, which no other machine has.
         profile: what it was made from.
         base: the same.
@@ -135,6 +135,13 @@ class KnownBackups:
         good = sorted((found for found, stream in named if stream), key=lambda one: one.at)
         used = {found.snapshot for found in good} | {stream for _, stream in named if stream}
         return cls(tuple(good), tuple(sorted(set(there) - used)))
+
+    def called(self, names: Mapping[str, str]) -> Self:
+        """Return them with the names that their machines have today, by instance."""
+        backups = (
+            replace(one, machine=names.get(one.instance, one.machine)) for one in self.backups
+        )
+        return replace(self, backups=tuple(backups))
 
     def of_machine(self, machine: str | None) -> tuple[Backup, ...]:
         """Return the backups of one machine, or all."""

@@ -22,6 +22,8 @@ from rave_cli import paths
 from rave_cli.backups.engine import KEY_NAME, Engine, gone, is_there
 from rave_cli.backups.kept import KnownBackups
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.spec import Machine
+from rave_cli.machines.store import list_machines
 from rave_cli.secrets import policy, sops, store
 
 if TYPE_CHECKING:
@@ -57,7 +59,9 @@ class Vault:
         Raises:
             RaveError: as the engine.
         """
-        return KnownBackups.of(self.engine.snapshots())
+        machines = [entry for entry in list_machines(()) if isinstance(entry, Machine)]
+        names = {machine.spec.instance_id: machine.name for machine in machines}
+        return KnownBackups.of(self.engine.snapshots()).called(names)
 
     @contextmanager
     def changing(self, *, patient: bool = False) -> Iterator[None]:

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 import click
 
 from rave_cli.audited import audited
-from rave_cli.options import json_option, pass_app, yes_option
+from rave_cli.options import json_option, pass_app, updates_option, yes_option
 
 if TYPE_CHECKING:
     from rave_cli.options import App
 
 
 @click.command()
+@updates_option
 @click.option("--dry-run", is_flag=True, help="Only show what there is.")
 @yes_option
 @json_option
 @pass_app
 @audited
-def prune(app: App, *, dry_run: bool, yes: bool) -> None:
+def prune(app: App, *, updates: bool, dry_run: bool, yes: bool) -> None:
     """Give back the space of what rave can make again; it is shown and asked about first.
 
     That is: images that no machine is made from, the templates that machines start from, and what
@@ -29,6 +30,9 @@ def prune(app: App, *, dry_run: bool, yes: bool) -> None:
     Whoever is not root has a Nix store of rave's own, which is cleaned, too. The host's is its
     owner's: what images held there comes back with `nix-collect-garbage`.
 
+    What updates keep, so that they can be taken back, and what rollbacks set aside, are machines'
+    data: only --updates removes them.
+
     \b
     Example: rave prune --dry-run
     """
@@ -36,7 +40,7 @@ def prune(app: App, *, dry_run: bool, yes: bool) -> None:
     from rave_cli.images import garbage
     from rave_cli.views.pruning import shown_and_removed
 
-    found = pruning.find(images=True, templates=True)
+    found = pruning.find(images=True, templates=True, updates=updates)
     removed, documents, what = shown_and_removed(app.show, found, dry_run=dry_run, yes=yes)
     declined = bool(found) and not removed
     if not (dry_run or declined) and (said := garbage.collect()):

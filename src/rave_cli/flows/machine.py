@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rave_cli import signals
-from rave_cli.flows import certificates
+from rave_cli.flows import certificates, unsettled
 from rave_cli.flows import image as images
 from rave_cli.flows.events import Event, step
 from rave_cli.machines import lifecycle, preflight, public, store
@@ -148,7 +148,27 @@ def start(
 
     Raises:
         RaveError: NOT_READY naming the stage, HOST if the host lacks something; USAGE if the system
-            cannot be fresh.
+            cannot be fresh. What a killed update has left is put in order before.
+    """
+    machine = unsettled.settle(machine, on_event=on_event)
+    return boot(
+        machine, on_event=on_event, keep_running=keep_running, fresh_system=fresh_system,
+        title=title,
+    )  # fmt: skip
+
+
+def boot(
+    machine: Machine,
+    *,
+    on_event: OnEvent,
+    keep_running: bool = False,
+    fresh_system: bool = False,
+    title: str | None = None,
+) -> Ready:
+    """Start a machine as it is, for whoever may be about to update it; else as `start`.
+
+    Raises:
+        RaveError: as `start`.
     """
     with step(on_event, "start", title or f"Starting {machine.name}") as doing:
         ready = lifecycle.start(

@@ -13,9 +13,12 @@ if TYPE_CHECKING:
     from rave_cli.machines.leftovers import Leftover
 
 
-def find(*, images: bool, templates: bool) -> list[Leftover]:
-    """Return it: leftovers, and if asked for images that no machine is made from, and templates."""
-    return [*leftovers.find(images=images), *pruning.find(templates=templates)]
+def find(*, images: bool, templates: bool, updates: bool = False) -> list[Leftover]:
+    """Return it: leftovers, and if asked for images that no machine is made from, templates, and
+    what updates keep of before.
+    """
+    found = leftovers.find(images=images, updates=updates)
+    return [*found, *pruning.find(templates=templates)]
 
 
 def remove(found: Sequence[Leftover]) -> list[Leftover]:

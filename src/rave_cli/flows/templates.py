@@ -230,8 +230,8 @@ def _unchanged(machine: Machine, wanted: NewMachine, image: Image, on_event: OnE
         )
     if spec.image.sha256 != image.sha256:
         text = (
-            f"machine {spec.name} was made from an older image; `rave up --fresh` replaces it"
-            " (its disk is lost)"
+            f"machine {spec.name} has an older image; `rave vm update {spec.name}` gives it this"
+            " one, with its data"
         )
         on_event(Event("warning", "create", text))
     return machine

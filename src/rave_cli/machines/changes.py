@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, process, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import disks, identity, store
+from rave_cli.machines import disks, generations, identity, store, underway
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import ports, processes
 from rave_cli.machines.qemu.argv import DATA_NODE, DISK_NODE
@@ -62,6 +62,7 @@ def rename(old: str, new: str) -> Machine:
         if new in stored_names():
             raise store.taken(new)
         require_stopped(machine, "renamed")
+        underway.refuse(machine)
         check_socket_path(locate(replace(machine.spec, name=new)).event_socket)
         return _move(machine, new)
 
@@ -102,6 +103,7 @@ def resize(
     with store.locked(name):
         machine = store.load(name)
         require_not_suspended(machine)
+        underway.refuse(machine)
         old = machine.spec
         spec = replace(
             old,
@@ -207,4 +209,5 @@ def _move(machine: Machine, name: str) -> Machine:
         store.save(moved)
         identity.pin(moved, moved.alias)
     store.keep_image(moved)
+    generations.keep_images(moved)
     return moved

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import labels, preflight, snapshots, store, suspend
+from rave_cli.machines import labels, preflight, snapshots, store, suspend, underway
 from rave_cli.machines.disks import Disks
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
@@ -40,6 +40,7 @@ def clone(machine: Machine, name: str, *, snapshot: str | None = None) -> Machin
         raise store.taken(name)
     with store.locked(machine.name):
         machine = store.load(machine.name)
+        underway.refuse(machine)
         disks = _disks_of(machine, snapshot)
         places = [place for place in (disks.system, disks.data) if place is not None]
         suspend.refuse_full_disk(machine, sum(place.stat().st_size for place in places) >> 20)

@@ -116,9 +116,18 @@ def begin_data(machine: Machine) -> None:
     if machine.base_data.exists():
         make_disk(machine.data_disk, size, below=machine.base_data.name)
         return
-    paths.copy_private(first, machine.data_disk)
-    if machine.spec.disk_gib << 30 > virtual_size(first):
-        grow_disk(machine.data_disk, size)
+    copy_first(first, machine.data_disk, machine.spec.disk_gib)
+
+
+def copy_first(first: Path, target: Path, gib: int) -> None:
+    """Make a data disk of `gib` GiB, or as large as the image's: a copy of that.
+
+    Raises:
+        RaveError: HOST if it cannot be made.
+    """
+    paths.copy_private(first, target)
+    if gib << 30 > virtual_size(first):
+        grow_disk(target, f"{gib}G")
 
 
 def grow_disk(disk: Path, size: str) -> None:
@@ -143,8 +152,7 @@ def renew_system(machine: Machine) -> None:
         raise RaveError(
             f"machine {machine.name} has no data disk: what its services keep is on the disk of its"
             " system, and would be lost",
-            hint=f"rave vm start {machine.name}; rave backup now {machine.name}, and rave backup"
-            " restore makes a machine that has one",
+            hint=f"rave vm migrate {machine.name} gives it one",
             exit_code=ExitCode.USAGE,
         )
     draft = machine.disk.with_name(".disk-fresh.qcow2")

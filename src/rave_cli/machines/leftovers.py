@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from rave_cli import paths
 from rave_cli.errors import RaveError
 from rave_cli.images import kept
-from rave_cli.machines import store
+from rave_cli.machines import generations, store, underway
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.spec import NAME_RULE, Machine, machines_dir
@@ -42,7 +42,7 @@ class Leftover:
     that it had or has.
     """
 
-    kind: Literal["broken-off", "sockets", "image", "template"]
+    kind: Literal["broken-off", "sockets", "image", "template", "previous", "set-aside"]
     place: Path
     why: str
     machine: str | None = None
@@ -60,8 +60,9 @@ class Leftover:
         }
 
 
-def find(*, images: bool) -> list[Leftover]:
-    """Return all leftovers; with `images` also the images that no machine here is made from.
+def find(*, images: bool, updates: bool = False) -> list[Leftover]:
+    """Return all leftovers; with `images` also the images that no machine here is made from, with
+    `updates` what machines were before their updates, and what was set aside.
 
     What another command is busy with, or what cannot be judged, is not among them.
     """
@@ -70,6 +71,7 @@ def find(*, images: bool) -> list[Leftover]:
         for leftover in (*_broken_off(), *_sockets())
         if leftover.machine is not None and _idle(leftover.machine)
     ]
+    found += _generations() if updates else []
     return [*found, *_images()] if images else found
 
 
@@ -96,12 +98,51 @@ def remove(leftover: Leftover) -> bool:
         else:
             kept.forget(leftover.place.stem)
         return True
+    if leftover.kind in ("previous", "set-aside"):
+        return _remove_generation(leftover)
     with store.locked(leftover.machine or ""):
         again = _broken_off() if leftover.kind == "broken-off" else _sockets()
         if leftover.place not in [other.place for other in again]:
             return False
         with paths.refusing(leftover.place):
             shutil.rmtree(leftover.place)
+    return True
+
+
+def _generations() -> list[Leftover]:
+    """Return what machines were before, and what rollbacks and failed updates set aside."""
+    found = []
+    for machine in store.list_machines():
+        if not isinstance(machine, Machine) or (machine.directory / underway.NAME).exists():
+            continue
+        with suppress(RaveError):
+            before = generations.previous(machine)
+            aside = generations.set_aside(machine)
+            found += [
+                Leftover(
+                    "previous" if kept is before else "set-aside",
+                    kept.place,
+                    f"machine {machine.name} was so, data and all, "
+                    + (
+                        f"before its last update; rave vm rollback {machine.name} needs it"
+                        if kept is before
+                        else "until it was put back"
+                    ),
+                    machine.name,
+                    _size(kept.place),
+                )
+                for kept in (*([before] if before else []), *aside)
+            ]
+    return found
+
+
+def _remove_generation(leftover: Leftover) -> bool:
+    with underway.alone(leftover.machine or ""), store.locked(leftover.machine or ""):
+        if leftover.place not in [other.place for other in _generations()]:
+            return False
+        found = generations.read(leftover.place)
+        if found is not None:
+            generations.forget(found)
     return True
 
 
@@ -145,7 +186,7 @@ def _images() -> list[Leftover]:
     if len(known) < len(machines):
         # A machine whose record cannot be read may be made from any of them.
         return []
-    used = {machine.spec.image.store_path for machine in known}
+    used = {machine.spec.image.store_path for machine in known} | _kept_images(known)
     replaced = [
         Leftover("image", place, "no machine is made from it, and another has its place",
                  size=_size(place))
@@ -162,6 +203,16 @@ def _images() -> list[Leftover]:
         for place, image in kept.images()
         if image.store_path not in used
     ]  # fmt: skip
+
+
+def _kept_images(known: list[Machine]) -> set[str]:
+    """Return the images without which machines could not go back to what they were."""
+    found: set[str] = set()
+    for machine in known:
+        for place in generations.places(machine):
+            kept = generations.read(place)
+            found |= {kept.spec.image.store_path} if kept is not None else set()
+    return found
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.manifest import quick_check
-from rave_cli.machines import labels
+from rave_cli.machines import labels, underway
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.qemu.argv import from_template, memory_of
 from rave_cli.machines.qemu.caps import OVERHEAD
@@ -43,6 +43,7 @@ def check(machine: Machine) -> None:
             socket's path would be too long.
     """
     check_socket_path(machine.event_socket)
+    underway.refuse_half(machine)
     quick_check(machine.spec.image)
     refuse_half_restored(machine)
     for disk in machine.disks:

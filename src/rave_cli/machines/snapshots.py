@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import preflight, saved, store, suspend
+from rave_cli.machines import preflight, saved, store, suspend, underway
 from rave_cli.machines.disks import Disks
 from rave_cli.machines.qemu import processes
 from rave_cli.machines.saved import SavedState  # noqa: TC001 - the record reads the annotations
@@ -116,6 +116,7 @@ def create(machine: Machine, name: str) -> Snapshot:
         RaveError: USAGE if the name is taken; HOST if there is no room; as suspending does.
     """
     with store.locked(machine.name):
+        underway.refuse(machine)
         place = folder(machine) / check_name(name)
         if place.exists():
             raise RaveError(
@@ -183,6 +184,7 @@ def restore(machine: Machine, name: str) -> Snapshot:
     """
     with store.locked(machine.name):
         found = load(machine, name)
+        underway.refuse(machine)
         if processes.find(machine) is not None:
             raise RaveError(
                 f"machine {machine.name} is running",
@@ -192,7 +194,8 @@ def restore(machine: Machine, name: str) -> Snapshot:
         if found.record.image != machine.spec.image.sha256:
             raise RaveError(
                 f"snapshot {name} was taken of another image than machine {machine.name} has",
-                hint=f"rave vm snapshot list {machine.name}",
+                hint=f"rave vm snapshot list {machine.name}; after an update, rave vm rollback"
+                f" {machine.name} brings the image of before back",
                 exit_code=ExitCode.HOST,
             )
         suspend.refuse_full_disk(machine, sum(_mib(found.place / file) for file in FILES.values()))

@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from rave_cli.machines import causes, evidence, runs, saved, store
+from rave_cli.errors import RaveError
+from rave_cli.machines import causes, evidence, generations, runs, saved, store, underway
 from rave_cli.machines.guest.stages import read_events
 from rave_cli.machines.logfiles import last_lines
 from rave_cli.machines.qemu import processes, usernet
@@ -47,7 +49,7 @@ FIELDS = (
     "name", "state", "detail", "stage", "profile", "base", "mode", "origin", "protected",
     "accelerator", "memoryMiB", "residentMiB", "proportionalMiB", "cpus", "cpuSeconds",
     "cpuPercent", "diskGiB", "dataDisk", "network", "publicOrigin", "pid", "uptime", "ports",
-    "secrets", "boot", "image", "directory",
+    "secrets", "boot", "image", "previousImage", "change", "directory",
 )  # fmt: skip
 
 
@@ -66,6 +68,8 @@ class Status:
         stage: what the guest reported last in this boot.
         boot: the id of the guest's boot.
         secrets: what the guest said last of its secrets.
+        previous_image: sha256 of the image that an update can be taken back to, if there is one.
+        change: the update, rollback or migration that is under way, or was broken off.
     """
 
     machine: Machine
@@ -78,6 +82,8 @@ class Status:
     stage: str | None = None
     boot: str | None = None
     secrets: str | None = None
+    previous_image: str | None = None
+    change: dict[str, object] | None = None
 
     @property
     def pid(self) -> int | None:
@@ -116,6 +122,8 @@ class Status:
             {str(guest): host for guest, host in sorted((self.ports or {}).items())},
             self.secrets, self.boot,
             {"sha256": spec.image.sha256, "storePath": spec.image.store_path},
+            self.previous_image,
+            self.change,
             str(self.machine.directory),
         )  # fmt: skip
         return dict(zip(FIELDS, values, strict=True))
@@ -156,6 +164,42 @@ def of(
         among: what processes.machines found, for whoever asks about several.
         thorough: look up as well what takes long: how much of its memory QEMU shares.
     """
+    found = _now(machine, among, thorough=thorough)
+    kept = _kept(machine) if thorough else None
+    change, text = _change(machine)
+    if not text:
+        return replace(found, previous_image=kept)
+    detail = "; ".join(word for word in (text, found.detail) if word)
+    return replace(found, previous_image=kept, change=change, detail=detail)
+
+
+def _kept(machine: Machine) -> str | None:
+    """Return the image that an update can be taken back to."""
+    with suppress(RaveError):
+        before = generations.previous(machine)
+        return None if before is None else before.spec.image.sha256
+    return None
+
+
+def _change(machine: Machine) -> tuple[dict[str, object] | None, str]:
+    """Return what is under way with a machine's system, and how that is told."""
+    try:
+        change = underway.read(machine)
+    except RaveError as error:
+        return None, error.message
+    if change is None:
+        return None, ""
+    goes_on = underway.goes_on(machine.name)
+    document = change.document | {"goesOn": goes_on}
+    if goes_on:
+        return document, f"{change.told} is under way ({change.step})"
+    return document, (
+        f"{change.told} was broken off {underway.DOING[change.step]}; rave vm start"
+        f" {machine.name} puts it in order"
+    )
+
+
+def _now(machine: Machine, among: Sequence[processes.Process] | None, *, thorough: bool) -> Status:
     running = processes.find(machine, among)
     reports = read_events(machine.stage_file)
     if running is None and machine.suspended.is_dir():

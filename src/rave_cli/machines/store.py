@@ -221,9 +221,7 @@ def fill(machine: Machine, base: Disks | None = None, disks: Disks | None = None
 
 
 def _fill(machine: Machine, base: Disks | None, disks: Disks | None) -> None:
-    if machine.spec.image.plan is not None:
-        carried = _carried()
-        carried.write(machine.plan, carried.read(machine.spec.image.plan))
+    give_plan_of(machine.spec.image, machine.plan)
     if base is not None:
         # Names of its own: whoever gives the template up does not take them from the machine.
         for place, other in ((machine.base_disk, base.system), (machine.base_data, base.data)):
@@ -252,6 +250,26 @@ def save(machine: Machine) -> None:
     MACHINE.write(machine.directory / RECORD, StoredMachine(machine=machine.spec))
 
 
+def save_at(place: Path, spec: MachineSpec) -> None:
+    """Write what a machine is to another file than its own: that of another time.
+
+    Raises:
+        RaveError: HOST if it cannot be written.
+    """
+    MACHINE.write(place, StoredMachine(machine=spec), mode=0o600)
+
+
+def give_plan_of(image: Image, place: Path) -> None:
+    """Write the plan of an image, if it has one, as each machine carries it.
+
+    Raises:
+        RaveError: HOST if it cannot be read or written.
+    """
+    if image.plan is not None:
+        carried = _carried()
+        carried.write(place, carried.read(image.plan))
+
+
 def keep_image(machine: Machine) -> None:
     """Make the machine a garbage-collection root of its image: the overlay is nothing without it.
 
@@ -260,26 +278,29 @@ def keep_image(machine: Machine) -> None:
     Raises:
         RaveError: HOST if Nix refuses.
     """
-    image = machine.spec.image
+    keep_image_at(machine.spec.image, machine.spec.mode, machine.image_root)
+
+
+def keep_image_at(image: Image, mode: Mode, link: Path) -> None:
+    """Let a link be a garbage-collection root of an image.
+
+    Raises:
+        RaveError: HOST if Nix refuses.
+    """
     store = nixstore.directory() if image.base == "debian" else nixstore.HOST_STORE
     missing = store not in Path(image.store_path).parents or process.find("nix-store") is None
-    if missing or Path(image.store_path) == machine.image_root.resolve():
+    if missing or Path(image.store_path) == link.resolve():
         return
     from rave_cli.images.nix import Nix
 
     done = process.run(
-        [
-            "nix-store",
-            "--realise", image.store_path,
-            "--add-root", machine.image_root,
-            "--indirect",
-        ],
-        env=Nix(image.base, machine.spec.mode).environment(),
+        ["nix-store", "--realise", image.store_path, "--add-root", link, "--indirect"],
+        env=Nix(image.base, mode).environment(),
         timeout=60,
-    )  # fmt: skip
+    )
     if not done.ok:
         raise RaveError(
-            f"the image of machine {machine.name} cannot be kept in the Nix store",
+            f"the image {image.qcow2.name} cannot be kept in the Nix store for {link}",
             hint=f"rave vm build-image --profile {image.profile} --base {image.base}",
             exit_code=ExitCode.HOST,
             detail=done.tail(),

@@ -53,15 +53,20 @@ def run_record(
     checks: Sequence[Check],
     *,
     origin: str = "",
+    replaced: str | None = None,
 ) -> RunRecord:
-    """Return what the transcript says of a run of `checks`; `origin` says how the guest began."""
+    """Return what the transcript says of a run of `checks`; `origin` says how the guest began,
+    `replaced` is the sha256 of the image that the machine was updated from, if it was.
+    """
     complete = "before" in digests and "after" in digests
     return RunRecord(
         subject=subject,
         checks=run.results,
         digests=ImageDigests(digests["before"], digests["after"]) if complete else None,
         guest_boot_id=run.facts.get("boot_id"),
-        system_info=system_info(run.facts) | ({"origin": origin} if origin else {}),
+        system_info=system_info(run.facts)
+        | ({"origin": origin} if origin else {})
+        | ({"updated_from": f"sha256:{replaced}"} if replaced else {}),
         service_health=service_health(run, plan),
         **{phase.part: _part(run, phase.id) for phase in PHASES if phase.part},
         performance_metrics=performance_metrics(run, checks),

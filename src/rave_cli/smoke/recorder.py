@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Self
 
+from rave_cli.machines import generations
 from rave_cli.machines.status import origin_of
 from rave_cli.smoke import reports
 from rave_cli.smoke.context import Recorded
@@ -51,6 +52,7 @@ class RunRecorder:
         self._subject = subject
         self._checks = checks
         self._origin = origin_of(request.machine)
+        self._replaced = generations.replaced(request.machine)
         self._turns = Turns(turns(checks, asked))
         self._facts: dict[str, Mapping[str, Any]] = {}
         self._lock = threading.Lock()
@@ -193,6 +195,7 @@ class RunRecorder:
             self.digests,
             self._checks,
             origin=self._origin,
+            replaced=self._replaced,
         )
         files = write_transcript(record, self._log, self.request.key)
         places = {"transcript": files.document, "events": files.events}

@@ -55,6 +55,14 @@ def test_only_what_is_named_and_there_is_listed() -> None:
     assert found.of_machine("other") == ()
 
 
+def test_a_machine_that_has_another_name_now_has_its_backups_under_it() -> None:
+    first, other = backup(1), backup(2, machine="other")
+    found = KnownBackups((first, other), ()).called({first.instance: "web"})
+    assert [one.machine for one in found.backups] == ["web", "other"]
+    assert [one.name for one in found.of_machine("web")] == [first.name]
+    assert found.of_machine("dev") == ()
+
+
 @given(st.lists(st.text(max_size=30), max_size=14))
 def test_no_tags_are_more_than_no_backup(tags: list[str]) -> None:
     assert Backup.of({"id": "1", "tags": ["rave-backup=1", *tags]}) is None or len(tags) > 10

@@ -103,7 +103,11 @@ def test_what_services_keep_is_parted_from_the_system_and_a_link_leads_to_it(
     (root / "var/lib/redis").chmod(0o750)
     (root / "var/lib/redis/dump").touch()
     (root / "var/lib/dpkg").mkdir()
-    image.part(root, data, ["/var/lib/redis"])
+    (root / "var/lib/nats").mkdir()
+    kept = image.part(root, data, ["/var/lib/redis", "/var/lib/nats"])
+    own = {"uid": os.getuid(), "gid": os.getgid()}
+    assert kept[0] == {"name": "redis", **own, "mode": "0750", "filled": True}
+    assert not kept[1]["filled"]
     assert (data / "redis/dump").exists()
     assert (data / "redis").stat().st_mode & 0o777 == 0o750
     assert str((root / "var/lib/redis").readlink()) == "/data/redis"
@@ -112,6 +116,25 @@ def test_what_services_keep_is_parted_from_the_system_and_a_link_leads_to_it(
     assert (root / "var/lib/dpkg").is_dir()
     with pytest.raises(FileNotFoundError, match="nats"):
         image.part(tmp_path / "root/var", tmp_path / "other", ["/var/lib/nats"])
+
+
+def test_a_guest_makes_the_directories_that_data_of_another_image_lack(tmp_path: Path) -> None:
+    root, data = tmp_path / "root", tmp_path / "data"
+    for name in ("redis", "nats"):
+        (root / "var/lib" / name).mkdir(parents=True)
+        (root / "var/lib" / name).chmod(0o710)
+    image.part(root, data, ["/var/lib/redis", "/var/lib/nats"])
+    (data / "nats").rmdir()
+    (data / "redis").chmod(0o700)
+    script = BUILDERS.parent / "rootfs/usr/lib/rave/before.d/data"
+    places = {"/usr/lib/rave": root / "usr/lib/rave", "/data/": data}
+    text = script.read_text()
+    for place, here in places.items():
+        text = text.replace(place, f"{here}/" if place.endswith("/") else str(here))
+    subprocess.run(["sh", "-eu"], input=text.encode(), check=True)
+    assert (data / "nats").stat().st_mode & 0o777 == 0o710
+    # What is there stays as it is.
+    assert (data / "redis").stat().st_mode & 0o777 == 0o700
 
 
 def test_a_missing_module_fails_the_build(tmp_path: Path) -> None:

@@ -68,6 +68,9 @@ CALLS: dict[str, list[str]] = {
     "vm snapshot list": ["victim"],
     "vm snapshot restore": ["victim", "one"],
     "vm snapshot delete": ["victim", "one"],
+    "vm update": ["demo", "--built"],
+    "vm rollback": ["victim"],
+    "vm migrate": ["victim"],
     "vm clone": ["demo", "third"],
     "vm template create": ["--profile", "demo", "--base", "nixos"],
     "vm template list": [],
@@ -210,6 +213,9 @@ WRONG = {
     "vm snapshot delete": ExitCode.USAGE,  # there is none
     "vm snapshot restore": ExitCode.USAGE,
     "vm suspend": ExitCode.NOT_READY,  # it does not run
+    "vm update": ExitCode.HOST,  # the image is of a rave that gave images no plan
+    "vm rollback": ExitCode.USAGE,  # it was never updated
+    "vm migrate": ExitCode.USAGE,  # it has a data disk
     "vm clone": ExitCode.USAGE,  # it runs
     "vm template create": ExitCode.USAGE,  # that base has none
     "vm template delete": ExitCode.USAGE,  # there is none

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines import identity
+from rave_cli.machines import generations, identity, store
 from rave_cli.machines.guest import command, ssh
 from rave_cli.machines.qemu import accelerator, ports, usernet
 from rave_cli.machines.qemu.accelerator import Accelerator
@@ -170,6 +171,20 @@ def test_the_transcript_has_the_parts_that_operators_know(request_: SmokeRequest
     assert document["test_summary"]["failed"] == 0
     (run,) = find_runs(request_.output)
     assert (run.status, run.profile) == ("SUCCESS", "demo")
+
+
+def test_the_transcript_says_which_image_was_before_an_update(request_: SmokeRequest) -> None:
+    machine = request_.machine
+    old = replace(machine.spec, image=replace(machine.spec.image, sha256="0" * 64))
+    place = paths.private_dir(machine.directory / generations.PREVIOUS)
+    store.save_at(place / store.RECORD, old)
+    (place / generations.DISK).touch()
+    found, _ = carry_out(request_)
+    transcript = request_.output / found.files["transcript"]
+    verify(transcript, key=request_.key.public_file, image=request_.image.qcow2)
+    said = json.loads(transcript.read_text())
+    assert said["system_info"]["updated_from"] == f"sha256:{'0' * 64}"
+    assert said["image_digest"] == f"sha256:{machine.spec.image.sha256}"
 
 
 def with_figures(checks: list[dict[str, Any]]) -> dict[str, Any]:

@@ -53,6 +53,15 @@ from rave_cli.lazy import CONTEXT, Lazy, LazyGroup
             "rave_cli.commands.vm.snapshot:snapshot",
             "Keep a machine as it is, and go back to that.",
         ),
+        "update": Lazy(
+            "rave_cli.commands.vm.update:update", "A newer system for a machine, with its data."
+        ),
+        "rollback": Lazy(
+            "rave_cli.commands.vm.rollback:rollback", "A machine as before its last update."
+        ),
+        "migrate": Lazy(
+            "rave_cli.commands.vm.migrate:migrate", "A data disk for a machine that has none."
+        ),
         "clone": Lazy(
             "rave_cli.commands.vm.clone:clone", "A machine with a copy of another's disk."
         ),

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 @pass_app
 @audited
 def rename(app: App, name: str, new: str) -> None:
-    """Give a stopped machine another name. Its disk, keys, secrets and logs go with it.
+    """Give a stopped machine another name. Its disk, keys, secrets and logs go with it, its backups
+    and their schedule, too.
 
     \b
     Example: rave vm rename demo web
     """
-    from rave_cli.machines import changes
+    from rave_cli.flows import rename as flow
 
-    changes.rename(name, new)
+    flow.rename(name, new)
     app.show.result({"name": new, "renamedFrom": name}, f"{name} is now {new}")
