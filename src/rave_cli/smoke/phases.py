@@ -17,13 +17,14 @@ from typing import Literal, get_args
 #   logins             logins that must fail
 #   ban                the outside is shut out
 #   late               the guest's second batch: after whatever handles secrets
+#   sandbox            sandboxes of the pool, asked for from inside, where it is lent
 #   image              the image is read, before anything may change it
 #   recovery           a backup of all is restored into a second machine, where that is asked for
 #   end                what the run itself may have left
 #   image-end          the image is read again, after everything
 Step = Literal[
     "start", "login", "outside", "scan", "early", "inside", "traces", "logins", "ban", "late",
-    "image", "recovery", "end", "image-end",
+    "sandbox", "image", "recovery", "end", "image-end",
 ]  # fmt: skip
 STEPS: tuple[Step, ...] = get_args(Step)
 # The steps that read the image.
@@ -77,12 +78,7 @@ PHASES = (
             "chat.control", "agents obey chat commands", ("chat-bridge", "agents")
         ),
     ),
-    Phase(
-        "sandbox", "Sandbox provisioning", part="sandbox_tests",
-        planned=Planned(
-            "sandbox.provisioning", "an agent gets a sandbox machine", ("agents",)
-        ),
-    ),
+    Phase("sandbox", "Sandbox provisioning", inside="sandbox", part="sandbox_tests"),
     Phase(
         "workflow", "End-to-end workflow",
         planned=Planned(
