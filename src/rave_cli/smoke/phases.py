@@ -33,7 +33,9 @@ READS: dict[Literal["before", "after"], Step] = {"before": "image", "after": "im
 
 @dataclass(frozen=True)
 class Planned:
-    """A check that stands for a phase without any: skipped, for `services` are missing."""
+    """A check that stands for a phase without any: skipped, for `services` are missing, or for
+    whatever else withholds it.
+    """
 
     id: str
     title: str
@@ -78,7 +80,10 @@ PHASES = (
             "chat.control", "agents obey chat commands", ("chat-bridge", "agents")
         ),
     ),
-    Phase("sandbox", "Sandbox provisioning", inside="sandbox", part="sandbox_tests"),
+    Phase(
+        "sandbox", "Sandbox provisioning", inside="sandbox", part="sandbox_tests",
+        planned=Planned("sandbox.provisioning", "a program in it gets a sandbox of the pool", ()),
+    ),
     Phase(
         "workflow", "End-to-end workflow",
         planned=Planned(

@@ -52,12 +52,15 @@ def context(pool: Pool | None, decoys: Sequence[Decoy] = ()) -> CheckContext:
 
 
 def test_a_machine_that_was_lent_no_pool_is_not_asked(request_: SmokeRequest) -> None:
-    def why(request: SmokeRequest) -> set[str | None]:
-        return {one.skip for one in runner.checks_of(request) if one.phase == "sandbox"}
+    def found(request: SmokeRequest) -> dict[str, str | None]:
+        return {one.id: one.skip for one in runner.checks_of(request) if one.phase == "sandbox"}
 
-    assert why(request_) == {NOT_LENT}
-    assert why(replace(request_, provisions=Pool(withheld="nobody serves"))) == {"nobody serves"}
-    assert why(replace(request_, provisions=Pool())) == {None}
+    assert found(request_) == {"sandbox.provisioning": NOT_LENT}
+    why = found(replace(request_, provisions=Pool(withheld="nobody serves")))
+    assert why == {"sandbox.provisioning": "nobody serves"}
+    asked = found(replace(request_, provisions=Pool()))
+    assert "sandbox.provisioning" not in asked
+    assert {*asked.values()} == {None}
 
 
 def test_the_phase_is_the_same_in_every_profile() -> None:

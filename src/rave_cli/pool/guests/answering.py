@@ -18,7 +18,13 @@ from rave_cli.audit import AuditedCommand
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.pool.files import inputs
 from rave_cli.pool.guests import asked as questions
-from rave_cli.pool.guests.asked import OutputAsked, OwnJobAsked, PieceGiven, SubmitAsked, TermsAsked
+from rave_cli.pool.guests.asked import (
+    OwnJobAsked,
+    PieceGiven,
+    PrintedAsked,
+    SandboxAsked,
+    TermsAsked,
+)
 from rave_cli.pool.guests.terms import MOST_DISK, MOST_GIVEN, MOST_OUTPUT
 from rave_cli.pool.jobs.database import folder
 from rave_cli.pool.jobs.store import UnknownJobError
@@ -144,16 +150,16 @@ class GuestDesk:
                 return terms_told(self.guest.terms)
             case PieceGiven():
                 return {"size": self.given.take(asked.at, _decoded(asked.data))}
-            case SubmitAsked():
+            case SandboxAsked():
                 return job_told(self._submit(asked))
-            case OutputAsked():
+            case PrintedAsked():
                 return self._printed(asked)
             case OwnJobAsked(ask="cancel"):
                 return job_told(self._cancel(asked.job))
             case OwnJobAsked():
                 return job_told(self._own(asked.job))
 
-    def _submit(self, asked: SubmitAsked) -> Job:
+    def _submit(self, asked: SandboxAsked) -> Job:
         owner, given = self.guest.owner, None
         if asked.given is not None:
             origin = f"machine {self.guest.machine.name}"
@@ -196,7 +202,7 @@ class GuestDesk:
         with audit.attempt(told, log.warning):
             return self.pool.cancel(name)
 
-    def _printed(self, asked: OutputAsked) -> dict[str, Any]:
+    def _printed(self, asked: PrintedAsked) -> dict[str, Any]:
         name = self._own(asked.job).name
         told: list[dict[str, Any]] = []
         size = 0

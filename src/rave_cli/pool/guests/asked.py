@@ -117,7 +117,7 @@ class GuestWork(BaseModel):
         )
 
 
-class SubmitAsked(GuestAsked):
+class SandboxAsked(GuestAsked):
     """A job; with a key that was used for the same before, that job."""
 
     ask: Literal["submit"]
@@ -133,7 +133,7 @@ class OwnJobAsked(GuestAsked):
     job: JobName
 
 
-class OutputAsked(GuestAsked):
+class PrintedAsked(GuestAsked):
     """What an attempt at one has printed after a piece."""
 
     ask: Literal["output"]
@@ -142,7 +142,7 @@ class OutputAsked(GuestAsked):
     after: int = Field(default=0, ge=0, le=MOST_NUMBER)
 
 
-Asked = TermsAsked | PieceGiven | SubmitAsked | OwnJobAsked | OutputAsked
+Asked = TermsAsked | PieceGiven | SandboxAsked | OwnJobAsked | PrintedAsked
 
 _READS: TypeAdapter[Asked] = TypeAdapter(Annotated[Asked, Field(discriminator="ask")])
 

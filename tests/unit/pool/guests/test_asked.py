@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rave_cli.pool.guests import asked
-from rave_cli.pool.guests.asked import SubmitAsked, UnfitError, UnreadableError
+from rave_cli.pool.guests.asked import SandboxAsked, UnfitError, UnreadableError
 
 HEAD = {"v": 1, "id": "0123456789abcdef"}
 
@@ -91,5 +91,5 @@ def test_another_version_is_told_which_there_is() -> None:
 
 def test_a_submission_is_read() -> None:
     found = asked.read(line(ask="submit", key="k", work={"command": ["id"], "timeout": 5}))
-    assert isinstance(found, SubmitAsked)
+    assert isinstance(found, SandboxAsked)
     assert found.work.timeout == 5
