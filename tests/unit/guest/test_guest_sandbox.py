@@ -86,7 +86,7 @@ GOOD: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
 
 def travelled(monkeypatch: pytest.MonkeyPatch, pool: FakePool) -> dict[str, Any]:
     monkeypatch.setattr(provisioning, "PoolPort", lambda: pool)
-    monkeypatch.setattr(sandbox.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("rave_guest.sandbox.time.sleep", lambda _seconds: None)
     return provisioning.make([("10.0.2.2", 4711)])
 
 
@@ -147,7 +147,7 @@ def test_a_job_is_followed_through_a_pool_that_is_away_or_has_no_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr(sandbox.time, "sleep", pauses.append)
+    monkeypatch.setattr("rave_guest.sandbox.time.sleep", pauses.append)
     pool = FakePool(**GOOD)
     pool.faults = [NotNow("2 jobs wait"), NotNow("2 jobs wait")]
     work = {"command": ["sleep"], "timeout": 8.0}

@@ -91,7 +91,7 @@ class GivenArchive:
                 self._file.flush()
                 self._file.seek(0)
                 # Before it takes a place that another's could have.
-                same = hashlib.file_digest(self._file, "sha256").hexdigest() == named.sha256
+                same = _digest(self._file) == named.sha256
                 self._file.seek(0)
             if not same:
                 raise _refused("what the job is to be given came as something else")
@@ -246,6 +246,10 @@ def terms_told(terms: GuestTerms) -> dict[str, Any]:
         "most_disk": MOST_DISK,
         "most_given": MOST_GIVEN,
     }
+
+
+def _digest(file: IO[bytes]) -> str:
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def _decoded(text: str) -> bytes:

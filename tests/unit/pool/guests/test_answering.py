@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli import audit
+from rave_cli.errors import ExitCode, RaveError
 from rave_cli.pool.files import inputs
 from rave_cli.pool.guests import answering
 from rave_cli.pool.guests.terms import MOST_GIVEN, MOST_OUTPUT
 from rave_cli.pool.jobs.job import Began, Ended, Printed
-from rave_cli.pool.jobs.work import Work
+from rave_cli.pool.jobs.work import JobInput, Work
 from tests.unit.pool.guests.conftest import UUID, Asker, desk_of, guest
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ def test_a_fault_of_this_host_is_not_told(
     asker: Asker, monkeypatch: pytest.MonkeyPatch, store: JobStore
 ) -> None:
     def full(*_words: object, **_named: object) -> None:
-        raise answering.RaveError("/home/me is full", exit_code=answering.ExitCode.HOST)
+        raise RaveError("/home/me is full", exit_code=ExitCode.HOST)
 
     monkeypatch.setattr(answering.GuestDesk, "_submit", full)
     told = asker.submit()
@@ -208,7 +209,7 @@ def test_what_is_given_is_refused_where_it_is_not_what_was_said(asker: Asker) ->
     given = give(asker, b"no archive at all")
     told = asker.said("submit", key="k", work={"command": ["ls"]}, given=given)
     assert "no tar archive" in told["why"]
-    assert not [*inputs.place(inputs.JobInput("x", 1, "")).parent.iterdir()]
+    assert not [*inputs.place(JobInput("x", 1, "")).parent.iterdir()]
 
 
 def test_what_is_given_is_bounded_and_dropped_where_nobody_uses_it(
