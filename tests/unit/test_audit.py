@@ -37,7 +37,7 @@ LOOKS = {
     "pool export check",
     "pool export dashboard", "pool list",
     "pool logs", "pool show", "pool source list", "pool source show", "pool status",
-    "pool token list", "pool top", "pool trace", "pool verify",
+    "pool guest list", "pool token list", "pool top", "pool trace", "pool verify",
     "secrets list", "secrets validate", "smoke list", "smoke verify", "tls status",
     "trace list", "trace show",
     "user list", "user show", "vm build-image", "vm debug-bundle",

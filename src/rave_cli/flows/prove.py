@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rave_cli.profiles.names import Mode
     from rave_cli.settings import Settings
     from rave_cli.smoke.model import SmokeRun
+    from rave_cli.smoke.provisioning import Provisions
     from rave_cli.smoke.recovering import Recovers
 
 OUTPUT = Path("artifacts")
@@ -45,6 +46,7 @@ class Asked:
         timeout: seconds for the checks; None takes VALIDATION_TIMEOUT.
         nonce: a challenge for the transcript to carry.
         recovery: makes what carries out the recovery phase, where that is named.
+        provisions: makes what knows of the sandboxes that the machine gets of the pool.
     """
 
     output: Path = OUTPUT
@@ -53,6 +55,7 @@ class Asked:
     timeout: float | None = None
     nonce: str | None = None
     recovery: Callable[[Machine, OnEvent], Recovers] | None = None
+    provisions: Callable[[Machine], Provisions] | None = None
 
 
 EVERYTHING = Asked()
@@ -83,6 +86,8 @@ def prove(
     request = _request(machine, plan, settings, asked, session)
     if asked.recovery is not None:
         request = replace(request, recovery=asked.recovery(machine, _within(on_event)))
+    if asked.provisions is not None:
+        request = replace(request, provisions=asked.provisions(machine))
     with step(on_event, "check", f"Checking {machine.name}") as doing:
         if request.key.created:
             key = request.key

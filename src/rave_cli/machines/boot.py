@@ -118,7 +118,7 @@ def spawn(
 def _spawn(machine: Machine, argv: Sequence[str], beside: Sequence[str], *, go_on: bool) -> Boot:
     sockets = (
         machine.qmp_socket, machine.event_socket, machine.way_socket, machine.command_socket,
-        added.place(machine),
+        machine.pool_socket, added.place(machine),
     )  # fmt: skip
     for stale in sockets:
         stale.unlink(missing_ok=True)

@@ -257,6 +257,11 @@ class Machine:
         return self.runtime / "command.sock"
 
     @property
+    def pool_socket(self) -> Path:
+        """The host's end of the port at which the guest asks for jobs of the pool."""
+        return self.runtime / "pool.sock"
+
+    @property
     def stage_file(self) -> Path:
         """What the guest reported on `org.rave.ready` since the last start."""
         # There rave 0.1.0 put it; such a machine may still run.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.operator import Operator
+    from rave_cli.smoke.provisioning import Provisions
     from rave_cli.smoke.recovering import Recovers
     from rave_cli.transcript.check import CheckResult
     from rave_cli.transcript.events import Moment
@@ -60,6 +61,7 @@ class CheckContext:
         ban: what passes between the ban and the guest's batch that lifts it.
         recovery: what backs the machine up and restores it into a second one; None where that is
             not asked for.
+        provisions: what knows of the sandboxes that the machine had; None where none is lent.
         greeting: what came of offering TLS 1.3, and the certificate (DER); None before it was.
     """
 
@@ -81,6 +83,7 @@ class CheckContext:
     knocks: Knocks = field(default_factory=Knocks)
     ban: BanTurn = field(default_factory=BanTurn)
     recovery: Recovers | None = None
+    provisions: Provisions | None = None
     greeting: tuple[str, bytes | None] | None = None
 
     @property

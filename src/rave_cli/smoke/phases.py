@@ -17,13 +17,14 @@ from typing import Literal, get_args
 #   logins             logins that must fail
 #   ban                the outside is shut out
 #   late               the guest's second batch: after whatever handles secrets
+#   sandbox            sandboxes of the pool, asked for from inside, where it is lent
 #   image              the image is read, before anything may change it
 #   recovery           a backup of all is restored into a second machine, where that is asked for
 #   end                what the run itself may have left
 #   image-end          the image is read again, after everything
 Step = Literal[
     "start", "login", "outside", "scan", "early", "inside", "traces", "logins", "ban", "late",
-    "image", "recovery", "end", "image-end",
+    "sandbox", "image", "recovery", "end", "image-end",
 ]  # fmt: skip
 STEPS: tuple[Step, ...] = get_args(Step)
 # The steps that read the image.
@@ -32,7 +33,9 @@ READS: dict[Literal["before", "after"], Step] = {"before": "image", "after": "im
 
 @dataclass(frozen=True)
 class Planned:
-    """A check that stands for a phase without any: skipped, for `services` are missing."""
+    """A check that stands for a phase without any: skipped, for `services` are missing, or for
+    whatever else withholds it.
+    """
 
     id: str
     title: str
@@ -78,10 +81,8 @@ PHASES = (
         ),
     ),
     Phase(
-        "sandbox", "Sandbox provisioning", part="sandbox_tests",
-        planned=Planned(
-            "sandbox.provisioning", "an agent gets a sandbox machine", ("agents",)
-        ),
+        "sandbox", "Sandbox provisioning", inside="sandbox", part="sandbox_tests",
+        planned=Planned("sandbox.provisioning", "a program in it gets a sandbox of the pool", ()),
     ),
     Phase(
         "workflow", "End-to-end workflow",

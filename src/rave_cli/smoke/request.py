@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rave_cli.smoke.provisioning import NOT_LENT
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan
     from rave_cli.smoke.operator import Operator
+    from rave_cli.smoke.provisioning import Provisions
     from rave_cli.smoke.recovering import Recovers
     from rave_cli.transcript.signing import SigningKey
 
@@ -34,6 +37,7 @@ class SmokeRequest:
         session: a connection to the machine that is open already; None opens one.
         recovery: backs the machine up and restores it into a second one; None where that is not
             asked for.
+        provisions: what knows of the sandboxes that the machine gets; None if nobody does.
     """
 
     machine: Machine
@@ -47,6 +51,13 @@ class SmokeRequest:
     nonce: str | None = None
     session: Session | None = None
     recovery: Recovers | None = None
+    provisions: Provisions | None = None
+
+    @property
+    def withheld(self) -> dict[str, str]:
+        """The phases that cannot be carried out, and why."""
+        why = NOT_LENT if self.provisions is None else self.provisions.withheld
+        return {"sandbox": why} if why else {}
 
     @property
     def image(self) -> Image:

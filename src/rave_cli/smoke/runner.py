@@ -87,6 +87,7 @@ def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeR
             listeners, deadline=time.monotonic() + request.timeout, known=recorder.known,
             digests=recorder.digests, keep_digest=recorder.keep_digest,
             recorded=recorder.recorded, session=request.session, recovery=request.recovery,
+            provisions=request.provisions,
         )  # fmt: skip
         session = SmokeSession(request, context, checks, chosen, recorder, on_event)
         try:
@@ -130,6 +131,7 @@ def checks_of(request: SmokeRequest, listeners: Sequence[Decoy] = ()) -> tuple[C
         memory_mib=spec.memory_mib,
         decoys=tuple(decoy.seen for decoy in listeners),
         named=OPT_IN if request.recovery is not None else frozenset(),
+        withheld=request.withheld,
     )
 
 
@@ -194,6 +196,9 @@ class SmokeSession:
             self._look("traces")
             self._batch("late")
             self._join(knocks, view, scan, inner, ban, image)
+            # Alone: what it takes of the host is not to be what the other checks saw.
+            self._batch("sandbox")
+            self._look("sandbox")
         # Over connections of its own: those of the checks are closed by now.
         self._look("recovery")
         after = self._beside(lambda: self._read_image("after", "image-end"))

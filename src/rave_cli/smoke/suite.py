@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
-from rave_cli.smoke import ban, canaries, declarations, onhost, outside, recovery, scan
+from rave_cli.smoke import ban, canaries, declarations, onhost, outside, recovery, sandbox, scan
 from rave_cli.smoke.declarations import Subject
 from rave_cli.smoke.model import Check
 from rave_cli.smoke.phases import OPT_IN, PHASE_IDS, PHASES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rave_cli.profiles.catalog import HealthCheck, Plan
     from rave_cli.profiles.names import Mode
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from rave_cli.smoke.phases import Step
 
 LOGIN = "boot.ssh"
+NOTHING: Mapping[str, str] = MappingProxyType({})
 # Where the host's own checks are declared.
-HOST = (onhost, outside, scan, ban, canaries, recovery)
+HOST = (onhost, outside, scan, ban, canaries, recovery, sandbox)
 
 
 def suite(
@@ -36,6 +38,7 @@ def suite(
     memory_mib: int = 0,
     decoys: tuple[tuple[str, int], ...] = (),
     named: frozenset[str] = frozenset(),
+    withheld: Mapping[str, str] = NOTHING,
 ) -> tuple[Check, ...]:
     """Return every check of a machine, in the order of the phases.
 
@@ -47,6 +50,7 @@ def suite(
         memory_mib: its memory; 0 takes what the plan has for the mode.
         decoys: (address, port) of listeners that the host holds open for the guest to try.
         named: phases that are carried out only where they are named, and are.
+        withheld: phases that cannot be carried out, and why; one check of each says so.
     """
     document = plan.model_dump(mode="json", by_alias=True)
     about = Subject(document, mode, instance, network, memory_mib, decoys)
@@ -55,6 +59,7 @@ def suite(
         for found in (*_of_host(), *declarations.of_guest())
         if found.service is None or found.service in plan.services
         if found.phase not in OPT_IN - named
+        if found.phase not in withheld
     ]
     general = [d for d in declared if d.service is None or d.viewpoint != "guest"]
     checks = [_bind(d, about) for d in general]
@@ -62,7 +67,7 @@ def suite(
         own = [_bind(d, about) for d in declared if d.service == name and d.viewpoint == "guest"]
         checks += [_units(plan, name), *_of_records(plan, name, own), *own]
     tested = {check.phase for check in checks}
-    return _in_order(_together([*_planned(plan, tested), *checks]))
+    return _in_order(_together([*_planned(plan, tested, withheld), *checks]))
 
 
 def asked(checks: Iterable[Check], phases: frozenset[str] | None) -> tuple[Check, ...]:
@@ -75,13 +80,13 @@ def _of_host() -> Iterator[Declaration]:
         yield from declarations.declared(module)
 
 
-def _planned(plan: Plan, tested: set[str]) -> Iterator[Check]:
+def _planned(plan: Plan, tested: set[str], withheld: Mapping[str, str]) -> Iterator[Check]:
     """Return what stands for phases that have no checks here, with the reason."""
     for phase in PHASES:
         if (planned := phase.planned) is None or phase.id in tested:
             continue
         missing = [name for name in planned.services if name not in plan.services]
-        reason = (
+        reason = withheld.get(phase.id) or (
             f"{plan.profile} on {plan.base} carries no {', '.join(missing)}"
             if missing
             else "this version of rave has no such test yet"

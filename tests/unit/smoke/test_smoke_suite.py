@@ -162,7 +162,7 @@ def test_a_secret_names_for_its_proof_a_service_that_can_give_one() -> None:
 
 def test_what_no_base_carries_yet_is_asked_and_says_why_it_is_skipped() -> None:
     found = {c.id: c for c in checks("demo", "debian")}
-    for id_ in ("oidc.sign-in", "chat.control", "sandbox.provisioning", "workflow.end-to-end"):
+    for id_ in ("oidc.sign-in", "chat.control", "workflow.end-to-end"):
         assert found[id_].skip
     assert found["oidc.sign-in"].skip == "demo on debian carries no gitlab"
 

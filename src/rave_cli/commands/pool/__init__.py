@@ -33,6 +33,7 @@ from rave_cli.lazy import CONTEXT, Lazy, LazyGroup
         "bench": Lazy("rave_cli.commands.pool.bench:bench", "Measure it, or its crash matrix."),
         "verify": Lazy("rave_cli.commands.pool.verify:verify", "Verify the proof of a job."),
         "token": Lazy("rave_cli.commands.pool.token:token", "Who else may ask the pool."),
+        "guest": Lazy("rave_cli.commands.pool.guest:guest", "Machines that may ask the pool."),
         "cache": Lazy("rave_cli.commands.pool.cache:cache", "What jobs leave for the next."),
         "export": Lazy(
             "rave_cli.commands.pool.export:export", "Files for others who run or watch it."

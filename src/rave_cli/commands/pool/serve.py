@@ -101,7 +101,7 @@ def serve(
     deleted with the job; without jobs there is no machine. Each change of a job is a line, with
     --json an object. What runs when this ends waits again, and nothing that was submitted is lost,
     whatever ends this or the Redis server. Programs ask it over a socket that only you can open;
-    with --listen others can, too.
+    with --listen others can, too, and so can machines that it was lent to (rave pool guest).
 
     \b
     Example: rave pool serve --profile demo --base debian
@@ -110,6 +110,7 @@ def serve(
     from rave_cli.pool.agents import sizes
     from rave_cli.pool.api.events import JobFeed
     from rave_cli.pool.api.listening import listening
+    from rave_cli.pool.guests.doors import answered
     from rave_cli.pool.jobs.work import check_place
     from rave_cli.pool.serving import server as serving
     from rave_cli.pool.serving.metrics import PoolMetrics
@@ -149,7 +150,9 @@ def serve(
                 metrics=metrics,
                 figures=figures,
                 beside=_together(
-                    listening(feed, metrics, _listen(listen, tls_cert, tls_key)), tended()
+                    listening(feed, metrics, _listen(listen, tls_cert, tls_key)),
+                    tended(),
+                    answered(),
                 ),
                 on_event=on_event,
                 on_change=tell,
@@ -162,9 +165,11 @@ def serve(
 
 @contextmanager
 def _together(
-    answering: AbstractContextManager[tuple[str, ...]], tending: AbstractContextManager[None]
+    answering: AbstractContextManager[tuple[str, ...]],
+    tending: AbstractContextManager[None],
+    lending: AbstractContextManager[None],
 ) -> Iterator[tuple[str, ...]]:
-    with answering as endpoints, tending:
+    with answering as endpoints, tending, lending:
         yield endpoints
 
 

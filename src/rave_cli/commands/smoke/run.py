@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine, Network
     from rave_cli.options import App
     from rave_cli.profiles.names import Mode
+    from rave_cli.smoke.provisioning import Provisions
     from rave_cli.smoke.recovering import Recovers
 
 
@@ -57,6 +58,10 @@ if TYPE_CHECKING:
     "--recovery", is_flag=True,
     help="Ask the phase recovery, too: back the machine up, and restore it into a second one.",
 )  # fmt: skip
+@click.option(
+    "--sandbox", is_flag=True,
+    help="Let a fresh machine use your pool meanwhile, for the phase sandbox; it must be served.",
+)  # fmt: skip
 @click.option("--nonce", metavar="TEXT", help="A challenge for the transcript to carry.")
 @json_option
 @pass_app
@@ -74,6 +79,7 @@ def run(
     file: Path | None,
     network: Network,
     recovery: bool,
+    sandbox: bool,
     nonce: str | None,
 ) -> int:
     """Check a machine and write its signed transcript and reports (JSON, JUnit, TAP, Prometheus).
@@ -81,7 +87,8 @@ def run(
     Without --vm a fresh machine is made from the image, given its secrets, checked and deleted;
     one that does not become ready leaves an aborted transcript, with the cause in every report.
     Exit code 1 if a check failed or could not be carried out; skipped checks are neither. The phase
-    recovery is asked where it is named alone, for it takes a second machine for a while.
+    recovery is asked where it is named alone, for it takes a second machine for a while; the phase
+    sandbox where the machine may ask your pool: --sandbox, or rave pool guest add.
 
     \b
     Example: rave smoke run --profile demo --base debian
@@ -90,15 +97,19 @@ def run(
     from rave_cli.flows import plan as plans
     from rave_cli.flows import prove
     from rave_cli.machines import store
+    from rave_cli.pool.guests.seen import SeenSandboxes
     from rave_cli.views.smoke import summary
 
     _check_phases(phases)
     if name is not None and (profile or base or mode):
         raise click.UsageError("--vm names a machine; --profile, --base and --mode make a new one.")
+    if name is not None and sandbox:
+        raise click.UsageError(f"--sandbox is for a fresh machine: rave pool guest add {name}")
     if recovery and phases:
         phases = (*phases, "recovery")
     recovers = _recovers(app) if recovery or "recovery" in phases else None
-    asked = prove.Asked(output, file, phases, timeout, nonce, recovers)
+    provisions = _lent if sandbox else SeenSandboxes.of
+    asked = prove.Asked(output, file, phases, timeout, nonce, recovers, provisions)
     with app.show.events() as on_event:
         if name is not None:
             machine = store.load(name)
@@ -123,6 +134,14 @@ def _recovers(app: App) -> Callable[[Machine, OnEvent], Recovers]:
 
     catalog = app.catalog()
     return lambda machine, on_event: Recovery(machine, app.settings, catalog, on_event)
+
+
+def _lent(machine: Machine) -> Provisions:
+    """Let a fresh machine ask the pool, as long as there is one, and return what knows of that."""
+    from rave_cli.pool.guests import terms
+    from rave_cli.pool.guests.seen import SeenSandboxes
+
+    return SeenSandboxes.of(terms.lend(machine.name).machine)
 
 
 def _check_phases(phases: tuple[str, ...]) -> None:

@@ -32,6 +32,10 @@ WAY_PORT = "org.rave.way"
 COMMAND_PORT = "org.rave.command"
 COMMAND = "command"
 
+# The one at which the guest asks for jobs of the pool; see pool/guests. Every machine has it, so
+# that it can be lent the pool while it runs, and nobody is at its other end before that.
+POOL_PORT = "org.rave.pool"
+
 # The node of the machine's disk in QEMU's block layer.
 DISK_NODE = "disk0"
 
@@ -251,4 +255,6 @@ def _channels(machine: Machine) -> tuple[str, ...]:
         "-device", f"virtserialport,chardev=way,name={WAY_PORT}",
         "-chardev", f"socket,id={COMMAND},path={esc(machine.command_socket)},server=on,wait=off",
         "-device", f"virtserialport,chardev={COMMAND},name={COMMAND_PORT}",
+        "-chardev", f"socket,id=pool,path={esc(machine.pool_socket)},server=on,wait=off",
+        "-device", f"virtserialport,chardev=pool,name={POOL_PORT}",
     )  # fmt: skip

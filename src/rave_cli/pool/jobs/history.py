@@ -57,6 +57,22 @@ class JobHistory:
     attempts: tuple[AttemptRecord, ...]
 
 
+@dataclass(frozen=True)
+class OwnerBurden:
+    """What somebody asks of the pool.
+
+    Attributes:
+        open: how many of their jobs wait or run.
+        lately: how many were submitted since a moment.
+        kept: bytes that may be kept of all that are known: what they are given, and as much output
+            as they may print.
+    """
+
+    open: int
+    lately: int
+    kept: int
+
+
 class HistoryDatabase(JobDatabase):
     """The file of the jobs, with what became of each."""
 
@@ -89,6 +105,25 @@ class HistoryDatabase(JobDatabase):
                 "UPDATE attempts SET ended = ?, came = ?, phases = ? WHERE job = ? AND attempt = ?",
                 (happening.at, happening.facts.came, phases, name, happening.attempt),
             )
+
+    def burden(self, owner: str, since: float) -> OwnerBurden:
+        """Return what somebody asks of the pool; `since` is in seconds since the epoch."""
+        rows = self._rows(
+            "SELECT count(*) FILTER (WHERE ended IS NULL), count(*) FILTER (WHERE submitted >= ?),"
+            " total(json_extract(work, '$.most_output'))"
+            " + total(json_extract(work, '$.given.size'))"
+            " FROM jobs WHERE owner = ?",
+            (since, owner),
+        )
+        return OwnerBurden(*map(int, rows[0]))
+
+    def owned(self, owner: str, since: float) -> list[str]:
+        """Return the names of what somebody submitted since a moment, the oldest first."""
+        rows = self._rows(
+            "SELECT name FROM jobs WHERE owner = ? AND submitted >= ? ORDER BY number",
+            (owner, since),
+        )
+        return [str(name) for (name,) in rows]
 
     # --- traces that are to be exported
 

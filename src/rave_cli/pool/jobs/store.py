@@ -128,7 +128,7 @@ class JobStore(HistoryDatabase):
 
     def _accept(self, asked: Submission, most: int) -> list[Job]:
         now = time.time()
-        if known := self._asked_before(asked):
+        if known := self.asked_before(asked):
             return known
         jobs = [
             Job(new_name(), work, now, trace=_trace(work), owner=asked.owner)
@@ -164,8 +164,12 @@ class JobStore(HistoryDatabase):
             )
         return jobs
 
-    def _asked_before(self, asked: Submission) -> list[Job]:
-        """Return the jobs of a submission that was taken in already."""
+    def asked_before(self, asked: Submission) -> list[Job]:
+        """Return the jobs of a submission that was taken in already; none of one without a key.
+
+        Raises:
+            ReusedKeyError: its key was used for something else.
+        """
         words = "SELECT digest, jobs FROM submissions WHERE owner = ? AND key = ?"
         found = self._rows(words, (asked.owner, asked.key)) if asked.key else []
         if not found:
