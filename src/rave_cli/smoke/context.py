@@ -61,6 +61,8 @@ class CheckContext:
         recovery: what backs the machine up and restores it into a second one; None where that is
             not asked for.
         greeting: what came of offering TLS 1.3, and the certificate (DER); None before it was.
+        told: what the guest's clock said, with the host's before and after; None before it did.
+        refused: failed logins of this run, each with a proof that was refused.
     """
 
     machine: Machine
@@ -82,6 +84,8 @@ class CheckContext:
     ban: BanTurn = field(default_factory=BanTurn)
     recovery: Recovers | None = None
     greeting: tuple[str, bytes | None] | None = None
+    told: tuple[float, float, float] | None = None
+    refused: int = 0
 
     @property
     def asked(self) -> Door | None:

@@ -161,6 +161,7 @@ class SmokeSession:
             OutOfTimeError: the run's time is over.
         """
         image = self._beside(lambda: self._read_image("before", "image"))
+        self.context.knocks.expect()
         knocks = self._beside(self._knock)
         view = self._beside(lambda: self._look("outside"))
         scan = self._beside(lambda: self._look("scan"))
@@ -198,10 +199,10 @@ class SmokeSession:
 
     def _knock(self) -> None:
         """Make the connections of the logins that must fail, ahead of their turn."""
-        looks = {c.look for c in self.asked if c.step in ("logins", "ban")}
+        looks = {c.look for c in self.asked if c.step == "logins"}
         port = self.context.ports.get(SSH_PORT)
-        if port is not None:
-            self.context.knocks.make(self.request.machine, port, len(looks))
+        count = 0 if port is None else len(looks)
+        self.context.knocks.make(self.request.machine, port or 0, count)
 
     def _shut_out(self, *before: Worker) -> None:
         """Fail to log in, and get banned, once nothing else has to come in."""

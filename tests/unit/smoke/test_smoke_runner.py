@@ -431,7 +431,9 @@ def test_an_open_connection_is_used_instead_of_another_login(
     class Open(Guest):
         def run(self, argv: Any, **more: Any) -> Any:
             return (
-                Completed(("true",), 0, b"", b"") if "true" in argv else super().run(argv, **more)
+                Completed(("date",), 0, f"{time.time()}\n".encode(), b"")
+                if "date" in argv
+                else super().run(argv, **more)
             )
 
     def connect(*_: Any, **__: Any) -> Any:
