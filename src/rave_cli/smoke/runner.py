@@ -171,13 +171,13 @@ class SmokeSession:
             self.context.channel = stack.enter_context(command.connect(self.request.machine))
             inner = self._beside(lambda: self._look("early"))
             self._batch("early")
+            # The longest batch, beside all that has to come in before the ban.
+            self._batch("inside")
+            self._look("traces")
             ban = self._beside(lambda: self._shut_out(knocks, view, scan, inner))
-            # Failed logins take as long as a batch takes to be asked.
             tried = self.context.ban.to_be_lifted(self._left)
             gateway = self.request.plan.facts.network.gateway
-            self._batch("inside", [release(gateway)] if tried else [])
-            self._look("traces")
-            self._batch("late")
+            self._batch("late", [release(gateway)] if tried else [])
             self._join(knocks, view, scan, inner, ban, image)
         # Over connections of its own: those of the checks are closed by now.
         self._look("recovery")
@@ -235,7 +235,8 @@ class SmokeSession:
         known = self.recorder.known
         began = time.monotonic()
         try:
-            asked = [*batch, *beside]
+            # First: it waits for most of its time, and the others go on meanwhile.
+            asked = [*beside, *batch]
             answer = inside.ask(self.context.asked, asked, known, most_seconds=self._left())
         except RaveError as error:
             if beside:
