@@ -5,7 +5,7 @@ connection to the machine. It is tried only if it cannot lock us out for long: t
 is open stays open (the firewall lets established ones go on), lifts the ban at once, and should
 that fail, the ban ends by itself soon.
 
-What waits for it inside, and lifts it, goes with a batch of the guest's that takes longer
+What waits for it inside, and lifts it, goes with a batch of the guest's that takes as long
 (banturn.py): a program of its own would cost an emulated guest most of a second, and each greeting
 of a door that has yet to shut a third of one.
 """
