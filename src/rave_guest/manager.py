@@ -2,7 +2,8 @@
 
 `systemctl` takes a tenth of a second to start under emulation, and the guest has no D-Bus daemon;
 the calls needed here are few bytes. Wire format: the D-Bus specification (message protocol);
-ListUnitsByNames, ListUnitsFiltered, StartUnit and its like: org.freedesktop.systemd1(5).
+ListUnitsByNames, ListUnitsFiltered, StartUnit and its like, and properties:
+org.freedesktop.systemd1(5). How a unit's name becomes a path: sd_bus_path_encode(3).
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ import select
 import socket
 import struct
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 SOCKET = "/run/systemd/private"
 TIMEOUT = 10.0  # seconds; PID 1 answers in milliseconds unless it is reloading
 
 METHOD_RETURN = 2
 HEADER = struct.Struct("<4B3I")
+ROOT = "/org/freedesktop/systemd1"
+NAME = "org.freedesktop.systemd1"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+# What units of every kind have; the rest belongs to a kind of its own.
+OF_UNITS = frozenset(("ActiveEnterTimestampMonotonic", "ActiveState", "LoadState", "SubState"))
+UNLIMITED = 2**64 - 1
 
 
 class ManagerError(Exception):
@@ -104,6 +115,33 @@ class Manager:
         for serial, (member, _) in enumerate(orders, first):
             self._answer(member, serial)
 
+    def properties(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Properties as text, by unit (empty: PID 1 itself) and name, without those that a unit of
+        its kind does not have. A number that says that there is no limit is `infinity`; of a list
+        each word ends with NUL.
+
+        All are asked at once.
+
+        Raises:
+            OSError, ManagerError: PID 1 does not answer.
+        """
+        asked = list(wanted)
+        first = self._serial + 1
+        self._serial += len(asked)
+        self._socket.sendall(
+            b"".join(
+                call("Get", [_interface(unit, name), name], serial, array=False,
+                     path=_path(unit), interface=PROPERTIES)
+                for serial, (unit, name) in enumerate(asked, first)
+            )
+        )  # fmt: skip
+        found = {}
+        for serial, key in enumerate(asked, first):
+            kind, body = self._reply(serial)
+            if kind == METHOD_RETURN:
+                found[key] = variant(body)
+        return found
+
     def _units(self, member: str, words: list[str]) -> dict[str, str]:
         return units(self._ask(member, call(member, words, self._serial + 1)))
 
@@ -113,13 +151,16 @@ class Manager:
         return self._answer(member, self._serial)
 
     def _answer(self, member: str, wanted: int) -> bytes:
+        kind, body = self._reply(wanted)
+        if kind != METHOD_RETURN:
+            raise ManagerError(f"PID 1 refused {member}")
+        return body
+
+    def _reply(self, wanted: int) -> tuple[int, bytes]:
         while True:
             kind, serial, body = self._receive()
-            if serial != wanted:
-                continue
-            if kind != METHOD_RETURN:
-                raise ManagerError(f"PID 1 refused {member}")
-            return body
+            if serial == wanted:
+                return kind, body
 
     def _receive(self) -> tuple[int, int, bytes]:
         head = self._exactly(HEADER.size)
@@ -137,8 +178,11 @@ class Manager:
         return data
 
 
-def call(member: str, words: list[str], serial: int, *, array: bool = True) -> bytes:
-    """A method call of the manager, with strings as its arguments or one array of them."""
+def call(
+    member: str, words: list[str], serial: int, *, array: bool = True, path: str = ROOT,
+    interface: str = f"{NAME}.Manager",
+) -> bytes:  # fmt: skip
+    """A method call, with strings as its arguments or one array of them."""
     body = b""
     for word in words:
         body = _align(body, 4) + _string(word)
@@ -147,8 +191,8 @@ def call(member: str, words: list[str], serial: int, *, array: bool = True) -> b
         body = struct.pack("<I", len(body)) + body
     fields = b""
     for code, kind, value in (
-        (1, b"o", _string("/org/freedesktop/systemd1")),
-        (2, b"s", _string("org.freedesktop.systemd1.Manager")),
+        (1, b"o", _string(path)),
+        (2, b"s", _string(interface)),
         (3, b"s", _string(member)),
         (8, b"g", bytes((len(signature),)) + signature + b"\0"),
     ):
@@ -197,6 +241,49 @@ def units(body: bytes) -> dict[str, str]:
             _, at = _text(body, at)
         found[texts[0]] = _state(texts[3], texts[4], queued=bool(job))
     return found
+
+
+def variant(body: bytes) -> str:
+    """The value in the reply of a Get, as text; see `Manager.properties`.
+
+    Raises:
+        ManagerError: it is of a kind that nobody asks for.
+    """
+    kind, at = body[1 : 1 + body[0]], 2 + body[0]
+    if kind == b"s":
+        return _text(body, at)[0]
+    if kind == b"u":
+        return str(struct.unpack_from("<I", body, -(-at // 4) * 4)[0])
+    if kind == b"t":
+        (number,) = struct.unpack_from("<Q", body, -(-at // 8) * 8)
+        return "infinity" if number == UNLIMITED else str(number)
+    if kind != b"as":
+        raise ManagerError(f"PID 1 tells a value of kind {kind!r}")
+    at = -(-at // 4) * 4
+    (length,) = struct.unpack_from("<I", body, at)
+    at += 4
+    end, words = at + length, ""
+    while at < end:
+        word, at = _text(body, at)
+        words += f"{word}\0"
+    return words
+
+
+def _path(unit: str) -> str:
+    if not unit:
+        return ROOT
+    escaped = (
+        chr(byte) if chr(byte).isalnum() and byte < 128 and (at or not chr(byte).isdigit())
+        else f"_{byte:02x}"
+        for at, byte in enumerate(unit.encode())
+    )  # fmt: skip
+    return f"{ROOT}/unit/{''.join(escaped)}"
+
+
+def _interface(unit: str, name: str) -> str:
+    if not unit:
+        return f"{NAME}.Manager"
+    return f"{NAME}.{'Unit' if name in OF_UNITS else unit.rpartition('.')[2].capitalize()}"
 
 
 def _state(active: str, detail: str, *, queued: bool) -> str:

@@ -179,6 +179,7 @@ class Watch:
         pause: float = PAUSE,
         told: Callable[[WatchedService], None] | None = None,
         grace: Grace | None = None,
+        busy: bool = False,
     ) -> bool:
         """Ask until each service has a verdict; return whether any state is new.
 
@@ -188,6 +189,8 @@ class Watch:
             pause: seconds between two looks.
             told: called with each service at a verdict that is new.
             grace: gives up earlier; what neither failed nor came up by then keeps its state.
+            busy: PID 1 has enough to do without telling of each change: between two questions to
+                it nobody listens.
         """
         asking, pending, changed = Round(), list(self.services), False
         for service in pending:
@@ -197,8 +200,7 @@ class Watch:
             if not pending:
                 break
             verdicts = self._units(pending) if look % UNITS_EVERY == 0 else {}
-            if grace:
-                # PID 1 has enough to do while it boots the machine without telling of all of it.
+            if busy:
                 self._manager.close()
             for service in pending:
                 if service.active and service not in verdicts:
@@ -335,7 +337,9 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     watch = Watch(plan, Manager())
     # What may wait may be what mends it: a disk that has yet to grow.
     grace = Grace(lambda: notify("READY=1"))
-    watch.settle(BOOT_PATIENCE, told=lambda service: tell_stage(watch, service), grace=grace)
+    watch.settle(
+        BOOT_PATIENCE, told=lambda service: tell_stage(watch, service), grace=grace, busy=True
+    )
     tell_services(watch)
     publish(plan, watch, alerts=False)
     notify("READY=1")
@@ -357,10 +361,15 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
             mark, asked = secrets_mark(), time.monotonic()
             patience, pause = (BOOT_PATIENCE, PAUSE) if anew else (PATIENCE, 1.0)
             # What is known of one service waits for no other: alerts go by it.
-            told = watch.settle(patience, pause=pause, told=lambda _: publish(plan, watch))
+            told = watch.settle(
+                patience, pause=pause, told=lambda _: publish(plan, watch), busy=anew
+            )
             if told or anew:
                 tell_services(watch)
             publish(plan, watch)
+            if anew and not watch.all_active():
+                # Of what changed while nobody listened.
+                asked = 0.0
 
 
 def tell_services(watch: Watch) -> None:

@@ -7,16 +7,17 @@ import subprocess
 import threading
 
 from rave_guest import facts
+from rave_guest.manager import Manager
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-UNIT_PROPERTIES = (
-    "Id", "ActiveState", "SubState", "Result", "NRestarts", "MemoryCurrent", "MemoryMax", "Type",
-    "ActiveEnterTimestampMonotonic", "LoadState", "UnitFileState",
-)  # fmt: skip
+# What tells whether a unit runs, what it uses, and how often it had to be started again.
+STATE = ("LoadState", "ActiveState", "SubState", "Result", "ActiveEnterTimestampMonotonic")
+MEMORY = ("MemoryCurrent", "MemoryMax")
+RESTARTS = ("NRestarts",)
 
 
 def run(
@@ -72,17 +73,26 @@ class System:
         self._locks: dict[str, threading.Lock] = {}
         self._known: dict[str, Any] = {}
         self._names = set(units)
-        self._units: dict[str, dict[str, str]] = {}
+        self._units: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
 
-    def units(self, names: list[str]) -> dict[str, dict[str, str]]:
-        """Return systemd's properties of `names`. One systemctl call answers everybody."""
+    def units(
+        self, names: list[str], properties: tuple[str, ...] = STATE
+    ) -> dict[str, dict[str, str]]:
+        """Return properties of units that PID 1 tells; it is asked once for everybody.
+
+        Raises:
+            OSError, ManagerError: it does not answer.
+        """
         with self._lock:
-            if not self._units or not self._names.issuperset(names):
+            if properties not in self._units or not self._names.issuperset(names):
                 self._names.update(names)
-                argv = ["systemctl", "show", "--no-pager", "-p", ",".join(UNIT_PROPERTIES), "--"]
-                done = run([*argv, *sorted(self._names)], 20)
-                self._units = facts.properties(done.stdout)
-            return {name: self._units.get(name, {}) for name in names}
+                wanted = [(name, each) for name in sorted(self._names) for each in properties]
+                self._units[properties] = self.manager(wanted)
+            found = self._units[properties]
+            return {
+                name: {each: found[name, each] for each in properties if (name, each) in found}
+                for name in names
+            }
 
     def once(self, name: str, look: Callable[[], Any]) -> Any:
         """Return what `look` returned when it was first called under this name.
@@ -101,6 +111,16 @@ class System:
         """Let the next check that asks look anew."""
         with self._lock:
             self._units = {}
+
+    @staticmethod
+    def manager(wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+        """Return properties that PID 1 tells; see `Manager.properties`."""
+        asked = Manager()
+        try:
+            return asked.properties(wanted)
+        finally:
+            # It tells whoever is there of each change.
+            asked.close()
 
     @staticmethod
     def listeners() -> list[facts.Listener]:

@@ -10,7 +10,7 @@ from rave_cli.secrets import install as installing
 from rave_cli.secrets.store import place
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from rave_cli.flows.events import OnEvent
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Plan, Secret
     from rave_cli.secrets.init import Initialized
-    from rave_cli.secrets.install import InstallReport
+    from rave_cli.secrets.install import InstallReport, InstallRequest
 
 
 def make(
@@ -49,6 +49,7 @@ def install(
     *,
     on_event: OnEvent,
     session: Runs | None = None,
+    packed: Callable[[], InstallRequest] | None = None,
 ) -> InstallReport:
     """Give a running machine the secrets of its plan, and prove that its services took them.
 
@@ -58,13 +59,16 @@ def install(
         file: the operator's secrets file.
         on_event: told what happens.
         session: an open connection to the machine; None opens one.
+        packed: returns what is to be sent, where that is prepared beside something else.
 
     Raises:
         RaveError: SECRETS if the file is refused or the machine does not take them; NOT_READY if
             it cannot be reached.
     """
     with step(on_event, "secrets", f"Installing secrets in {machine.name}") as doing:
-        report = installing.install(machine, plan, file, on_event=doing.progress, session=session)
+        report = installing.install(
+            machine, plan, file, on_event=doing.progress, session=session, packed=packed
+        )
     for finding in report.warnings:
         doing.warning(finding.message)
     return report

@@ -135,6 +135,7 @@ def bring_up(
     cold: bool,
     keep_running: bool,
     on_event: OnEvent,
+    on_made: Callable[[Machine], None] = lambda _machine: None,
     before: Callable[[Machine], None] | None = None,
     on_login: OnLogin = let_go,
 ) -> Ready:
@@ -148,6 +149,7 @@ def bring_up(
         cold: boot it in any case.
         keep_running: leave one that does not become ready running.
         on_event: told what happens.
+        on_made: called with a machine that was made of a template, before it starts from that.
         before: called with a machine that starts from a template and takes commands, before its
             services come up.
         on_login: gets the login that ends such a start.
@@ -162,6 +164,7 @@ def bring_up(
     machine = take_up(wanted, image, fresh=fresh, on_event=on_event, template=found)
     if found is None:
         return machines.start(machine, on_event=on_event, keep_running=keep_running)
+    on_made(machine)
     try:
         return _start_warm(machine, on_event, before=before, on_login=on_login)
     except RaveError as error:

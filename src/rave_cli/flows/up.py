@@ -6,6 +6,7 @@ smoke suite.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from rave_cli.flows import accounts, image, prove, secure, templates
 from rave_cli.flows import plan as plans
 from rave_cli.flows.events import Event
 from rave_cli.machines.guest import command, ssh
+from rave_cli.secrets.install import pack_for
 from rave_cli.secrets.store import place
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.guest.session import Session
     from rave_cli.machines.lifecycle import Ready
     from rave_cli.machines.spec import Machine
-    from rave_cli.profiles.catalog import Catalog
-    from rave_cli.secrets.install import InstallReport
+    from rave_cli.profiles.catalog import Catalog, Plan
+    from rave_cli.secrets.install import InstallReport, InstallRequest
     from rave_cli.settings import Settings
     from rave_cli.smoke.model import SmokeRun
 
@@ -74,15 +76,25 @@ class _WarmWay:
     installed: InstallReport | None = None
     session: Session | None = None
     _given: InstallReport | None = None
+    _plan: Plan | None = None
+    _packed: Future[InstallRequest] | None = None
+
+    def pack(self, copy: Machine) -> None:
+        """Prepare the secrets of a machine while its QEMU starts: it stands still until it has
+        them. What is wrong with them is told when they are given.
+        """
+        self._plan = plans.of(copy, lambda: self.wanted.plan, on_event=self.on_event)
+        beside = self.stack.enter_context(ThreadPoolExecutor(1))
+        self._packed = beside.submit(pack_for, copy, self._plan, self.file)
 
     def give_secrets(self, copy: Machine) -> None:
         """Install the secrets of a machine whose services have yet to come up."""
         with command.connect(copy) as channel:
-            if channel is not None:
-                plan = plans.of(copy, lambda: self.wanted.plan, on_event=self.on_event)
+            if channel is not None and self._plan is not None and self._packed is not None:
                 self._given = secure.install(
-                    copy, plan, self.file, on_event=self._tell, session=channel
-                )
+                    copy, self._plan, self.file,
+                    on_event=self._tell, session=channel, packed=self._packed.result,
+                )  # fmt: skip
 
     def keep(self, login: AbstractContextManager[Session]) -> None:
         """Keep the login open, and what went before it: the machine is ready."""
@@ -133,7 +145,7 @@ def up(
         way = _WarmWay(wanted, file, on_event, stack)
         ready = templates.bring_up(
             wanted, made_from, fresh=fresh, cold=cold, keep_running=keep_running,
-            on_event=on_event, before=way.give_secrets, on_login=way.keep,
+            on_event=on_event, on_made=way.pack, before=way.give_secrets, on_login=way.keep,
         )  # fmt: skip
         taken = ready.machine
         plan = plans.of(taken, lambda: wanted.plan, on_event=on_event)

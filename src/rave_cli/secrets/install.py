@@ -107,6 +107,7 @@ def install(
     *,
     on_event: Callable[[str], None],
     session: Runs | None = None,
+    packed: Callable[[], InstallRequest] | None = None,
 ) -> InstallReport:
     """Install the secrets of a plan in a running machine and verify what the guest reports.
 
@@ -116,6 +117,7 @@ def install(
         file: the operator's secrets file.
         on_event: told each step, in words.
         session: an open connection to the machine; None opens one.
+        packed: returns, or raises, what `pack_for` did before; None packs here.
 
     Raises:
         RaveError: SECRETS if the file is refused, or the machine does not take the secrets;
@@ -123,8 +125,8 @@ def install(
     """
     began = time.monotonic()
     on_event("checking the secrets file")
-    request = pack(plan, file, machine_identity(machine))
-    packed = time.monotonic()
+    request = packed() if packed is not None else pack_for(machine, plan, file)
+    ready = time.monotonic()
     on_event(f"sending {len(request.names)} secrets to {machine.name}")
     report = _send(machine, request, session, patience(plan))
     check_report(machine.name, plan, report)
@@ -137,10 +139,19 @@ def install(
         warnings=request.warnings,
         seconds={
             "total": round(time.monotonic() - began, 3),
-            "pack": round(packed - began, 3),
+            "pack": round(ready - began, 3),
             **{f"guest.{step}": seconds for step, seconds in report.seconds.items()},
         },
     )
+
+
+def pack_for(machine: Machine, plan: Plan, file: Path) -> InstallRequest:
+    """Open the operator's file and encrypt what the plan needs to a machine that was made.
+
+    Raises:
+        RaveError: SECRETS as `pack` and `machine_identity` do.
+    """
+    return pack(plan, file, machine_identity(machine))
 
 
 def pack(plan: Plan, file: Path, recipient: age.Identity) -> InstallRequest:

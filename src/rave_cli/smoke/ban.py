@@ -5,7 +5,7 @@ connection to the machine. It is tried only if it cannot lock us out for long: t
 is open stays open (the firewall lets established ones go on), lifts the ban at once, and should
 that fail, the ban ends by itself soon.
 
-What waits for it inside, and lifts it, goes with a batch of the guest's that takes longer
+What waits for it inside, and lifts it, goes with a batch of the guest's that takes as long
 (banturn.py): a program of its own would cost an emulated guest most of a second, and each greeting
 of a door that has yet to shut a third of one.
 """
@@ -71,7 +71,8 @@ def ban(context: CheckContext) -> Verdict:
     seconds = settings.data.get("bantime") if settings is not None else None
     if context.door is None or not isinstance(seconds, int):
         return Verdict("skip", "whether a ban ends soon is not known, so it is not tried")
-    return BanCheck(context, context.door).try_ban(seconds)
+    tries = settings.data.get("maxretry") if settings is not None else None
+    return BanCheck(context, context.door).try_ban(seconds, tries)
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,13 @@ class BanCheck:
     context: CheckContext
     door: Door
 
-    def try_ban(self, seconds: int) -> Verdict:
+    def try_ban(self, seconds: int, tries: object = None) -> Verdict:
         """Fail to log in until banned, see that new connections get no answer, lift the ban.
 
         Args:
             seconds: how long a ban lasts.
+            tries: after how many failed logins one comes; where this run has had as many, it is on
+                its way.
         """
         gateway = self.context.plan.facts.network.gateway
         if not 0 < seconds <= LONGEST_BAN:
@@ -93,7 +96,8 @@ class BanCheck:
             inside.ask(self.door, [forgive(gateway)], {}, most_seconds=60)
             return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
         turn = self.context.ban
-        self._provoke()
+        if not isinstance(tries, int) or self.context.refused < tries:
+            self._provoke()
         turn.tried()
         shut = self._shut_while(lambda: turn.held)
         return judge_ban(shut=shut, inner=turn.outcome(), reopened=self._reopened())

@@ -63,6 +63,8 @@ class CheckContext:
             not asked for.
         provisions: what knows of the sandboxes that the machine had; None where none is lent.
         greeting: what came of offering TLS 1.3, and the certificate (DER); None before it was.
+        told: what the guest's clock said, with the host's before and after; None before it did.
+        refused: failed logins of this run, each with a proof that was refused.
     """
 
     machine: Machine
@@ -85,6 +87,8 @@ class CheckContext:
     recovery: Recovers | None = None
     provisions: Provisions | None = None
     greeting: tuple[str, bytes | None] | None = None
+    told: tuple[float, float, float] | None = None
+    refused: int = 0
 
     @property
     def asked(self) -> Door | None:

@@ -33,6 +33,13 @@ class Knocks:
     def __init__(self) -> None:
         self._waiting: list[tuple[float, paramiko.Transport]] = []
         self._lock = threading.Lock()
+        self._answered = False
+        self._made = threading.Event()
+        self._made.set()
+
+    def expect(self) -> None:
+        """Say that some are going to be made."""
+        self._made.clear()
 
     def make(self, machine: Machine, port: int, count: int) -> None:
         """Make `count` connections at once; what fails is left to whoever then makes its own."""
@@ -40,10 +47,20 @@ class Knocks:
         def one(_: int) -> None:
             with suppress(RaveError, OSError, EOFError, paramiko.SSHException):
                 self.put(knock(machine, port, FRESH))
+                self._answered = True
 
-        if count:
-            with ThreadPoolExecutor(count) as pool:
-                list(pool.map(one, range(count)))
+        try:
+            if count:
+                with ThreadPoolExecutor(count) as pool:
+                    list(pool.map(one, range(count)))
+        finally:
+            self._made.set()
+
+    def answered(self, timeout: float) -> bool:
+        """Return whether sshd answered one that was made ahead, once those under way are made;
+        False after `timeout` seconds.
+        """
+        return self._made.wait(timeout) and self._answered
 
     def put(self, opened: paramiko.Transport) -> None:
         """Let a connection wait."""

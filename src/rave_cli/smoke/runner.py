@@ -179,6 +179,7 @@ class SmokeSession:
             OutOfTimeError: the run's time is over.
         """
         image = self._beside(lambda: self._read_image("before", "image"))
+        self.context.knocks.expect()
         knocks = self._beside(self._knock)
         view = self._beside(lambda: self._look("outside"))
         scan = self._beside(lambda: self._look("scan"))
@@ -188,13 +189,13 @@ class SmokeSession:
             self.context.channel = stack.enter_context(command.connect(self.request.machine))
             inner = self._beside(lambda: self._look("early"))
             self._batch("early")
+            # The longest batch, beside all that has to come in before the ban.
+            self._batch("inside")
+            self._look("traces")
             ban = self._beside(lambda: self._shut_out(knocks, view, scan, inner))
-            # Failed logins take as long as a batch takes to be asked.
             tried = self.context.ban.to_be_lifted(self._left)
             gateway = self.request.plan.facts.network.gateway
-            self._batch("inside", [release(gateway)] if tried else [])
-            self._look("traces")
-            self._batch("late")
+            self._batch("late", [release(gateway)] if tried else [])
             self._join(knocks, view, scan, inner, ban, image)
             # Alone: what it takes of the host is not to be what the other checks saw.
             self._batch("sandbox")
@@ -219,10 +220,10 @@ class SmokeSession:
 
     def _knock(self) -> None:
         """Make the connections of the logins that must fail, ahead of their turn."""
-        looks = {c.look for c in self.asked if c.step in ("logins", "ban")}
+        looks = {c.look for c in self.asked if c.step == "logins"}
         port = self.context.ports.get(SSH_PORT)
-        if port is not None:
-            self.context.knocks.make(self.request.machine, port, len(looks))
+        count = 0 if port is None else len(looks)
+        self.context.knocks.make(self.request.machine, port or 0, count)
 
     def _shut_out(self, *before: Worker) -> None:
         """Fail to log in, and get banned, once nothing else has to come in."""
@@ -255,7 +256,8 @@ class SmokeSession:
         known = self.recorder.known
         began = time.monotonic()
         try:
-            asked = [*batch, *beside]
+            # First: it waits for most of its time, and the others go on meanwhile.
+            asked = [*beside, *batch]
             answer = inside.ask(self.context.asked, asked, known, most_seconds=self._left())
         except RaveError as error:
             if beside:

@@ -84,11 +84,11 @@ def summary(plan: Mapping[str, Any]) -> dict[str, Any]:
        retry_for=30, figures={
            "kernel_seconds": "kernel_seconds", "finish_seconds": "startup_seconds",
        })  # fmt: skip
-def startup(arguments: Mapping[str, Any], _system: System) -> Verdict:
+def startup(_arguments: Mapping[str, Any], system: System) -> Verdict:
     """The machine has finished starting, and nothing of it failed."""
-    names = "SystemState,NFailedUnits,NJobs,UserspaceTimestampMonotonic,FinishTimestampMonotonic"
-    done = run(["systemctl", "show", "-p", names], arguments["timeout"])
-    return judge_startup(dict(line.partition("=")[::2] for line in done.stdout.splitlines()))
+    names = ("SystemState", "NJobs", "UserspaceTimestampMonotonic", "FinishTimestampMonotonic")
+    found = system.manager(("", name) for name in names)
+    return judge_startup({name: value for (_, name), value in found.items()})
 
 
 def judge_startup(manager: Mapping[str, str]) -> Verdict:

@@ -6,7 +6,7 @@ import re
 
 from rave_guest import facts, vitals
 from rave_guest.check import Subject, check
-from rave_guest.system import read
+from rave_guest.system import MEMORY, RESTARTS, read
 from rave_guest.verdict import Verdict, failed, judge, skipped, warned
 
 TYPE_CHECKING = False
@@ -67,7 +67,7 @@ def _shares(about: Subject) -> dict[str, Any]:
 def service_memory(arguments: Mapping[str, Any], system: System) -> Verdict:
     """Every service stays within its share, and systemd enforces the share."""
     names = [name for entry in arguments["services"] for name in entry["units"]]
-    return judge_shares(system.units(names), arguments["services"])
+    return judge_shares(system.units(names, MEMORY), arguments["services"])
 
 
 def judge_shares(
@@ -116,7 +116,7 @@ def _units(about: Subject) -> dict[str, Any]:
        severity="warning", arguments=_units)  # fmt: skip
 def restarts(arguments: Mapping[str, Any], system: System) -> Verdict:
     """No service had to be restarted by systemd since boot."""
-    found = system.units(arguments["units"])
+    found = system.units(arguments["units"], RESTARTS)
     again = {n: int(u["NRestarts"]) for n, u in found.items() if u.get("NRestarts", "0") != "0"}
     if again:
         return warned(", ".join(f"{name}: {count}" for name, count in again.items()), again=again)

@@ -7,7 +7,7 @@ import time
 
 from rave_guest import facts, vitals
 from rave_guest.check import check
-from rave_guest.system import read, run
+from rave_guest.system import read
 from rave_guest.verdict import Verdict, judge, skipped
 
 TYPE_CHECKING = False
@@ -22,10 +22,10 @@ READY = 256
 
 
 @check("boot.locale", phase="boot", title="services start with UTF-8, and the clock shows UTC")
-def locale(arguments: Mapping[str, Any], _system: System) -> Verdict:
+def locale(_arguments: Mapping[str, Any], system: System) -> Verdict:
     """Services start with a UTF-8 locale, and times are in UTC."""
-    shown = run(["systemctl", "show-environment"], arguments["timeout"]).stdout
-    environment = dict(line.partition("=")[::2] for line in shown.splitlines())
+    shown = system.manager([("", "Environment")]).get(("", "Environment"), "")
+    environment = dict(word.partition("=")[::2] for word in shown.split("\0"))
     return judge_locale(environment.get("LANG", ""), time.localtime().tm_gmtoff)
 
 

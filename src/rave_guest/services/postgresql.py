@@ -12,7 +12,7 @@ import re
 from rave_guest import plan as plans
 from rave_guest.check import Subject, check
 from rave_guest.plan import port
-from rave_guest.proof import TIMEOUT, WRONG, Proof, demand
+from rave_guest.proof import TIMEOUT, Proof, demand
 from rave_guest.questions import Question
 from rave_guest.refusal import Refused
 from rave_guest.verdict import ABSENT, Verdict, failed, judge, passed, skipped
@@ -240,8 +240,7 @@ def login(arguments: Mapping[str, Any], system: System) -> Verdict:
         password = system.secret(entry["path"])
         if password is None:
             return skipped(ABSENT)
-        tries = (password, f"{password}-{WRONG}")
-        found = _login_problems(entry, *tries, arguments["port"], arguments["timeout"])
+        found = _login_problems(entry, password, None, arguments["port"], arguments["timeout"])
         problems += [f"{entry['role']}: {problem}" for problem in found]
     return judge(problems, f"{len(arguments['roles'])} roles admitted with their password only")
 
@@ -256,16 +255,18 @@ def proofs(plan: Mapping[str, Any], secret: str) -> Iterator[Proof]:
 
 def _asking(entry: Mapping[str, Any], port: int) -> Any:
     def ask(value: str, old: str | None) -> list[str]:
-        demand(_login_problems(entry, value, old or WRONG, port, TIMEOUT))
+        demand(_login_problems(entry, value, old, port, TIMEOUT))
         return ["previous" if old else "wrong"]
 
     return ask
 
 
 def _login_problems(
-    entry: Mapping[str, Any], password: str, wrong: str, port: int, timeout: float
+    entry: Mapping[str, Any], password: str, wrong: str | None, port: int, timeout: float
 ) -> list[str]:
-    """Return what is wrong: the role's password is refused, or another one is not."""
+    """Return what is wrong: the role's password is refused, or another one, or a guess if there is
+    no other, is not.
+    """
     # Its hashes are not needed by whoever only asks whether PostgreSQL lives.
     from rave_guest.wire import scram
 

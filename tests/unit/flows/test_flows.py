@@ -364,14 +364,16 @@ def test_a_warm_machine_has_its_secrets_before_its_services_and_is_logged_in_to_
     class Running:
         machine = "a machine"
 
-    def bring_up(*_args: Any, before: Any, on_login: Any, **_options: Any) -> Any:
+    def bring_up(*_args: Any, on_made: Any, before: Any, on_login: Any, **_options: Any) -> Any:
+        on_made("a machine")
         before("a machine")
         done.append(("services", None))
         on_login(nullcontext("the login"))
         return Running()
 
-    def install(*_args: Any, on_event: Any, session: object) -> str:
+    def install(*_args: Any, on_event: Any, session: object, packed: Any = None) -> str:
         done.append(("install", session))
+        assert (packed is not None and packed() == "packed") is (session == "the channel")
         for kind in ("begin", "progress", "end"):
             on_event(Event(kind, "secrets", "sending"))
         return "installed"
@@ -384,6 +386,7 @@ def test_a_warm_machine_has_its_secrets_before_its_services_and_is_logged_in_to_
     monkeypatch.setattr(secure, "make", lambda *_args, **_options: Made())
     monkeypatch.setattr(secure, "install", install)
     monkeypatch.setattr(prove, "prove", note_prove)
+    monkeypatch.setattr(up, "pack_for", lambda *_args: "packed")
     channel = "the channel" if served else None
     monkeypatch.setattr(command, "connect", lambda _: nullcontext(channel))
     monkeypatch.setattr(plans, "of", lambda *_args, **_options: plan)

@@ -168,6 +168,67 @@ def test_a_connection_that_ends_is_an_error(tmp_path: Path) -> None:
     pid1.close()
 
 
+def got(serial: int, kind: bytes, value: bytes, size: int) -> bytes:
+    """The reply to a Get, of a value that begins at a multiple of `size`."""
+    head = bytes((len(kind),)) + kind + b"\0"
+    return message(2, serial, head + bytes(-len(head) % size) + value)
+
+
+def texts(words: list[str]) -> bytes:
+    """An array of strings."""
+    rows = b""
+    for word in words:
+        text = word.encode()
+        rows += bytes(-len(rows) % 4) + struct.pack("<I", len(text)) + text + b"\0"
+    return struct.pack("<I", len(rows)) + rows
+
+
+def test_properties_are_asked_at_once_and_what_a_unit_does_not_have_is_left_out(
+    tmp_path: Path,
+) -> None:
+    replies = [
+        got(1, b"s", struct.pack("<I", 6) + b"active\0", 4),
+        message(3, 2, b""),
+        got(3, b"t", struct.pack("<Q", 2**64 - 1), 8),
+        got(4, b"t", struct.pack("<Q", 5 << 20), 8),
+        got(5, b"u", struct.pack("<I", 7), 4),
+        got(6, b"as", texts(["LANG=C.UTF-8", "A=b"]), 4),
+    ]
+    asked = [
+        ("a-1.service", "ActiveState"), ("b.target", "MemoryMax"), ("c.service", "MemoryMax"),
+        ("c.service", "MemoryCurrent"), ("", "NJobs"), ("", "Environment"),
+    ]  # fmt: skip
+    pid1 = Pid1(tmp_path, [b"".join(replies)])
+    client = manager.Manager(pid1.path)
+    found = client.properties(asked)
+    client.close()
+    pid1.close()
+    assert [found.get(key) for key in asked] == [
+        "active", None, "infinity", str(5 << 20), "7", "LANG=C.UTF-8\0A=b\0",
+    ]  # fmt: skip
+    for word in (
+        b"/org/freedesktop/systemd1/unit/a_2d1_2eservice\0", b"org.freedesktop.systemd1.Unit\0",
+        b"/org/freedesktop/systemd1/unit/b_2etarget\0", b"org.freedesktop.systemd1.Target\0",
+        b"org.freedesktop.systemd1.Service\0", b"org.freedesktop.systemd1.Manager\0",
+    ):  # fmt: skip
+        assert word in pid1.received[0]
+
+
+def test_a_value_of_an_unknown_kind_is_an_error(tmp_path: Path) -> None:
+    pid1 = Pid1(tmp_path, [got(1, b"d", bytes(8), 8)])
+    client = manager.Manager(pid1.path)
+    with pytest.raises(manager.ManagerError, match="kind"):
+        client.properties([("", "Odd")])
+    client.close()
+    pid1.close()
+
+
+@given(st.lists(TEXT.filter(bool), max_size=6))
+def test_any_list_of_words_is_read_back(words: list[str]) -> None:
+    body = b"\2as\0" + texts(words)
+    assert manager.variant(body) == "".join(f"{word}\0" for word in words)
+
+
 @pytest.mark.parametrize(
     ("state", "seen"),
     [("inactive", "queued"), ("failed", "queued"), ("active", "active"), ("activating",) * 2],

@@ -63,6 +63,13 @@ def test_a_service_without_questions_is_healthy_when_its_units_are_active() -> N
     assert state(watch, "one") == "healthy"
 
 
+@pytest.mark.parametrize("busy", [True, False])
+def test_a_busy_pid_1_has_nobody_to_tell_of_each_change(busy: bool) -> None:
+    manager = FakeManager({"a": "activating"}, {"a": "active"})
+    assert watch_over(manager, one=record("a")).settle(5, pause=0.001, busy=busy)
+    assert manager.closed is busy
+
+
 def test_all_units_of_a_service_count() -> None:
     manager = FakeManager({"a": "active", "b": "failed"})
     watch = watch_over(manager, one=record("a", "b"), two=record("a"))

@@ -250,6 +250,27 @@ def test_a_wrong_password_is_refused_with_the_server_s_code() -> None:
     assert caught.value.code == "28P01"
 
 
+def test_whoever_guesses_is_refused_and_learns_where_everybody_is_admitted() -> None:
+    with server(Scram("secret")) as port, pytest.raises(postgres.ServerError) as caught:
+        scram.log_in("role", "db", None, 5, port)
+    assert caught.value.code == "28P01"
+
+    def everybody(connection: socket.socket) -> None:
+        stream = connection.makefile("rb")
+        stream.read(struct.unpack("!I", stream.read(4))[0] - 4)
+        connection.sendall(frame(b"R", struct.pack("!I", 10) + b"SCRAM-SHA-256\0\0"))
+        bare = postgres.read(stream)[1].split(b"n,,", 1)[1].decode()
+        first = f"r={bare.split('r=')[1]}server,s=AAAA,i=1"
+        connection.sendall(frame(b"R", struct.pack("!I", 11) + first.encode()))
+        postgres.read(stream)
+        connection.sendall(frame(b"R", struct.pack("!I", 12) + b"v=any"))
+        connection.sendall(frame(b"R", struct.pack("!I", 0)))
+        stream.read(5)
+
+    with server(everybody) as port:
+        scram.log_in("role", "db", None, 5, port)
+
+
 def test_a_server_that_does_not_know_the_password_is_found_out() -> None:
     with server(Scram("secret", honest=False)) as port, pytest.raises(ValueError, match="prove"):
         scram.log_in("role", "db", "secret", 5, port)

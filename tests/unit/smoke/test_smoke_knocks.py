@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from rave_cli.machines import identity
@@ -9,6 +10,7 @@ from rave_cli.smoke import knocks, outside
 from rave_cli.smoke.context import CheckContext
 from rave_cli.smoke.operator import Operator
 from tests.unit.machines.fake_sshd import FakeSshd
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     import pytest
@@ -78,5 +80,21 @@ def test_another_host_key_is_not_lent(machine: Machine) -> None:
 
 def test_none_is_made_where_none_is_needed(machine: Machine) -> None:
     waiting = knocks.Knocks()
+    waiting.expect()
     waiting.make(machine, 1, 0)
     assert waiting.take() is None
+    assert not waiting.answered(CEILING)
+
+
+def test_whoever_asks_whether_sshd_answered_waits_for_those_under_way(machine: Machine) -> None:
+    identity.write(machine)
+    waiting = knocks.Knocks()
+    assert not waiting.answered(CEILING), "none is expected"
+    waiting.expect()
+    assert not waiting.answered(0.01)
+    with FakeSshd(machine.host_key.read_bytes(), "") as sshd:
+        with ThreadPoolExecutor(1) as beside:
+            asked = beside.submit(waiting.answered, CEILING)
+            waiting.make(machine, sshd.port, 1)
+            assert asked.result(CEILING)
+        waiting.close()

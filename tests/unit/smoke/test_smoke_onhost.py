@@ -17,6 +17,8 @@ from rave_cli.smoke.context import CheckContext, Recorded, decoys
 from rave_cli.smoke.operator import Operator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rave_cli.images.manifest import Image
     from rave_cli.machines.qemu.program import Kind
     from rave_cli.machines.spec import Machine
@@ -329,6 +331,32 @@ def test_the_witness_comes_after_all_others_are_under_way_and_before_they_are_ju
     assert [said.strip()[:9] for said in order] == [
         "TCP[HOST_", "TCP[SYN_S", "witness", "TCP[ESTAB",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("others", "answered", "visited"),
+    [(True, True, False), (True, False, True), (False, True, True)],
+)
+def test_sshd_gets_no_visitor_more_where_logins_made_ahead_and_a_witness_were_answered(
+    context: CheckContext, monkeypatch: pytest.MonkeyPatch, others: bool, answered: bool,
+    visited: bool,
+) -> None:  # fmt: skip
+    asked = []
+
+    def speaks(port: int | None, _timeout: float) -> bool:
+        asked.append(port)
+        return port == 2022 or others
+
+    def witnessed(_machine: Machine, _tried: object, witness: Callable[[], None]) -> list[int]:
+        witness()
+        return []
+
+    monkeypatch.setattr(scan, "_speaks", speaks)
+    monkeypatch.setattr(scan, "_answered", witnessed)
+    monkeypatch.setattr(context.knocks, "answered", lambda _timeout: answered)
+    verdict = scan.ports(replace(context, ports={22: 2022, 3002: 2302}))
+    assert (2022 in asked) is visited
+    assert verdict.status == ("pass" if others else "fail")
 
 
 def test_the_scan_tries_every_closed_port_of_the_catalog(context: CheckContext) -> None:

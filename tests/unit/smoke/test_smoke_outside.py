@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -318,3 +319,20 @@ def test_a_clock_is_judged_by_what_lies_beyond_the_time_of_the_question(
     verdict = outside.judge_clock(100.0, said, 101.0)
     # The magnitude: no figure of a transcript is below zero.
     assert (verdict.status, verdict.data) == (status, {"error_seconds": abs(offset)})
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(0.0, "pass"), (60.0, "fail")])
+def test_an_open_login_is_proven_by_the_guests_clock_which_is_not_asked_again(
+    machine: Machine, plan: Plan, image: Image, ahead: float, status: str
+) -> None:
+    asked = []
+
+    class Open:
+        def run(self, argv: list[str], **_: object) -> Completed:
+            asked.append(argv)
+            return Completed(tuple(argv), 0, f"{time.time() + ahead}\n".encode(), b"")
+
+    context = CheckContext(machine, plan, image, {}, Operator(), {}, session=Open())  # type: ignore[arg-type]
+    assert outside.log_in(context).status == "pass"
+    assert outside.clock(context).status == status
+    assert asked == [["date", "+%s.%N"]]
