@@ -15,6 +15,7 @@ it did not come to an end.
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import socket
@@ -130,8 +131,9 @@ def take(connection: socket.socket) -> tuple[str, str, dict[str, str]]:
 
 
 def _stream(number: int) -> TextIO:
-    mode = "w" if number else "r"
-    return os.fdopen(number, mode, encoding="utf-8", errors="surrogateescape", closefd=False)
+    binary = io.FileIO(number, "w" if number else "r", closefd=False)
+    buffered = io.BufferedWriter(binary) if number else io.BufferedReader(binary)
+    return io.TextIOWrapper(buffered, encoding="utf-8", errors="surrogateescape")
 
 
 def _status(name: str) -> int:

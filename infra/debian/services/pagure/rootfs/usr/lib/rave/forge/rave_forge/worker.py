@@ -25,8 +25,8 @@ def ready(**_: object) -> None:
 
 
 def take_up() -> None:
-    """See to what a worker that was broken off had begun: a project that it was making could neither
-    be pushed to nor deleted by anybody. It is free when what was asked for earlier is done.
+    """See to what a worker that was broken off had begun: a project that it was making could be
+    neither pushed to nor deleted. It is free when what was asked for earlier is done.
     """
     session = model_base.create_session(config["DB_URL"])
     # Before the first start of what serves it there are no tables.
