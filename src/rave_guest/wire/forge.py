@@ -63,7 +63,8 @@ class PagureUser:
         return f"{self._user}/{name}"
 
     def delete(self, project: str) -> None:
-        """Delete a project, if there is one. That takes a token of the project itself.
+        """Delete a project, if there is one, however much of it. That takes a token of the project
+        itself.
 
         Raises:
             PagureError: it was refused.
@@ -73,7 +74,12 @@ class PagureUser:
         if answer.status == 404:
             return
         own = PagureUser(self._port, self._user, self._told(answer)["token"]["id"], self._timeout)
-        own._told(own._post(f"/{quote(project)}/delete", {}))
+        answer = own._post(f"/{quote(project)}/delete", {})
+        if answer.status == 400:
+            # Its making was broken off: nobody may delete it until its rights are settled.
+            self._told(self._post(f"/{quote(project)}/git/generateacls", {"wait": "true"}))
+            answer = own._post(f"/{quote(project)}/delete", {})
+        self._told(answer)
 
     def git(self, system: System, folder: str, *words: str) -> str:
         """Let git carry out something in a folder of nobody's, as this user; returns what it says.

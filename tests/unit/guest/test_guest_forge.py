@@ -35,6 +35,8 @@ class Pagure:
         self.projects: set[str] = set()
         self.tokens = {TOKEN: ""}
         self.full = False
+        # Of which nobody has told it yet that they are made: they are not deleted.
+        self.making: set[str] = set()
         self.asked: list[str] = []
 
     def answer(self, path: str, shown: str, form: Mapping[str, str]) -> tuple[int, Any]:
@@ -46,6 +48,9 @@ class Pagure:
             return 200, {"username": "rave"}
         if action == "new" and not project:
             return self.make(form)
+        if action == "generateacls":
+            self.making.discard(project.removesuffix("/git"))
+            return 200, {"message": "Project ACLs generated"}
         return self.answer_of(project.removesuffix("/token"), action, shown)
 
     def answer_of(self, project: str, action: str, shown: str) -> tuple[int, Any]:
@@ -56,6 +61,8 @@ class Pagure:
             return 200, {"token": {"id": "OWN"}}
         if self.tokens[shown] != project:
             return 401, {"error": "Invalid or expired token"}
+        if project in self.making:
+            return 400, {"error": "The ACLs of this project are being refreshed in the backend"}
         self.projects.discard(project)
         return 200, {"message": "Project deleted"}
 
@@ -164,6 +171,17 @@ def test_a_push_that_is_refused_is_a_failure_and_the_project_goes(
     assert not fake.projects
     # Everybody on the machine sees the words of a program.
     assert not [word for argv in machine.ran for word in argv if TOKEN in word]
+
+
+def test_a_project_whose_making_was_broken_off_stops_no_later_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake, machine = Pagure(), Machine(TOKEN, "fatal: as far as this")
+    fake.projects, fake.making = {"rave/rave-smoke"}, {"rave/rave-smoke"}
+    with serving(fake.answer) as port:
+        found = asked(port, machine, monkeypatch)
+    assert found.detail == "git clone: fatal: as far as this"
+    assert not fake.projects
 
 
 def test_without_secrets_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

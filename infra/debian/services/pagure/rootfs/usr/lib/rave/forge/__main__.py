@@ -1,7 +1,8 @@
-"""Runs a part of the forge: `web` serves, `worker` does what takes longer.
+"""Runs a part of the forge: `web` serves, `worker` does what takes longer, `hooks` is one of git's.
 
 Usage: python3 -I /usr/lib/rave/forge web PORT
        python3 -I /usr/lib/rave/forge worker
+       python3 -I /usr/lib/rave/forge hooks NAME
 """
 
 import sys

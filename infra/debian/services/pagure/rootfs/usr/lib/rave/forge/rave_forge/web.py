@@ -15,7 +15,7 @@ from pagure.lib import model, model_base
 from pagure.ui import clone
 from waitress import create_server
 
-from rave_forge import accounts, logout, schema
+from rave_forge import accounts, hooks, logout, schema
 from rave_forge.systemd import notify
 
 LOOPBACK = "127.0.0.1"
@@ -34,6 +34,7 @@ def end(*_: object) -> None:
 
 def main(port: str) -> None:
     """Serve until the end."""
+    hooks.keep()
     state = Path(os.environ["STATE_DIRECTORY"])
     for name in FOLDERS:
         Path(config[name]).mkdir(exist_ok=True)
