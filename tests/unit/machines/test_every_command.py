@@ -247,7 +247,6 @@ WRONG = {
     "pool source test": ExitCode.USAGE,
     "pool source reconcile": ExitCode.USAGE,
     "pool token revoke": ExitCode.USAGE,
-    "pool guest remove": ExitCode.USAGE,  # it may not ask
     "pool cache remove": ExitCode.USAGE,  # there is none
     # The image of this machine does not say what it keeps, so there are no backups; its profile
     # keeps no accounts and no traces, and takes no webhooks.
