@@ -184,9 +184,9 @@ CALLS: dict[str, list[str]] = {
     "pool token create": ["ci", "--role", "submitter"],
     "pool token list": [],
     "pool token revoke": ["nobody"],
-    "pool guest add": ["demo"],
+    "pool guest add": ["victim"],
     "pool guest list": [],
-    "pool guest remove": ["demo"],
+    "pool guest remove": ["victim"],
     "audit show": [],
     "audit verify": [],
     "bench": ["exec", "--vm", "demo", "--rounds", "1"],
@@ -247,6 +247,7 @@ WRONG = {
     "pool source test": ExitCode.USAGE,
     "pool source reconcile": ExitCode.USAGE,
     "pool token revoke": ExitCode.USAGE,
+    "pool guest remove": ExitCode.USAGE,  # it may not ask
     "pool cache remove": ExitCode.USAGE,  # there is none
     # The image of this machine does not say what it keeps, so there are no backups; its profile
     # keeps no accounts and no traces, and takes no webhooks.
