@@ -87,7 +87,7 @@ def figures() -> Figures:
 
 @pytest.fixture(autouse=True)
 def no_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What may run a guest here is no question of these tests; on a busy host the answer is late."""
+    """What can run a guest here is no question of these tests; a busy host answers late."""
     monkeypatch.setattr(accelerator, "detect", lambda **_: TCG)
 
 
