@@ -26,6 +26,7 @@ let
     "element"
     "pagure"
     "pagure-worker"
+    "docker-registry"
     "webhook-dispatcher"
     "chat-bridge"
     "agents"

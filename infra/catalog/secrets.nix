@@ -57,6 +57,8 @@ in
   "pagure/secret-key" = secret "signs Pagure's sessions" "pagure" (hex 32) [ "pagure" "pagure-worker" ];
   "pagure/token" = proven "pagure" (secret "by which rave's own programs use the forge" "pagure" (hex 32) [ "pagure" ]);
 
+  "docker-registry/password" = proven "docker-registry" (secret "password of the registry's account rave, for robots" "docker-registry" password [ "docker-registry" ]);
+
   "chat-bridge/as-token" = secret "by which the chat bridge proves to Matrix to be it" "root" (hex 32) [ "matrix" "chat-bridge" ];
   "chat-bridge/hs-token" = secret "by which Matrix proves to the chat bridge to be it" "root" (hex 32) [ "matrix" "chat-bridge" ];
 

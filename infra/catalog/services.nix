@@ -477,6 +477,32 @@ in
     oomScore = 150;
   };
 
+  docker-registry = none // {
+    title = "Registry";
+    description = "images of containers, for robots that show a password";
+    bases = {
+      debian = {
+        units = [ "docker-registry.service" ];
+        packages = [ "docker-registry" ];
+        waits = true;
+        state = keeps "/var/lib/docker-registry";
+      };
+      # GitLab, this base's forge, has a registry of its own.
+      nixos = { units = [ "docker-registry.service" ]; enabled = false; };
+    };
+    ports = [ (loopback "web" 5000) (loopback "metrics" 5001) ];
+    site = "registry";
+    checks = [
+      (http "storage" "reaches what it keeps" "http://127.0.0.1:5001/debug/health" { contains = "{}"; })
+      (http "closed" "asks who comes" "http://127.0.0.1:5000/v2/" { status = 401; })
+    ];
+    secrets = [ "docker-registry/password" ];
+    scrape = metrics 5001;
+    memory = { safe = 96; full = 128; };
+    drawnAtStart = "the key by which it knows again how far an upload has come";
+    oomScore = 100;
+  };
+
   element = none // {
     title = "Element";
     description = "web client of Matrix, served by nginx";

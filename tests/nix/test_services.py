@@ -214,14 +214,18 @@ def test_optional_services_come_up_when_configured(evaluator: Evaluator) -> None
         enable = true;
         settings.Providers = [ { name = "p"; api_key = "$KEY"; } ];
       };
+      services.rave.docker-registry.enable = true;
       rave.memoryMiB = 7168;
     })"""
     report = evaluator.report("development", modules=modules)
     assert report["failed"] == []
     assert report["plan"]["resources"]["safe"]["memoryMiB"] == 7168
-    assert {"agents", "vibe-kanban", "claude-code-router"} <= set(report["plan"]["services"])
+    configured = {"agents", "vibe-kanban", "claude-code-router", "docker-registry"}
+    assert configured <= set(report["plan"]["services"])
     assert "rave-agent@" in report["texts"]
-    assert "vibe-kanban.rave.localhost" in report["virtualHosts"]
+    assert {"vibe-kanban.rave.localhost", "registry.rave.localhost"} <= set(report["virtualHosts"])
+    assert "docker-registry/password" in report["secrets"]
+    assert "docker-registry" in report["scraped"]
 
 
 def test_penpot_reaches_what_it_needs_and_nothing_else(evaluator: Evaluator) -> None:

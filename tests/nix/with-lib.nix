@@ -31,7 +31,7 @@ let
   };
   texts = lib.genAttrs [ "writeScript" "writeText" "writeShellScript" ] (_: name: text: package name // { inherit text; });
   pkgs = lib.genAttrs
-    [ "claude-code-router" "coreutils" "element-web" "iproute2" "jq" "nats-server" "nftables" "openssl" "postgresql_17" "python3" "sops" ]
+    [ "apacheHttpd" "claude-code-router" "coreutils" "element-web" "iproute2" "jq" "nats-server" "nftables" "openssl" "postgresql_17" "python3" "sops" ]
     package // texts // {
     inherit lib;
     runtimeShell = "/bin/sh";

@@ -74,8 +74,9 @@ def test_no_circle_is_allowed_in_any_program() -> None:
     assert set(acyclic["ancestors"]) == {"rave_cli", "rave_guest", "rave_platform"}
 
 
-# What the guest says and what the host reads of it: one meaning on both sides of the door.
-SHARED = {"InstallRequest", "Proof", "Verdict"}
+# What one side says and the other reads: one meaning on both sides of the door, as the guest's
+# answers and the traces that pool and platform keep.
+SHARED = {"InstallRequest", "Proof", "Span", "TraceContext", "Verdict"}
 
 
 def public_classes() -> list[tuple[str, str]]:

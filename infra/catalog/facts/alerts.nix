@@ -42,5 +42,7 @@ in
   (alert "chat-bridge" "AnswersDead" "warning" "rave_bridge_dead > 0" "the chat or the stream does not take {{ $value }} of what was decided" // { hold = "0s"; })
   # A task takes minutes, and others wait for its agent meanwhile: this is of one that nobody begins.
   (alert "chat-bridge" "TasksWait" "warning" ''rave_bridge_consumer_messages{consumer=~"agents-.*",state="pending"} > 0'' "tasks have waited for ten minutes: {{ $labels.consumer }}" // { hold = "10m"; })
+  # An image that was not taken, or cannot be read: the disk is full, a file is damaged. It is scraped each minute.
+  (alert "docker-registry" "RegistryFails" "warning" ''sum(increase(registry_http_requests_total{code=~"5.."}[5m])) > 2'' "the registry fails to take or to give images" // { hold = "70s"; })
   (machine "TasksHung" "warning" "increase(rave_hung_tasks[10m]) > 0" "a task was stuck for two minutes")
 ]

@@ -79,7 +79,7 @@ def test_every_check_is_carried_out_by_somebody(profile: str, base: str) -> None
 
 # What such a guest cannot carry out: nobody asked for it then.
 SINCE = {f"checks.vitals.{name}" for name in ("locale", "entropy", "disk_state", "stuck")}
-SINCE |= {"services.canaille.step", "services.chat_bridge.step"}
+SINCE |= {"services.canaille.step", "services.chat_bridge.step", "services.docker_registry.image"}
 SINCE |= {f"services.matrix.{name}" for name in ("database", "federation", "step")}
 SINCE |= {f"services.pagure.{name}" for name in ("repository", "step")}
 SINCE |= {"services.portal.program", "services.portal.step"}
@@ -155,7 +155,9 @@ def test_a_service_is_asked_whether_it_lives_by_its_record_or_by_its_module_not_
 
 def test_a_secret_names_for_its_proof_a_service_that_can_give_one() -> None:
     provers = {secret.proof for secret in CATALOG.secrets.values() if secret.proof}
-    assert provers == {"postgresql", "redis", "nats", "canaille", "pagure"}
+    assert provers == {
+        "postgresql", "redis", "nats", "canaille", "pagure", "docker-registry",
+    }  # fmt: skip
     for name in provers:
         assert callable(registry.service(name).proofs)  # type: ignore[union-attr]
 
