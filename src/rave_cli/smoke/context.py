@@ -64,7 +64,7 @@ class CheckContext:
         provisions: what knows of the sandboxes that the machine had; None where none is lent.
         greeting: what came of offering TLS 1.3, and the certificate (DER); None before it was.
         told: what the guest's clock said, with the host's before and after; None before it did.
-        refused: failed logins of this run, each with a proof that was refused.
+        refused: logins of this run with keys that were refused, each of which fail2ban counts.
     """
 
     machine: Machine

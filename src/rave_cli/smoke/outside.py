@@ -114,11 +114,13 @@ def ssh_refusals(context: CheckContext, timeout: float = 30.0) -> dict[str, Verd
         offered = _refused(lambda: opened.auth_none(user))
         password = _refused(lambda: opened.auth_password(user, "rave-smoke", fallback=False))
         stranger = _refused(lambda: opened.auth_publickey(user, new_key()))
+        # For the ban, of which nothing else is to be said: sshd logs a key that it refuses, and no
+        # method that it does not offer.
+        another = _refused(lambda: opened.auth_publickey(user, new_key()))
         methods = (
             offered.allowed_types if isinstance(offered, paramiko.BadAuthenticationType) else []
         )
-    # A login without any proof is no try for everybody's sshd.
-    context.refused += (password is not None) + (stranger is not None)
+    context.refused += (stranger is not None) + (another is not None)
     return {
         "security.ssh-password": judge_password(methods, refused=password is not None),
         "security.ssh-stranger": judge(
