@@ -55,7 +55,7 @@ in
   "oidc/pagure-client-secret" = proven "canaille" (secret "Pagure's client secret at whoever signs people in" "pagure" (hex 32) [ "canaille" "pagure" ]);
 
   "pagure/secret-key" = secret "signs Pagure's sessions" "pagure" (hex 32) [ "pagure" "pagure-worker" ];
-  "pagure/token" = proven "pagure" (secret "by which rave's own programs use the forge" "pagure" (hex 32) [ "pagure" ]);
+  "pagure/token" = proven "pagure" (secret "by which rave's own programs use the forge" "pagure" (hex 32) [ "pagure" "agents" ]);
 
   "docker-registry/password" = proven "docker-registry" (secret "password of the registry's account rave, for robots" "docker-registry" password [ "docker-registry" ]);
 
@@ -72,5 +72,5 @@ in
   "n8n/encryption-key" = secret "encrypts n8n's stored credentials" "root" (hex 32) [ "n8n" ];
 
   "redis/password" = proven "redis" (secret "password of Redis" "redis" password [ "redis" "pagure" "pagure-worker" ]);
-  "nats/password" = proven "nats" (secret "password of the NATS user rave" "nats" password [ "nats" "webhook-dispatcher" "chat-bridge" ]);
+  "nats/password" = proven "nats" (secret "password of the NATS user rave" "nats" password [ "nats" "webhook-dispatcher" "chat-bridge" "agents" ]);
 }

@@ -27,7 +27,7 @@
 #   secrets              entries of secrets.nix it needs to start or to be complete
 #   database             PostgreSQL role (and database) prepared for it; `secret` holds the password
 #   scrape               where Prometheus finds its metrics, and how often it asks if not as often as facts say; `often`: another
-#                        port that it asks as a job of its own, by which alerts go
+#                        port that it asks as a job of its own, by which alerts go; `also`: ports of its other units
 #   memory               MemoryMax of its units in MiB, per mode; together they leave facts.systemMiB free
 #   timerSlackMs         how late its timers may come (TimerSlackNSec of its units; 0: as the kernel has it). It answers what
 #                        arrives as soon as ever; only what it does by the clock is put together with what others do
@@ -524,6 +524,7 @@ in
         # What it hands over to NATS after that is handed over again, under the same id.
         state = keeps "/var/lib/webhook-dispatcher" // { before = [ "nats" ]; };
       };
+      nixos = { units = [ "webhook-dispatcher.service" ]; enabled = false; };
     };
     ports = [ (loopback "web" 3001) ];
     provides = [ "events" "traces" ];
@@ -553,6 +554,7 @@ in
             "Synapse reads the tokens of an application service from its registration alone; the file lies in memory, and is Synapse's")
         ];
       };
+      nixos = { units = [ "chat-bridge.service" ]; enabled = false; };
     };
     ports = [ (loopback "web" 3005) ];
     provides = [ "traces" ];
@@ -564,13 +566,36 @@ in
     deadlineSeconds = 90;
     oomScore = -200;
   };
-  agents = none // {
+  agents = none // (let
+    # A kind each; they share nothing but what they are told, so that one may fall over alone.
+    units = map (kind: "rave-agent@${kind}.service") [ "ai-engineer" "backend-architect" "frontend-developer" ];
+    well = kind: port: http "health-${kind}" "${kind} can keep how far it has come" "http://127.0.0.1:${toString port}/healthz"
+      { contains = "ok"; timeout = 10; };
+  in {
     title = "Agents";
-    description = "runs agent tasks, one instance of a template unit for each";
-    bases = nixosOptional [ "rave-agents.target" ];
+    description = "do what is asked for in chat: write it, test it, open a merge request, merge it";
+    bases = {
+      debian = {
+        inherit units;
+        packages = [ "git" ];
+        # As requirements/platform.txt has them, without a framework for the web: they answer two questions.
+        wheels = [ "certifi==2026.10.18" "httpx==0.28.1" "nats-py==2.16.0" "pydantic==2.14.3" ];
+        platform = true;
+        waits = true;
+        # What it hands over to NATS after that is handed over again; what it does in the forge after that is found there.
+        state = keeps "/var/lib/rave-agent" // { before = [ "nats" "postgresql" ]; };
+      };
+      nixos = { inherit units; enabled = false; };
+    };
+    ports = [ (loopback "ai-engineer" 3031) (loopback "backend-architect" 3032) (loopback "frontend-developer" 3033) ];
+    checks = [ (well "ai-engineer" 3031) (well "backend-architect" 3032) (well "frontend-developer" 3033) ];
+    secrets = [ "nats/password" ];
+    scrape = metrics 3031 // { also = [ 3032 3033 ]; interval = "8s"; };
+    # Of all together, with what tasks run: an idle one takes 45.
     memory = { safe = 512; full = 1024; };
+    deadlineSeconds = 180;
     oomScore = 500;
-  };
+  });
   vibe-kanban = none // {
     title = "Vibe Kanban";
     description = "boards for agent work";

@@ -129,7 +129,12 @@ def links(plan: dict[str, Any], files: dict[str, str]) -> dict[str, str]:
         for path, text in files.items()
         if path.startswith(f"{UNITS}/") and "\nWantedBy=multi-user.target\n" in text
     ]
-    return {f"{WANTS}/{unit}": f"/{UNITS}/{unit}" for unit in [*units, *asking]}
+    return {f"{WANTS}/{unit}": f"/{UNITS}/{template(unit)}" for unit in [*units, *asking]}
+
+
+def template(unit: str) -> str:
+    """The file of a unit: of an instance its template's (systemd.unit(5))."""
+    return re.sub(r"@.+\.", "@.", unit)
 
 
 def values(plan: dict[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,10 @@ from rave_platform import lifetime
 from rave_platform.adapters import configuration, logs
 from rave_platform.adapters import spans as span_stores
 from rave_platform.adapters.agents import settings
+from rave_platform.adapters.agents.figures import AgentFigures
 from rave_platform.adapters.agents.ledger import SqliteLedger
 from rave_platform.adapters.agents.queue import NatsTaskQueue
+from rave_platform.adapters.agents.web import AgentWeb
 from rave_platform.adapters.configuration import SPANS, SettingsError
 from rave_platform.adapters.forge import settings as forges
 from rave_platform.adapters.stream import NatsStream
@@ -75,23 +77,29 @@ async def serve(
     spans = SpanKeeper(kept, blocking)
     tracer = Tracer(spans.keep)
     outbox = Outbox(ledger.outgoing, stream, blocking, tracer=tracer)
+    figures = AgentFigures(agent)
     allowed = settings.limits(found)
     working = Working(
         ledger, queue, Steps(forge, parts.runner, allowed), blocking, allowed, told=outbox.wake,
-        look=min(LOOK, found.silent_seconds / 3), tracer=tracer,
+        kept=figures.kept, look=min(LOOK, found.silent_seconds / 3), tracer=tracer,
     )  # fmt: skip
+    parts_of_it = [
+        outbox.run(), working.run(),
+        Deciding(
+            ledger, queue, forge, blocking, told=outbox.wake, decided=figures.decided,
+            tracer=tracer,
+        ).run(),
+        beat_forever(
+            queue, agent, instance, lambda: working.current,
+            alive=lambda: lifetime.notify("WATCHDOG=1"), beaten=figures.beaten,
+        ),
+        prune_forever(ledger, blocking), spans.run(), prune_forever(kept, blocking),
+    ]  # fmt: skip
+    if agent in found.ports:
+        web = AgentWeb(ledger, stream, blocking, figures)
+        parts_of_it.append(web.serve(found.ports[agent]))
     LOG.info("working", extra={"source": f"{agent} {instance}"})
-    await lifetime.work(
-        [
-            outbox.run(), working.run(),
-            Deciding(ledger, queue, forge, blocking, told=outbox.wake, tracer=tracer).run(),
-            beat_forever(
-                queue, agent, instance, lambda: working.current,
-                lambda: lifetime.notify("WATCHDOG=1"),
-            ),
-            prune_forever(ledger, blocking), spans.run(), prune_forever(kept, blocking),
-        ]
-    )  # fmt: skip
+    await lifetime.work(parts_of_it)
     await spans.flush()
     await forge.close()
     await stream.close()

@@ -10,7 +10,7 @@ import re
 from pathlib import PurePath
 from typing import Any
 
-from tests.debian import rendered
+from tests.debian import generate, rendered
 from tests.nix.conftest import HERE, Evaluator
 
 TOPICS = ("sysctl", "sudo", "sshd", "alerts", "alertmanager", "prometheus", "redis", "postgresql",
@@ -41,7 +41,10 @@ def job(name: str, scrape: dict[str, Any]) -> dict[str, Any]:
         "metrics_path": scrape["path"],
         "honor_labels": scrape.get("honorLabels", False),
         "static_configs": [
-            {"targets": [f"127.0.0.1:{scrape['port']}"], "labels": {"service": name}}
+            {
+                "targets": [f"127.0.0.1:{p}" for p in (scrape["port"], *scrape.get("also", ()))],
+                "labels": {"service": name},
+            }
         ],
     }
 
@@ -143,10 +146,16 @@ class Debian:
 
     def unit(self, name: str) -> dict[str, list[str]]:
         """Return the settings of a unit and its drop-ins, in the order in which they apply."""
-        base = "etc/systemd/system"
-        paths = [f"{base}/{name}", *self.drop_ins(f"{base}/{name}.d")]
+        base, template = "etc/systemd/system", generate.template(name)
+        # Of an instance those of its template too.
+        names = dict.fromkeys([template, name])
+        paths = [
+            f"{base}/{template}",
+            *(p for one in names for p in self.drop_ins(f"{base}/{one}.d")),
+        ]
         if self.mode == "full":
-            paths += self.drop_ins(f"usr/lib/rave/modes/full/{name}.d")
+            full = "usr/lib/rave/modes/full"
+            paths += [p for one in names for p in self.drop_ins(f"{full}/{one}.d")]
         found: dict[str, list[str]] = {}
         for path in paths:
             for line in self.files[path].splitlines():

@@ -67,7 +67,7 @@ def test_the_two_plans_of_a_profile_carry_the_same_facts(plans: Any) -> None:
         own = [alert["alert"] for alert in debian["alerts"] if alert not in nixos["alerts"]]
         platform = [
             "WebhooksWait", "CommandsWait", "PlatformDown", "WebhooksNotStored", "WebhooksDead",
-            "AnswersWait", "AnswersDead", "TasksWait", "RegistryFails",
+            "AnswersWait", "AnswersDead", "TasksWait", "RegistryFails", "AgentSilent",
         ]  # fmt: skip
         assert own == ([] if name == "demo" else platform)
         assert not [alert for alert in nixos["alerts"] if alert not in debian["alerts"]]

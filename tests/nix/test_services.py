@@ -109,12 +109,13 @@ def test_an_unknown_service_or_option_is_refused(with_nixpkgs: Evaluator, name: 
 
 REFUSED = [
     (
-        "services.rave.webhook-dispatcher.enable = true;",
-        "services.rave.webhook-dispatcher.enable: the nixos base does not carry this service",
+        "services.rave.canaille.enable = true;",
+        "services.rave.canaille.enable: the nixos base does not carry this service",
     ),
+    ("services.rave.chat-bridge.enable = true;", "services.rave.chat-bridge.groups: must name"),
     (
-        "services.rave.chat-bridge.enable = true;",
-        "services.rave.chat-bridge.enable: the nixos base does not carry this service",
+        'services.rave.agents = { enable = true; forgeTokenFile = "/nix/store/x"; };',
+        "services.rave.agents.forgeTokenFile: must not be in the Nix store",
     ),
     (
         "services.rave.grafana.ports.web = 9090;",
@@ -136,7 +137,7 @@ REFUSED = [
         "security.rave.needs.prometheus-nats-exporter.secrets: no enabled service declares",
     ),
     ("services.rave.matrix.enable = false;", "services.rave.element.enable"),
-    ("services.rave.agents.enable = true;", "services.rave.agents.runner"),
+    ("services.rave.agents.enable = true;", "services.rave.agents.forgeTokenFile: must be set"),
     (
         "services.rave.grafana.memoryMiB = 1600;",
         "rave.memoryMiB: the services' caps are 8240 MiB and the system needs 192; together",
@@ -208,21 +209,27 @@ def test_a_password_of_a_role_is_refused(evaluator: Evaluator) -> None:
 
 def test_optional_services_come_up_when_configured(evaluator: Evaluator) -> None:
     modules = """({ pkgs, ... }: {
-      services.rave.agents = { enable = true; runner = pkgs.jq; instances = [ "one" ]; };
+      services.rave.agents = { enable = true; forgeTokenFile = "/run/keys/forge"; };
+      services.rave.webhook-dispatcher.enable = true;
+      services.rave.chat-bridge = { enable = true; groups.leads = [ "alice" ]; };
       services.rave.vibe-kanban = { enable = true; package = pkgs.jq; };
       services.rave.claude-code-router = {
         enable = true;
         settings.Providers = [ { name = "p"; api_key = "$KEY"; } ];
       };
       services.rave.docker-registry.enable = true;
-      rave.memoryMiB = 7168;
+      rave.memoryMiB = 8192;
     })"""
     report = evaluator.report("development", modules=modules)
     assert report["failed"] == []
-    assert report["plan"]["resources"]["safe"]["memoryMiB"] == 7168
-    configured = {"agents", "vibe-kanban", "claude-code-router", "docker-registry"}
+    assert report["plan"]["resources"]["safe"]["memoryMiB"] == 8192
+    configured = {
+        "agents", "webhook-dispatcher", "chat-bridge", "vibe-kanban", "claude-code-router",
+        "docker-registry",
+    }  # fmt: skip
     assert configured <= set(report["plan"]["services"])
-    assert "rave-agent@" in report["texts"]
+    assert {"rave-agent@", "webhook-dispatcher", "chat-bridge"} <= set(report["texts"])
+    assert "Type=notify" in report["texts"]["rave-agent@"]
     assert {"vibe-kanban.rave.localhost", "registry.rave.localhost"} <= set(report["virtualHosts"])
     assert "docker-registry/password" in report["secrets"]
     assert "docker-registry" in report["scraped"]

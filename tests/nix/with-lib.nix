@@ -31,8 +31,14 @@ let
   };
   texts = lib.genAttrs [ "writeScript" "writeText" "writeShellScript" ] (_: name: text: package name // { inherit text; });
   pkgs = lib.genAttrs
-    [ "apacheHttpd" "claude-code-router" "coreutils" "element-web" "iproute2" "jq" "nats-server" "nftables" "openssl" "postgresql_17" "python3" "sops" ]
+    [ "apacheHttpd" "claude-code-router" "coreutils" "element-web" "iproute2" "jq" "nats-server" "nftables" "openssl" "postgresql_17" "sops" "util-linux" "git" ]
     package // texts // {
+    python3 = package "python3" // {
+      sitePackages = "lib/python3/site-packages";
+      pkgs.toPythonModule = found: found;
+      withPackages = _: package "python3-env";
+    };
+    formats.toml = _: { generate = name: content: package name // { text = builtins.toJSON content; }; };
     inherit lib;
     runtimeShell = "/bin/sh";
     runCommandLocal = name: _: buildCommand: package name // { inherit buildCommand; };

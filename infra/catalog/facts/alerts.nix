@@ -44,5 +44,7 @@ in
   (alert "chat-bridge" "TasksWait" "warning" ''rave_bridge_consumer_messages{consumer=~"agents-.*",state="pending"} > 0'' "tasks have waited for ten minutes: {{ $labels.consumer }}" // { hold = "10m"; })
   # An image that was not taken, or cannot be read: the disk is full, a file is damaged. It is scraped each minute.
   (alert "docker-registry" "RegistryFails" "warning" ''sum(increase(registry_http_requests_total{code=~"5.."}[5m])) > 2'' "the registry fails to take or to give images" // { hold = "70s"; })
+  # NATS is away or full, or the agent hangs: it gives a sign of life each 15 s, and each is a figure of its own.
+  (alert "agents" "AgentSilent" "warning" "rave_agent_silent_seconds > 22" "the agent {{ $labels.agent }} is not heard: tasks for it wait" // { hold = "0s"; })
   (machine "TasksHung" "warning" "increase(rave_hung_tasks[10m]) > 0" "a task was stuck for two minutes")
 ]

@@ -8,6 +8,7 @@
     ./platform/services.nix
     ./platform/contracts.nix
     ./platform/limits.nix
+    ./platform/programs.nix
     ./secrets/bootstrap.nix
     ./secrets/database-passwords.nix
     ./secrets/literals.nix

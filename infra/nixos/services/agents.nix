@@ -1,62 +1,102 @@
-# Agents: one instance of a template unit per agent, each in a directory of its own. Off until an
-# operator names the program that does the work.
-{ config, lib, ... }:
+# Agents: one instance of a template unit for each kind. Off until an operator gives them a token of the forge.
+{ config, lib, pkgs, ... }:
 let
   cfg = config.services.rave.agents;
+  inherit (config.rave) facts mode plan;
+  path = config.security.rave.path;
+  account = "rave-agent";
+
+  kinds = lib.attrNames cfg.ports;
+  instances = map (lib.removeSuffix ".service") plan.services.agents.units;
+
+  settings = config.rave.platformSettings account (lib.recursiveUpdate
+    {
+      state = "/var/lib/${account}";
+      inherit mode;
+      ports = lib.genAttrs kinds (kind: cfg.ports.${kind});
+      limits.memory_mib = 256;
+      nats = {
+        url = "nats://127.0.0.1:${toString config.services.rave.nats.ports.client}";
+        user = facts.nats.user;
+        password_file = "nats-password";
+      };
+      forge.gitlab = {
+        url = "http://127.0.0.1:${toString config.services.rave.gitlab.ports.web}";
+        namespace = "platform";
+        token_file = "forge-token";
+      };
+    }
+    cfg.settings);
 in
 {
   options.services.rave.agents = {
-    runner = lib.mkOption {
-      type = lib.types.nullOr lib.types.package;
+    forgeTokenFile = lib.mkOption {
+      type = lib.types.nullOr (lib.types.strMatching "/[^ ]+");
       default = null;
-      description = "Program that runs one agent. It gets the agent's name as its only argument.";
+      description = "File with a token of GitLab's, scope `api`, role Maintainer in the namespace of `settings`.";
     };
-    instances = lib.mkOption {
-      type = lib.types.listOf (lib.types.strMatching "[a-z0-9][a-z0-9-]*");
-      default = [ ];
-      example = [ "reviewer" ];
-      description = "Agents that run from boot; others are started as `rave-agent@<name>`.";
+    settings = lib.mkOption {
+      type = lib.types.attrsOf lib.types.anything;
+      default = { };
+      example = { forge.gitlab.namespace = "team"; };
+      description = "Further settings, as the reference of agents has them; they take precedence.";
     };
   };
 
   config = lib.mkIf cfg.enable {
     assertions = [
       {
-        assertion = cfg.runner != null;
-        message = "services.rave.agents.runner: must be set when agents are enabled.";
+        assertion = cfg.forgeTokenFile != null;
+        message = "services.rave.agents.forgeTokenFile: must be set when agents are enabled.";
+      }
+      {
+        assertion = cfg.forgeTokenFile == null || !lib.hasPrefix builtins.storeDir cfg.forgeTokenFile;
+        message = "services.rave.agents.forgeTokenFile: must not be in the Nix store, which everybody may read.";
       }
     ];
 
-    systemd.targets.rave-agents = {
-      description = "Agents";
-      wantedBy = [ "multi-user.target" ];
-      wants = map (name: "rave-agent@${name}.service") cfg.instances;
-    };
+    # All of them together, with what they run.
+    rave.memory.agents.slice = "system-agents";
+    security.rave.needs = lib.genAttrs instances (_: { secrets = [ "nats/password" ]; });
 
-    systemd.slices.rave-agents.sliceConfig = {
-      MemoryMax = "${toString cfg.memoryMiB}M";
-      MemoryHigh = "${toString (cfg.memoryMiB * 9 / 10)}M";
-    };
+    users.users.${account} = { isSystemUser = true; group = account; };
+    users.groups.${account} = { };
 
-    systemd.services."rave-agent@" = {
-      description = "Agent %i";
-      partOf = [ "rave-agents.target" ];
-      after = [ "network.target" ];
-      serviceConfig = {
-        ExecStart = "${lib.optionalString (cfg.runner != null) (lib.getExe cfg.runner)} %i";
-        Slice = "rave-agents.slice";
-        DynamicUser = true;
-        StateDirectory = "rave-agents/%i";
-        WorkingDirectory = "/var/lib/rave-agents/%i";
-        Restart = "on-failure";
-        RestartSec = 10;
-        OOMScoreAdjust = 500;
-        NoNewPrivileges = true;
-        PrivateTmp = true;
-        PrivateDevices = true;
-        ProtectSystem = "strict";
-        ProtectHome = true;
-        RestrictNamespaces = true;
+    systemd.services = lib.genAttrs instances
+      (_: {
+        overrideStrategy = "asDropin";
+        wantedBy = [ "multi-user.target" ];
+      }) // {
+      "rave-agent@" = {
+        description = "Agent %i";
+        wants = [ "nats.service" ];
+        after = [ "nats.service" ];
+        path = [ pkgs.git pkgs.util-linux ];
+        environment.TMPDIR = "/var/tmp";
+        serviceConfig = {
+          Type = "notify";
+          User = account;
+          Slice = "system-agents.slice";
+          StateDirectory = account;
+          StateDirectoryMode = "0700";
+          LoadCredential = [ "nats-password:${path "nats/password"}" "forge-token:${toString cfg.forgeTokenFile}" ];
+          ExecStart = "${config.rave.platformProgram "agent"} ${settings} %i";
+          # It gives a sign of life each 15 s, however long a step takes.
+          WatchdogSec = 90;
+          # A task's program that wants too much fails its task, not its agent.
+          OOMPolicy = "continue";
+          TasksMax = 256;
+          UMask = "0077";
+          Restart = "on-failure";
+          RestartSec = 2;
+          CapabilityBoundingSet = "";
+          NoNewPrivileges = true;
+          ProtectSystem = "strict";
+          ProtectHome = true;
+          PrivateTmp = true;
+          RestrictNamespaces = true;
+          RestrictAddressFamilies = [ "AF_INET" "AF_UNIX" ];
+        };
       };
     };
   };

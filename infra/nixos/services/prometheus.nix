@@ -10,7 +10,7 @@ let
     metrics_path = scrape.path;
     honor_labels = scrape.honorLabels or false;
     static_configs = [
-      { targets = [ "127.0.0.1:${toString scrape.port}" ]; labels.service = name; }
+      { targets = map (port: "127.0.0.1:${toString port}") ([ scrape.port ] ++ scrape.also or [ ]); labels.service = name; }
     ];
   } // lib.optionalAttrs (scrape ? interval) { scrape_interval = scrape.interval; };
   # Of one service: its own, and of what it has asked more often.

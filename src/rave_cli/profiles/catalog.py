@@ -88,11 +88,13 @@ class ScrapedOften(CatalogRecord):
 
 class Scrape(CatalogRecord):
     """Where Prometheus finds a service's metrics, whether their own labels win, and the time
-    between two looks: a duration of Prometheus', or None for that of all.
+    between two looks: a duration of Prometheus', or None for that of all. `also`: ports of its
+    other units.
     """
 
     port: int
     path: str
+    also: tuple[int, ...] = ()
     honor_labels: bool = False
     interval: str | None = None
     often: ScrapedOften | None = None

@@ -30,7 +30,9 @@ def _api(about: Subject, path: str) -> str:
 def _targets(about: Subject) -> dict[str, Any]:
     records = [s["scrape"] for s in about.plan["services"].values() if s["scrape"]]
     often = [record["often"] for record in records if record.get("often")]
-    scraped = sorted(record["port"] for record in [*records, *often])
+    own = [record["port"] for record in [*records, *often]]
+    also = [port for record in records for port in record.get("also") or ()]
+    scraped = sorted([*own, *also])
     return {"url": _api(about, QUERY), "expected": scraped}
 
 

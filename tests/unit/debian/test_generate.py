@@ -47,10 +47,11 @@ def test_every_unit_is_wanted_and_capped_in_both_modes(profile: str) -> None:
     files, links, _ = generate.configuration(plan(profile))
     for record in plan(profile)["services"].values():
         for unit in record["units"]:
-            assert links[f"{generate.WANTS}/{unit}"] == f"/etc/systemd/system/{unit}"
+            file = generate.template(unit)
+            assert links[f"{generate.WANTS}/{unit}"] == f"/etc/systemd/system/{file}"
             # A socket has no processes: those are of the service that it starts.
             process = unit.replace(".socket", ".service")
-            assert f"etc/systemd/system/{process}" in rendered(profile)
+            assert f"etc/systemd/system/{generate.template(process)}" in rendered(profile)
             safe = files[f"etc/systemd/system/{process}.d/50-limits.conf"]
             full = files[f"usr/lib/rave/modes/full/{process}.d/60-limits.conf"]
             assert f"MemoryMax={record['memory']['safe']}M\n" in safe
@@ -63,7 +64,8 @@ def test_every_unit_of_the_plan_is_a_file_of_ours(profile: str) -> None:
     files = rendered(profile)
     units = [unit for record in plan(profile)["services"].values() for unit in record["units"]]
     units += [database["unit"] for database in plan(profile)["databases"]]
-    assert not [unit for unit in units if f"etc/systemd/system/{unit}" not in files]
+    wanted = {f"etc/systemd/system/{generate.template(unit)}" for unit in units}
+    assert wanted <= files.keys()
 
 
 @pytest.mark.parametrize("profile", PROFILES)

@@ -115,7 +115,8 @@ def test_it_waits_for_secrets_as_its_record_says(profile: str) -> None:
     )
     assert awaited in record["secrets"]
     waiting = [name for name, one in plan(profile)["services"].items() if one["waits"]]
-    assert waiting == ["chat-bridge", "docker-registry", "matrix", "pagure", "pagure-worker"]
+    wanted = ["agents", "chat-bridge", "docker-registry", "matrix", "pagure", "pagure-worker"]
+    assert waiting == wanted
 
 
 def test_it_is_a_client_of_whoever_keeps_the_accounts(profile: str) -> None:

@@ -105,7 +105,7 @@ def test_every_alert_goes_by_what_is_told(profile: str) -> None:
         name
         for rule in carried["facts"]["alerts"]
         for name in re.findall(r"\b(?:rave|node|pg|redis|nginx)_\w+|\bup\b", rule["expr"])
-        if not name.startswith(("rave_bridge_", "rave_dispatcher_"))
+        if not name.startswith(("rave_agent_", "rave_bridge_", "rave_dispatcher_"))
     }
     assert asked >= OTHERS
     assert asked <= names

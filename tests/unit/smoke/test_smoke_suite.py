@@ -82,6 +82,7 @@ SINCE = {f"checks.vitals.{name}" for name in ("locale", "entropy", "disk_state",
 SINCE |= {"services.canaille.step", "services.chat_bridge.step", "services.docker_registry.image"}
 SINCE |= {f"services.matrix.{name}" for name in ("database", "federation", "step")}
 SINCE |= {f"services.pagure.{name}" for name in ("repository", "step")}
+SINCE |= {"services.agents.heard"}
 SINCE |= {"services.portal.program", "services.portal.step"}
 
 

@@ -50,7 +50,12 @@ def job(name: str, scrape: dict[str, Any]) -> dict[str, Any]:
         "metrics_path": scrape["path"],
         "honor_labels": scrape.get("honorLabels", False),
         "static_configs": [
-            {"targets": [f"127.0.0.1:{scrape['port']}"], "labels": {"service": name}}
+            {
+                "targets": [
+                    f"127.0.0.1:{port}" for port in (scrape["port"], *scrape.get("also", ()))
+                ],
+                "labels": {"service": name},
+            }
         ],
     }
 

@@ -32,6 +32,7 @@ let
     ports = moveEach service.ports;
     checks = map moveCheck service.checks;
     scrape = if service.scrape == null then null else service.scrape // { port = movePort service.scrape.port; }
+      // lib.optionalAttrs (service.scrape ? also) { also = map movePort service.scrape.also; }
       // lib.optionalAttrs (service.scrape ? often) {
         often = service.scrape.often // { port = movePort service.scrape.often.port; };
       };

@@ -10,6 +10,7 @@ from rave_platform.adapters.outgoing import SqliteOutgoing
 from rave_platform.adapters.sqlite import SqliteFile
 from rave_platform.domain import tasks
 from rave_platform.domain.agents.progress import StepName, TaskProgress
+from rave_platform.domain.handover import HandoverState
 from rave_platform.domain.tasks import AgentTask
 
 if TYPE_CHECKING:
@@ -73,6 +74,11 @@ class SqliteLedger:
             {StepName(name): json.loads(outcome) for name, _, outcome in rows if outcome},
             {StepName(name): begun for name, begun, _ in rows},
         )
+
+    def figures(self) -> tuple[int, int]:
+        """Return how much waits to be told, and how many tasks have begun and not ended."""
+        ((unfinished,),) = self._file.rows("SELECT count(*) FROM tasks WHERE ended = 0")
+        return self.outgoing.count(HandoverState.ACCEPTED), int(unfinished)
 
     def keep(self, progress: TaskProgress) -> None:
         """Keep how far a task has come and have it told if it stands otherwise, together."""

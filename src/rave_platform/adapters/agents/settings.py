@@ -14,6 +14,7 @@ from rave_platform.adapters.configuration import StrictSettings, TaskStreamSetti
 from rave_platform.adapters.forge.settings import ForgePart  # noqa: TC001 - pydantic reads it
 from rave_platform.domain.agents.limits import TaskLimits
 from rave_platform.domain.handover import RETENTION_DAYS
+from rave_platform.domain.tasks import AgentKind  # noqa: TC001 - pydantic reads it
 
 if TYPE_CHECKING:
     from rave_platform.application.agents.ports import Runner
@@ -54,6 +55,8 @@ class AgentSettings(StrictSettings):
     limits: LimitsPart = LimitsPart()
     forge: ForgePart
     llm: LlmPart | None = None
+    # Where each agent answers on loopback how it is; one that is not named answers nowhere.
+    ports: dict[AgentKind, Annotated[int, Field(ge=0, le=65535)]] = Field(default_factory=dict)
 
     @property
     def retention_days(self) -> int:

@@ -26,9 +26,13 @@ async def beat_forever(
     agent: AgentKind,
     instance: str,
     current: Callable[[], UUID | None],
+    *,
     alive: Callable[[], None] = lambda: None,
+    beaten: Callable[[], None] = lambda: None,
 ) -> None:
-    """Give signs of life, until cancelled; `alive` is called with each, whoever takes it."""
+    """Give signs of life, until cancelled; `alive` is called with each, whoever takes it, and
+    `beaten` once the stream has taken it.
+    """
     while True:
         alive()
         at = datetime.now(UTC)
@@ -38,4 +42,5 @@ async def beat_forever(
         except StreamUnavailableError:
             await asyncio.sleep(AGAIN)
             continue
+        beaten()
         await asyncio.sleep(EVERY)

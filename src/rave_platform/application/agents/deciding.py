@@ -41,7 +41,9 @@ AGAIN = 5.0
 
 
 class Deciding:
-    """Decides while `run` runs; `told` is called whenever there is something to tell."""
+    """Decides while `run` runs; `told` is called whenever there is something to tell, and `decided`
+    with what came of a decision.
+    """
 
     def __init__(
         self,
@@ -51,6 +53,7 @@ class Deciding:
         blocking: Blocking[Any],
         *,
         told: Callable[[], None] = lambda: None,
+        decided: Callable[[DecisionOutcome], None] = lambda _outcome: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         tracer: Tracer | None = None,
     ) -> None:
@@ -59,6 +62,7 @@ class Deciding:
         self._forge = forge
         self._blocking = blocking
         self._told = told
+        self._decided = decided
         self._now = now
         self._tracer = tracer or Tracer()
         self._rounds = Rounds(self.decide, "decisions wait")
@@ -91,6 +95,7 @@ class Deciding:
                 raise
             await self._blocking(lambda: self._ledger.keep_outcome(outcome))
             self._told()
+            self._decided(outcome)
         await delivery.done()
         return 1
 

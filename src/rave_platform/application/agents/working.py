@@ -86,7 +86,9 @@ class _Patience:
 
 
 class Working:
-    """Works while `run` runs; `told` is called whenever there is something to tell."""
+    """Works while `run` runs; `told` is called whenever there is something to tell, and `kept` with
+    what was kept of a task.
+    """
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class Working:
         allowed: TaskLimits,
         *,
         told: Callable[[], None] = lambda: None,
+        kept: Callable[[TaskProgress], None] = lambda _progress: None,
         look: float = LOOK,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         tracer: Tracer | None = None,
@@ -107,6 +110,7 @@ class Working:
         self._blocking = blocking
         self._allowed = allowed
         self._told = told
+        self._kept = kept
         self._look = look
         self._now = now
         self._tracer = tracer or Tracer()
@@ -261,6 +265,7 @@ class Working:
         keeping = asyncio.ensure_future(self._blocking(lambda: self._ledger.keep(progress)))
         await asyncio.shield(keeping)
         self._told()
+        self._kept(progress)
         task = progress.task
         if not FOLLOWING[task.status]:
             LOG.info(

@@ -392,6 +392,7 @@ def test_a_decision_waits_for_a_forge_that_is_away() -> None:
 def test_signs_of_life_are_given_and_a_stream_that_is_away_is_tried_again() -> None:
     world = World()
     alive: list[int] = []
+    taken: list[int] = []
 
     async def do() -> None:
         beat, away = world.stream.beat, [True]
@@ -404,7 +405,12 @@ def test_signs_of_life_are_given_and_a_stream_that_is_away_is_tried_again() -> N
         world.stream.beat = first_away  # type: ignore[method-assign, assignment]
         beating = asyncio.create_task(
             beat_forever(
-                world.stream, AgentKind.AI_ENGINEER, "one", lambda: None, lambda: alive.append(1)
+                world.stream,
+                AgentKind.AI_ENGINEER,
+                "one",
+                lambda: None,
+                alive=lambda: alive.append(1),
+                beaten=lambda: taken.append(1),
             )
         )
         while not world.stream.beats:
@@ -412,7 +418,7 @@ def test_signs_of_life_are_given_and_a_stream_that_is_away_is_tried_again() -> N
         beating.cancel()
 
     asyncio.run(do())
-    assert len(alive) == 2
+    assert (len(alive), len(taken)) == (2, 1)
     assert world.stream.beats[0].instance == "one"
 
 
