@@ -71,8 +71,7 @@ def ban(context: CheckContext) -> Verdict:
     seconds = settings.data.get("bantime") if settings is not None else None
     if context.door is None or not isinstance(seconds, int):
         return Verdict("skip", "whether a ban ends soon is not known, so it is not tried")
-    tries = settings.data.get("maxretry") if settings is not None else None
-    return BanCheck(context, context.door).try_ban(seconds, tries)
+    return BanCheck(context, context.door).try_ban(seconds)
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,11 @@ class BanCheck:
     context: CheckContext
     door: Door
 
-    def try_ban(self, seconds: int, tries: object = None) -> Verdict:
+    def try_ban(self, seconds: int) -> Verdict:
         """Fail to log in until banned, see that new connections get no answer, lift the ban.
 
         Args:
             seconds: how long a ban lasts.
-            tries: after how many failed logins one comes; where this run has had as many, it is on
-                its way.
         """
         gateway = self.context.plan.facts.network.gateway
         if not 0 < seconds <= LONGEST_BAN:
@@ -96,8 +93,7 @@ class BanCheck:
             inside.ask(self.door, [forgive(gateway)], {}, most_seconds=60)
             return Verdict("skip", f"a ban would last {seconds} s, so it is not tried")
         turn = self.context.ban
-        if not isinstance(tries, int) or self.context.refused < tries:
-            self._provoke()
+        self._provoke()
         turn.tried()
         shut = self._shut_while(lambda: turn.held)
         return judge_ban(shut=shut, inner=turn.outcome(), reopened=self._reopened())

@@ -64,7 +64,6 @@ class CheckContext:
         provisions: what knows of the sandboxes that the machine had; None where none is lent.
         greeting: what came of offering TLS 1.3, and the certificate (DER); None before it was.
         told: what the guest's clock said, with the host's before and after; None before it did.
-        refused: logins of this run with keys that were refused, each of which fail2ban counts.
     """
 
     machine: Machine
@@ -88,7 +87,6 @@ class CheckContext:
     provisions: Provisions | None = None
     greeting: tuple[str, bytes | None] | None = None
     told: tuple[float, float, float] | None = None
-    refused: int = 0
 
     @property
     def asked(self) -> Door | None:

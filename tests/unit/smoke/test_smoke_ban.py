@@ -90,23 +90,6 @@ def test_the_guest_is_asked_to_lift_it_after_the_failed_logins_and_before_any_lo
     assert not guest.asked, "what lifts it goes with a batch of the run's"
 
 
-@pytest.mark.parametrize(("refused", "more"), [(0, True), (2, True), (3, False), (4, False)])
-def test_logins_fail_once_more_only_where_those_of_this_run_are_too_few(
-    context: CheckContext, monkeypatch: pytest.MonkeyPatch, refused: int, more: bool
-) -> None:
-    provoked = []
-    monkeypatch.setattr(BanCheck, "_provoke", lambda _: provoked.append("logins"))
-    monkeypatch.setattr(BanCheck, "_greeted", lambda *_: True)
-    guest: Any = Guest(lambda _: b"")
-    given = replace(ready(context, guest, settings(bantime=60, maxretry=3)), refused=refused)
-    with ThreadPoolExecutor(1) as beside:
-        found = beside.submit(ban, given)
-        assert context.ban.to_be_lifted(lambda: CEILING)
-        context.ban.lifted(inner("pass"))
-        found.result(CEILING)
-    assert bool(provoked) is more
-
-
 def test_where_none_is_tried_the_guest_is_asked_nothing_and_nobody_waits(
     context: CheckContext,
 ) -> None:

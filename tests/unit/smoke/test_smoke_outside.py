@@ -270,8 +270,7 @@ def test_logins_that_must_fail_are_really_tried(machine: Machine, plan: Plan, im
         here = context(machine, plan, image, ssh=sshd.port)
         verdicts = outside.ssh_refusals(here, 10)
         root = outside.ssh_root(here, 10)
-        assert sshd.logins == ["rave", "rave", "root"]
-        assert here.refused == 3, "as many as fail2ban counts until a ban"
+        assert sshd.logins == ["rave", "root"]
     assert {v.status for v in verdicts.values()} == {"pass"}
     assert root.status == "pass"
 
