@@ -457,7 +457,7 @@ in
     secrets = [ "pagure/secret-key" "pagure/token" "oidc/pagure-client-secret" "redis/password" ];
     database = { role = "pagure"; name = "pagure"; secret = "database/pagure-password"; };
     memory = { safe = 256; full = 320; };
-    deadlineSeconds = 300;
+    deadlineSeconds = 600;
     oomScore = 100;
   };
 
@@ -473,7 +473,7 @@ in
     };
     secrets = [ "redis/password" ];
     memory = { safe = 192; full = 256; };
-    deadlineSeconds = 300;
+    deadlineSeconds = 600;
     oomScore = 150;
   };
 
