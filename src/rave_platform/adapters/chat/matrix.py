@@ -85,9 +85,9 @@ class MatrixChannel:
         self._settings = settings
         self._http = ChatHttp(settings.url, settings.as_token, transport)
         self._hear: Hear | None = None
-        # Who we are, which the homeserver says, and the rooms that are ours.
+        # Who we are, which the homeserver says, and the rooms that are ours; None until it has.
         self._us: MatrixAccount | None = None
-        self._rooms: frozenset[str] = frozenset()
+        self._rooms = None if settings.own_rooms else frozenset[str]()
         self._brought: dict[str, None] = {}
 
     @property
@@ -96,8 +96,8 @@ class MatrixChannel:
         return self._http.connected
 
     @property
-    def rooms(self) -> AbstractSet[str]:
-        """Return the rooms that are ours."""
+    def rooms(self) -> AbstractSet[str] | None:
+        """Return the rooms that are ours; None until the homeserver has said which."""
         return self._rooms
 
     async def close(self) -> None:

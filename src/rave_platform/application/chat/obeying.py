@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rave_platform.application.ports import StreamUnavailableError
+from rave_platform.application.ports import StreamUnavailableError, UnavailableError
 from rave_platform.application.rounds import Rounds
 from rave_platform.application.tracing import Tracer
 from rave_platform.domain.chat import conversation, grammar
@@ -56,7 +56,7 @@ class Obeying:
         *,
         directory: Directory,
         agents: TaskReader,
-        rooms: Callable[[], AbstractSet[str]] = frozenset,
+        rooms: Callable[[], AbstractSet[str] | None] = frozenset,
         decided: Callable[[HeardMessage, str, str], None] = lambda _heard, _command, _result: None,
         wall: Callable[[], float] = time.time,
         tracer: Tracer | None = None,
@@ -76,7 +76,11 @@ class Obeying:
 
     @property
     def _permissions(self) -> ChatPermissions:
-        return replace(self._permitted, rooms=self._permitted.rooms | self._rooms())
+        own = self._rooms()
+        if own is None:
+            # What was heard before a restart would count as said in a room of others.
+            raise UnavailableError("which rooms are the bridge's own is not known yet")
+        return replace(self._permitted, rooms=self._permitted.rooms | own)
 
     def wake(self) -> None:
         """Say that something was heard."""

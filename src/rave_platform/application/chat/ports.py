@@ -149,8 +149,10 @@ class ChatChannel(Protocol):
         """Return whether the chat answered last."""
 
     @property
-    def rooms(self) -> AbstractSet[str]:
-        """Return the ids of rooms that it has itself, in which commands are obeyed, too."""
+    def rooms(self) -> AbstractSet[str] | None:
+        """Return the ids of rooms that it has itself, in which commands are obeyed, too; None as
+        long as that is not known.
+        """
 
     def routes(self) -> list[Any]:
         """Return the end points by which it is told, if there are any."""

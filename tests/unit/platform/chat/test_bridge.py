@@ -27,6 +27,7 @@ from rave_platform.application.ports import (
     StoreUnavailableError,
     StreamIdentity,
     StreamUnavailableError,
+    UnavailableError,
 )
 from rave_platform.domain.chat.conversation import STALE, DeedKind, HeardKind
 from rave_platform.domain.handover import TakenIn
@@ -227,6 +228,27 @@ def test_only_commands_of_people_in_rooms_that_are_named_are_answered(
     assert denied == "You may not command agents. Who is in staff may."
     assert "You may not" in obey(store, said("!rave help", 4, account=""))[0]
     assert "Not understood" in obey(store, said("!rave hlp", 5, account=""))[0]
+
+
+def test_what_was_heard_before_a_restart_waits_until_the_rooms_are_known(
+    store: SqliteConversations,
+) -> None:
+    """A bridge that was killed before it had decided dropped the command: the new one knew nothing
+    of its own rooms yet, and took it for a word in a room of others.
+    """
+    own: list[frozenset[str] | None] = [None]
+    store.hear([said("!rave help", room="!own:rave.test")], "")
+    bridge = Obeying(
+        store, blocking, PERMISSIONS, directory=Groups(), agents=Agents(), wall=lambda: NOW,
+        rooms=lambda: own[0],
+    )  # fmt: skip
+    with pytest.raises(UnavailableError):
+        asyncio.run(bridge.obey())
+    assert len(store.undecided(9)) == 1
+    own[0] = frozenset({"!own:rave.test"})
+    asyncio.run(bridge.obey())
+    assert store.undecided(9) == []
+    assert len(store.deeds(9)) == 1
 
 
 def test_an_invitation_is_taken_or_turned_down(store: SqliteConversations) -> None:
