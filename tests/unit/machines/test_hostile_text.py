@@ -26,7 +26,14 @@ from tests.sops import sops_file
 from tests.terminal import RAVE, Terminal
 from tests.transcripts import make_check, make_record, make_run, make_subject
 from tests.unit.machines.conftest import HEALTHY, Host
-from tests.unit.machines.test_every_command import CALLS, NAMES, WITHOUT_JSON, Walk, on_terminal
+from tests.unit.machines.test_every_command import (
+    CALLS,
+    NAMES,
+    WITHOUT_JSON,
+    Walk,
+    on_terminal,
+    some,
+)
 from tests.unit.machines.test_terminal import outside
 
 if TYPE_CHECKING:
@@ -196,10 +203,13 @@ def test_neither_does_it_in_a_home_with_such_a_name(
             assert harmless(done, name), (name, words, done)
 
 
-@pytest.mark.parametrize("setting", ["RAVE_PROFILE", "RAVE_BASE", "SAFE_MODE", "RAVE_FLAKE"])
-def test_nor_from_a_setting(walk: Walk, checkout: Path, setting: str) -> None:
+@pytest.mark.parametrize(
+    ("share", "setting"),
+    [(0, "RAVE_PROFILE"), (1, "RAVE_BASE"), (2, "SAFE_MODE"), (0, "RAVE_FLAKE")],
+)
+def test_nor_from_a_setting(walk: Walk, checkout: Path, share: int, setting: str) -> None:
     (checkout / ".env").write_text(f"{setting}={json.dumps(HOSTILE)}\n")
-    for name in NAMES:
+    for name in some(share):
         done = walk(name, cwd=checkout)
         assert harmless(done, name), (name, done)
 
