@@ -90,6 +90,10 @@ class Usernet:
         return "\r\n".join(["Hub -1 (net0):", f"  {head}", *rows, ""])
 
 
+# Seconds that a boot waits for somebody who listens.
+ALONE = 5.0
+
+
 class Fake:
     """One run of the stand-in."""
 
@@ -106,6 +110,7 @@ class Fake:
         self.reports = Path(option("file,id=ready", "path")).open("wb", buffering=0)  # noqa: SIM115
         self.steps = list(BEHAVIOUR["steps"])
         self.wake = 0.0
+        self.alone_until = time.monotonic() + ALONE
         self.clients: list[socket.socket] = []
         self.heard = False
         self.spoke = False
@@ -268,8 +273,10 @@ class Fake:
 
     def run(self) -> None:
         while True:
-            # Steps wait for the first client, so that a test sees the monitor before the boot.
-            busy = self.heard and self.steps and time.monotonic() >= self.wake
+            # Steps wait for the first client, so that a test sees the monitor before the boot; not
+            # for ever: who started this may have been killed, and who joins comes to no monitor.
+            waited = self.heard or time.monotonic() >= self.alone_until
+            busy = waited and self.steps and time.monotonic() >= self.wake
             for key, _ in self.poll.select(0 if busy else 0.005):
                 key.data(key.fileobj)
             if busy:
