@@ -35,6 +35,7 @@ FEW_INODES = 64
 GROWTH_GIB = 8
 
 UNIT_FAILED = "unit-failed"
+LOCKED_UP = "guest-locked-up"
 
 # Causes that a guest tells of itself, beside which its console has nothing to say.
 TOLD = ("guest-disk-full", "guest-inodes-used", "guest-read-only", "guest-out-of-memory")
@@ -51,6 +52,8 @@ _KVM = re.compile(
     r"[Ff]ailed to initialize kvm|KVM: entry failed|KVM internal error|kvm run failed"
 )
 _NO_SPACE, _NO_MEMORY = "No space left on device", "Cannot allocate memory"
+# Of the kernel's watchdog: a task has kept a processor for that long without letting go of it.
+_LOCKUP = re.compile(r"watchdog: BUG: soft lockup - (CPU#\d+ stuck for \d+s)!")
 _KILLED = re.compile(r"Killed process \d+ \(([^)]*)\)")
 
 
@@ -362,6 +365,17 @@ def _said(units: Sequence[FailedUnit]) -> str:
     return f": {lines[-1]}" if lines else ""
 
 
+def _locked_up(evidence: Evidence) -> Cause | None:
+    """A boot that goes no further while its kernel says that a processor is stuck, as happens to an
+    emulated one now and then. A busy host has a guest say so, too, which then goes on.
+    """
+    found = [m[1] for line in evidence.console[-RECENT:] if (m := _LOCKUP.search(line))]
+    if not found or not evidence.fault:
+        return None
+    why = f"its kernel says that {found[-1]}"
+    return Cause(LOCKED_UP, why, f"rave vm start {evidence.name}")
+
+
 # In the order in which one explains the other.
 _LOOKS: tuple[Callable[[Evidence], Cause | None], ...] = (
     _host_disk_full,
@@ -375,4 +389,5 @@ _LOOKS: tuple[Callable[[Evidence], Cause | None], ...] = (
     _guest_out_of_memory,
     _secrets_failed,
     _unit_failed,
+    _locked_up,
 )

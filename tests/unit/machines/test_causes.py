@@ -190,6 +190,16 @@ def test_a_panic_of_an_earlier_boot_is_history(nothing: Evidence) -> None:
     assert names(replace(nothing, console=lines, reports=(report,))) == []
 
 
+def test_a_processor_that_is_stuck_explains_a_boot_that_goes_no_further(nothing: Evidence) -> None:
+    line = "[   84.337034] watchdog: BUG: soft lockup - CPU#0 stuck for 74s! [systemd:1]"
+    seen = replace(nothing, console=("init", line))
+    # A busy host has a guest say so, too, which then goes on.
+    assert names(seen) == []
+    (cause,) = causes.of(replace(seen, fault="waited 104 s for systemd to start in the guest"))
+    assert (cause.name, cause.hint) == ("guest-locked-up", "rave vm start demo")
+    assert "CPU#0 stuck for 74s" in cause.why
+
+
 @pytest.mark.parametrize(
     ("stays", "into"),
     [(True, "rave vm ssh demo"), (False, "rave vm start demo --keep-running, then rave vm ssh")],
