@@ -35,7 +35,6 @@ FEW_INODES = 64
 GROWTH_GIB = 8
 
 UNIT_FAILED = "unit-failed"
-LOCKED_UP = "guest-locked-up"
 
 # Causes that a guest tells of itself, beside which its console has nothing to say.
 TOLD = ("guest-disk-full", "guest-inodes-used", "guest-read-only", "guest-out-of-memory")
@@ -366,14 +365,14 @@ def _said(units: Sequence[FailedUnit]) -> str:
 
 
 def _locked_up(evidence: Evidence) -> Cause | None:
-    """A boot that goes no further while its kernel says that a processor is stuck, as happens to an
-    emulated one now and then. A busy host has a guest say so, too, which then goes on.
+    """A boot that goes no further while its kernel says that a processor is stuck, as one says
+    that gets too little of the host's. One that goes on all the same may have said it, too.
     """
     found = [m[1] for line in evidence.console[-RECENT:] if (m := _LOCKUP.search(line))]
     if not found or not evidence.fault:
         return None
-    why = f"its kernel says that {found[-1]}"
-    return Cause(LOCKED_UP, why, f"rave vm start {evidence.name}")
+    why = f"its kernel says {found[-1]}: the host gives it too little time, or QEMU hangs"
+    return Cause("guest-locked-up", why, f"uptime; rave vm start {evidence.name}")
 
 
 # In the order in which one explains the other.

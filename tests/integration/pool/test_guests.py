@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import tempfile
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -31,6 +32,14 @@ if TYPE_CHECKING:
 __all__ = ["image", "plan", "server"]
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A runtime directory whose name leaves room for a socket's (108 bytes, unix(7))."""
+    with tempfile.TemporaryDirectory(prefix="rv-", dir="/tmp") as place:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", place)
+        yield
 
 
 @pytest.fixture

@@ -196,7 +196,7 @@ def test_a_processor_that_is_stuck_explains_a_boot_that_goes_no_further(nothing:
     # A busy host has a guest say so, too, which then goes on.
     assert names(seen) == []
     (cause,) = causes.of(replace(seen, fault="waited 104 s for systemd to start in the guest"))
-    assert (cause.name, cause.hint) == ("guest-locked-up", "rave vm start demo")
+    assert (cause.name, cause.hint) == ("guest-locked-up", "uptime; rave vm start demo")
     assert "CPU#0 stuck for 74s" in cause.why
 
 
