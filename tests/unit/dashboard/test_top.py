@@ -320,7 +320,8 @@ def test_a_dead_letter_is_tried_again_and_another_dropped() -> None:
 
     async def look(top: Watched) -> None:
         await top.press("3")
-        await top.until(first.name)
+        # Of a column that was laid out before it had its rows no more may be seen.
+        await top.until(first.name[:3])
         await top.press("end", "r")
         assert first.name in await top.until("retry job")
         await top.press("y")
