@@ -25,6 +25,7 @@ from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rave_cli.images.manifest import Image
     from rave_cli.profiles.catalog import Plan
@@ -35,8 +36,11 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A runtime directory whose name leaves room for a socket's (108 bytes, unix(7))."""
+def runtime(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A runtime directory whose name leaves room for a socket's (108 bytes, unix(7)).
+
+    After `home`, which names one of its own: under several workers that one is too long.
+    """
     with tempfile.TemporaryDirectory(prefix="rv-", dir="/tmp") as place:
         monkeypatch.setenv("XDG_RUNTIME_DIR", place)
         yield
