@@ -90,7 +90,7 @@ def test_the_debian_guest_has_it(copy: Path, plans: Any, tmp_path: Path) -> None
     units = tmp_path / "etc/systemd/system"
     assert "http.server --bind 127.0.0.1 3030\n" in (units / "wiki.service").read_text()
     limits = (units / "wiki.service.d/50-limits.conf").read_text()
-    assert "MemoryMax=32M\n" in limits
+    assert "MemoryMax=16M\n" in limits
     assert "OOMScoreAdjust=400\n" in limits
     assert (units / "multi-user.target.wants/wiki.service").is_symlink()
     assert "127.0.0.1:3030" in (tmp_path / "etc/ssh/sshd_config").read_text()
@@ -107,7 +107,7 @@ def there(evaluator: Evaluator, copy: Path) -> Evaluator:
 def test_the_nixos_guest_has_it(evaluator: Evaluator, copy: Path, mode: str) -> None:
     report = there(evaluator, copy).report("demo", mode)
     assert report["failed"] == []
-    cap = {"safe": "32M", "full": "64M"}[mode]
+    cap = {"safe": "16M", "full": "64M"}[mode]
     assert (report["limits"]["wiki"]["max"], report["limits"]["wiki"]["oom"]) == (cap, 400)
     assert "wiki.rave.localhost" in report["virtualHosts"]
     assert "wiki" in report["scraped"]
