@@ -32,7 +32,7 @@ LOOKS = {
     "audit show", "audit verify", "backup list", "backup schedule list", "backup show",
     "backup status", "completion", "config",
     "events dead", "events list",
-    "events show", "image sbom", "oauth clients",
+    "events show", "image sbom", "image scan", "oauth clients",
     "oauth show", "pool cache list", "pool executor config", "pool explain", "pool export alerts",
     "pool export check",
     "pool export dashboard", "pool list",

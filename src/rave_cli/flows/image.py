@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rave_cli.flows.events import OnEvent, Step
     from rave_cli.images.events import BuildEvent
     from rave_cli.images.events import OnEvent as OnBuildEvent
-    from rave_cli.images.lock import PackageChange
+    from rave_cli.images.lock import Lock, PackageChange
     from rave_cli.images.manifest import Image
     from rave_cli.profiles.catalog import Plan
     from rave_cli.profiles.names import Mode
@@ -165,15 +165,24 @@ def bill(plan: Plan, settings: Settings, form: str) -> BillOfMaterials:
     Raises:
         RaveError: HOST if there is no image and no checkout; BUILD if the lock is not understood.
     """
+    lock, data, of = locked(plan, settings)
+    return BillOfMaterials(sbom.FORMATS[form](lock, data, f"rave-{plan.attr}"), of)
+
+
+def locked(plan: Plan, settings: Settings) -> tuple[Lock, bytes, str]:
+    """Return what a plan's image is made of, as it is written, and in words whose it is: that of
+    the image that is there, else of the checkout.
+
+    Raises:
+        RaveError: as `bill`.
+    """
     image = builds.existing_image(plan)
     if image is not None and image.lock_sha256 is not None:
         lock, data = locks.load(Path(image.store_path) / builds.LOCK)
-        of = f"the image {image.qcow2.name}"
-    else:
-        place = locking.choose(settings.require_flake(), plan.profile).path
-        lock, data = locks.load(place)
-        of = f"the lock {place}"
-    return BillOfMaterials(sbom.FORMATS[form](lock, data, f"rave-{plan.attr}"), of)
+        return lock, data, f"the image {image.qcow2.name}"
+    place = locking.choose(settings.require_flake(), plan.profile).path
+    lock, data = locks.load(place)
+    return lock, data, f"the lock {place}"
 
 
 def _telling(doing: Step) -> OnBuildEvent:

@@ -86,6 +86,7 @@ CALLS: dict[str, list[str]] = {
     "prune": ["--dry-run"],
     "vm prune": ["--dry-run"],
     "image sbom": ["--profile", "demo"],
+    "image scan": ["--profile", "demo"],
     "image push": ["oci://127.0.0.1:1/Image", "--base", "debian", "--plain-http"],
     "image pull": ["oci://127.0.0.1:1/image@sha256:0", "--plain-http"],
     "secrets init": [],
@@ -208,6 +209,7 @@ WRONG = {
     "vm build-image": ExitCode.USAGE,  # there is no checkout
     "vm lock-closure": ExitCode.USAGE,
     "image sbom": ExitCode.USAGE,
+    "image scan": ExitCode.USAGE,
     "image push": ExitCode.USAGE,  # a repository has small letters
     "image pull": ExitCode.USAGE,  # that is no digest
     "vm forward remove": ExitCode.USAGE,  # nobody added it
@@ -456,6 +458,7 @@ def test_in_a_checkout_that_cannot_be_written_each_does_what_needs_no_writing(
         "vm debug-bundle": ExitCode.HOST,
         "vm build-image": ExitCode.BUILD,  # it has no lock
         "image sbom": ExitCode.BUILD,
+        "image scan": ExitCode.BUILD,
         "vm lock-closure": ExitCode.HOST,  # there is no Nix
         "up": ExitCode.BUILD,
     }

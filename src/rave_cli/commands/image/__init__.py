@@ -13,6 +13,7 @@ from rave_cli.lazy import CONTEXT, Lazy, LazyGroup
     lazy={
         "push": Lazy("rave_cli.commands.image.push:push", "Push an image to a registry."),
         "pull": Lazy("rave_cli.commands.image.pull:pull", "Pull an image from a registry."),
+        "scan": Lazy("rave_cli.commands.image.scan:scan", "Ask for known holes in an image."),
         "sbom": Lazy("rave_cli.commands.image.sbom:sbom", "Print an image's bill of materials."),
     },
 )
