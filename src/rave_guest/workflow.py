@@ -137,7 +137,7 @@ def _make(
     from shutil import chown, rmtree
 
     folder = f"/tmp/rave-workflow-{os.urandom(8).hex()}"  # noqa: S108 - nobody can guess it
-    with ALONE, _only(), _kept(system):
+    with ALONE, only(), kept(system):
         os.mkdir(folder, 0o700)
         chown(folder, "nobody")
         try:
@@ -187,7 +187,7 @@ def deliver(way: Delivery, told: Callable[[str, Verdict], None]) -> None:
 
 
 @contextmanager
-def _only() -> Iterator[None]:
+def only() -> Iterator[None]:
     """Make sure that nobody else makes such a journey in this machine.
 
     Raises:
@@ -205,13 +205,18 @@ def _only() -> Iterator[None]:
 
 
 @contextmanager
-def _kept(system: System) -> Iterator[None]:
-    """Have what is made deleted even if this process is killed."""
-    system.run(
-        ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", "--property=Nice=5",
-         *PROGRAM, str(os.getpid())],
-        TIMEOUT,
-    )  # fmt: skip
+def kept(system: System) -> Iterator[None]:
+    """Have what is made deleted even if this process is killed.
+
+    Raises:
+        OSError: nobody would do that.
+    """
+    # One that is still at it would delete what is made now.
+    system.run(["systemctl", "stop", UNIT], TIMEOUT)
+    argv = ["systemd-run", "--quiet", "--collect", f"--unit={UNIT}", *PROGRAM, str(os.getpid())]
+    done = system.run(argv, TIMEOUT)
+    if done.returncode:
+        raise OSError(f"nobody would clean up after a fault: {done.stderr.strip()}")
     try:
         yield
     finally:

@@ -4,7 +4,10 @@ what is told when it is not, and that nothing is left.
 
 from __future__ import annotations
 
+import subprocess
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -18,7 +21,6 @@ from rave_guest.wire.pool import NoPool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
 TASKS = {"create": "11111111-0000-4000-8000-000000000000",
          "run": "22222222-0000-4000-8000-000000000000"}  # fmt: skip
@@ -285,3 +287,59 @@ def test_whoever_asks_first_has_it_made_once_and_each_is_told_as_soon_as_it_is_k
     gate.set()
     assert told.of("two") == Verdict("error", "ValueError: and then it broke", {})
     assert made == [1]
+
+
+class Units:
+    """A machine whose PID 1 is asked for units."""
+
+    def __init__(self, returncode: int = 0) -> None:
+        self.returncode = returncode
+        self.asked: list[tuple[str, ...]] = []
+
+    def run(self, argv: list[str], _timeout: float) -> Any:
+        self.asked.append(tuple(argv[:2]))
+        fails = argv[0] == "systemd-run" and self.returncode
+        return SimpleNamespace(returncode=fails, stderr="Failed to start transient unit\n")
+
+
+def test_somebody_waits_for_the_end_of_whoever_makes_it_and_leaves_when_it_is_made() -> None:
+    units: Any = Units()
+    with workflow.kept(units):
+        assert units.asked == [("systemctl", "stop"), ("systemd-run", "--quiet")]
+    assert units.asked[-1] == ("systemctl", "stop")
+
+
+def test_nothing_is_made_where_nobody_would_clean_up() -> None:
+    units: Any = Units(1)
+    with pytest.raises(OSError, match="nobody would clean up"), workflow.kept(units):
+        raise AssertionError("it is made")
+
+
+def test_what_a_killed_run_has_left_is_deleted_once_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as run:
+        deleted: list[bool] = []
+        monkeypatch.setattr(workflow, "AGAIN", 0.0)
+        monkeypatch.setattr(workflow, "_forget", lambda: deleted.append(not alive(run.pid)))
+        threading.Timer(0.2, run.kill).start()
+        assert workflow.main([str(run.pid)]) == 0
+        assert deleted == [True, True]
+    assert workflow.main([str(run.pid)]) == 0
+    assert len(deleted) == 4
+
+
+def alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_one_journey_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "LOCK", str(tmp_path / "lock"))
+    with workflow.only(), pytest.raises(BlockingIOError, match="another run"), workflow.only():
+        raise AssertionError("twice at a time")
+    with workflow.only():
+        pass
