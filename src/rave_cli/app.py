@@ -37,6 +37,7 @@ if TYPE_CHECKING:
             "rave_cli.commands.events:events", "What forges told a machine by webhooks."
         ),
         "trace": Lazy("rave_cli.commands.trace:trace", "What became of a command or a webhook."),
+        "flow": Lazy("rave_cli.commands.flow:flow", "From a sentence to a merge."),
         "tls": Lazy("rave_cli.commands.tls:tls", "The certificates of machines."),
         "smoke": Lazy("rave_cli.commands.smoke:smoke", "Check a machine and prove it."),
         "pool": Lazy("rave_cli.commands.pool:pool", "Jobs, each in a new machine."),

@@ -6,6 +6,7 @@ They talk to it in a room that it has for them, so that people find nothing of i
 from __future__ import annotations
 
 import time
+from collections import namedtuple
 from urllib.parse import quote
 
 from rave_guest.journey import Broken, expect
@@ -14,6 +15,7 @@ from rave_guest.verdict import Verdict, passed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from rave_guest.chat import Chat
     from rave_guest.wire.matrix import Matrix
@@ -31,29 +33,35 @@ SETTLED = 2.0  # seconds after an answer in which a second one would come
 def command(chat: Chat) -> Verdict:
     """Whoever is in the group is answered, each command once."""
     chat.accounts("groups", {"user": _name(chat.one), "add": [GROUP], "remove": []})
-    server = chat.one.user.partition(":")[2]
-    for client in (chat.one, chat.two):
-        joined = client.ask("POST", f"/join/{quote(f'#{ROOM}:{server}', safe='')}", {})
-        chat.command_room = str(joined["room_id"])
-    chat.rooms.append(chat.command_room)
+    enter(chat, chat.one, chat.two)
     seconds = []
     for text, begins in (
         ("!rave help", ""), ("!rave status", ""), ("!rave agents", ""), ("!RAVE Help run", ""),
     ):  # fmt: skip
         began = time.monotonic()
-        said = answer(chat, chat.one, text)
+        heard = answer(chat, chat.one, text)
         seconds.append(time.monotonic() - began)
-        expect(said.startswith(begins) and "may not" not in said, f"{text} is answered: {said}")
+        expect(heard.startswith(begins) and "may not" not in heard, f"{text} is answered: {heard}")
     shown = ", ".join(f"{one:.2f}" for one in seconds)
     middle = sorted(seconds)[len(seconds) // 2]
     return passed(f"answered after {shown} s", seconds=round(middle, 3))
 
 
+def enter(chat: Chat, *clients: Matrix) -> None:
+    """Have people enter the room in which one commands."""
+    server = chat.one.user.partition(":")[2]
+    for client in clients:
+        joined = client.ask("POST", f"/join/{quote(f'#{ROOM}:{server}', safe='')}", {})
+        chat.command_room = str(joined["room_id"])
+    chat.rooms.append(chat.command_room)
+
+
 def unknown(chat: Chat) -> Verdict:
     """What is no command is answered with what was meant, and what it lacks."""
     for text, helps in (("!rave hlep", '"help"'), ("!rave run nobody x y", "backend-architect")):
-        said = answer(chat, chat.one, text)
-        expect(said.startswith("Not understood") and helps in said, f"{text} is answered: {said}")
+        heard = answer(chat, chat.one, text)
+        right = heard.startswith("Not understood") and helps in heard
+        expect(right, f"{text} is answered: {heard}")
     return passed("the answer names what was meant")
 
 
@@ -61,12 +69,12 @@ def permission(chat: Chat) -> Verdict:
     """Who is in no group may command nothing, and neither may who is no longer in one."""
     denied = "You may not command"
     expect(answer(chat, chat.two, "!rave status").startswith(denied), "a stranger is obeyed")
-    said = answer(chat, chat.one, "!rave approve 00000000")
-    expect(said.startswith(denied), f"more than the group may is answered: {said}")
+    heard = answer(chat, chat.one, "!rave approve 00000000")
+    expect(heard.startswith(denied), f"more than the group may is answered: {heard}")
     chat.accounts("groups", {"user": _name(chat.one), "add": [], "remove": [GROUP]})
-    said = answer(chat, chat.one, "!rave status")
+    heard = answer(chat, chat.one, "!rave status")
     chat.accounts("groups", {"user": _name(chat.one), "add": [GROUP], "remove": []})
-    expect(said.startswith(denied), "who has left the group is obeyed")
+    expect(heard.startswith(denied), "who has left the group is obeyed")
     return passed("each is told which group may")
 
 
@@ -90,24 +98,50 @@ def answer(chat: Chat, client: Matrix, text: str) -> str:
     Raises:
         Broken: nothing, for too long.
     """
+    return said(chat, client, text)[1]
+
+
+def said(chat: Chat, client: Matrix, text: str) -> tuple[str, str]:
+    """Say something; return the id of that message, and what the bridge answers.
+
+    Raises:
+        Broken: nothing, for too long.
+    """
     event = client.send(_room(chat), text)
     until = time.monotonic() + LONGEST
     while time.monotonic() < until:
         if found := answers(chat, event):
-            return found[0]
+            return event, found[0]
         time.sleep(POLL)
     raise Broken(f"{text} has no answer after {LONGEST:g} s")
 
 
 def answers(chat: Chat, event: str) -> list[str]:
     """Return what the bridge has said in answer to a message."""
+    return [deed.text for deed in deeds(chat) if deed.key == f"answer:{event}"]
+
+
+class Deed(namedtuple("Deed", ("key", "event", "thread", "text"))):
+    """Something that the bridge has said: under which name, as which message, in which thread."""
+
+    __slots__ = ()
+    key: str
+    event: str
+    thread: str
+    text: str
+
+
+def deeds(chat: Chat) -> list[Deed]:
+    """Return what the bridge has said in the room where one commands, the newest first."""
     news = chat.one.ask("GET", f"/rooms/{quote(_room(chat))}/messages?dir=b&limit=50")
     us = f"@{BRIDGE}:{chat.one.user.partition(':')[2]}"
-    return [
-        str(said["content"].get("body", ""))
-        for said in news["chunk"]
-        if said["sender"] == us and said["content"].get(KEY) == f"answer:{event}"
-    ]
+    return [_deed(said) for said in news["chunk"] if said["sender"] == us]
+
+
+def _deed(said: Mapping[str, Any]) -> Deed:
+    content = said["content"]
+    thread = content.get("m.relates_to", {}).get("event_id", "")
+    return Deed(content.get(KEY, ""), said["event_id"], thread, str(content.get("body", "")))
 
 
 def _room(chat: Chat) -> str:

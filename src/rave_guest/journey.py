@@ -29,23 +29,27 @@ def expect(true: bool, otherwise: str) -> None:
 
 
 def travel(
-    journey: Subject, steps: Mapping[str, Callable[[Subject], Verdict]], ground: Collection[str]
-) -> dict[str, Verdict]:
+    journey: Subject, steps: Mapping[str, Callable[[Subject], Verdict]], ground: Collection[str],
+    told: Callable[[str, Verdict], None] = lambda _name, _verdict: None,
+) -> dict[str, Verdict]:  # fmt: skip
     """Make a journey; returns a verdict for each step.
 
     Args:
         journey: what the steps know of each other.
         steps: in the order in which they are made.
         ground: steps without which the later ones are skipped.
+        told: told of each step, once it is over.
     """
     verdicts: dict[str, Verdict] = {}
     for name, step in steps.items():
         missing = [one for one in ground if one in verdicts and verdicts[one].status != "pass"]
-        verdicts[name] = skipped(f"needs {missing[0]}") if missing else _verdict(journey, step)
+        verdicts[name] = skipped(f"needs {missing[0]}") if missing else carried_out(journey, step)
+        told(name, verdicts[name])
     return verdicts
 
 
-def _verdict(journey: Subject, step: Callable[[Subject], Verdict]) -> Verdict:
+def carried_out(journey: Subject, step: Callable[[Subject], Verdict]) -> Verdict:
+    """Make one step of a journey."""
     try:
         return step(journey)
     except Broken as error:

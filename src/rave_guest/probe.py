@@ -7,14 +7,19 @@ Answer:    {"results": [{"id", "status", "detail", "seconds", "attempts", "data"
 Checks run at the same time in threads. One whose `needs` did not pass is skipped with the reason; a
 failing one is asked again, with growing pauses, for `retry_for` seconds; one that does not come
 back is an error. Nothing in the answer is ever a secret.
+
+With "tells": true each result is also told as soon as it is there, as a line of JSON on standard
+error.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
 from collections import namedtuple
+from contextlib import suppress
 
 from rave_guest import registry
 from rave_guest.refusal import Refused
@@ -95,7 +100,10 @@ def _ask(entry: Mapping[str, Any]) -> Ask:
 class Board:
     """What is known so far. Threads take the next check whose needs are settled."""
 
-    def __init__(self, asks: list[Ask]) -> None:
+    def __init__(
+        self, asks: list[Ask], tell: Callable[[Result], None] = lambda _result: None
+    ) -> None:
+        self._tell = tell
         self._todo = list(asks)
         self._running: dict[str, float] = {}
         self._results: dict[str, Result] = {}
@@ -125,7 +133,9 @@ class Board:
     def settle(self, result: Result) -> None:
         """Record a result; the first one counts."""
         with self._changed:
-            self._results.setdefault(result.id, result)
+            if result.id not in self._results:
+                self._results[result.id] = result
+                self._tell(result)
             self._running.pop(result.id, None)
             self._changed.notify_all()
 
@@ -193,12 +203,25 @@ def _work(board: Board, system: System) -> None:
             board.settle(carry_out(ask, look_of(ask, system)))
 
 
-def answer(asks: list[Ask], system: System) -> list[Result]:
-    """Answer all checks, up to eight at a time."""
-    board = Board(asks)
+def answer(
+    asks: list[Ask], system: System, tell: Callable[[Result], None] = lambda _result: None
+) -> list[Result]:
+    """Answer all checks, up to eight at a time; `tell` is told of each result once."""
+    board = Board(asks, tell)
     for _ in range(min(WORKERS, len(asks))):
         threading.Thread(target=_work, args=(board, system), daemon=True).start()
     return board.wait()
+
+
+def _kept(_result: Result) -> None:
+    """Say nothing of a result before the answer."""
+
+
+def _said(result: Result) -> None:
+    """Say a result on standard error; that nobody listens any more changes nothing."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(json.dumps({"told": result.document()}) + "\n")
+        sys.stderr.flush()
 
 
 def verb(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -212,8 +235,9 @@ def verb(arguments: Mapping[str, Any]) -> dict[str, Any]:
     sys.setswitchinterval(0.05)
     asks = parse(arguments)
     system = System(unit for ask in asks for unit in ask.arguments.get("units", ()))
+    tell = _said if arguments.get("tells") is True else _kept
     return {
-        "results": [result.document() for result in answer(asks, system)],
+        "results": [result.document() for result in answer(asks, system, tell)],
         "facts": system.facts(),
         "seconds": round(time.monotonic() - started, 3),
     }

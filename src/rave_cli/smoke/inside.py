@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import ChainMap
 from dataclasses import dataclass, replace
@@ -12,12 +13,15 @@ from rave_cli.smoke.model import Check, Verdict, blocked, settle, unasked
 from rave_cli.transcript.check import STATUSES, CheckResult
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rave_cli.machines.guest.door import Door
 
 # The probe itself: interpreter, modules, answer. Under TCG it needs about one second.
 OVERHEAD = 20.0
+
+# Bytes of a line that the guest tells.
+LONGEST_LINE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ def ask(
     known: Mapping[str, CheckResult],
     *,
     most_seconds: float,
+    on_result: Callable[[CheckResult], None] | None = None,
 ) -> Answer:
     """Let the guest carry out a batch of checks in one call.
 
@@ -45,6 +50,7 @@ def ask(
         checks: the batch; a check comes after those of the batch that it needs.
         known: results so far.
         most_seconds: what is left of the run's time.
+        on_result: told of each result as soon as the guest has it; the answer has it again.
 
     Raises:
         RaveError: NOT_READY if there is no way in, the connection breaks, the call does not end in
@@ -60,12 +66,40 @@ def ask(
             exit_code=ExitCode.NOT_READY,
         )
     began = time.monotonic()
-    document = door.call("probe", request(asked), timeout=min(most_seconds, longest(asked)))
+    patience = min(most_seconds, longest(asked))
+    if on_result is None:
+        document = door.call("probe", request(asked), timeout=patience)
+    else:
+        lines = ToldResults(asked, on_result)
+        wanted = request(asked) | {"tells": True}
+        document = door.call("probe", wanted, timeout=patience, on_error=lines.take)
     spent = time.monotonic() - began
     answer = read_answer(door.machine, document, asked)
     # The guest's clock is its own affair, but no check took longer than the call.
     results = (replace(result, seconds=min(result.seconds, spent)) for result in answer.results)
     return Answer((*skipped, *results), answer.facts)
+
+
+class ToldResults:
+    """Results that the guest tells while it goes on, line by line. What is none is left out."""
+
+    def __init__(self, checks: Sequence[Check], on_result: Callable[[CheckResult], None]) -> None:
+        self._open = {check.id: check for check in checks}
+        self._on_result = on_result
+        self._rest = b""
+
+    def take(self, data: bytes) -> None:
+        """Take a piece of what it says."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        self._rest = self._rest[-LONGEST_LINE:]
+        for line in lines:
+            try:
+                entry = json.loads(line)["told"]
+                result = _result(self._open[entry["id"]], entry)
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+                continue
+            del self._open[result.id]
+            self._on_result(result)
 
 
 def _divide(

@@ -18,13 +18,15 @@ from typing import Literal, get_args
 #   ban                the outside is shut out
 #   late               the guest's second batch: after whatever handles secrets
 #   sandbox            sandboxes of the pool, asked for from inside, where it is lent
+#   workflow           from a sentence to a merge: alone, for it takes the guest minutes; behind
+#                      `sandbox`, which counts the jobs that this machine has had
 #   image              the image is read, before anything may change it
 #   recovery           a backup of all is restored into a second machine, where that is asked for
 #   end                what the run itself may have left
 #   image-end          the image is read again, after everything
 Step = Literal[
     "start", "login", "outside", "scan", "early", "inside", "traces", "logins", "ban", "late",
-    "sandbox", "image", "recovery", "end", "image-end",
+    "sandbox", "workflow", "image", "recovery", "end", "image-end",
 ]  # fmt: skip
 STEPS: tuple[Step, ...] = get_args(Step)
 # The steps that read the image.
@@ -85,11 +87,11 @@ PHASES = (
         planned=Planned("sandbox.provisioning", "a program in it gets a sandbox of the pool", ()),
     ),
     Phase(
-        "workflow", "End-to-end workflow",
+        "workflow", "End-to-end workflow", inside="workflow",
         planned=Planned(
             "workflow.end-to-end",
             "a chat command becomes a project, and it is cleaned up again",
-            ("gitlab", "chat-bridge", "agents"),
+            ("chat-bridge", "agents"),
         ),
     ),
     Phase("secrets", "Secrets"),

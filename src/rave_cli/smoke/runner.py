@@ -200,6 +200,7 @@ class SmokeSession:
             # Alone: what it takes of the host is not to be what the other checks saw.
             self._batch("sandbox")
             self._look("sandbox")
+            self._batch("workflow")
         # Over connections of its own: those of the checks are closed by now.
         self._look("recovery")
         after = self._beside(lambda: self._read_image("after", "image-end"))

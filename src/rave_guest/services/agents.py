@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from rave_guest import workflow
 from rave_guest.check import Subject, check
 from rave_guest.state import sqlite
 from rave_guest.verdict import Verdict, judge
@@ -54,6 +55,25 @@ def silence(page: str) -> float | None:
         if line.startswith(f"{SILENT}{{"):
             return float(line.rpartition(" ")[2])
     return None
+
+
+@workflow.step("command", "who may commands a project in the chat",
+               figures={"seconds": "workflow_command_seconds"})  # fmt: skip
+@workflow.step("project", "an agent makes it in the forge",
+               figures={"seconds": "workflow_project_seconds"})  # fmt: skip
+@workflow.step("code", "an agent writes code in it, and commits it",
+               figures={"seconds": "workflow_code_seconds"})  # fmt: skip
+@workflow.step("request", "a merge request of that commit is open")
+@workflow.step("tests", "what its tests came to stands beside it")
+@workflow.step("sandbox", "its tests pass in a sandbox of the pool")
+@workflow.step("notification", "the chat tells it, with a link to the merge request")
+@workflow.step("approval", "who may approves in the chat, and it is merged",
+               figures={"seconds": "workflow_merge_seconds"})  # fmt: skip
+@workflow.step("trace", "one trace leads from the sentence to the merge")
+@workflow.step("clean", "nothing of it is left")
+def step(arguments: Mapping[str, Any], system: System) -> Verdict:
+    """A step of the one journey that all these checks are about."""
+    return workflow.verdict(arguments, system)
 
 
 def keep(plan: Mapping[str, Any], path: str, folder: str) -> Iterator[tuple[str, Iterator[bytes]]]:

@@ -62,6 +62,15 @@ class PagureUser:
         """Return where a private project of this user is."""
         return f"{self._user}/{name}"
 
+    def look(self, path: str) -> Mapping[str, Any] | None:
+        """Return what anybody is shown at a place of the API; None if there is nothing.
+
+        Raises:
+            PagureError: it is refused.
+        """
+        answer = http.get(f"{self._base}{API}{path}", self._timeout)
+        return None if answer.status == 404 else self._told(answer)
+
     def delete(self, project: str) -> None:
         """Delete a project, if there is one, however much of it. That takes a token of the project
         itself.

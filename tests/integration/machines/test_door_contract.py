@@ -18,7 +18,7 @@ from rave_guest.door import MAX_REQUEST, VERBS
 from tests.waiting import CEILING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -33,12 +33,14 @@ class Guest:
         (place / "rave_guest").symlink_to(ROOT / "src/rave_guest")
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False
-    ) -> Completed:
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False,
+        on_error: Callable[[bytes], None] = lambda _: None,
+    ) -> Completed:  # fmt: skip
         assert argv[0] == "/usr/lib/rave/rave-guest"
         # -B: the checkout is not the guest's, whose code is compiled when its image is built.
         words = [sys.executable, "-ISB", self.program, *argv[1:]]
         done = subprocess.run(words, input=stdin, capture_output=True, timeout=timeout, check=False)
+        on_error(done.stderr)
         return Completed(tuple(words), done.returncode, done.stdout, done.stderr)
 
 

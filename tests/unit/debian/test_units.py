@@ -152,3 +152,18 @@ def exposure(root: Path, unit: str) -> float:
     found = re.search(r"exposure level for .*: ([\d.]+)", done.stdout)
     assert found is not None, done.stderr
     return float(found[1])
+
+
+def test_an_application_that_says_when_it_is_ready_has_ten_minutes_for_it() -> None:
+    """On a busy host a start that took more than three failed the installation of the secrets for
+    which all these wait, and all of them were started anew.
+    """
+    files = rendered("development")
+    late = {}
+    for unit in units(files):
+        found = in_force(files, unit)
+        python = re.search("/usr/lib/rave/(sets|forge)", found["ExecStart"][-1])
+        if python and found.get("Type") == ["notify"]:
+            late[unit] = found.get("TimeoutStartSec")
+    assert {"matrix-synapse.service", "canaille.service", "pagure.service"} <= late.keys()
+    assert all(seconds == ["600"] for seconds in late.values()), late

@@ -116,7 +116,10 @@ def hostile(
 
 
 def test_a_program_runs_with_its_streams_apart_and_its_exit_status(channel: CommandChannel) -> None:
-    done = channel.run(["sh", "-c", "cat; echo no >&2; exit 7"], stdin=b"yes", timeout=CEILING)
+    told = bytearray()
+    argv = ["sh", "-c", "cat; echo no >&2; exit 7"]
+    done = channel.run(argv, stdin=b"yes", timeout=CEILING, on_error=told.extend)
+    assert told == b"no\n"
     assert (done.returncode, done.stdout, done.stderr) == (7, b"yes", b"no\n")
 
 

@@ -16,7 +16,7 @@ from rave_cli.machines.guest.door import Door, UnusableAnswerError, VerbRefusedE
 from rave_cli.process import Completed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 OF_V1 = Path(__file__).parents[2] / "fixtures/door_v1"
 JSON = st.recursive(
@@ -37,9 +37,11 @@ class Guest:
         self.sudo = False
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False
-    ) -> Completed:
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False,
+        on_error: Callable[[bytes], None] = lambda _: None,
+    ) -> Completed:  # fmt: skip
         self.argv, self.sent, self.sudo = tuple(argv), json.loads(stdin), sudo
+        on_error(b"last words\n")
         return Completed(self.argv, self.returncode, self.text, b"last words\n")
 
 

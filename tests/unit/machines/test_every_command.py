@@ -112,6 +112,7 @@ CALLS: dict[str, list[str]] = {
     "events replay": ["demo", "--dead"],
     "trace list": ["--vm", "demo"],
     "trace show": ["3f2a91c4", "--vm", "demo"],
+    "flow hello-world": ["--machine", "demo"],
     "backup now": ["demo"],
     "backup list": [],
     "backup status": [],
@@ -252,11 +253,11 @@ WRONG = {
     "pool guest remove": ExitCode.USAGE,  # it may not ask
     "pool cache remove": ExitCode.USAGE,  # there is none
     # The image of this machine does not say what it keeps, so there are no backups; its profile
-    # keeps no accounts and no traces, and takes no webhooks.
+    # keeps no accounts and no traces, takes no webhooks, and has no agents.
     **{
         name: ExitCode.USAGE
         for name in CALLS
-        if name.startswith(("backup ", "user ", "oauth ", "events ", "trace "))
+        if name.startswith(("backup ", "user ", "oauth ", "events ", "trace ", "flow "))
         # Nothing is backed up by itself, which is nothing wrong.
         and name not in ("backup schedule list", "backup schedule run")
     },

@@ -50,7 +50,10 @@ def test_a_command_answers_with_status_and_both_outputs(machine: Machine) -> Non
         FakeSshd(key, authorized(machine), handler=handler) as server,
         connect(machine, port=server.port) as session,
     ):
-        done = session.run(["echo", "a b", "$HOME"], stdin=b"in", timeout=CEILING)
+        told = bytearray()
+        argv = ["echo", "a b", "$HOME"]
+        done = session.run(argv, stdin=b"in", timeout=CEILING, on_error=told.extend)
+        assert told == b"err:in"
         assert (done.returncode, done.stdout, done.stderr) == (
             7,
             b"echo 'a b' '$HOME'",

@@ -88,6 +88,31 @@ def test_no_check_takes_longer_than_the_call_by_whatever_clock_the_guest_has() -
     assert answer.results[1].seconds == 0
 
 
+def test_results_that_the_guest_tells_meanwhile_are_passed_on_and_what_is_none_is_not() -> None:
+    lines = [
+        b"a warning of some program",
+        json.dumps({"told": verdict("b", "fail")}).encode(),
+        json.dumps({"told": verdict("b")}).encode(),
+        json.dumps({"told": verdict("nobody asked")}).encode(),
+        json.dumps({"told": {"id": "a", "status": "sure"}}).encode(),
+        b"[" * 100_000,
+        json.dumps({"told": verdict("a")}).encode(),
+    ]
+    said = b"\n".join(lines) + b"\n"
+
+    class Telling(Guest):
+        def run(self, *words: Any, **more: Any) -> Completed:
+            for at in range(0, len(said), 997):
+                more["on_error"](said[at : at + 997])
+            return super().run(*words, stdin=more["stdin"], timeout=more["timeout"])
+
+    told: list[CheckResult] = []
+    batch = [check("a"), check("b")]
+    answer = inside.ask(door(Telling(all_pass)), batch, {}, most_seconds=99, on_result=told.append)
+    assert [(one.id, one.status) for one in told] == [("b", "fail"), ("a", "pass")]
+    assert [one.status for one in answer.results] == ["pass", "pass"]
+
+
 def test_what_is_blocked_already_is_skipped_link_by_link() -> None:
     guest = Guest(all_pass)
     batch = [check("a", "ssh"), check("b", "a"), check("c")]

@@ -13,7 +13,7 @@ from rave_cli.profiles.catalog import HealthCheck
 from rave_cli.profiles.source import load_catalog
 from rave_cli.smoke import declarations, inside
 from rave_cli.smoke.onhost import secret_names
-from rave_cli.smoke.phases import OPT_IN, PHASE_IDS, PHASES, Step
+from rave_cli.smoke.phases import OPT_IN, PHASE_IDS, PHASES, STEPS, Step
 from rave_cli.smoke.suite import HOST, suite
 from rave_cli.transcript.check import CHECK_ID
 from rave_guest import probe, registry
@@ -82,7 +82,7 @@ SINCE = {f"checks.vitals.{name}" for name in ("locale", "entropy", "disk_state",
 SINCE |= {"services.canaille.step", "services.chat_bridge.step", "services.docker_registry.image"}
 SINCE |= {f"services.matrix.{name}" for name in ("database", "federation", "step")}
 SINCE |= {f"services.pagure.{name}" for name in ("repository", "step")}
-SINCE |= {"services.agents.heard"}
+SINCE |= {"services.agents.heard", "services.agents.step"}
 SINCE |= {"services.portal.program", "services.portal.step"}
 
 
@@ -168,6 +168,20 @@ def test_what_no_base_carries_yet_is_asked_and_says_why_it_is_skipped() -> None:
     for id_ in ("oidc.sign-in", "chat.control", "workflow.end-to-end"):
         assert found[id_].skip
     assert found["oidc.sign-in"].skip == "demo on debian carries no gitlab"
+    assert found["workflow.end-to-end"].skip == "demo on debian carries no chat-bridge, agents"
+
+
+@pytest.mark.parametrize("profile", ["development", "production"])
+def test_the_workflow_is_asked_where_chat_agents_and_forge_are_and_alone(profile: str) -> None:
+    """On the NixOS base bridge and agents are off until they are configured."""
+    found = [check for check in checks(profile, "debian") if check.phase == "workflow"]
+    assert len(found) == 10
+    assert {check.step for check in found} == {"workflow"}
+    asks = probe.parse(json.loads(json.dumps(inside.request(found))))
+    assert all(callable(registry.function(ask.kind)) for ask in asks)
+    assert STEPS.index("sandbox") < STEPS.index("workflow") < STEPS.index("image")
+    (planned,) = (check for check in checks(profile, "nixos") if check.phase == "workflow")
+    assert planned.skip == f"{profile} on nixos carries no chat-bridge, agents"
 
 
 def test_a_certificate_of_an_older_image_is_no_secret() -> None:

@@ -75,6 +75,7 @@ class CommandChannel:
         stdin: bytes = b"",
         timeout: float,
         sudo: bool = False,
+        on_error: Callable[[bytes], None] = lambda _: None,
     ) -> Completed:
         """Run a program in the guest and return what it said, whatever its exit status.
 
@@ -83,6 +84,7 @@ class CommandChannel:
             stdin: bytes for standard input: the way for secrets.
             timeout: seconds for all of it.
             sudo: whether root runs it.
+            on_error: told each piece of standard error as it comes.
 
         Raises:
             RaveError: NOT_READY if the channel breaks or the program does not end in time.
@@ -93,6 +95,8 @@ class CommandChannel:
             outputs[stream] += data
             if sum(map(len, outputs.values())) > MOST_OUTPUT:
                 raise self._broken("the command printed more than 64 MiB")
+            if stream == 2:
+                on_error(data)
 
         status = self.stream(argv, stdin=stdin, on_output=take, timeout=timeout, sudo=sudo)
         return Completed(tuple(argv), status, bytes(outputs[1]), bytes(outputs[2]))

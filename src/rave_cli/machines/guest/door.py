@@ -17,7 +17,7 @@ from rave_cli.machines.guest import door_v1
 from rave_cli.machines.guest.call import Call, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from rave_cli.machines.spec import Machine
     from rave_cli.process import Completed
@@ -32,8 +32,9 @@ class Runs(Protocol):
     """The part of an SSH session that a door needs."""
 
     def run(
-        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False
-    ) -> Completed:
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float, sudo: bool = False,
+        on_error: Callable[[bytes], None] = lambda _: None,
+    ) -> Completed:  # fmt: skip
         """Run a command in the guest."""
         ...
 
@@ -73,13 +74,17 @@ class Door:
         """Return the door of a machine that an open connection leads to."""
         return cls(session, machine.name, machine.spec.image.door)
 
-    def call(self, verb: str, arguments: Mapping[str, Any], *, timeout: float) -> dict[str, Any]:
+    def call(
+        self, verb: str, arguments: Mapping[str, Any], *, timeout: float,
+        on_error: Callable[[bytes], None] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Let the guest carry out a verb, as root, and return its answer.
 
         Args:
             verb: one of the guest's table.
             arguments: JSON data; secrets may be in it, for it travels on standard input alone.
             timeout: seconds for all of it.
+            on_error: told each piece of what the verb says meanwhile, on standard error.
 
         Raises:
             VerbRefusedError: the guest says why it did not do it.
@@ -88,7 +93,8 @@ class Door:
                 made by a newer rave.
         """
         call = self._words(verb, arguments)
-        done = self.session.run(call.argv, stdin=call.stdin, timeout=timeout, sudo=True)
+        more = {} if on_error is None else {"on_error": on_error}
+        done = self.session.run(call.argv, stdin=call.stdin, timeout=timeout, sudo=True, **more)
         try:
             found = call.read(decode(done.stdout))
         except (ValueError, KeyError, TypeError, RecursionError) as error:

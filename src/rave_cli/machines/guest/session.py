@@ -143,6 +143,7 @@ class Session:
         stdin: bytes = b"",
         timeout: float,
         sudo: bool = False,
+        on_error: Callable[[bytes], None] = lambda _: None,
     ) -> Completed:
         """Run a command in the guest and return what it said, whatever its exit status.
 
@@ -151,6 +152,7 @@ class Session:
             stdin: bytes for standard input: the way for secrets.
             timeout: seconds for all of it.
             sudo: whether root runs it.
+            on_error: told each piece of standard error as it comes.
 
         Raises:
             RaveError: NOT_READY if the connection breaks or the command does not end in time.
@@ -163,6 +165,8 @@ class Session:
             outputs[stream] += data
             if sum(map(len, outputs.values())) > MOST_OUTPUT:
                 raise self._broken("the command printed more than 64 MiB")
+            if stream == 2:
+                on_error(data)
 
         with self._told(words[0], timeout), self._channel(timeout) as channel:
             signals.apart(lambda: channel.exec_command(os.fsencode(shlex.join(words))))
