@@ -41,6 +41,14 @@ def test_processors_are_shared_between_processes_so_that_niceness_counts(site: S
     assert not {"cpu", "cpuset", "io"} & set(controllers)
 
 
+def test_its_clock_goes_by_what_the_host_says_of_its_counter(site: Site) -> None:
+    """Where a guest finds out by itself on a busy host, all that it waits for comes too late."""
+    told = re.search(r"tsc_early_khz=(\d+)", root(site, "cat", "/proc/cmdline"))
+    assert told
+    (found,) = re.findall(r"tsc: Detected (\d+)\.\d+ MHz processor", root(site, "dmesg"))
+    assert int(told[1]) // 1000 == int(found)
+
+
 def test_what_the_initrd_loads_while_systemd_starts_is_all_there(site: Site) -> None:
     loaded = {line.split()[0] for line in root(site, "cat", "/proc/modules").splitlines()}
     wanted = Path("infra/debian/initrd/modules/later").read_text().replace("-", "_").split()

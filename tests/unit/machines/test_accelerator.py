@@ -12,7 +12,7 @@ import pytest
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.machines.qemu import accelerator
+from rave_cli.machines.qemu import accelerator, counter
 from rave_cli.machines.qemu.accelerator import REFERENCE_LOOP, REMEDIES, Accelerator, choose
 from rave_cli.machines.qemu.argv import qemu_argv
 from rave_cli.machines.qemu.probe import GUEST, GUEST_SOURCE, Trial, probe_argv, try_guest
@@ -191,6 +191,7 @@ class TestCache:
         monkeypatch.setattr(accelerator, "KVM_DEVICE", tmp_path / "kvm")
         self.runs: list[str] = []
         monkeypatch.setattr(accelerator, "try_guest", self._run)
+        monkeypatch.setattr(counter, "khz", lambda: 2_596_130)
         self.boot, self.qemu, self.kvm = boot, qemu, tmp_path / "kvm"
 
     def _run(self, kind: str, _features: tuple[str, ...]) -> Trial:
@@ -223,7 +224,7 @@ class TestCache:
         document = json.loads(place.read_text())
         document["version"] = 1
         del document["key"]["probe"]
-        for new in ("kvm_features", "seconds"):
+        for new in ("kvm_features", "seconds", "counter_khz"):
             del document["accelerator"][new]
         place.write_text(json.dumps(document))
         assert accelerator.detect().seconds == {"tcg": 0.20, "kvm": None}

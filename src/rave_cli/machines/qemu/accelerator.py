@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping  # noqa: TC003 - the record reads the annotations
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rave_cli import paths, process
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.machines.qemu import counter
 from rave_cli.machines.qemu.probe import Trial, try_guest
 from rave_cli.machines.qemu.program import QEMU, Kind
 from rave_cli.records import RecordFormat, amend
@@ -37,7 +38,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 REFERENCE_LOOP = 0.064
 
 # Which way of asking gave an answer; a new one asks again.
-PROBE = "2"
+PROBE = "3"
 
 # Where one accelerator takes less than this times as long as the other, a busy host may have
 # decided: both run once more, and the better run of each counts.
@@ -67,6 +68,8 @@ class Accelerator:
         loop_seconds: the measured time of the probe's loop.
         kvm_features: what KVM needs changed in the CPU on this host.
         seconds: how long the probe's guest took under each; None where it did not finish.
+        counter_khz: how fast the counter counts that a guest under TCG has its time from; None
+            where that is not known.
     """
 
     kind: Kind
@@ -74,6 +77,7 @@ class Accelerator:
     loop_seconds: float
     kvm_features: tuple[str, ...] = ()
     seconds: Mapping[str, float | None] = field(default_factory=dict)
+    counter_khz: int | None = None
 
     @property
     def deadline_scale(self) -> float:
@@ -102,12 +106,17 @@ def _give_figures(document: Document) -> Document:
     return amend(more, "accelerator.seconds", {})
 
 
+def _give_counter(document: Document) -> Document:
+    """Upgrade: guests found out by themselves how fast their counter counts."""
+    return amend(document, "accelerator.counter_khz", None)
+
+
 # That of 0.1.0 had no version.
 ANSWER = RecordFormat(
     title="the answer of the accelerator probe",
     shape=_Answer,
-    version=2,
-    upgrades={0: lambda document: document, 1: _give_figures},
+    version=3,
+    upgrades={0: lambda document: document, 1: _give_figures, 2: _give_counter},
     unversioned=0,
 )
 
@@ -126,7 +135,7 @@ def detect(*, fresh: bool = False) -> Accelerator:
     known = None if fresh else _remembered(cache, key)
     if known is not None:
         return known
-    found = choose(try_guest, key["kvm"])
+    found = replace(choose(try_guest, key["kvm"]), counter_khz=counter.khz())
     ANSWER.write(cache, _Answer(key=key, accelerator=found))
     return found
 

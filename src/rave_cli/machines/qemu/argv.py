@@ -75,7 +75,7 @@ def qemu_argv(machine: Machine, accelerator: Accelerator) -> tuple[str, ...]:
         *_processor(accelerator),
         "-smp", str(spec.cpus),
         "-m", str(spec.memory_mib),
-        *_boot(spec),
+        *_boot(spec, accelerator),
         *_disk(machine.disk),
         *_data(machine),
         *_network(machine),
@@ -170,13 +170,15 @@ def _processor(accelerator: Accelerator) -> tuple[str, ...]:
     return ("-accel", accel, "-cpu", cpu_model(accelerator.kind, accelerator.kvm_features))
 
 
-def _boot(spec: MachineSpec) -> tuple[str, ...]:
+def _boot(spec: MachineSpec, accelerator: Accelerator) -> tuple[str, ...]:
     boot = spec.image.boot
     if boot.kind == "disk":
         return ()
     own = f"systemd.machine_id={spec.machine_id} systemd.hostname={spec.name}"
     if spec.has_data:
         own += f" rave_data={','.join(filter(None, (spec.machine_id, spec.data_of)))}"
+    if accelerator.kind == "tcg" and accelerator.counter_khz:
+        own += f" tsc_early_khz={accelerator.counter_khz}"
     return (
         "-kernel", str(boot.kernel),
         "-initrd", str(boot.initrd),

@@ -107,9 +107,9 @@ def key_of(spec: MachineSpec, found: Accelerator) -> TemplateKey:
 
 
 def command_digest(spec: MachineSpec, found: Accelerator) -> str:
-    """Return a digest of QEMU's command line without what is one machine's own."""
+    """Return a digest of QEMU's command line without what is one machine's own, or was measured."""
     anybody = Machine(replace(spec, **NOBODY), Path("/machine"), Path("/run/machine"))
-    text = "\0".join(qemu_argv(anybody, found))
+    text = "\0".join(qemu_argv(anybody, replace(found, counter_khz=None)))
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 

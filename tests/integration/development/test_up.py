@@ -1,0 +1,126 @@
+"""A development machine as `rave up` makes it, to a signed transcript; people sign in to it.
+
+One sign-in is a real browser's. It takes a Chromium, which is large, so it is asked for:
+RAVE_CHROMIUM names it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.conftest import AMBIENT
+from tests.integration.portal import chromium
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).resolve().parents[3]
+CHROMIUM = os.environ.get("RAVE_CHROMIUM")
+# What people have a development machine for, and so what must have been tried in it.
+TRIED = ("sign-in", "chat-control", "workflow")
+
+
+@dataclass(frozen=True)
+class Site:
+    """A clean clone and a home of its own."""
+
+    checkout: Path
+    env: dict[str, str]
+
+    def rave(self, *words: str, timeout: float = 300) -> str:
+        """Run rave in the clone and return its results."""
+        done = subprocess.run(
+            [sys.executable, "-m", "rave_cli", *words], cwd=self.checkout, env=self.env,
+            timeout=timeout, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def transcript(self) -> Path:
+        """Return the only one."""
+        (found,) = (self.checkout / "artifacts").glob("boot_transcript_*Z.json")
+        return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Bring one up. What was downloaded before serves it, as it serves whoever has built before."""
+    folder = tmp_path_factory.mktemp("team")
+    env = {name: value for name, value in os.environ.items() if name not in AMBIENT}
+    cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+    # Sockets need a short path; a login session would give one.
+    env |= {"HOME": str(folder), "XDG_CACHE_HOME": cache}
+    env["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run"))
+    found = Site(folder / "rave", env)
+    subprocess.run(["git", "clone", "--quiet", ROOT, found.checkout], check=True)
+    try:
+        found.rave("up", "--profile", "development", "--base", "debian", timeout=1500)
+        yield found
+    finally:
+        found.rave("vm", "delete", "development", "--force")
+
+
+def test_its_transcript_verifies_and_says_what_was_tried(site: Site) -> None:
+    key = Path(site.env["HOME"]) / ".config/rave/signing/id_ed25519.pub"
+    site.rave("smoke", "verify", str(site.transcript()), "--key", str(key))
+    document = json.loads(site.transcript().read_text())
+    assert document["overall_status"] in {"SUCCESS", "WARNING"}
+    results = document["validation_results"]
+    assert {result["phase"] for result in results} >= set(TRIED)
+    others = [
+        (r["id"], r["status"]) for r in results if r["phase"] in TRIED and r["status"] != "pass"
+    ]
+    # No pool is lent to it.
+    assert others == [("workflow.sandbox", "skip")]
+
+
+def text(browser: chromium.Chromium) -> str:
+    """Return what the page says, or nothing while there is none."""
+    return browser.ask("document.body ? document.body.innerText : ''") or ""
+
+
+def fill(browser: chromium.Chromium, **values: str) -> None:
+    """Type into the form of the page and send it, once the page has all of its fields."""
+    there = " && ".join(f"document.querySelector('[name={name}]')" for name in values)
+    until(lambda: bool(browser.ask(f"Boolean({there})")))
+    for name, value in values.items():
+        browser.ask(f"document.querySelector('[name={name}]').value = {json.dumps(value)}")
+    first = next(iter(values))
+    browser.ask(f"document.querySelector('[name={first}]').form.requestSubmit()")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="RAVE_CHROMIUM: not named")
+def test_a_browser_signs_in_for_the_first_time(site: Site, tmp_path: Path) -> None:
+    site.rave(
+        "user",
+        "add",
+        "development",
+        "alice",
+        "--name",
+        "Alice Liddell",
+        "--email",
+        "alice@example.org",
+    )
+    asked = ("user", "reset-password", "development", "alice", "--json", "--with-password")
+    once: str = json.loads(site.rave(*asked))["password"]
+    machine: dict[str, Any] = json.loads(site.rave("vm", "status", "development", "--json"))
+    with chromium.running(str(CHROMIUM), tmp_path / "profile") as browser:
+        browser.open(machine["publicOrigin"], width=1100)
+        assert "Sign in to see more" in text(browser)
+        browser.open(f"{machine['publicOrigin']}/portal/sign-in", width=1100)
+        fill(browser, login="alice")
+        fill(browser, password=once)
+        fill(browser, password="a new one, of mine", confirmation="a new one, of mine")
+        until(lambda: "Signed in as Alice Liddell" in text(browser))
+        assert browser.complaints == []
