@@ -246,8 +246,9 @@ def rollback(name: str, *, undo: bool, on_event: OnEvent) -> RolledBack:
         found = _wanted(machine, undo=undo)
         quick_check(found.spec.image)
         before, after = machine.spec.image.sha256, found.spec.image.sha256
+        change = underway.Change("rollback", "stopping", time.time(), before, after, runs=runs)
+        underway.note(machine, change)
         machines.stop(machine, on_event=on_event)
-        change = underway.Change("rollback", "returning", time.time(), before, after, runs=runs)
         machine, aside = generations.restore(machine, found, change)
         on_event(Event("warning", "update", unsettled.told_aside(machine, aside)))
         ready = machines.boot(machine, on_event=on_event) if runs else None

@@ -330,6 +330,26 @@ def test_the_next_update_lets_a_machine_run_that_ran_before_the_killed_one(world
     assert processes.find(world.now()) is not None
 
 
+def test_a_rollback_that_is_broken_off_while_the_guest_shuts_down_is_told_and_done_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.update()
+
+    def press(_machine: Machine, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machines, "stop", press)
+        with pytest.raises(KeyboardInterrupt):
+            world.rollback()
+    assert "was broken off while" in status.of(world.now()).detail
+    lifecycle.kill(world.now())
+    world.rollback()
+    assert world.is_old()
+    assert processes.find(world.now()) is not None
+    assert underway.read(world.now()) is None
+
+
 def test_a_rollback_lets_a_machine_run_that_ran_before_the_killed_update(world: World) -> None:
     world.update()
     stopping(world)
