@@ -151,6 +151,9 @@ def update(
         for unknown in found.difference.unknown:
             text = f"an image does not tell its {unknown}, so that is not compared"
             on_event(Event("note", "update", text))
+        if found.difference.older:
+            text = "the new image's packages were chosen before those that the machine has"
+            on_event(Event("warning", "update", text))
         make_ready(catalog, check=check, on_event=on_event)
         trial = SystemTrial(
             machine, image, plan, "update", settings, runs=runs, check=check, on_event=on_event

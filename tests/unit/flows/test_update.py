@@ -401,7 +401,7 @@ def test_a_machine_that_is_being_updated_is_let_alone(world: World) -> None:
 # --- what speaks against it ----------------------------------------------------------------------
 
 
-def with_lock(image: Image, place: Path, *packages: str, **facts: Any) -> Image:
+def with_lock(image: Image, place: Path, *packages: str, resolved: str = "", **facts: Any) -> Image:
     place.mkdir(exist_ok=True)
     entries = [
         {
@@ -411,7 +411,13 @@ def with_lock(image: Image, place: Path, *packages: str, **facts: Any) -> Image:
         for name in packages
     ]  # fmt: skip
     requested = {"guest": [], "kernel": "linux", "tools": []}
-    lock = {"version": 3, "epoch": 1, "requested": requested, "packages": entries}
+    lock = {
+        "version": 3,
+        "epoch": 1,
+        "resolved": resolved,
+        "requested": requested,
+        "packages": entries,
+    }
     (place / "lock.json").write_text(json.dumps(lock))
     (place / "boot.json").write_text(json.dumps({"kind": "kernel", "cmdline": ""} | facts))
     return replace(image, store_path=str(place))
@@ -473,6 +479,30 @@ def test_packages_services_secrets_and_databases_are_compared(
     back = difference.compare(new, replace(old, plan=tmp_path / "less.json"))
     assert (back.added, back.removed) == ((), ("nats",))
     assert difference.compare(replace(old, plan=None), new).unknown == ("plan",)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "older"),
+    [
+        ("20261126T125615Z", "20261125T130749Z", True),
+        ("20261125T130749Z", "20261126T125615Z", False),
+        ("20261125T130749Z", "20261125T130749Z", False),
+        ("", "20261125T130749Z", False),
+        ("20261125T130749Z", "", False),
+    ],
+)
+def test_an_image_whose_packages_were_chosen_before_those_that_it_replaces_is_told(
+    world: World, newer: Image, tmp_path: Path, before: str, after: str, *, older: bool
+) -> None:
+    from rave_cli.images import difference
+    from rave_cli.views.update import difference_lines
+
+    old = with_lock(world.machine.spec.image, tmp_path / "a", "bash", resolved=before)
+    new = with_lock(newer, tmp_path / "b", "bash", resolved=after)
+    found = difference.compare(old, new)
+    assert (found.older, found.document()["older"]) == (older, older)
+    lines = difference_lines(update.UpdateReport(world.machine, found))
+    assert any(line.startswith("  older") for line in lines) == older
 
 
 # --- the way back --------------------------------------------------------------------------------
