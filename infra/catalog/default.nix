@@ -42,7 +42,8 @@ let
         builtins.concatMap (id: services.${id}.secrets) carried ++ map (d: d.secret) databases
       );
       rolesOf = secret: builtins.filter (d: d.secret == secret) databases;
-      resolveSecret = name: secrets.${name} // {
+      # How long a secret lasts is the operator's business and no part of an image.
+      resolveSecret = name: builtins.removeAttrs secrets.${name} [ "lasting" ] // {
         path = "/run/secrets/${name}";
         refresh = map (d: d.unit) (rolesOf name)
           ++ builtins.concatMap unitsOf (builtins.filter (id: builtins.elem id carried) secrets.${name}.refresh);

@@ -6,18 +6,23 @@
 #   refresh    services restarted after it changed (a database password first reaches PostgreSQL)
 #   proof      the service that proves after an installation that it took it: its module in the guest
 #              has a function `proofs` (src/rave_guest/services/); null: nobody can be asked
+#   lasting    why a new value alone renews nothing, or loses something: `rave secrets rotate --due` leaves it
+#              out; null: it has its time
 let
   password = { kind = "password"; length = 32; };
   hex = bytes: { kind = "hex"; inherit bytes; };
-  secret = description: owner: generate: refresh: { inherit description owner generate refresh; mode = "0400"; proof = null; };
+  secret = description: owner: generate: refresh: { inherit description owner generate refresh; mode = "0400"; proof = null; lasting = null; };
   proven = service: record: record // { proof = service; };
+  lasting = why: record: record // { lasting = why; };
+  first = lasting "it counts at the first start alone; change it in the service";
+  encrypts = lasting "what was encrypted with it could not be read any more";
 
   # PostgreSQL takes it through postgres-set-<role>-password.service, which the catalog derives.
   role = name: owner: refresh: proven "postgresql" (secret "password of the PostgreSQL role ${name}" owner password refresh);
 in
 {
-  "grafana/admin-password" = secret "first password of Grafana's administrator" "grafana" password [ "grafana" ];
-  "grafana/secret-key" = secret "signs Grafana's data source credentials" "grafana" (hex 32) [ "grafana" ];
+  "grafana/admin-password" = first (secret "first password of Grafana's administrator" "grafana" password [ "grafana" ]);
+  "grafana/secret-key" = encrypts (secret "signs Grafana's data source credentials" "grafana" (hex 32) [ "grafana" ]);
   "grafana/db-password" = role "grafana" "grafana" [ "grafana" ];
 
   "database/mattermost-password" = role "mattermost" "mattermost" [ "mattermost" ];
@@ -29,20 +34,20 @@ in
   "database/canaille-password" = role "canaille" "canaille" [ ];
   "database/prometheus-password" = role "prometheus" "prometheus" [ ];
 
-  "gitlab/root-password" = secret "first password of GitLab's administrator" "gitlab" password [ ];
+  "gitlab/root-password" = first (secret "first password of GitLab's administrator" "gitlab" password [ ]);
   "gitlab/db-password" = role "gitlab" "gitlab" [ "gitlab" ];
-  "gitlab/secret" = secret "GitLab secret_key_base" "gitlab" (hex 64) [ "gitlab" ];
-  "gitlab/db" = secret "GitLab db_key_base" "gitlab" (hex 64) [ "gitlab" ];
-  "gitlab/otp" = secret "GitLab otp_key_base" "gitlab" (hex 64) [ "gitlab" ];
+  "gitlab/secret" = encrypts (secret "GitLab secret_key_base" "gitlab" (hex 64) [ "gitlab" ]);
+  "gitlab/db" = encrypts (secret "GitLab db_key_base" "gitlab" (hex 64) [ "gitlab" ]);
+  "gitlab/otp" = encrypts (secret "GitLab otp_key_base" "gitlab" (hex 64) [ "gitlab" ]);
   "gitlab/jws" = secret "GitLab's OpenID Connect signing key" "gitlab" { kind = "rsa"; bits = 3072; } [ "gitlab" ];
-  "gitlab/active-record-primary-key" = secret "GitLab Active Record encryption: primary key" "gitlab" (hex 32) [ "gitlab" ];
-  "gitlab/active-record-deterministic-key" = secret "GitLab Active Record encryption: deterministic key" "gitlab" (hex 32) [ "gitlab" ];
-  "gitlab/active-record-salt" = secret "GitLab Active Record encryption: salt" "gitlab" (hex 32) [ "gitlab" ];
+  "gitlab/active-record-primary-key" = encrypts (secret "GitLab Active Record encryption: primary key" "gitlab" (hex 32) [ "gitlab" ]);
+  "gitlab/active-record-deterministic-key" = encrypts (secret "GitLab Active Record encryption: deterministic key" "gitlab" (hex 32) [ "gitlab" ]);
+  "gitlab/active-record-salt" = encrypts (secret "GitLab Active Record encryption: salt" "gitlab" (hex 32) [ "gitlab" ]);
 
   "canaille/secret-key" = secret "signs Canaille's sessions" "canaille" (hex 32) [ "canaille" ];
   "canaille/signing-key" = secret "Canaille's OpenID Connect signing key" "canaille" { kind = "rsa"; bits = 3072; } [ "canaille" ];
 
-  "matrix/signing-key" = secret "signs what happens in Matrix rooms" "matrix-synapse" { kind = "matrix-key"; } [ "matrix" ];
+  "matrix/signing-key" = lasting "others know the server by it" (secret "signs what happens in Matrix rooms" "matrix-synapse" { kind = "matrix-key"; } [ "matrix" ]);
   "matrix/registration-shared-secret" = secret "lets an administrator register accounts" "matrix-synapse" (hex 32) [ "matrix" ];
   "matrix/macaroon-secret-key" = secret "signs Synapse's access tokens" "matrix-synapse" (hex 32) [ "matrix" ];
   "matrix/form-secret" = secret "signs Synapse's forms" "matrix-synapse" (hex 32) [ "matrix" ];
@@ -67,9 +72,9 @@ in
   "webhook/forgejo-secret" = secret "signs the webhooks of Forgejo and Gitea" "root" (hex 32) [ "webhook-dispatcher" ];
 
   "penpot/secret-key" = secret "signs Penpot's sessions" "root" (hex 64) [ "penpot" ];
-  "outline/secret-key" = secret "encrypts Outline's data" "outline" (hex 32) [ "outline" ];
+  "outline/secret-key" = encrypts (secret "encrypts Outline's data" "outline" (hex 32) [ "outline" ]);
   "outline/utils-secret" = secret "guards Outline's maintenance endpoints" "outline" (hex 32) [ "outline" ];
-  "n8n/encryption-key" = secret "encrypts n8n's stored credentials" "root" (hex 32) [ "n8n" ];
+  "n8n/encryption-key" = encrypts (secret "encrypts n8n's stored credentials" "root" (hex 32) [ "n8n" ]);
 
   "redis/password" = proven "redis" (secret "password of Redis" "redis" password [ "redis" "pagure" "pagure-worker" ]);
   "nats/password" = proven "nats" (secret "password of the NATS user rave" "nats" password [ "nats" "webhook-dispatcher" "chat-bridge" "agents" ]);

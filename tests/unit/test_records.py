@@ -24,6 +24,7 @@ from rave_cli.records import (
     amend,
     faults,
 )
+from rave_cli.secrets.ages import AGES
 from rave_cli.secrets.ledger import LEDGER
 from rave_cli.settings import CONFIG
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 RELEASED = Path(__file__).parents[1] / "fixtures" / "released-0.1.0"
 PLACE = Path("/somewhere/cup.json")
 
-FORMATS: list[RecordFormat[Any]] = [ANSWER, CARRIED, LEDGER, MACHINE, MANIFEST]
+FORMATS: list[RecordFormat[Any]] = [AGES, ANSWER, CARRIED, LEDGER, MACHINE, MANIFEST]
 VERSIONS: list[Versions] = [CONFIG, *FORMATS]
 
 

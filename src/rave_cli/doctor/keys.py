@@ -9,9 +9,12 @@ from rave_cli.doctor.examination import Diagnosis, examination
 from rave_cli.errors import RaveError
 from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets import identity as identities
+from rave_cli.secrets import listing, store
 from rave_cli.secrets import sops as tool
-from rave_cli.secrets import store
 from rave_cli.transcript import signing as signatures
+
+# How many secrets that are due are named.
+SHOWN = 3
 
 
 @examination("sops", "is there a sops that keeps what it seals?")
@@ -65,6 +68,23 @@ def secrets() -> Diagnosis:
             advice="rave secrets init   (adds what is missing)",
         )  # fmt: skip
     return Diagnosis("ok", f"the key opens all {len(needed)} secrets of {profile} on {base}")
+
+
+@examination("secrets-age", "has every secret a value of this quarter?")
+def secrets_age() -> Diagnosis:
+    """Compare since when each secret has its value with a quarter of a year (92 days)."""
+    file = store.default_file()
+    if not file.exists():
+        return Diagnosis("skip", f"no secrets file {file} yet", advice="rave secrets init")
+    late = listing.due(file, load_catalog(None).secrets)
+    if not late:
+        return Diagnosis("ok", "no secret is older than a quarter of a year", facts={"due": []})
+    more = f" and {len(late) - SHOWN} more" if len(late) > SHOWN else ""
+    return Diagnosis(
+        "warn", f"older than a quarter of a year: {', '.join(late[:SHOWN])}{more}",
+        advice="rave secrets rotate --due; then rave secrets install NAME for each machine",
+        facts={"due": list(late)},
+    )  # fmt: skip
 
 
 @examination("signing", "is there a key to sign transcripts with?")

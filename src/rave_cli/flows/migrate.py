@@ -50,7 +50,7 @@ def migrate(
             `restore.into` and `update.update`. The machine is as it was then.
     """
     with underway.alone(name):
-        machine = update.stands(name, on_event=on_event)
+        machine, _ = update.stands(name, on_event=on_event)
         _refuse(machine)
         backups.keeps_something(machine)
         image, plan = update.newest(machine, catalog, settings, build=build, on_event=on_event)
@@ -69,7 +69,7 @@ def migrate(
             return fill
 
         trial = SystemTrial(
-            machine, image, plan, "migration", settings, check=check, on_event=on_event,
+            machine, image, plan, "migration", settings, runs=True, check=check, on_event=on_event,
             fetch=fetch,
         )  # fmt: skip
         return update.UpdateReport(machine, found, trial.run())

@@ -19,6 +19,7 @@ from rave_cli.machines.qemu import processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from rave_cli.flows.events import OnEvent
     from rave_cli.images.manifest import Image
@@ -55,6 +56,7 @@ class SystemTrial:
         plan: the image's.
         kind: for what it is tried.
         settings: the operator's.
+        runs: whether the machine is to run afterwards.
         check: whether to run the smoke suite.
         on_event: told what happens.
         fetch: takes the data out of the old system, at the last moment before it stops, and returns
@@ -67,6 +69,7 @@ class SystemTrial:
     plan: Plan
     kind: Kind
     settings: Settings
+    runs: bool
     check: bool
     on_event: OnEvent
     fetch: Callable[[Machine], Callable[[Machine], None]] | None = None
@@ -78,11 +81,10 @@ class SystemTrial:
             RaveError: of what went wrong; by then the machine is as it was, unless that is said.
         """
         machine = self.machine
-        runs = processes.find(machine) is not None
         disks = machine.disks[-1:] if self.fetch is None else ()
         suspend.refuse_full_disk(machine, sum(disk.stat().st_size for disk in disks) >> 20)
         try:
-            change = generations.begin(machine, self.kind, self.image, runs=runs)
+            change = generations.begin(machine, self.kind, self.image, runs=self.runs)
             done = self._try(change)
         except BaseException as fault:
             told = self._taken_back(fault)
@@ -96,7 +98,7 @@ class SystemTrial:
         generations.prepare(machine, self.image, self.plan, data=self.fetch is not None)
         fill = None if self.fetch is None else self.fetch(machine)
         began = time.monotonic()
-        self._stop(change)
+        change = self._stop(change)
         if fill is None:
             with step(on_event, "keep", f"Keeping the data of {machine.name} as they are"):
                 generations.keep_data(machine)
@@ -109,9 +111,10 @@ class SystemTrial:
         generations.keep(ready.machine, change)
         return Tried(store.load(machine.name), ready, run, downtime)
 
-    def _stop(self, change: Change) -> None:
-        if not change.runs:
-            return
+    def _stop(self, change: Change) -> Change:
+        if processes.find(self.machine) is None:
+            return change
+        change = generations.stopping(self.machine, change)
         report = machines.stop(self.machine, on_event=self.on_event)
         if report.hard:
             raise RaveError(
@@ -120,6 +123,7 @@ class SystemTrial:
                 hint=f"rave vm logs {self.machine.name}",
                 exit_code=ExitCode.HOST,
             )
+        return change
 
     def _proved(self, machine: Machine, fill: Callable[[Machine], None] | None) -> SmokeRun | None:
         """Let the new system prove itself."""
@@ -146,7 +150,7 @@ class SystemTrial:
         why = _why(fault)
         self.on_event(Event("warning", "update", f"{change.told} fails: {why}; it is taken back"))
         try:
-            machine, told = self._back(machine, change, why)
+            aside, told = self._back(machine, change, why)
         except RaveError as other:
             other.message = f"{change.told} of machine {name} failed ({why}), and {other.message}"
             other.detail += (f"rave vm start {name} goes on with putting it back",)
@@ -155,21 +159,23 @@ class SystemTrial:
             self.on_event(Event("note", "update", told))
             return fault
         error = RaveError(
-            f"{told}, for {why}",
-            hint=fault.hint,
+            f"{told}; it was taken back because {why}",
+            hint=_way_in(name) if aside and fault.exit_code == ExitCode.NOT_READY else fault.hint,
             exit_code=fault.exit_code,
             detail=fault.detail,
         )
         error.data = {"rolledBack": True, **change.document}
         return error
 
-    def _back(self, machine: Machine, change: Change, why: str) -> tuple[Machine, str]:
-        aside = None
-        if change.step in ("trying", "exchanging") and processes.find(machine) is not None:
+    def _back(self, machine: Machine, change: Change, why: str) -> tuple[Path | None, str]:
+        if (
+            change.step in ("stopping", "trying", "exchanging")
+            and processes.find(machine) is not None
+        ):
             machines.stop(machine, on_event=self.on_event)
         if change.step == "keeping":
             generations.settle(machine, change)
-            return machine, f"machine {machine.name} has its new system"
+            return None, f"machine {machine.name} has its new system"
         machine, aside = generations.go_back(machine, change, why)
         told = f"machine {machine.name} is as it was before the {change.kind}, system and data"
         if change.runs and processes.find(machine) is None:
@@ -177,7 +183,7 @@ class SystemTrial:
         if aside is not None:
             text = unsettled.told_aside(machine, aside)
             self.on_event(Event("note", "update", text))
-        return machine, told
+        return aside, told
 
 
 def _why(fault: BaseException) -> str:
@@ -185,6 +191,15 @@ def _why(fault: BaseException) -> str:
         return fault.message
     ended = signals.interruption(fault)
     return f"{ended.number.name} arrived" if ended is not None else repr(fault)
+
+
+def _way_in(name: str) -> str:
+    """Return how to look into a system that failed: what the machine has now is the one before."""
+    undo = f"rave vm rollback {name} --undo"
+    return (
+        f"{undo}; then rave vm start {name} --keep-running has the system that failed run, to look"
+        f" into it; {undo} again brings back this one"
+    )
 
 
 def _failed(run: SmokeRun) -> RaveError:

@@ -44,8 +44,8 @@ def settle_alone(name: str, *, on_event: OnEvent) -> Machine:
         f" {underway.DOING[change.step]}"
     )
     on_event(Event("warning", "update", text))
-    if change.step == "trying":
-        # What runs is the system that has not proved itself.
+    if change.step in ("stopping", "trying"):
+        # What runs is about to end, or is the system that has not proved itself.
         lifecycle.stop(machine)
     machine, aside = generations.settle(machine, change)
     on_event(Event("note", "update", _outcome(machine, change, aside)))
@@ -55,7 +55,7 @@ def settle_alone(name: str, *, on_event: OnEvent) -> Machine:
 def _outcome(machine: Machine, change: underway.Change, aside: Path | None) -> str:
     if change.step == "keeping":
         return f"it is completed: rave vm rollback {machine.name} takes it back"
-    if change.step == "preparing":
+    if change.step in ("preparing", "stopping"):
         return f"machine {machine.name} is as it was"
     if change.kind == "rollback":
         return f"it is completed; {told_aside(machine, aside)}"

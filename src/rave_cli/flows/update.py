@@ -141,7 +141,7 @@ def update(
             building, starting, installing secrets and checking do. The machine is as it was then.
     """
     with underway.alone(name):
-        machine = stands(name, on_event=on_event)
+        machine, runs = stands(name, on_event=on_event)
         require_data_disk(machine)
         image, plan = newest(machine, catalog, settings, build=build, on_event=on_event)
         found = UpdateReport(machine, difference.compare(machine.spec.image, image))
@@ -151,19 +151,24 @@ def update(
         for unknown in found.difference.unknown:
             text = f"an image does not tell its {unknown}, so that is not compared"
             on_event(Event("note", "update", text))
+        if found.difference.older:
+            text = "the new image's packages were chosen before those that the machine has"
+            on_event(Event("warning", "update", text))
         make_ready(catalog, check=check, on_event=on_event)
         trial = SystemTrial(
-            machine, image, plan, "update", settings, check=check, on_event=on_event
+            machine, image, plan, "update", settings, runs=runs, check=check, on_event=on_event
         )
         return UpdateReport(machine, found.difference, trial.run())
 
 
-def stands(name: str, *, on_event: OnEvent) -> Machine:
-    """Return a machine whose system may be exchanged. The caller is alone with it.
+def stands(name: str, *, on_event: OnEvent) -> tuple[Machine, bool]:
+    """Return a machine whose system may be exchanged, and whether it is to run afterwards: it runs,
+    or did before a command that was killed. The caller is alone with it.
 
     Raises:
         RaveError: USAGE if it is suspended; HOST if its disks are not whole.
     """
+    killed = underway.read(store.load(name))
     machine = unsettled.settle_alone(name, on_event=on_event)
     if machine.suspended.is_dir():
         raise RaveError(
@@ -172,7 +177,8 @@ def stands(name: str, *, on_event: OnEvent) -> Machine:
             exit_code=ExitCode.USAGE,
         )
     preflight.check(machine)
-    return machine
+    ran = killed is not None and killed.runs
+    return machine, ran or processes.find(machine) is not None
 
 
 def make_ready(catalog: Catalog, *, check: bool, on_event: OnEvent) -> None:
@@ -239,13 +245,13 @@ def rollback(name: str, *, undo: bool, on_event: OnEvent) -> RolledBack:
             that time is gone; as stopping and starting do.
     """
     with underway.alone(name):
-        machine = stands(name, on_event=on_event)
+        machine, runs = stands(name, on_event=on_event)
         found = _wanted(machine, undo=undo)
         quick_check(found.spec.image)
         before, after = machine.spec.image.sha256, found.spec.image.sha256
-        runs = processes.find(machine) is not None
+        change = underway.Change("rollback", "stopping", time.time(), before, after, runs=runs)
+        underway.note(machine, change)
         machines.stop(machine, on_event=on_event)
-        change = underway.Change("rollback", "returning", time.time(), before, after, runs=runs)
         machine, aside = generations.restore(machine, found, change)
         on_event(Event("warning", "update", unsettled.told_aside(machine, aside)))
         ready = machines.boot(machine, on_event=on_event) if runs else None

@@ -48,6 +48,7 @@ class ImageDifference:
         databases: PostgreSQL's roles and databases that only the other's services need.
         obstacles: what speaks against it, a sentence for each.
         unknown: what could not be compared, for an image does not tell.
+        older: whether the other's packages were chosen before the one's, as in an older checkout.
     """
 
     before: str
@@ -59,6 +60,7 @@ class ImageDifference:
     databases: tuple[str, ...] = ()
     obstacles: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    older: bool = False
 
     @property
     def changed(self) -> bool:
@@ -78,6 +80,7 @@ class ImageDifference:
             "databases": list(self.databases),
             "obstacles": list(self.obstacles),
             "unknown": list(self.unknown),
+            "older": self.older,
         }
 
 
@@ -119,6 +122,7 @@ def compare(old: Image, new: Image, *, keeps_data: bool = True) -> ImageDifferen
         databases=tuple(sorted(databases)),
         obstacles=tuple(obstacles),
         unknown=tuple(unknown),
+        older=_older(held, holds),
     )
 
 
@@ -146,6 +150,12 @@ def plan_of(image: Image) -> Plan | None:
 def _lock(image: Image) -> Lock | None:
     place = Path(image.store_path) / LOCK
     return locks.load(place)[0] if place.is_file() else None
+
+
+def _older(before: Lock | None, after: Lock | None) -> bool:
+    if before is None or after is None or not (before.resolved and after.resolved):
+        return False
+    return after.resolved < before.resolved
 
 
 def _secrets(plan: Plan | None) -> set[str]:

@@ -289,12 +289,17 @@ class _Watch:
         from rave_cli.machines.guest import ssh
 
         try:
-            connection = ssh.reach(self.boot.machine, forwards[SSH_PORT], self._deadline())
+            connection = ssh.reach(
+                self.boot.machine, forwards[SSH_PORT], self._deadline(), ended=self._ended
+            )
             self.readiness.reach("ssh-banner", self.boot.now())
             on_login(ssh.login(self.boot.machine, connection, self._deadline()))
             self.readiness.reach("ssh-auth", self.boot.now())
         except RaveError as error:
             self.fail(error)
+
+    def _ended(self) -> bool:
+        return bool(select.select([self.pidfd], [], [], 0)[0])
 
     def _deadline(self) -> float:
         return time.monotonic() + max(0.1, self.readiness.remaining(self.boot.now()))

@@ -153,6 +153,17 @@ def keep_data(machine: Machine) -> None:
     paths.copy_private(machine.data_disk, machine.directory / OLD / DATA)
 
 
+def stopping(machine: Machine, change: Change) -> Change:
+    """Note that the old system is told to shut down, after which it does so whoever waits for it.
+
+    Raises:
+        RaveError: HOST if that cannot be written.
+    """
+    change = replace(change, step="stopping")
+    underway.note(machine, change)
+    return change
+
+
 def put_in_place(machine: Machine, change: Change) -> tuple[Machine, Change]:
     """Let what is ready take the place of what the machine is; returns both as they are then.
 
@@ -208,7 +219,7 @@ def go_back(machine: Machine, change: Change, why: str) -> tuple[Machine, Path |
     Raises:
         RaveError: USAGE if it runs; HOST if a file cannot be moved. The same again completes it.
     """
-    if change.step == "preparing":
+    if change.step in ("preparing", "stopping"):
         with signals.held():
             _clear(machine, WORK)
             underway.end(machine)

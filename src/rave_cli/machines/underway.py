@@ -26,10 +26,11 @@ NAME = "change.json"
 
 Kind = Literal["update", "rollback", "migration"]
 # In the order in which they come; `returning` may come after any, and is a rollback's first.
-Step = Literal["preparing", "exchanging", "trying", "keeping", "returning"]
+Step = Literal["preparing", "stopping", "exchanging", "trying", "keeping", "returning"]
 
 DOING: dict[Step, str] = {
     "preparing": "while the new system was made ready, which changed nothing",
+    "stopping": "while the old system shut down, which changed nothing",
     "exchanging": "while the new system took the place of the old",
     "trying": "before the new system had proved itself",
     "keeping": "when the new system had proved itself",

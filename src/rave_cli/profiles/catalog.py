@@ -148,6 +148,7 @@ class Secret(CatalogRecord):
     """A secret of the catalog; in a plan `refresh` names the units to restart after a change.
 
     `proof` is the service that proves that it took it; plans of the first release do not tell.
+    `lasting` is why it is not renewed for its age; no plan tells.
     """
 
     description: str
@@ -157,6 +158,7 @@ class Secret(CatalogRecord):
     refresh: tuple[str, ...]
     proof: str | None = None
     path: str | None = None
+    lasting: str | None = None
 
 
 class Database(CatalogRecord):

@@ -59,7 +59,7 @@ def edit(
                     if fault.exit_code is not ExitCode.SECRETS or not again(_told(fault)):
                         raise
                 else:
-                    store.replace(file, sealed, allowed)
+                    store.replace(file, sealed, allowed, new=_changed(before, after))
                     return True
 
 
@@ -83,7 +83,7 @@ def reencrypt(file: Path, keys: Keys) -> None:
     with store.locked(file):
         text = store.decrypt(store.read(file), keys, output="yaml")
         sealed = store.seal_text(text, "yaml", _document(text), allowed, keys)
-        store.replace(file, sealed, allowed)
+        store.replace(file, sealed, allowed, new=())
 
 
 def _sealed(
@@ -104,6 +104,15 @@ def _sealed(
     if wrong := [f"{fault.place}: {fault.message}" for fault in faults if fault not in old]:
         raise _unusable(wrong[0], *wrong[1:])
     return store.seal_text(after, "yaml", new, allowed, keys)
+
+
+def _changed(before: bytes, after: bytes) -> list[str]:
+    """Return the names with another value; none where the one before cannot be read."""
+    try:
+        old = store.document_names(before)
+    except tree.TreeError:
+        return []
+    return [name for name, value in _document(after).items() if old.get(name) != value]
 
 
 def _document(text: bytes) -> dict[str, str]:

@@ -88,7 +88,7 @@ def init(
         values = generate.complete(existing, catalog)
         added = tuple(name for name in values if name not in existing)
         if added:
-            store.replace(file, store.seal(values, allowed, keys), allowed)
+            store.replace(file, store.seal(values, allowed, keys), allowed, new=added)
     return Initialized(
         file=file,
         key_file=keys.own.place,
@@ -120,8 +120,9 @@ def rotate(
     with store.locked(file):
         existing = store.open_values(store.read(file), keys).values
         values = generate.renew(existing, catalog, frozenset(names))
-        store.replace(file, store.seal(values, allowed, keys), allowed)
-    return tuple(name for name, value in values.items() if existing.get(name) != value)
+        changed = tuple(name for name, value in values.items() if existing.get(name) != value)
+        store.replace(file, store.seal(values, allowed, keys), allowed, new=changed)
+    return changed
 
 
 def _refuse_less_than(recipients: Sequence[str], file: Path) -> bool:

@@ -29,12 +29,16 @@ def _moment(text: str) -> str:
     return text
 
 
+# A time with its zone (RFC 3339).
+Moment = Annotated[str, AfterValidator(_moment)]
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
     """One version of a secrets file: its digest, its time (RFC 3339) and who could read it."""
 
     sha256: str
-    lastmodified: Annotated[str, AfterValidator(_moment)]
+    lastmodified: Moment
     recipients: tuple[str, ...]
 
 

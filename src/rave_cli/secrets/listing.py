@@ -6,18 +6,24 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.secrets import identity, store, tree
+from rave_cli.secrets import ages, identity, store, structure, tree
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from rave_cli.profiles.catalog import Secret
+    from rave_cli.secrets.ages import Age
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A secret of the catalog. `path` is its place in a guest."""
+    """A secret of the catalog. `path` is its place in a guest.
+
+    `since` is the time (RFC 3339) since when it has its value, or, unless `made`, for longer; None
+    if nothing is known of that. `due` says that it is to be renewed for its age, `lasting` why it
+    is not.
+    """
 
     name: str
     description: str
@@ -25,6 +31,10 @@ class Listed:
     mode: str
     path: str
     present: bool
+    since: str | None = None
+    made: bool = False
+    due: bool = False
+    lasting: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,24 +60,45 @@ def listing(file: Path, catalog: Mapping[str, Secret]) -> Listing:
     Raises:
         RaveError: SECRETS if the file or the key file is there and cannot be read as one.
     """
-    present = _names(file) if file.exists() else set()
+    data = store.read(file) if file.exists() else None
+    present = set() if data is None else _names(file, data)
+    known = {} if data is None else ages.of(file, present, structure.written(data))
+    late = set(ages.due(known, catalog))
     keys = identity.find()
     return Listing(
         file,
         keys.recipients[0] if keys else None,
         tuple(
-            Listed(
-                name, secret.description, secret.owner, secret.mode,
-                secret.path or f"/run/secrets/{name}", name in present,
-            )
+            _listed(name, secret, known.get(name), present=name in present, due=name in late)
             for name, secret in catalog.items()
         ),
+    )
+
+
+def due(file: Path, catalog: Mapping[str, Secret]) -> tuple[str, ...]:
+    """Return the secrets of a file that are to be renewed for their age; needs no key.
+
+    Raises:
+        RaveError: SECRETS if the file is missing or cannot be read as one.
+    """
+    data = store.read(file)
+    return ages.due(ages.of(file, _names(file, data), structure.written(data)), catalog)
+
+
+def _listed(name: str, secret: Secret, age: Age | None, *, present: bool, due: bool) -> Listed:
+    return Listed(
+        name, secret.description, secret.owner, secret.mode,
+        secret.path or f"/run/secrets/{name}", present,
+        since=age.since.isoformat() if age else None,
+        made=age is not None and age.made,
+        due=due,
+        lasting=secret.lasting,
     )  # fmt: skip
 
 
-def _names(file: Path) -> set[str]:
+def _names(file: Path, data: bytes) -> set[str]:
     try:
-        return {"/".join(path) for path, _ in tree.leaves(tree.parse(store.read(file)))}
+        return {"/".join(path) for path, _ in tree.leaves(tree.parse(data))}
     except tree.TreeError as error:
         raise RaveError(
             f"{file} cannot be read: {error}",

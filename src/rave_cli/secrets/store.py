@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.secrets import ledger, policy, sops, structure, tree
+from rave_cli.secrets import ages, ledger, policy, sops, structure, tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
     from pathlib import Path
 
     from rave_cli.secrets.identity import Keys
@@ -185,14 +185,17 @@ def seal_text(
     return sealed
 
 
-def replace(file: Path, sealed: bytes, allowed: SopsPolicy) -> None:
-    """Put a sealed version in place and remember it.
+def replace(file: Path, sealed: bytes, allowed: SopsPolicy, *, new: Collection[str]) -> None:
+    """Put a sealed version in place and remember it; `new` are the secrets with a new value.
 
     Raises:
         RaveError: HOST if the disk is full or the place cannot be written.
     """
+    before = structure.written(read(file)) if file.exists() else None
     paths.atomic_write(file, sealed, mode=0o600)
-    remember(file, sealed, structure.inspect(sealed, allowed))
+    found = structure.inspect(sealed, allowed)
+    remember(file, sealed, found)
+    ages.note(file, found.names, new=new, before=before)
 
 
 def remember(file: Path, data: bytes, found: structure.Structure) -> None:

@@ -70,6 +70,12 @@ def inspect(data: bytes, policy: SopsPolicy) -> Structure:
     )
 
 
+def written(data: bytes) -> datetime | None:
+    """Return when a SOPS file was written, as it says itself; None if it does not."""
+    found = _read(data)
+    return None if isinstance(found, Finding) else _time(found[1].text("lastmodified"))
+
+
 def unsafe(data: bytes) -> tuple[Finding, ...]:
     """Return what forbids to hand a file to sops at all, whatever the policy says.
 

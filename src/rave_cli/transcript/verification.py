@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rave_cli.paths import refusing
 from rave_cli.transcript.agreement import CLOCK_SKEW
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.transcript.document import Document
+
+
+DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Verified:
             not say.
         trusted_archive_keys: fingerprints of the archive keys that its build trusted beside the
             distribution's; None if the format does not say.
+        updated_from: digest of the image whose place this one took in the machine; None if it is
+            the machine's first, or the transcript does not say.
         events: number of events.
         passed: ids of the checks that passed.
         warned: ids of the checks that warned.
@@ -65,6 +71,7 @@ class Verified:
     store_path: str
     lock_sha256: str | None
     trusted_archive_keys: tuple[str, ...] | None
+    updated_from: str | None
     events: int
     passed: tuple[str, ...]
     warned: tuple[str, ...]
@@ -136,6 +143,7 @@ def verify(
         store_path=document.image["store_path"],
         lock_sha256=None if origin is None else origin.lock,
         trusted_archive_keys=None if origin is None else origin.trusted,
+        updated_from=_updated_from(document),
         events=document.chain_count,
         passed=tuple(document.having("pass")),
         warned=tuple(document.having("warn")),
@@ -143,6 +151,12 @@ def verify(
         image_checked=image is not None,
         policy_checked=policy is not None,
     )
+
+
+def _updated_from(document: Document) -> str | None:
+    info = cast("dict[str, object]", document.members["system_info"])
+    found = DIGEST.fullmatch(str(info.get("updated_from")))
+    return None if found is None else found[1]
 
 
 def _check_times(

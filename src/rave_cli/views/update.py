@@ -14,6 +14,11 @@ def difference_lines(report: UpdateReport) -> list[str]:
     if not found.changed:
         return [f"machine {name} has the newest image, {found.after[:12]}: nothing changes"]
     lines = [f"machine {name}: from image {found.before[:12]} to {found.after[:12]}"]
+    if found.older:
+        lines.append(
+            "  older        its packages were chosen before those that the machine has: is the"
+            " checkout an old one?"
+        )
     lines += [f"  service      + {service}" for service in found.added]
     lines += [f"  service      - {service}" for service in found.removed]
     lines += [f"  new secret   {secret}" for secret in found.secrets]

@@ -217,7 +217,7 @@ from tests.sops import CATALOG
 file = store.place(None)
 init(file, {"redis/password": CATALOG["redis/password"]})
 allowed = policy.load(file)
-store.replace(file, store.seal(json.loads(sys.argv[1]), allowed, identity.load()), allowed)
+store.replace(file, store.seal(json.loads(sys.argv[1]), allowed, identity.load()), allowed, new=())
 """
 
 

@@ -91,7 +91,7 @@ def test_they_are_a_secret_of_the_operators(push: Callable[..., Result], home: P
     keys = load()
     values = {**store.open_values(store.read(file), keys).values, "registry/token": "me:pass:word"}
     allowed = policy.load(file)
-    store.replace(file, store.seal(values, allowed, keys), allowed)
+    store.replace(file, store.seal(values, allowed, keys), allowed, new=())
     assert push("--auth-secret", "registry/token").exit_code == 0
     assert holding(home, b"pass:word") == []
     other = fault(push("--auth-secret", "redis/password"))

@@ -52,7 +52,7 @@ class Operator:
     def seal(self, values: dict[str, str]) -> None:
         """Write other values, as a valid new version."""
         allowed = policy.load(self.file)
-        store.replace(self.file, store.seal(values, allowed, self.keys), allowed)
+        store.replace(self.file, store.seal(values, allowed, self.keys), allowed, new=())
 
 
 @pytest.fixture

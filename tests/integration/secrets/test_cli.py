@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rave_cli import app
-from rave_cli.secrets import identity, store
+from rave_cli.secrets import ages, identity, store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,6 +61,27 @@ def test_a_whole_life_without_a_value_shown(cli: Cli) -> None:
     assert identity.load().identities[0].secret not in cli.said
 
 
+def test_what_is_older_than_a_quarter_gets_new_values_and_nothing_else(cli: Cli) -> None:
+    file = store.default_file()
+    cli("init")
+    assert cli.json("rotate", "--due")[1]["changed"] == []
+    before = store.open_values(file.read_bytes(), identity.load()).values
+    long_ago = datetime.now(UTC) - ages.QUARTER - timedelta(days=1)
+    young = [name for name in before if name != "gitlab/db"]
+    ages.place().unlink()
+    ages.note(file, before, new=young, before=long_ago)
+    assert cli.json("rotate", "--due")[1]["changed"] == []
+    ages.place().unlink()
+    young.remove("redis/password")
+    ages.note(file, before, new=young, before=long_ago)
+    table = cli("list")[1]
+    assert f"{long_ago:%Y-%m-%d} or before, due" in table
+    assert cli.json("rotate", "--due")[1]["changed"] == ["redis/password"]
+    after = store.open_values(file.read_bytes(), identity.load()).values
+    assert [name for name in after if after[name] != before[name]] == ["redis/password"]
+    assert cli("rotate", "--due")[1].strip() == "no secret is due"
+
+
 def test_init_says_what_it_made(cli: Cli) -> None:
     status, document = cli.json("init")
     assert status == 0
@@ -73,7 +95,8 @@ def test_init_says_what_it_made(cli: Cli) -> None:
 def test_the_listing_as_a_table_and_as_json(cli: Cli) -> None:
     cli("init")
     _, table, _ = cli("list")
-    assert "redis/password\tredis\t/run/secrets/redis/password\tyes" in table.splitlines()
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    assert f"redis/password\tredis\t/run/secrets/redis/password\t{today}" in table.splitlines()
     _, document = cli.json("list")
     assert all(entry["present"] for entry in document["secrets"])
     assert document["recipient"] == identity.load().recipients[0]
@@ -122,7 +145,13 @@ def test_a_wrong_key_has_exit_code_6(cli: Cli, home: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize(
-    "words", [["rotate"], ["rotate", "--all", "redis/password"], ["rotate", "nope"]]
+    "words",
+    [
+        ["rotate"],
+        ["rotate", "--all", "redis/password"],
+        ["rotate", "--due", "--all"],
+        ["rotate", "nope"],
+    ],
 )
 def test_wrong_words_have_exit_code_2(cli: Cli, words: list[str]) -> None:
     cli("init")

@@ -131,7 +131,7 @@ def test_a_file_of_an_older_catalog_serves_a_smaller_plan(file: Path) -> None:
     values = dict(store.open_values(file.read_bytes(), keys).values)
     del values[later]
     allowed = policy.load(file)
-    store.replace(file, store.seal(values, allowed, keys), allowed)
+    store.replace(file, store.seal(values, allowed, keys), allowed, new=())
     assert install.pack(PLAN, file, MACHINE).names == tuple(PLAN.secrets)
     with pytest.raises(RaveError, match=later):
         install.pack(production, file, MACHINE)

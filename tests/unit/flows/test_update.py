@@ -61,8 +61,10 @@ WRITTEN = b"written by the new system"
 class World:
     """A machine with an older image than there is, and a guest that keeps what a test says."""
 
-    def __init__(self, machine: Machine, settings: Settings, catalog: Catalog) -> None:
-        self.machine, self.settings, self.catalog = machine, settings, catalog
+    def __init__(
+        self, machine: Machine, newer: Image, settings: Settings, catalog: Catalog
+    ) -> None:
+        self.machine, self.newer, self.settings, self.catalog = machine, newer, settings, catalog
         self.data = b""
         self.told: list[Event] = []
 
@@ -168,7 +170,7 @@ def world(  # noqa: PLR0917 - fixtures
     monkeypatch: pytest.MonkeyPatch,
 ) -> World:
     monkeypatch.setattr(builds, "existing_image", lambda _plan: newer)
-    found = World(machine, outside, catalog)
+    found = World(machine, newer, outside, catalog)
     sector = LABEL.format(machine.spec.machine_id).encode()
     found.data = qcow2(machine.spec.disk_gib << 30, sector=sector)
     machine.disk.write_bytes(b"the old system")
@@ -243,6 +245,10 @@ def test_a_system_that_fails_is_taken_back_with_the_data_of_before(
     assert caught.value.exit_code == ExitCode.NOT_READY
     assert "nats (failed)" in caught.value.message
     assert caught.value.data["rolledBack"] is True
+    # The machine's logs are those of the old system, which is well.
+    hint = str(caught.value.hint)
+    assert "rave vm logs" not in hint
+    assert hint.startswith("rave vm rollback demo --undo; then rave vm start demo --keep-running")
     assert world.is_old()
     # What was written meanwhile is not lost.
     assert world.kept() == [world.data, world.data + WRITTEN]
@@ -275,6 +281,79 @@ def test_an_interruption_takes_it_back(world: World, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(trial, "wait_until_healthy", interrupt)
     with pytest.raises(KeyboardInterrupt):
         world.update()
+    assert world.is_old()
+    assert processes.find(world.now()) is not None
+
+
+def test_an_interruption_while_the_guest_shuts_down_leaves_it_running(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, pid, told = machines.stop, pid_of(world.machine), []
+
+    def press(machine: Machine, **options: Any) -> Any:
+        told.append(machine)
+        if len(told) > 1:
+            return stop(machine, **options)
+        # The button is pressed, and the guest will go down whoever waits for that.
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(machines, "stop", press)
+    with pytest.raises(KeyboardInterrupt):
+        world.update()
+    assert world.is_old()
+    assert pid_of(world.now()) not in {None, pid}
+    assert world.kept() == [world.data]
+    assert "what was written since" not in world.texts()
+
+
+def stopping(world: World) -> int | None:
+    """Leave what a command leaves that is killed while the guest shuts down; return its pid."""
+    machine = world.now()
+    change = generations.begin(machine, "update", world.newer, runs=True)
+    underway.note(machine, replace(change, step="stopping"))
+    return pid_of(machine)
+
+
+def test_a_guest_that_shuts_down_for_a_killed_update_is_started_anew(world: World) -> None:
+    pid = stopping(world)
+    machines.start(world.now(), on_event=world.told.append)
+    assert pid_of(world.now()) not in {None, pid}
+    assert world.is_old()
+    assert "while the old system shut down" in world.texts()
+    assert underway.read(world.now()) is None
+
+
+def test_the_next_update_lets_a_machine_run_that_ran_before_the_killed_one(world: World) -> None:
+    stopping(world)
+    world.update()
+    assert not world.is_old()
+    assert processes.find(world.now()) is not None
+
+
+def test_a_rollback_that_is_broken_off_while_the_guest_shuts_down_is_told_and_done_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.update()
+
+    def press(_machine: Machine, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(machines, "stop", press)
+        with pytest.raises(KeyboardInterrupt):
+            world.rollback()
+    assert "was broken off while" in status.of(world.now()).detail
+    lifecycle.kill(world.now())
+    world.rollback()
+    assert world.is_old()
+    assert processes.find(world.now()) is not None
+    assert underway.read(world.now()) is None
+
+
+def test_a_rollback_lets_a_machine_run_that_ran_before_the_killed_update(world: World) -> None:
+    world.update()
+    stopping(world)
+    world.rollback()
     assert world.is_old()
     assert processes.find(world.now()) is not None
 
@@ -322,7 +401,7 @@ def test_a_machine_that_is_being_updated_is_let_alone(world: World) -> None:
 # --- what speaks against it ----------------------------------------------------------------------
 
 
-def with_lock(image: Image, place: Path, *packages: str, **facts: Any) -> Image:
+def with_lock(image: Image, place: Path, *packages: str, resolved: str = "", **facts: Any) -> Image:
     place.mkdir(exist_ok=True)
     entries = [
         {
@@ -332,7 +411,13 @@ def with_lock(image: Image, place: Path, *packages: str, **facts: Any) -> Image:
         for name in packages
     ]  # fmt: skip
     requested = {"guest": [], "kernel": "linux", "tools": []}
-    lock = {"version": 3, "epoch": 1, "requested": requested, "packages": entries}
+    lock = {
+        "version": 3,
+        "epoch": 1,
+        "resolved": resolved,
+        "requested": requested,
+        "packages": entries,
+    }
     (place / "lock.json").write_text(json.dumps(lock))
     (place / "boot.json").write_text(json.dumps({"kind": "kernel", "cmdline": ""} | facts))
     return replace(image, store_path=str(place))
@@ -394,6 +479,30 @@ def test_packages_services_secrets_and_databases_are_compared(
     back = difference.compare(new, replace(old, plan=tmp_path / "less.json"))
     assert (back.added, back.removed) == ((), ("nats",))
     assert difference.compare(replace(old, plan=None), new).unknown == ("plan",)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "older"),
+    [
+        ("20261126T125615Z", "20261125T130749Z", True),
+        ("20261125T130749Z", "20261126T125615Z", False),
+        ("20261125T130749Z", "20261125T130749Z", False),
+        ("", "20261125T130749Z", False),
+        ("20261125T130749Z", "", False),
+    ],
+)
+def test_an_image_whose_packages_were_chosen_before_those_that_it_replaces_is_told(
+    world: World, newer: Image, tmp_path: Path, before: str, after: str, *, older: bool
+) -> None:
+    from rave_cli.images import difference
+    from rave_cli.views.update import difference_lines
+
+    old = with_lock(world.machine.spec.image, tmp_path / "a", "bash", resolved=before)
+    new = with_lock(newer, tmp_path / "b", "bash", resolved=after)
+    found = difference.compare(old, new)
+    assert (found.older, found.document()["older"]) == (older, older)
+    lines = difference_lines(update.UpdateReport(world.machine, found))
+    assert any(line.startswith("  older") for line in lines) == older
 
 
 # --- the way back --------------------------------------------------------------------------------

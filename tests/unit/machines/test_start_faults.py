@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -166,6 +167,18 @@ def test_an_open_port_without_a_banner_is_no_sign_of_life(
         error = failed_start(machine)
     assert "stopped at stage ssh-banner " in error.message
     assert "no banner came" in error.message
+
+
+@pytest.mark.timeout(30)
+def test_nobody_waits_for_the_banner_of_a_guest_that_has_ended(
+    machine: Machine, host: Host, patient: None
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        steps = [*HEALTHY, {"sleep": 0.2}, {"exit": 0}]
+        host.behave(steps=steps, ports={22: closed.getsockname()[1]})
+        error = failed_start(machine)
+    assert "QEMU ended" in error.message
 
 
 def test_an_interruption_ends_qemu_and_leaves_a_machine_that_starts(

@@ -193,6 +193,28 @@ def test_a_policy_says_which_packages_and_whose_archives_will_do(
         assert (found.lock_sha256, found.trusted_archive_keys) == (origin.lock, origin.trusted)
 
 
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ({}, None),
+        ({"updated_from": f"sha256:{'cd' * 32}"}, "cd" * 32),
+        ({"updated_from": "sha256:\x1b[2J"}, None),
+        ({"updated_from": 7}, None),
+    ],
+)
+def test_verify_says_which_image_an_update_began_with(
+    tmp_path: Path, home: Path, said: dict[str, Any], known: str | None
+) -> None:
+    record = make_record(system_info={"hostname": "host"} | said)
+    run = make_run(tmp_path / "run", record=record)
+    assert run.verify().updated_from == known
+    argv = ["smoke", "verify", str(run.files.document), "--key", str(run.key.public_file)]
+    told = CliRunner().invoke(cli, argv).output
+    assert ("which took the place of" in told) == (known is not None)
+    if known is not None:
+        assert f"took the place of image sha256:{known}" in told
+
+
 def test_verify_says_which_packages_the_image_has_and_whom_its_build_trusted(
     tmp_path: Path, home: Path
 ) -> None:

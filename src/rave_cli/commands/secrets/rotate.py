@@ -18,26 +18,38 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_secret)
 @click.option("--all", "everything", is_flag=True, help="Every secret of the catalog.")
+@click.option(
+    "--due", is_flag=True, help="Those that have had theirs for over a quarter of a year."
+)
 @secrets_file_option
 @json_option
 @pass_app
 @audited
-def rotate(app: App, names: tuple[str, ...], everything: bool, file: Path | None) -> None:
+def rotate(
+    app: App, names: tuple[str, ...], everything: bool, due: bool, file: Path | None
+) -> None:
     """Give secrets new values in the file; `rave secrets install` then brings them to a machine.
+
+    --due leaves out those whose new value would lose something or renew nothing, such as keys that
+    data are encrypted with, and does nothing if none is due.
 
     \b
     Example: rave secrets rotate redis/password
+    Example: rave secrets rotate --due
     """
-    from rave_cli.secrets import identity, store
+    from rave_cli.secrets import identity, listing, store
     from rave_cli.secrets.init import rotate as renew
 
-    if bool(names) == everything:
-        raise click.UsageError("Name the secrets to rotate, or give --all.")
+    if [bool(names), everything, due].count(True) != 1:
+        raise click.UsageError("Name the secrets to rotate, or give --due or --all.")
     catalog, place = app.catalog().secrets, store.place(file)
-    with app.show.progress("Making new values"):
-        changed = renew(place, catalog, names or tuple(catalog), identity.load())
-    app.show.result(
-        {"file": str(place), "changed": list(changed)},
-        "new values:",
-        *(f"  {name}" for name in changed),
-    )
+    wanted = listing.due(place, catalog) if due else names or tuple(catalog)
+    changed: tuple[str, ...] = ()
+    if wanted:
+        with app.show.progress("Making new values"):
+            changed = renew(place, catalog, wanted, identity.load())
+    told = "new values:" if changed else "no secret is due"
+    document = {"file": str(place), "changed": list(changed)}
+    app.show.result(document, told, *(f"  {name}" for name in changed))
+    if changed:
+        app.show.note("rave secrets install NAME   brings them to a machine")

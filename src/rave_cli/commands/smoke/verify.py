@@ -85,6 +85,7 @@ def verify(
         f"signed by {found.signer}",
         f"{counts}; {found.events} events",
         f"image sha256:{found.image_sha256}",
+        *([f"which took the place of image sha256:{old}"] if (old := found.updated_from) else []),
         *_packages(found),
     ]
     if found.format == 1:

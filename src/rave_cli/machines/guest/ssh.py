@@ -27,7 +27,7 @@ from rave_cli.machines.guest.stages import ban, read_events
 from rave_cli.machines.qemu import ports
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from rave_cli.machines.spec import Machine
@@ -82,17 +82,20 @@ def connect(
         yield session
 
 
-def reach(machine: Machine, port: int, deadline: float) -> socket.socket:
+def reach(
+    machine: Machine, port: int, deadline: float, *, ended: Callable[[], bool] = lambda: False
+) -> socket.socket:
     """Return a connection to a machine's sshd: through its port, or where that is closed to us
     through the way that no ban closes.
 
     Raises:
         BannedError: NOT_READY if the guest bans this host and there is no such way.
-        RaveError: NOT_READY if sshd cannot be reached before `deadline` (time.monotonic()).
+        RaveError: NOT_READY if sshd cannot be reached before `deadline` (time.monotonic()), or
+            before `ended` says that there is nobody left to be reached.
     """
     patience = min(deadline, time.monotonic() + SILENT) if machine.way_socket.exists() else deadline
     try:
-        return await_banner(machine, port, patience)
+        return await_banner(machine, port, patience, ended=ended)
     except RaveError as error:
         place = os.fspath(machine.way_socket)
         connection = way.reach(place, machine.spec.instance_id, deadline)
@@ -100,7 +103,7 @@ def reach(machine: Machine, port: int, deadline: float) -> socket.socket:
             return connection
         if isinstance(error, BannedError) or patience == deadline:
             raise
-    return await_banner(machine, port, deadline)
+    return await_banner(machine, port, deadline, ended=ended)
 
 
 def refuse_banned(machine: Machine) -> None:
@@ -123,17 +126,20 @@ def refuse_banned(machine: Machine) -> None:
     )
 
 
-def await_banner(machine: Machine, port: int, deadline: float) -> socket.socket:
+def await_banner(
+    machine: Machine, port: int, deadline: float, *, ended: Callable[[], bool] = lambda: False
+) -> socket.socket:
     """Return a connection whose other end has sent an SSH banner, which is left unread.
 
     QEMU's user network accepts TCP even if no guest runs, so only the banner is a sign of life.
 
     Raises:
         BannedError: NOT_READY as soon as the guest tells that it bans this host.
-        RaveError: NOT_READY if no banner comes before `deadline` (time.monotonic()).
+        RaveError: NOT_READY if no banner comes before `deadline` (time.monotonic()), or before
+            `ended` says that there is nobody left to send one.
     """
     cause = "no answer"
-    while (left := deadline - time.monotonic()) > 0:
+    while (left := deadline - time.monotonic()) > 0 and not ended():
         refuse_banned(machine)
         try:
             connection = socket.create_connection(("127.0.0.1", port), timeout=left)
