@@ -442,7 +442,7 @@ def test_data_that_do_not_fit_are_refused(
     images = []
     for name, image, facts in (("a", world.machine.spec.image, before), ("b", newer, after)):
         packages = facts if isinstance(facts, tuple) else ("bash",)
-        data = {"data": facts} if isinstance(facts, list) else {}
+        data: dict[str, Any] = {"data": facts} if isinstance(facts, list) else {}
         images.append(with_lock(image, tmp_path / name, *packages, **data))
     spec = replace(world.machine.spec, image=images[0])
     store.save(replace(world.machine, spec=spec))
