@@ -45,7 +45,8 @@ ACCEPTED = re.compile(r"Task ([0-9a-f]{8}) is accepted")
 # Seconds, on a host that is not busy. A guest under emulation takes most of them.
 PROJECT_TAKES, WORK_TAKES, MERGE_TAKES, SANDBOX_TAKES = 180.0, 300.0, 180.0, 300.0
 CANCEL_TAKES, TRACE_TAKES = 60.0, 15.0
-LOOK = 0.5  # seconds between two looks at what takes that long
+# Seconds between two looks at what takes that long: each costs an emulated guest 0.2.
+LOOK = 2.0
 
 
 class Delivery:
