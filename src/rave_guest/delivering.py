@@ -45,10 +45,11 @@ ACCEPTED = re.compile(r"Task ([0-9a-f]{8}) is accepted")
 # Seconds, on a host that is not busy. A guest under emulation takes most of them.
 PROJECT_TAKES, WORK_TAKES, MERGE_TAKES, SANDBOX_TAKES = 180.0, 300.0, 180.0, 300.0
 CANCEL_TAKES, TRACE_TAKES = 60.0, 15.0
-LOOK = 0.5  # seconds between two looks at what takes that long
+# Seconds between two looks at what takes that long: each costs an emulated guest 0.2.
+LOOK = 2.0
 
 
-class Delivery:
+class HelloWorld:
     """What the steps know of each other."""
 
     def __init__(
@@ -124,7 +125,7 @@ class Delivery:
         return self.forge.git(self.system, f"{self.folder}/project", *words)
 
 
-def command(way: Delivery) -> Verdict:
+def command(way: HelloWorld) -> Verdict:
     """Somebody of the leads asks for a project; it is accepted as a task."""
     chat = way.chat
     seconds = signed_in(chat, USER, chat.one)
@@ -139,7 +140,7 @@ def command(way: Delivery) -> Verdict:
     )  # fmt: skip
 
 
-def project(way: Delivery) -> Verdict:
+def project(way: HelloWorld) -> Verdict:
     """The forge has it, with a first commit."""
     began = time.monotonic()
     (task,) = way.open
@@ -153,7 +154,7 @@ def project(way: Delivery) -> Verdict:
     return passed(f"{url}, told after {seconds} s", seconds=seconds, url=url, commit=way.first)
 
 
-def code(way: Delivery) -> Verdict:
+def code(way: HelloWorld) -> Verdict:
     """An agent writes code, and commits it to a branch of its task's, on top of what is there."""
     began = time.monotonic()
     way.asked_as, way.task = way.ask(f"!rave run {AGENT} {PROJECT} {ASKED}")
@@ -178,7 +179,7 @@ def code(way: Delivery) -> Verdict:
     )  # fmt: skip
 
 
-def request(way: Delivery) -> Verdict:
+def request(way: HelloWorld) -> Verdict:
     """A merge request of that commit is open."""
     found = [
         one
@@ -193,7 +194,7 @@ def request(way: Delivery) -> Verdict:
     return passed(url, number=int(way.request["id"]), url=url, commit=about)
 
 
-def tests(way: Delivery) -> Verdict:
+def tests(way: HelloWorld) -> Verdict:
     """What the tests came to stands beside it."""
     flags = way.found(f"/pull-request/{way.request['id']}/flag")["flags"]
     ours = [flag for flag in flags if flag["username"] == STATUS]
@@ -203,7 +204,7 @@ def tests(way: Delivery) -> Verdict:
     return passed(f"{STATUS}: {flag['comment']}", check=STATUS, result=flag["status"])
 
 
-def sandbox(way: Delivery) -> Verdict:
+def sandbox(way: HelloWorld) -> Verdict:
     """The tests pass in a sandbox, too, where the pool is lent to this machine."""
     pool = way.pool()
     try:
@@ -228,7 +229,7 @@ def sandbox(way: Delivery) -> Verdict:
     return passed(f"job {job.name}, after {seconds} s: {last[0]}", seconds=seconds, job=job.name)
 
 
-def notification(way: Delivery) -> Verdict:
+def notification(way: HelloWorld) -> Verdict:
     """It is told in the thread of the command, with a link that leads to the merge request."""
     if way.done is None:
         raise Broken("nothing is told")
@@ -241,7 +242,7 @@ def notification(way: Delivery) -> Verdict:
     return passed(way.done.text, message=way.done.event, thread=way.done.thread)
 
 
-def approval(way: Delivery) -> Verdict:
+def approval(way: HelloWorld) -> Verdict:
     """Whoever may approves; it is merged, which is told in the thread."""
     began = time.monotonic()
     event, answer = said(way.chat, way.chat.one, f"!rave approve {way.task} Well done")
@@ -270,7 +271,7 @@ SPANS = (
 )  # fmt: skip
 
 
-def trace(way: Delivery) -> Verdict:
+def trace(way: HelloWorld) -> Verdict:
     """One trace leads from the message to the merge."""
     until = time.monotonic() + TRACE_TAKES * way.busy
     while True:
@@ -290,7 +291,7 @@ def trace(way: Delivery) -> Verdict:
     )  # fmt: skip
 
 
-def clean(way: Delivery) -> Verdict:
+def clean(way: HelloWorld) -> Verdict:
     """Nothing of it is left: project and account are gone."""
     began = time.monotonic()
     _leave_off(way)
@@ -305,7 +306,7 @@ def clean(way: Delivery) -> Verdict:
     return passed(f"project and account are gone, after {seconds} s", seconds=seconds)
 
 
-def _leave_off(way: Delivery) -> None:
+def _leave_off(way: HelloWorld) -> None:
     """Have nobody go on with what was asked for, and leave the room."""
     client = way.chat.one
     if not client.token:
@@ -339,10 +340,10 @@ def _ends(deed: Deed, task: str) -> bool:
     return what == "told" and name.startswith(task) and status in ("completed", "failed")
 
 
-def refused(step: Callable[[Delivery], Verdict]) -> Callable[[Delivery], Verdict]:
+def refused(step: Callable[[HelloWorld], Verdict]) -> Callable[[HelloWorld], Verdict]:
     """Return a step that breaks where chat or forge refuses what it must not."""
 
-    def carry_out(way: Delivery) -> Verdict:
+    def carry_out(way: HelloWorld) -> Verdict:
         try:
             return step(way)
         except MatrixError as error:
@@ -354,7 +355,7 @@ def refused(step: Callable[[Delivery], Verdict]) -> Callable[[Delivery], Verdict
 
 
 # In this order; the last is made whatever becomes of the others.
-STEPS: Mapping[str, Callable[[Delivery], Verdict]] = {
+STEPS: Mapping[str, Callable[[HelloWorld], Verdict]] = {
     "command": command,
     "project": project,
     "code": code,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rave_guest.check import Subject
-    from rave_guest.delivering import Delivery
+    from rave_guest.delivering import HelloWorld
     from rave_guest.system import System
 
     Step = Callable[[Mapping[str, Any], System], Verdict]
@@ -43,7 +43,7 @@ PROGRAM = ("/usr/lib/rave/rave-guest", "workflow-end")
 AGAIN = 120.0
 
 
-class Told:
+class ToldSteps:
     """What has become of each step so far; whoever asks waits for theirs."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Told:
             return self._verdicts.get(step) or errored(self._fault)
 
 
-_told = Told()
+_told = ToldSteps()
 
 
 def step(name: str, title: str, **more: Any) -> Callable[[Step], Step]:
@@ -157,7 +157,7 @@ def _make(
     told(LAST, found[LAST])
 
 
-def _begun(arguments: Mapping[str, Any], origin: str, system: System, folder: str) -> Delivery:
+def _begun(arguments: Mapping[str, Any], origin: str, system: System, folder: str) -> HelloWorld:
     from rave_guest import chat, delivering, registry, spans
     from rave_guest.wire import trusted
     from rave_guest.wire.forge import PagureUser
@@ -166,7 +166,7 @@ def _begun(arguments: Mapping[str, Any], origin: str, system: System, folder: st
     site = {name: f"{scheme}://{arguments[name]}.{place}" for name in ("chat", "forge", "accounts")}
     token = system.secret(arguments["token"]) or ""
     provider = arguments["provider"]
-    return delivering.Delivery(
+    return delivering.HelloWorld(
         chat.Chat(
             site["chat"], site["accounts"], vars(registry.service(provider))["accounts"],
             provider=f"oidc-{provider}",
@@ -179,7 +179,7 @@ def _begun(arguments: Mapping[str, Any], origin: str, system: System, folder: st
     )  # fmt: skip
 
 
-def deliver(way: Delivery, told: Callable[[str, Verdict], None]) -> None:
+def deliver(way: HelloWorld, told: Callable[[str, Verdict], None]) -> None:
     """Make the journey, and tell what becomes of each step as soon as it is known; what it makes is
     deleted before it, for one that was broken off, and afterwards.
     """

@@ -141,6 +141,18 @@ def test_a_branch_is_made_once_and_begins_where_it_is_told(world: ForgeWorld) ->
     work(world, do)
 
 
+def test_in_a_project_that_was_deleted_nothing_is_waited_for(world: ForgeWorld) -> None:
+    """An agent at work in one kept asking for its branches until its task's time was over."""
+
+    async def do(forge: Forge) -> None:
+        with pytest.raises(ForgeRefusedError):
+            await forge.create_branch(world.name, BRANCH, "main")
+        with pytest.raises(ForgeRefusedError):
+            await forge.merge_request(world.name, BRANCH)
+
+    work(world, do)
+
+
 def test_a_commit_is_known_again_by_its_message_and_changes_only_what_it_names(
     world: ForgeWorld,
 ) -> None:

@@ -211,7 +211,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made(platform: Platform, tmp_path: Path) -> dict[str, Verdict]:
     told: dict[str, Verdict] = {}
-    way = delivering.Delivery(
+    way = delivering.HelloWorld(
         Chat(platform), platform, SITE, system=None, folder=str(tmp_path),  # type: ignore[arg-type]
         trace=platform.trace, pool=NobodysPool,  # type: ignore[arg-type]
     )  # fmt: skip
@@ -273,7 +273,7 @@ def test_a_task_that_goes_on_is_cancelled_before_its_project_is_deleted(tmp_path
 
 
 def test_whoever_asks_first_has_it_made_once_and_each_is_told_as_soon_as_it_is_known() -> None:
-    told, gate, made = workflow.Told(), threading.Event(), []
+    told, gate, made = workflow.ToldSteps(), threading.Event(), []
 
     def travel() -> None:
         made.append(1)

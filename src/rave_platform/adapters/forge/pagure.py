@@ -115,9 +115,12 @@ class PagureForge:
         Raises:
             ForgeUnavailableError: if there is none yet: until the worker has made the repository of
                 a project, its branches are not found.
+            ForgeRefusedError: if there is no such project, or no longer.
         """
         place = f"{self._at(project)}/git/branches"
         found = await self._http.find(place, params={"with_commits": "true"})
+        if found is None and await self._http.find(self._at(project)) is None:
+            raise ForgeRefusedError(f"the forge: there is no project {project}", 404)
         for default in found["default"] if found else ():
             return default, found["branches"]
         raise ForgeUnavailableError("the forge: the project has no branch yet", 1.0)
