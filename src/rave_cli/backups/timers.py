@@ -89,16 +89,18 @@ def script(words: Sequence[str], environment: Mapping[str, str]) -> str:
     return f"#!/bin/sh\n# Written by rave backup schedule set.\n{exported}{called}"
 
 
-def units(place: str, *, sparing: bool) -> dict[str, str]:
-    """Return the units that run the script at `place`, by file name.
+def units(place: str, *, sparing: bool, logs: bool = False) -> dict[str, str]:
+    """Return the units that run the script at `place`, by file name; with `logs` also those that
+    fetch PostgreSQL's log.
 
     Raises:
         RaveError: USAGE if no unit can name that place.
     """
     limits = LIMITS if sparing else ""
+    of_logs = (LOG_UNIT, LOG_SERVICE, LOG_TIMER)
     return {
         f"{unit}.{kind}": text.format(script=_word(place), longest=LONGEST, limits=limits)
-        for unit, service, timer in ((UNIT, SERVICE, TIMER), (LOG_UNIT, LOG_SERVICE, LOG_TIMER))
+        for unit, service, timer in ((UNIT, SERVICE, TIMER), *((of_logs,) if logs else ()))
         for kind, text in (("service", service), ("timer", timer))
     }
 

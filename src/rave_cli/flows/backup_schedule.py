@@ -110,9 +110,10 @@ def put(wanted: BackupSchedule, given: Settings, *, on_event: OnEvent) -> Waking
         return waking
     _systemctl(waking.user, "daemon-reload")
     _systemctl(waking.user, "enable", "--now", f"{timers.UNIT}.timer")
-    # Without a log that is to be fetched it need not look each four minutes.
-    verb = "enable" if any(one.log for one in schedule.load().schedules) else "disable"
-    _systemctl(waking.user, verb, "--now", f"{timers.LOG_UNIT}.timer")
+    if waking.log_cron:
+        _systemctl(waking.user, "enable", "--now", f"{timers.LOG_UNIT}.timer")
+    else:
+        _without(timers.LOG_UNIT)
     name = os.environ.get("USER", "")
     if waking.user and not (LINGER / name).exists():
         text = f"your timers run while you are logged in alone: loginctl enable-linger {name}"
@@ -144,18 +145,23 @@ def remove(machine: str, *, on_event: OnEvent) -> bool:
     if was is not None and was.log and machine in stored_names():
         _stop_log(machine, on_event)
     schedule.save(left)
-    user, folder = _unit_folder()
-    systemd = BOOTED.is_dir() and process.find("systemctl") is not None
-    if systemd and not any(one.log for one in left.schedules):
-        _systemctl(user, "disable", "--now", f"{timers.LOG_UNIT}.timer")
+    if not any(one.log for one in left.schedules):
+        _without(timers.LOG_UNIT)
     if not left.schedules:
-        if systemd:
-            _systemctl(user, "disable", "--now", f"{timers.UNIT}.timer")
-        for unit in (timers.UNIT, timers.LOG_UNIT):
-            for name in (f"{unit}.timer", f"{unit}.service"):
-                with paths.refusing(folder / name):
-                    (folder / name).unlink(missing_ok=True)
+        _without(timers.UNIT)
     return True
+
+
+def _without(unit: str) -> None:
+    """Take a timer and what it runs away, if they are there."""
+    user, folder = _unit_folder()
+    if not (folder / f"{unit}.timer").exists():
+        return
+    if BOOTED.is_dir() and process.find("systemctl") is not None:
+        _systemctl(user, "disable", "--now", f"{unit}.timer")
+    for name in (f"{unit}.timer", f"{unit}.service"):
+        with paths.refusing(folder / name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def waking_now(given: Settings) -> Waking:
@@ -180,7 +186,10 @@ def _written(given: Settings) -> Waking:
     text = timers.script(words, _environment(given))
     paths.private_dir(waking.script.parent)
     paths.atomic_write(waking.script, text.encode(), mode=0o700)
-    for name, unit in timers.units(str(waking.script), sparing=given.mode == "safe").items():
+    wanted = timers.units(
+        str(waking.script), sparing=given.mode == "safe", logs=waking.log_cron is not None
+    )
+    for name, unit in wanted.items():
         paths.atomic_write(waking.units / name, unit.encode(), mode=0o644)
     return waking
 

@@ -271,7 +271,7 @@ def test_a_backup_is_made_even_if_the_log_is_not_to_be_had(
 
 
 def test_the_timer_of_logs_comes_each_four_minutes() -> None:
-    units = timers.units("/run/rave it", sparing=True)
+    units = timers.units("/run/rave it", sparing=True, logs=True)
     assert "OnCalendar=*:0/4\n" in units["rave-backup-log.timer"]
     assert 'ExecStart=/bin/sh "/run/rave it" --logs\n' in units["rave-backup-log.service"]
     line = timers.cron_line("/run/rave", sparing=False, logs=True)
