@@ -13,7 +13,6 @@ changes much.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import multiprocessing
 import os
@@ -27,14 +26,14 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from benchmarks.measure import report, summary
 from rave_guest.state import log, wire
 from rave_guest.wire import postgres
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
     from multiprocessing.queues import Queue
 
 BIN = Path("/usr/lib/postgresql/15/bin")
@@ -114,25 +113,40 @@ def spent(place: Path, more: int | None) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
+class Sink:
+    """Takes what a guest sends, as the way to the host does, and keeps what is said of it."""
+
+    def __init__(self) -> None:
+        self.size, self.facts = 0, b""
+
+    def write(self, data: bytes) -> int:
+        """Take a record."""
+        if b'"chain"' in data[:64]:
+            self.facts = data.partition(b"\n")[2]
+        self.size += len(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Keep nothing back."""
+
+
 def fetching(place: Path, sizes: Queue[int]) -> None:
-    """Fetch the log as a host does, until this process is ended."""
+    """Send the log as a guest does, until this process is ended."""
     os.nice(10)
+    path = str(place / "data")
     wanted: dict[str, Any] = {"chain": "", "end": "", "tail": "", "until": 0, "allowed": 0}
     postgres.socket_of = lambda port: f"{place}/.s.PGSQL.{port}"
     while True:
-        out = io.BytesIO()
+        sink = Sink()
         with postgres.session(60) as ask:
-            log.send(str(place / "data"), ask, wire.Writer(out), wanted, "1" * 32)
-        items = {one.name: b"".join(one.pieces) for one in wire.read(io.BytesIO(out.getvalue()))}
-        wanted |= _had(items)
-        sizes.put(len(items[log.BYTES]))
+            log.send(path, ask, wire.Writer(cast("Any", sink)), wanted, "1" * 32)
+        facts = json.loads(sink.facts)
+        end, timeline, size = log.position(facts["end"]), facts["timeline"], facts["segment"]
+        last = b"".join(log.pieces(path, timeline, size, end - log.TAIL, end))
+        tail = hashlib.sha256(last).hexdigest()
+        wanted |= {"chain": facts["chain"], "end": facts["end"], "tail": tail}
+        sizes.put(sink.size)
         time.sleep(EACH)
-
-
-def _had(items: Mapping[str, bytes]) -> dict[str, Any]:
-    facts = json.loads(items[log.FACTS])
-    tail = hashlib.sha256(items[log.BYTES][-log.TAIL :]).hexdigest()
-    return {"chain": facts["chain"], "end": facts["end"], "tail": tail}
 
 
 def fetched(place: Path, seconds: int) -> tuple[Run, int]:

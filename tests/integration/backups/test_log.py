@@ -175,11 +175,10 @@ def test_no_kill_leaves_a_hole_in_the_log(logged: Host, monkeypatch: pytest.Monk
         # What the guest has written by then is sent with the next.
         found.size += found.more
         assert fetch(logged).begun is None
-        listing = vault.listed(logged.settings)
-        (chain,) = log.chains(listing.logs)
+        (chain,) = chains(logged)
         assert chain.last.end == found.start + len(found.data)
-        assert listing.broken == ()
-        assert content_of(logged) == found.data
+    assert content_of(logged) == found.data
+    assert vault.listed(logged.settings).broken == ()
     until(lambda: not list((logged.folder / "repository/locks").iterdir()) or unlocked(logged))
     logged.verify()
 

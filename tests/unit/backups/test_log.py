@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rave_cli.backups import log, parts
@@ -53,6 +53,7 @@ def test_a_part_is_read_back_from_its_tags() -> None:
     assert [one.machine for one in renamed.logs_of("web")] == ["web"]
 
 
+@settings(max_examples=50)
 @given(st.integers(0, (1 << 64) - 1))
 def test_a_place_is_told_as_postgresql_does_and_read_back(place: int) -> None:
     assert parts.place_of(parts.told(place)) == place
@@ -182,10 +183,11 @@ def test_between_two_chains_nothing_can_be_reached() -> None:
     ]
 
 
+@settings(max_examples=60)
 @given(
-    st.lists(st.floats(0.01, 30 * 24), min_size=1, max_size=12),
+    st.lists(st.floats(0.01, 15 * 24), min_size=1, max_size=6),
     st.integers(0, 10),
-    st.integers(1, 31 * 6),
+    st.integers(1, 15 * 6),
     st.floats(0, 1),
 )
 def test_what_a_backup_that_stays_needs_for_the_last_days_is_never_taken_away(
