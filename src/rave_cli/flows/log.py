@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rave_cli.settings import Settings
 
 # Bytes of one fetch at most: more than PostgreSQL holds for a host that stays away.
-MOST = 4 << 30
+MOST = 2 << 30
 MOST_FACTS = 4 << 10
 # Seconds by which a guest's clock may be ahead.
 AHEAD = 300
