@@ -87,6 +87,17 @@ METRICS: tuple[tuple[str, str, Callable[[], float | None]], ...] = (
         "When a backup was last restored to see whether it can be, since 1970.",
         backups.of("restored"),
     ),
+    # What it says whenever it fetches PostgreSQL's log.
+    (
+        "rave_log_kept_until_seconds",
+        "Up to when the host has PostgreSQL's log, since 1970.",
+        backups.of_log("at"),
+    ),
+    (
+        "rave_log_due_seconds",
+        "When the host has too little of PostgreSQL's log, since 1970.",
+        backups.of_log("due"),
+    ),
 )
 
 

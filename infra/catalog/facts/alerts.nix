@@ -19,6 +19,8 @@ in
   # The host says with each backup when the next one is late; a machine without a schedule has no such metric.
   (machine "BackupLate" "warning" "rave_backup_due_seconds < time()" "the host has no backup of this machine that is young enough: rave backup status")
   (machine "BackupUnproven" "warning" "time() - rave_backup_restored_seconds > 9 * 86400" "for more than a week no backup of this machine was restored to see whether it can be")
+  # The host says so whenever it fetches; a machine whose log is not fetched has no such metric.
+  (machine "LogLate" "warning" "rave_log_due_seconds < time()" "the host has not fetched PostgreSQL's log for a quarter of an hour: rave backup status")
   # The guest follows the host's clock by itself (rave_guest/clock.py), so this says that it cannot.
   (machine "ClockWrong" "warning" "abs(rave_clock_offset_seconds) > 5" "the clock is more than 5 s off the host's")
   (machine "DiskReadOnly" "critical" "rave_disk_readonly == 1" "the disk takes no more writes")

@@ -10,7 +10,7 @@ import json
 import os
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -56,11 +56,9 @@ class Storing:
         Raises:
             RaveError: as the engine fails; nothing is kept then.
         """
-        assert self._child.stdin is not None  # noqa: S101 - a pipe was asked for
-        try:
-            self._child.stdin.close()
-        except BrokenPipeError:
-            self._child.wait()
+        if self._child.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._child.stdin.close()
         if self._child.wait(LONGEST) != 0:
             raise self._fault()
         for line in reversed(self._text().splitlines()):
@@ -132,6 +130,26 @@ class Engine:
                 child.kill()
                 child.wait()
                 raise
+
+    def keep(self, source: IO[bytes], name: str, *, host: str, tags: Sequence[str]) -> str:
+        """Write a file that is there already, and return the id of its snapshot: all of it is kept
+        or nothing, even if this process is killed.
+
+        Raises:
+            RaveError: HOST if restic is missing or cannot write.
+        """
+        words = [word for tag in tags for word in ("--tag", tag)]
+        argv = ("--quiet", "--json", "backup", "--stdin", "--stdin-filename", name, "--host", host)
+        source.seek(0)
+        with (
+            tempfile.TemporaryFile() as said,
+            self._keyed() as (fd, options),
+            process.spawn(
+                (*self._words(options), *argv, *words),
+                stdin=source, stdout=said, stderr=said, env=self._env(), pass_fds=(fd,),
+            ) as child,
+        ):  # fmt: skip
+            return Storing(self, child, said).finish()
 
     @contextmanager
     def read(self, snapshot: str, name: str) -> Iterator[Reading]:

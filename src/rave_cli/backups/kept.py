@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from rave_cli.backups.parts import LogPart
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -118,15 +120,22 @@ def new_name(machine: str, at: str) -> str:
 
 @dataclass(frozen=True)
 class KnownBackups:
-    """What a repository holds: backups, the oldest first, and snapshots that belong to none."""
+    """What a repository holds: backups, the oldest first; snapshots that belong to none; and parts
+    of logs.
+    """
 
     backups: tuple[Backup, ...]
     broken: tuple[str, ...]
+    logs: tuple[LogPart, ...] = ()
 
     @classmethod
     def of(cls, snapshots: Iterable[Mapping[str, Any]]) -> Self:
         """Read the engine's list."""
-        there = {str(entry["id"]): Backup.of(entry) for entry in snapshots}
+        listed = list(snapshots)
+        logs = tuple(filter(None, map(LogPart.of, listed)))
+        parts = {part.snapshot for part in logs}
+        others = [entry for entry in listed if str(entry["id"]) not in parts]
+        there = {str(entry["id"]): Backup.of(entry) for entry in others}
 
         def whole(backup: Backup) -> str | None:
             return next((name for name in there if name.startswith(backup.stream)), None)
@@ -134,15 +143,20 @@ class KnownBackups:
         named = [(found, whole(found)) for found in there.values() if found is not None]
         good = sorted((found for found, stream in named if stream), key=lambda one: one.at)
         used = {found.snapshot for found in good} | {stream for _, stream in named if stream}
-        return cls(tuple(good), tuple(sorted(set(there) - used)))
+        return cls(tuple(good), tuple(sorted(set(there) - used)), logs)
 
     def called(self, names: Mapping[str, str]) -> Self:
         """Return them with the names that their machines have today, by instance."""
         backups = (
             replace(one, machine=names.get(one.instance, one.machine)) for one in self.backups
         )
-        return replace(self, backups=tuple(backups))
+        logs = (replace(one, machine=names.get(one.instance, one.machine)) for one in self.logs)
+        return replace(self, backups=tuple(backups), logs=tuple(logs))
 
     def of_machine(self, machine: str | None) -> tuple[Backup, ...]:
         """Return the backups of one machine, or all."""
         return tuple(one for one in self.backups if machine in (None, one.machine))
+
+    def logs_of(self, machine: str | None) -> tuple[LogPart, ...]:
+        """Return the parts of logs of one machine, or all."""
+        return tuple(one for one in self.logs if machine in (None, one.machine))

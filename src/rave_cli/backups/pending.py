@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rave_cli import paths
 from rave_cli.errors import RaveError
-from rave_cli.records import RecordFormat
+from rave_cli.records import RecordFormat, amend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +31,7 @@ class PendingRestore:
         only: the services that are asked for; none for all.
         instance: the instance id of the new machine.
         since: seconds since the epoch when it began.
+        at: the moment that PostgreSQL is to be of (UTC); None for the backup's own.
         put: whether the machine has the backup. It is not put there twice: somebody may work with
             the machine by then.
     """
@@ -41,15 +43,22 @@ class PendingRestore:
     instance: str
     since: float
     put: bool
+    at: str | None
 
     @property
     def command(self) -> str:
         """The command that goes on with it."""
-        more = "".join(f" --only {name}" for name in self.only)
+        more = f" --at {self.at}" if self.at else ""
+        more += "".join(f" --only {name}" for name in self.only)
         return f"rave backup restore {self.machine} --from {self.backup} --to {self.to}{more}"
 
 
-PENDING = RecordFormat(title="the record of a restore", shape=PendingRestore, version=1)
+PENDING = RecordFormat(
+    title="the record of a restore",
+    shape=PendingRestore,
+    version=2,
+    upgrades={1: partial(amend, place="at", value=None)},
+)
 
 
 def folder() -> Path:

@@ -11,12 +11,19 @@ if TYPE_CHECKING:
     from rave_cli.backups.kept import Backup
 
 
+# Days that can be restored to any of their moments, if nobody says otherwise.
+DAYS = 7
+
+
 @dataclass(frozen=True)
 class RetentionPolicy:
-    """How many days and months have a backup that stays, for each machine (instance)."""
+    """How many days and months have a backup that stays, for each machine (instance), and how many
+    days can be restored to any of their moments.
+    """
 
     days: int = 30
     months: int = 12
+    log: int = DAYS
 
 
 def staying(backups: Iterable[Backup], policy: RetentionPolicy) -> set[str]:

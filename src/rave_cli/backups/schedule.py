@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rave_cli.backups.ledger import LastDeed
+    from rave_cli.records import Document
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 # Each divides a day.
@@ -56,6 +57,8 @@ class BackupSchedule:
         months: so many months keep theirs.
         tested: the day of the week on which the latest is restored to see whether it can be; None
             for never.
+        log: so many days can be restored to any of their moments: PostgreSQL's log is fetched each
+            four minutes; 0 for none.
     """
 
     machine: str
@@ -64,6 +67,7 @@ class BackupSchedule:
     days: Annotated[int, AtLeast(1)]
     months: Annotated[int, AtLeast(0)]
     tested: Weekday | None
+    log: Annotated[int, AtLeast(0)] = 0
 
     @property
     def seconds(self) -> int:
@@ -135,7 +139,18 @@ class BackupSchedules:
         return BackupSchedules(tuple(one for one in self.schedules if one.machine != machine))
 
 
-SCHEDULES = RecordFormat(title="the schedules of backups", shape=BackupSchedules, version=1)
+def _without_logs(document: Document) -> Document:
+    """Let schedules of version 1 fetch no log."""
+    schedules = [{"log": 0} | one for one in document["schedules"]]
+    return document | {"schedules": schedules}
+
+
+SCHEDULES = RecordFormat(
+    title="the schedules of backups",
+    shape=BackupSchedules,
+    version=2,
+    upgrades={1: _without_logs},
+)
 
 
 def place() -> Path:

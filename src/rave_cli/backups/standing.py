@@ -7,20 +7,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from rave_cli.backups import schedule as schedules
-from rave_cli.backups.schedule import DAY, HOUR
+from rave_cli.backups.schedule import DAY, HOUR, MINUTE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rave_cli.backups.kept import Backup
     from rave_cli.backups.ledger import BackupLedger, LastDeed
+    from rave_cli.backups.log import LogChain
     from rave_cli.backups.schedule import BackupSchedule
 
-Kind = Literal["none", "late", "failed", "unproven", "unsound", "grew", "shrank", "lacks"]
+Kind = Literal["none", "late", "failed", "unproven", "unsound", "grew", "shrank", "lacks", "log"]
 
 # Seconds after which a restore test of each week is missed, and what has not ended was killed.
 PROVEN_WITHIN = 8 * DAY
 ENDS_WITHIN = 6 * HOUR
+# Seconds after which what is kept of a log is too little.
+LOG_WITHIN = 15 * MINUTE
 # The latest is compared with the median of so many before it: a factor, and bytes that are worth
 # a word.
 BEFORE = 7
@@ -108,6 +111,8 @@ def judge(
     schedule: BackupSchedule | None,
     ledger: BackupLedger,
     now: float,
+    *,
+    chains: Sequence[LogChain] = (),
 ) -> BackupStanding:
     """Say how the backups of a machine are.
 
@@ -117,6 +122,7 @@ def judge(
         schedule: when it is backed up; None if nobody said so.
         ledger: what became of what was tried.
         now: seconds since the epoch.
+        chains: what is kept of its log.
     """
     latest = backups[-1] if backups else None
     findings = [
@@ -124,6 +130,7 @@ def judge(
         *_failed(machine, ledger.made, now),
         *_unproven(machine, latest, schedule, ledger, now),
         *_odd(backups),
+        *_log(machine, backups, schedule, now, chains),
     ]
     return BackupStanding(machine, latest, len(backups), schedule, ledger, now, tuple(findings))
 
@@ -176,6 +183,26 @@ def _unproven(
         text = f"a backup of {machine} {when}, to see whether it can be"
         found.append(BackupFinding("unproven", text, f"rave backup verify {machine} --restore"))
     return found
+
+
+def _log(
+    machine: str,
+    backups: Sequence[Backup],
+    schedule: BackupSchedule | None,
+    now: float,
+    chains: Sequence[LogChain],
+) -> list[BackupFinding]:
+    if schedule is None or not schedule.log:
+        return []
+    age = now - chains[-1].until.timestamp() if chains else None
+    if age is None or age > LOG_WITHIN:
+        when = "never" if age is None else f"{_span(age)} ago"
+        text = f"PostgreSQL's log of {machine} was fetched {when}, and not each four minutes"
+        return [BackupFinding("log", text, f"rave backup log {machine}")]
+    if not any(chains[-1].is_behind(one) for one in backups):
+        text = f"no backup of {machine} is one from which its log leads on"
+        return [BackupFinding("log", text, f"rave backup now {machine}")]
+    return []
 
 
 def _odd(backups: Sequence[Backup]) -> list[BackupFinding]:

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 VERSION = 1
 LONGEST = 4 << 10  # bytes of a line
@@ -200,6 +200,26 @@ class StateStream:
             self._found = bytes(size)
         else:
             self._left = size
+
+
+def item(service: str, name: str, at: str, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield an item as a guest takes it; `at` is the moment that it is of."""
+    yield json.dumps({"service": service, "item": name, "at": at}).encode() + b"\n"
+    size, crc = 0, 0
+    for piece in pieces:
+        for start in range(0, len(piece), MOST_DATA):
+            data = piece[start : start + MOST_DATA]
+            size, crc = size + len(data), zlib.crc32(data, crc)
+            if data.count(0) == len(data):
+                yield b'{"zeros": %d}\n' % len(data)
+            else:
+                yield b'{"data": %d}\n' % len(data) + data
+    yield json.dumps({"end": {"bytes": size, "crc32": crc}}).encode() + b"\n"
+
+
+def whole(items: int) -> bytes:
+    """Return the end of a stream of so many items."""
+    return json.dumps({"whole": {"items": items}}).encode() + b"\n"
 
 
 class KnownPieces:

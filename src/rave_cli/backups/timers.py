@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 UNIT = "rave-backup"
+LOG_UNIT = "rave-backup-log"
 # Seconds after which a run is ended: a first backup, and a restore test that boots a machine.
 LONGEST = 6 * 3600
 
@@ -55,27 +56,58 @@ WantedBy=timers.target
 """
 
 
+LOG_SERVICE = """\
+[Unit]
+Description=PostgreSQL's log of rave's machines, between their backups
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {script} --logs
+TimeoutStartSec={longest}
+UMask=0077
+{limits}"""
+
+# With what a fetch takes itself, no more than five minutes can be lost.
+LOG_TIMER = """\
+[Unit]
+Description=Fetches PostgreSQL's log of rave's machines each four minutes
+
+[Timer]
+OnCalendar=*:0/4
+AccuracySec=1s
+
+[Install]
+WantedBy=timers.target
+"""
+
+
 def script(words: Sequence[str], environment: Mapping[str, str]) -> str:
     """Return the script: a command (its words) in an environment."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in sorted(environment.items())]
     exported = "".join(f"{line}\n" for line in lines)
-    return (
-        f"#!/bin/sh\n# Written by rave backup schedule set.\n{exported}exec {shlex.join(words)}\n"
-    )
+    called = f'exec {shlex.join(words)} "$@"\n'
+    return f"#!/bin/sh\n# Written by rave backup schedule set.\n{exported}{called}"
 
 
-def units(place: str, *, sparing: bool) -> dict[str, str]:
-    """Return the units that run the script at `place`, by file name.
+def units(place: str, *, sparing: bool, logs: bool = False) -> dict[str, str]:
+    """Return the units that run the script at `place`, by file name; with `logs` also those that
+    fetch PostgreSQL's log.
 
     Raises:
         RaveError: USAGE if no unit can name that place.
     """
-    text = SERVICE.format(script=_word(place), longest=LONGEST, limits=LIMITS if sparing else "")
-    return {f"{UNIT}.service": text, f"{UNIT}.timer": TIMER}
+    limits = LIMITS if sparing else ""
+    of_logs = (LOG_UNIT, LOG_SERVICE, LOG_TIMER)
+    return {
+        f"{unit}.{kind}": text.format(script=_word(place), longest=LONGEST, limits=limits)
+        for unit, service, timer in ((UNIT, SERVICE, TIMER), *((of_logs,) if logs else ()))
+        for kind, text in (("service", service), ("timer", timer))
+    }
 
 
-def cron_line(place: str, *, sparing: bool) -> str:
-    """Return the line of a crontab (crontab(5)) that does the same without systemd.
+def cron_line(place: str, *, sparing: bool, logs: bool = False) -> str:
+    """Return the line of a crontab (crontab(5)) that does the same without systemd; with `logs`
+    that which fetches PostgreSQL's log.
 
     Raises:
         RaveError: USAGE if no crontab can name that place.
@@ -83,7 +115,8 @@ def cron_line(place: str, *, sparing: bool) -> str:
     _refuse_odd(place)
     nice = "nice -n 10 ionice -c 2 -n 7 " if sparing else ""
     # An unescaped % ends the command.
-    return f"*/15 * * * * {nice}{shlex.quote(place)}".replace("%", "\\%")
+    when, more = ("*/4", " --logs") if logs else ("*/15", "")
+    return f"{when} * * * * {nice}{shlex.quote(place)}{more}".replace("%", "\\%")
 
 
 def _word(text: str) -> str:

@@ -6,8 +6,6 @@ guest ever holds the key, or can take a backup away.
 
 from __future__ import annotations
 
-import json
-import os
 import tempfile
 import time
 from contextlib import contextmanager
@@ -20,8 +18,8 @@ from rave_cli.backups.kept import FACTS, STREAM, TIME, Backup, new_name
 from rave_cli.backups.stream import KnownPieces, StateStream
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import vault
+from rave_cli.flows.asking import LONGEST, PROGRAM, SAFE_RATE, demand, given, request, unusable
 from rave_cli.flows.events import Event, step
-from rave_cli.flows.provided import operator
 from rave_cli.machines import store
 from rave_cli.machines.guest import connection
 from rave_cli.machines.guest.door import Door, VerbRefusedError
@@ -37,11 +35,7 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
     from rave_cli.settings import Settings
 
-PROGRAM = ("/usr/lib/rave/rave-guest", "state")
-VERSION = 2
 ANSWERS = 60.0  # seconds for the guest to say what there is
-LONGEST = 24 * 3600.0
-SAFE_RATE = 24 << 20  # bytes a second that a guest reads for a backup in SAFE mode
 TELLS = 0.2  # seconds between two tellings of how far it is
 
 
@@ -198,12 +192,12 @@ def _stored(
                 told[0] = time.monotonic()
                 doing.progress(f"{stream.size >> 20} MiB", stream.size)
 
-        with _given(asked) as source:
+        with given(asked) as source:
             session.stream(PROGRAM, stdin=source, on_output=take, timeout=LONGEST, sudo=True)
-        _demand(machine, stream.refusal, said)
+        demand(machine, stream.refusal, said)
         stream.finish()
         if stream.instance != spec.instance_id:
-            raise _unusable(machine, "it says that it is another machine")
+            raise unusable(machine, "it says that it is another machine")
         kept = storing.finish()
     moments = [item.at for item in stream.items] or [time.strftime(TIME, time.gmtime())]
     return Backup(
@@ -211,25 +205,6 @@ def _stored(
         spec.base, min(moments), max(moments), stream.services,
         sum(item.size for item in stream.items), stream.sha256, kept,
     )  # fmt: skip
-
-
-def request(verb: str, **arguments: object) -> bytes:
-    """Return what asks a guest to keep or to put back."""
-    request = {"v": VERSION, "verb": verb, "arguments": {"by": operator(), **arguments}}
-    return json.dumps(request).encode() + b"\n"
-
-
-@contextmanager
-def _given(data: bytes) -> Iterator[int]:
-    """Yield a descriptor that gives a few bytes and ends."""
-    source = os.memfd_create("rave-request", os.MFD_CLOEXEC)
-    try:
-        with os.fdopen(os.dup(source), "wb") as stream:
-            stream.write(data)
-        os.lseek(source, 0, os.SEEK_SET)
-        yield source
-    finally:
-        os.close(source)
 
 
 @contextmanager
@@ -246,35 +221,3 @@ def _known(machine: Machine, target: Vault, doing: Step) -> Iterator[KnownPieces
             doing.warning(f"the backup before cannot be read, so all is sent: {error.message}")
             known = KnownPieces(place)
         yield known
-
-
-def _demand(machine: Machine, refusal: tuple[str, str] | None, said: bytes | bytearray) -> None:
-    """Turn the guest's no into an error with the command that helps."""
-    if refusal is not None:
-        raise refused(machine, *refusal)
-    if said:
-        raise _unusable(machine, said.decode(errors="replace").strip().splitlines()[-1])
-
-
-def refused(machine: Machine, stage: str, why: str) -> RaveError:
-    """Return the guest's no as an error of rave's."""
-    name = machine.name
-    hints = {
-        "secrets": (f"rave secrets install {name}", ExitCode.SECRETS),
-        "busy": ("try again when it is done", ExitCode.NOT_READY),
-        "absent": (f"rave backup list {name}", ExitCode.USAGE),
-        "input": (f"rave backup verify {name}", ExitCode.USAGE),
-        "system": (f"rave vm exec {name} -- df -h", ExitCode.NOT_READY),
-    }
-    hint, code = hints.get(
-        stage, (f"rave vm status {name}; rave vm logs {name}", ExitCode.NOT_READY)
-    )
-    return RaveError(f"machine {name} did not do it ({stage}): {why}", hint=hint, exit_code=code)
-
-
-def _unusable(machine: Machine, why: str) -> RaveError:
-    return RaveError(
-        f"machine {machine.name} did not send what it keeps: {why}",
-        hint=f"rave vm status {machine.name}; rave vm logs {machine.name}",
-        exit_code=ExitCode.NOT_READY,
-    )

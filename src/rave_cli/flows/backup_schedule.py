@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rave_cli import audit, paths, process, settings
 from rave_cli.audit import AuditedCommand
 from rave_cli.backups import ledger, schedule, timers
-from rave_cli.backups.retention import RetentionPolicy
+from rave_cli.backups.retention import DAYS, RetentionPolicy
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.flows import backup, restore_test, vault
+from rave_cli.flows import backup, backup_now, restore_test, vault
+from rave_cli.flows import log as logs
 from rave_cli.flows.events import Event
 from rave_cli.machines import store
 from rave_cli.machines.names import stored_names
@@ -51,6 +52,7 @@ class Waking:
         user: whether they are the user's own, not the host's.
         running: whether systemd has the timer.
         cron: the line for a crontab that does the same.
+        log_cron: the one that fetches logs; None if none are to be fetched.
     """
 
     script: Path
@@ -58,6 +60,12 @@ class Waking:
     user: bool
     running: bool
     cron: str
+    log_cron: str | None
+
+    @property
+    def lines(self) -> str:
+        """What a crontab needs, for people."""
+        return "; ".join(filter(None, (self.cron, self.log_cron)))
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -67,6 +75,7 @@ class Waking:
             "user": self.user,
             "running": self.running,
             "cron": self.cron,
+            "logCron": self.log_cron,
         }
 
 
@@ -86,15 +95,25 @@ def put(wanted: BackupSchedule, given: Settings, *, on_event: OnEvent) -> Waking
         RaveError: USAGE if there is no such machine, or it keeps nothing; HOST if something cannot
             be written, or systemd refuses.
     """
-    backup.keeps_something(store.load(wanted.machine))
+    machine = store.load(wanted.machine)
+    backup.keeps_something(machine)
+    if wanted.log:
+        logs.has_log(machine)
+    before = schedule.load().of(wanted.machine)
+    if before is not None and before.log and not wanted.log:
+        _stop_log(wanted.machine, on_event)
     schedule.save(schedule.load().with_(wanted))
     waking = _written(given)
     if not BOOTED.is_dir() or process.find("systemctl") is None:
         text = f"no systemd runs here; let something else run {waking.script}, such as cron"
-        on_event(Event("warning", "schedule", f"{text}: {waking.cron}"))
+        on_event(Event("warning", "schedule", f"{text}: {waking.lines}"))
         return waking
     _systemctl(waking.user, "daemon-reload")
     _systemctl(waking.user, "enable", "--now", f"{timers.UNIT}.timer")
+    if waking.log_cron:
+        _systemctl(waking.user, "enable", "--now", f"{timers.LOG_UNIT}.timer")
+    else:
+        _without(timers.LOG_UNIT)
     name = os.environ.get("USER", "")
     if waking.user and not (LINGER / name).exists():
         text = f"your timers run while you are logged in alone: loginctl enable-linger {name}"
@@ -102,7 +121,16 @@ def put(wanted: BackupSchedule, given: Settings, *, on_event: OnEvent) -> Waking
     return waking_now(given)
 
 
-def remove(machine: str) -> bool:
+def _stop_log(machine: str, on_event: OnEvent) -> None:
+    """Let a machine hold its log no longer; it gives it up by itself after a while."""
+    try:
+        logs.stop(machine, on_event=on_event)
+    except RaveError as error:
+        text = f"{machine} holds its log for now, and its alert comes: {error.message}"
+        on_event(Event("warning", "schedule", f"{text}; later: rave backup log {machine} --stop"))
+
+
+def remove(machine: str, *, on_event: OnEvent) -> bool:
     """Take the schedule of a machine away, and with the last one what wakes rave up; returns
     whether there was one.
 
@@ -113,15 +141,27 @@ def remove(machine: str) -> bool:
     left = before.without(machine)
     if left == before:
         return False
+    was = before.of(machine)
+    if was is not None and was.log and machine in stored_names():
+        _stop_log(machine, on_event)
     schedule.save(left)
+    if not any(one.log for one in left.schedules):
+        _without(timers.LOG_UNIT)
     if not left.schedules:
-        user, folder = _unit_folder()
-        if BOOTED.is_dir() and process.find("systemctl") is not None:
-            _systemctl(user, "disable", "--now", f"{timers.UNIT}.timer")
-        for name in (f"{timers.UNIT}.timer", f"{timers.UNIT}.service"):
-            with paths.refusing(folder / name):
-                (folder / name).unlink(missing_ok=True)
+        _without(timers.UNIT)
     return True
+
+
+def _without(unit: str) -> None:
+    """Take a timer and what it runs away, if they are there."""
+    user, folder = _unit_folder()
+    if not (folder / f"{unit}.timer").exists():
+        return
+    if BOOTED.is_dir() and process.find("systemctl") is not None:
+        _systemctl(user, "disable", "--now", f"{unit}.timer")
+    for name in (f"{unit}.timer", f"{unit}.service"):
+        with paths.refusing(folder / name):
+            (folder / name).unlink(missing_ok=True)
 
 
 def waking_now(given: Settings) -> Waking:
@@ -133,7 +173,10 @@ def waking_now(given: Settings) -> Waking:
         words = _words(user, "is-active", f"{timers.UNIT}.timer")
         running = process.run(words, timeout=ANSWERS).ok
     sparing = given.mode == "safe"
-    return Waking(script, folder, user, running, timers.cron_line(str(script), sparing=sparing))
+    cron = timers.cron_line(str(script), sparing=sparing)
+    fetches = any(one.log for one in schedule.load().schedules)
+    log_cron = timers.cron_line(str(script), sparing=sparing, logs=True) if fetches else None
+    return Waking(script, folder, user, running, cron, log_cron)
 
 
 def _written(given: Settings) -> Waking:
@@ -143,7 +186,10 @@ def _written(given: Settings) -> Waking:
     text = timers.script(words, _environment(given))
     paths.private_dir(waking.script.parent)
     paths.atomic_write(waking.script, text.encode(), mode=0o700)
-    for name, unit in timers.units(str(waking.script), sparing=given.mode == "safe").items():
+    wanted = timers.units(
+        str(waking.script), sparing=given.mode == "safe", logs=waking.log_cron is not None
+    )
+    for name, unit in wanted.items():
         paths.atomic_write(waking.units / name, unit.encode(), mode=0o644)
     return waking
 
@@ -239,8 +285,7 @@ def _run_due(given: Settings, catalog: Callable[[], Catalog], on_event: OnEvent)
             continue
         try:
             if one.is_due(ledger.load(name).made, time.time()):
-                with _told("backup now", name, on_event):
-                    backup.now(name, given, on_event=on_event)
+                _back_up(one, given, on_event)
                 backed.append(name)
                 _retain(one, given, on_event)
             if one.test_is_due(ledger.load(name).restored, time.time()):
@@ -251,6 +296,55 @@ def _run_due(given: Settings, catalog: Callable[[], Catalog], on_event: OnEvent)
             failed.append((name, error))
             on_event(Event("warning", "schedule", f"{name}: {error.message}"))
     return ScheduledRun(tuple(backed), tuple(tested), tuple(failed))
+
+
+def _back_up(one: BackupSchedule, given: Settings, on_event: OnEvent) -> None:
+    with _told("backup now", one.machine, on_event):
+        backup_now.now(one.machine, given, on_event=on_event)
+
+
+@dataclass(frozen=True)
+class FetchedLogs:
+    """What a run of logs did: names of machines whose log was fetched, and of what failed with the
+    faults.
+    """
+
+    fetched: tuple[str, ...]
+    failed: tuple[tuple[str, RaveError], ...]
+
+    def document(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {
+            "fetched": list(self.fetched),
+            "failed": {name: fault.message for name, fault in self.failed},
+        }
+
+
+def run_logs(given: Settings, *, on_event: OnEvent) -> FetchedLogs:
+    """Fetch the logs that are to be fetched, one after the other; what fails keeps no other back.
+    A machine without a backup from which its log leads on is backed up.
+
+    Raises:
+        RaveError: HOST if the schedules cannot be read.
+    """
+    fetched: list[str] = []
+    failed: list[tuple[str, RaveError]] = []
+    there = set(stored_names())
+    for one in schedule.load().schedules:
+        if not one.log or one.machine not in there:
+            continue
+        try:
+            with _told("backup log", one.machine, on_event):
+                done = logs.fetch(one.machine, given, on_event=on_event)
+            fetched.append(one.machine)
+            made = ledger.load(one.machine).made
+            # What was tried in vain is tried again by the other run, after an hour.
+            if not done.based and (made is None or (made.until is not None and made.error is None)):
+                _back_up(one, given, on_event)
+        except RaveError as error:
+            failed.append((one.machine, error))
+            on_event(Event("warning", "schedule", f"{one.machine}: {error.message}"))
+    return FetchedLogs(tuple(fetched), tuple(failed))
 
 
 @contextmanager
@@ -271,7 +365,7 @@ def _told(verb: str, name: str, on_event: OnEvent) -> Iterator[None]:
 
 def _retain(one: BackupSchedule, given: Settings, on_event: OnEvent) -> None:
     """Take away what the schedule does not keep of its machine; the backup stands if that fails."""
-    policy = RetentionPolicy(one.days, one.months)
+    policy = RetentionPolicy(one.days, one.months, one.log or DAYS)
     try:
         with _told("backup prune", one.machine, on_event):
             vault.prune(given, policy, machine=one.machine, on_event=on_event)

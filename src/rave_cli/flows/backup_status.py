@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rave_cli.backups import kit, ledger, pending, schedule, standing
+from rave_cli.backups import kit, ledger, log, pending, schedule, standing
 from rave_cli.flows import vault as vaults
 from rave_cli.machines.names import stored_names
 
@@ -82,7 +82,8 @@ def of(listing: KnownBackups, name: str | None, *, kit_missing: str | None) -> B
         wanted &= {name}
     machines = [
         standing.judge(
-            one, listing.of_machine(one), planned.of(one), ledger.load(one), now
+            one, listing.of_machine(one), planned.of(one), ledger.load(one), now,
+            chains=log.chains(listing.logs_of(one)),
         )
         for one in sorted(wanted)
     ]  # fmt: skip

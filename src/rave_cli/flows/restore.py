@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rave_cli.backups.kept import STREAM
-from rave_cli.backups.stream import StateStream
+from rave_cli.backups import parts
+from rave_cli.backups.kept import STREAM, TIME
+from rave_cli.backups.stream import StateStream, item, whole
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import asking
 from rave_cli.flows import backup as backups
+from rave_cli.flows import log as logs
 from rave_cli.flows import vault as vaults
 from rave_cli.flows.events import step
 from rave_cli.machines import store
@@ -20,13 +23,18 @@ from rave_cli.machines.guest import connection, door
 from rave_cli.machines.guest.call import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
+    from datetime import datetime
 
     from rave_cli.backups.kept import Backup
     from rave_cli.backups.vault import Vault
     from rave_cli.flows.events import OnEvent, Step
+    from rave_cli.flows.log import LogReplay
     from rave_cli.machines.spec import Machine
     from rave_cli.settings import Settings
+
+
+TOLD = 4 << 20  # bytes between two tellings of how far it is
 
 
 @dataclass(frozen=True)
@@ -37,12 +45,14 @@ class RestoredBackup:
     backup: Backup
     services: tuple[str, ...]
     seconds: float
+    at: datetime | None = None  # the moment that PostgreSQL is of, if that is a later one
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
             "machine": self.machine,
             "backup": self.backup.name,
+            "at": parts.said(self.at) if self.at else None,
             "services": list(self.services),
             "seconds": round(self.seconds, 3),
         }
@@ -53,6 +63,7 @@ def into(
     wanted: str,
     settings: Settings,
     *,
+    at: datetime | None = None,
     only: tuple[str, ...] = (),
     instance: str | None = None,
     on_event: OnEvent,
@@ -63,6 +74,7 @@ def into(
         name: the machine.
         wanted: the backup's name, or `latest`.
         settings: where the backups are.
+        at: the moment that PostgreSQL is to be of; None for the backup's own.
         only: the services; all of the backup's if none is named.
         instance: the instance that the backup is of, if that is another one than the machine.
         on_event: told what happens.
@@ -73,10 +85,29 @@ def into(
     """
     machine = store.load(name)
     target = vaults.opened(settings)
-    found = vaults.find(target.listing(), name, wanted)
+    recovery = None
+    if at is None:
+        found = vaults.find(target.listing(), name, wanted)
+    else:
+        found, recovery = logs.recovery(target, name, at, wanted)
     vaults.missing_services(found, only)
+    demand_log_wanted(recovery, only)
     _same(machine, found, instance)
-    return put(machine, target, found, only=only, on_event=on_event)
+    return put(machine, target, found, only=only, recovery=recovery, on_event=on_event)
+
+
+def demand_log_wanted(recovery: LogReplay | None, only: tuple[str, ...]) -> None:
+    """Refuse a moment for services that have none.
+
+    Raises:
+        RaveError: USAGE.
+    """
+    if recovery is not None and only and parts.SERVICE not in only:
+        raise RaveError(
+            f"--at is a moment of PostgreSQL, and {', '.join(only)} is to be restored alone",
+            hint=f"--only {parts.SERVICE}; or without --at",
+            exit_code=ExitCode.USAGE,
+        )
 
 
 def _same(machine: Machine, found: Backup, instance: str | None) -> None:
@@ -93,16 +124,23 @@ def _same(machine: Machine, found: Backup, instance: str | None) -> None:
 
 
 def put(
-    machine: Machine, target: Vault, found: Backup, *, only: tuple[str, ...] = (), on_event: OnEvent
+    machine: Machine,
+    target: Vault,
+    found: Backup,
+    *,
+    only: tuple[str, ...] = (),
+    recovery: LogReplay | None = None,
+    on_event: OnEvent,
 ) -> RestoredBackup:
-    """Put a backup into a machine, whichever it is of.
+    """Put a backup into a machine, whichever it is of; with `recovery` PostgreSQL goes on from
+    there to a moment.
 
     Raises:
         RaveError: as `into`.
     """
     began = time.monotonic()
     title = f"Putting {found.name} into {machine.name}"
-    request = backups.request("put", only=list(only), backup=found.name)
+    request = asking.request("put", only=list(only), backup=found.name)
     answer, said = bytearray(), bytearray()
 
     def take(number: int, data: bytes) -> None:
@@ -110,10 +148,18 @@ def put(
         kept.extend(data[: door.MOST_ANSWER - len(kept)])
 
     with step(on_event, "restore", title) as doing, connection.connect(machine) as session:
-        backups.about(machine, session)
-        with _feeding(target, found, request, doing) as feeder:
+        about = backups.about(machine, session)
+        if recovery is not None and about.get("log") is not True:
+            raise RaveError(
+                f"machine {machine.name} was made by an older rave, whose guests restore no"
+                " moments",
+                hint=f"rave vm update {machine.name}; or without --at",
+                exit_code=ExitCode.HOST,
+            )
+        pieces = composed(target, found, recovery, doing)
+        with _feeding(pieces, request) as feeder:
             status = session.stream(
-                backups.PROGRAM, stdin=feeder.source, on_output=take, timeout=backups.LONGEST,
+                asking.PROGRAM, stdin=feeder.source, on_output=take, timeout=asking.LONGEST,
                 sudo=True,
             )  # fmt: skip
         feeder.demand()
@@ -121,7 +167,8 @@ def put(
         for name in troubled:
             doing.warning(f"{name} does not start with what was put back: rave vm logs"
                           f" {machine.name}")  # fmt: skip
-    return RestoredBackup(machine.name, found, services, time.monotonic() - began)
+    at = recovery.at if recovery is not None else None
+    return RestoredBackup(machine.name, found, services, time.monotonic() - began, at)
 
 
 def _services(
@@ -131,7 +178,7 @@ def _services(
     try:
         found = door.read(door.decode(answer))
         if isinstance(found, Refusal):
-            raise backups.refused(machine, found.stage, found.why)
+            raise asking.refused(machine, found.stage, found.why)
         return tuple(map(str, found["services"])), tuple(map(str, found.get("troubled", ())))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         why = said.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {status}"]
@@ -143,26 +190,23 @@ def _services(
 
 
 @contextmanager
-def _feeding(target: Vault, found: Backup, request: bytes, doing: Step) -> Iterator[_Feeder]:
+def _feeding(pieces: Generator[bytes], request: bytes) -> Iterator[_Feeder]:
     """Let a backup be read meanwhile, for whoever reads the feeder's `source`."""
-    with target.engine.read(found.stream, STREAM) as reading:
-        feeder = _Feeder(reading.pieces(), found, request, doing)
-        feeder.thread.start()
-        try:
-            yield feeder
-        finally:
-            # Whoever writes into it then hears that nobody reads any more.
-            os.close(feeder.source)
-            feeder.thread.join(5.0)
+    feeder = _Feeder(pieces, request)
+    feeder.thread.start()
+    try:
+        yield feeder
+    finally:
+        # Whoever writes into it then hears that nobody reads any more.
+        os.close(feeder.source)
+        feeder.thread.join(5.0)
 
 
 class _Feeder:
-    """Hands a request and a backup to whoever reads `source`; its end only if all of it is what was
-    written.
-    """
+    """Hands a request and what follows to whoever reads `source`."""
 
-    def __init__(self, pieces: Iterator[bytes], found: Backup, request: bytes, doing: Step) -> None:
-        self._pieces, self._found, self._request, self._doing = pieces, found, request, doing
+    def __init__(self, pieces: Generator[bytes], request: bytes) -> None:
+        self._pieces, self._request = pieces, request
         self._fault: BaseException | None = None
         self.source, self._sink = os.pipe()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -174,28 +218,46 @@ class _Feeder:
 
     def _run(self) -> None:
         try:
-            with os.fdopen(self._sink, "wb") as sink:
+            with os.fdopen(self._sink, "wb") as sink, closing(self._pieces) as pieces:
                 sink.write(self._request)
-                for piece in self._sound():
+                for piece in pieces:
                     sink.write(piece)
         except BrokenPipeError:
             pass
         except BaseException as error:  # noqa: BLE001 - raised again where it can be handled
             self._fault = error
 
-    def _sound(self) -> Iterator[bytes]:
-        """Yield the backup, its last piece only when it is known to be what was written."""
-        stream = StateStream(vaults.bound(self._found), packs=True)
-        held, told = b"", 0
-        for piece in self._pieces:
+
+def composed(
+    target: Vault, found: Backup, recovery: LogReplay | None, doing: Step
+) -> Generator[bytes]:
+    """Yield a backup for a guest, with the log behind it; its end only when all is known to be what
+    was written.
+
+    Raises:
+        RaveError: VERIFICATION if it is not; as the engine fails.
+    """
+    stream = StateStream(vaults.bound(found), packs=True)
+    size = found.size + (recovery.size if recovery is not None else 0)
+    held, told = b"", 0
+    with target.engine.read(found.stream, STREAM) as reading:
+        for piece in reading.pieces():
             given = stream.feed(piece)
             if given:
                 yield held
                 held = given
-            if stream.size - told > 4 << 20:
+            if stream.size - told > TOLD:
                 told = stream.size
-                self._doing.progress(f"{told >> 20} MiB", told, self._found.size)
-        stream.finish()
-        if stream.sha256 != self._found.sha256:
-            raise vaults.unsound(self._found)
+                doing.progress(f"{told >> 20} MiB", told, size)
+    stream.finish()
+    if stream.sha256 != found.sha256:
+        raise vaults.unsound(found)
+    if recovery is None:
         yield held
+        return
+    # The line that says how many items there are is the last one.
+    yield held[: held.rindex(b'{"whole"')]
+    at = recovery.at.strftime(TIME)
+    yield from item(parts.SERVICE, "log.json", at, iter([recovery.facts()]))
+    yield from item(parts.SERVICE, "log", at, recovery.pieces(target))
+    yield whole(len(stream.items) + 2)

@@ -10,10 +10,12 @@ import json
 import secrets
 import time
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
-from rave_cli.backups import pending
+from rave_cli.backups import parts, pending
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import log as logs
 from rave_cli.flows import restore, up
 from rave_cli.flows import vault as vaults
 from rave_cli.flows.events import Event, step
@@ -25,11 +27,13 @@ from rave_cli.machines.names import stored_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from rave_cli.backups.kept import Backup
     from rave_cli.backups.pending import PendingRestore
     from rave_cli.backups.vault import Vault
     from rave_cli.flows.events import OnEvent
+    from rave_cli.flows.log import LogReplay
     from rave_cli.machines.guest.door import Runs
     from rave_cli.machines.spec import Machine
     from rave_cli.profiles.catalog import Catalog
@@ -71,7 +75,7 @@ class RecoveredMachine:
         machine: the machine.
         restored: what was put back.
         rto: seconds from the first call of the command to now.
-        rpo: seconds from the moment of the backup to that call: what was told to the machine in
+        rpo: seconds from the moment that it is of to that call: what was told to the machine in
             them is lost, if it ran until then.
         resumed: whether an earlier call had begun it.
         steps: the seconds of each step of this call.
@@ -101,11 +105,13 @@ def new(
     catalog: Catalog,
     settings: Settings,
     *,
+    at: datetime | None = None,
     only: tuple[str, ...] = (),
     on_event: OnEvent,
 ) -> RecoveredMachine:
-    """Make a new machine `to` as `rave up` does, with its secrets, put a backup into it, and wait
-    until it is healthy. If a call of it was killed, the next goes on.
+    """Make a new machine `to` as `rave up` does, with its secrets, put a backup into it, PostgreSQL
+    as of the moment `at` if one is named, and wait until it is healthy. If a call of it was killed,
+    the next goes on.
 
     Raises:
         RaveError: USAGE if the name is taken or there is no such backup; as bringing one up, and
@@ -115,9 +121,10 @@ def new(
     target = vaults.opened(settings)
     with pending.alone(to):
         under_way, found, resumed = _taken_up(
-            target, name, wanted, to, only=only, on_event=on_event
+            target, name, wanted, to, at=at, only=only, on_event=on_event
         )
         vaults.missing_services(found, only)
+        restore.demand_log_wanted(_recovery(under_way, target), only)
         if not resumed:
             pending.note(under_way)
         try:
@@ -144,14 +151,27 @@ def of_backup(
     Raises:
         RaveError: as `new`.
     """
-    wish = _wish(to, found, (), since)
+    wish = _wish(to, found, (), since, None)
     pending.note(wish)
     return _recovered(wish, target, found, catalog, settings, on_event=on_event)
 
 
-def _wish(to: str, found: Backup, only: tuple[str, ...], since: float) -> PendingRestore:
+def _wish(
+    to: str, found: Backup, only: tuple[str, ...], since: float, at: datetime | None
+) -> PendingRestore:
     instance = secrets.token_hex(16)
-    return pending.PendingRestore(to, found.machine, found.name, only, instance, since, put=False)
+    moment = at.astimezone(UTC).strftime(parts.TIME) if at else None
+    return pending.PendingRestore(
+        to, found.machine, found.name, only, instance, since, put=False, at=moment
+    )
+
+
+def _recovery(under_way: PendingRestore, target: Vault) -> LogReplay | None:
+    """Return by which log a restore goes on to its moment; None if that is the backup's."""
+    if under_way.at is None:
+        return None
+    at = parts.moment_of(under_way.at)
+    return logs.recovery(target, under_way.machine, at, under_way.backup)[1]
 
 
 def _recovered(
@@ -166,12 +186,20 @@ def _recovered(
     clock = StepClock(on_event)
     machine, restored = _done(under_way, target, found, catalog, settings, on_event=clock.hear)
     rto = max(0.0, time.time() - under_way.since)
-    rpo = max(0.0, under_way.since - found.moment.timestamp())
+    moment = restored.at or found.moment
+    rpo = max(0.0, under_way.since - moment.timestamp())
     return RecoveredMachine(machine, restored, rto, rpo, False, clock.seconds)
 
 
 def _taken_up(
-    target: Vault, name: str, wanted: str, to: str, *, only: tuple[str, ...], on_event: OnEvent
+    target: Vault,
+    name: str,
+    wanted: str,
+    to: str,
+    *,
+    at: datetime | None,
+    only: tuple[str, ...],
+    on_event: OnEvent,
 ) -> tuple[PendingRestore, Backup, bool]:
     """Return what is to be done, and whether an earlier call has begun it."""
     begun = pending.find(to)
@@ -181,13 +209,17 @@ def _taken_up(
     else:
         # Nothing of it is there: it is no more than a wish.
         begun = None
+    if begun is None and at is not None:
+        found, _ = logs.recovery(target, name, at, wanted)
+        return _wish(to, found, only, time.time(), at), found, False
     if begun is None:
         found = vaults.find(target.listing(), name, wanted)
-        return _wish(to, found, only, time.time()), found, False
+        return _wish(to, found, only, time.time(), None), found, False
     listing = target.listing()
     # There may be a later one by now.
     same = (wanted, name) == ("latest", begun.machine)
     same = same or vaults.find(listing, name, wanted).name == begun.backup
+    same = same and (parts.moment_of(begun.at) if begun.at else None) == at
     if not same or set(only) != set(begun.only):
         raise RaveError(
             f"machine {to} is being made of {begun.backup}, which has not ended",
@@ -216,9 +248,13 @@ def _done(
     made = up.up(wanted, catalog, settings, fresh=False, check=False, on_event=on_event)
     machine = made.ready.machine
     if under_way.put:
-        restored = RestoredBackup(machine.name, found, under_way.only or found.services, 0.0)
+        at = parts.moment_of(under_way.at) if under_way.at else None
+        restored = RestoredBackup(machine.name, found, under_way.only or found.services, 0.0, at)
     else:
-        restored = restore.put(machine, target, found, only=under_way.only, on_event=on_event)
+        restored = restore.put(
+            machine, target, found, only=under_way.only, recovery=_recovery(under_way, target),
+            on_event=on_event,
+        )  # fmt: skip
         pending.note(replace(under_way, put=True))
     with step(on_event, "health", f"Waiting until {machine.name} is healthy"):
         wait_until_healthy(machine)

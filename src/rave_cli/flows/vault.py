@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rave_cli.backups import engine, ledger, retention, vault
+from rave_cli.backups import engine, ledger, log, parts, retention, vault
 from rave_cli.backups.kept import STREAM, TIME
 from rave_cli.backups.stream import StateStream
 from rave_cli.errors import ExitCode, RaveError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rave_cli.backups.kept import Backup, KnownBackups
+    from rave_cli.backups.log import LogChain, LogGap
+    from rave_cli.backups.parts import LogPart
     from rave_cli.backups.retention import RetentionPolicy
     from rave_cli.backups.vault import Vault
     from rave_cli.flows.events import OnEvent
@@ -130,11 +132,15 @@ def missing_services(backup: Backup, only: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class VerifiedBackups:
-    """What was looked at: the engine's own data, and of each machine the latest backup."""
+    """What was looked at: the engine's own data, of each machine the latest backup, and what leads
+    on from backups; and where something of that is missing.
+    """
 
     everything: bool
     backups: tuple[Backup, ...]
     broken: int
+    chains: tuple[LogChain, ...] = ()
+    gaps: tuple[LogGap, ...] = ()
 
 
 def verify(
@@ -156,7 +162,28 @@ def verify(
             find(listing, name, "latest")
         for backup in latest.values() if everything else ():
             _read(target, backup, on_event)
-    return VerifiedBackups(everything, tuple(latest.values()), len(listing.broken))
+    chains = log.chains(listing.logs_of(name))
+    gaps = log.gaps(chains)
+    for gap in gaps:
+        base = latest.get(gap.after.machine)
+        if base is not None and base.moment < parts.moment_of(gap.before.since):
+            raise engine.UnsoundRepositoryError(
+                missing_log(gap),
+                hint=f"rave backup now {gap.after.machine}",
+                exit_code=ExitCode.VERIFICATION,
+            )
+        on_event(Event("warning", "backup", missing_log(gap)))
+    return VerifiedBackups(everything, tuple(latest.values()), len(listing.broken), chains, gaps)
+
+
+def missing_log(gap: LogGap) -> str:
+    """Return what a gap means."""
+    first = parts.said(parts.moment_of(gap.after.until))
+    last = parts.said(parts.moment_of(gap.before.since))
+    return (
+        f"PostgreSQL's log of {gap.after.machine} lacks {gap.before.start - gap.after.end} bytes"
+        f" between {first} and {last}: no moment after that can be reached from a backup before it"
+    )
 
 
 def _read(target: Vault, backup: Backup, on_event: OnEvent) -> None:
@@ -203,13 +230,26 @@ def unsound(backup: Backup) -> engine.UnsoundRepositoryError:
     )
 
 
+def unsound_log(part: LogPart) -> engine.UnsoundRepositoryError:
+    """Return the error of a part of a log whose content is not what was written."""
+    return engine.UnsoundRepositoryError(
+        f"PostgreSQL's log of {part.machine} up to {parts.said(parts.moment_of(part.until))} is not"
+        " what was written",
+        hint=f"rave backup now {part.machine}; what came before this part can still be reached",
+        exit_code=ExitCode.VERIFICATION,
+    )
+
+
 @dataclass(frozen=True)
 class PrunedBackups:
-    """What goes (or went), what stays, and how many snapshots belonged to no backup."""
+    """What goes (or went), what stays, how many snapshots belonged to no backup, and the parts of
+    logs that go.
+    """
 
     gone: tuple[Backup, ...]
     stay: tuple[Backup, ...]
     broken: int
+    logs: tuple[LogPart, ...] = ()
 
 
 def pruning(
@@ -226,10 +266,14 @@ def pruning(
 def _pruning(listing: KnownBackups, policy: RetentionPolicy, machine: str | None) -> PrunedBackups:
     backups = listing.of_machine(machine)
     stay = retention.staying(backups, policy)
+    logs = listing.logs_of(machine)
+    staying = tuple(one for one in backups if one.name in stay)
+    needed = log.staying(logs, staying, policy.log, datetime.now(UTC))
     return PrunedBackups(
         tuple(one for one in backups if one.name not in stay),
-        tuple(one for one in backups if one.name in stay),
+        staying,
         len(listing.broken),
+        tuple(part for part in logs if part.snapshot not in needed),
     )
 
 
@@ -253,7 +297,8 @@ def prune(
         # What names a backup goes first: without it none is listed that is no longer whole.
         names = [one.snapshot for one in found.gone]
         streams = [one.stream for one in found.gone]
-        target.engine.drop([*names, *streams, *listing.broken])
+        logs = [part.snapshot for part in found.logs]
+        target.engine.drop([*names, *streams, *listing.broken, *logs])
     return found
 
 

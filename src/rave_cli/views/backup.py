@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rave_cli.backups import parts
+
 if TYPE_CHECKING:
     from typing import Any
 
     from rave_cli.backups.kept import Backup
+    from rave_cli.backups.log import Span
     from rave_cli.backups.schedule import BackupSchedule
     from rave_cli.backups.standing import BackupStanding
+    from rave_cli.flows.log import FetchedLog
     from rave_cli.flows.restore import RestoredBackup
     from rave_cli.flows.restore_new import RecoveredMachine
 
 STANDING = ("machine", "backups", "latest", "age", "size", "every", "proven", "wrong")
-SCHEDULE = ("machine", "every", "first", "kept", "tested")
+SCHEDULE = ("machine", "every", "first", "kept", "log", "tested")
 COLUMNS = ("backup", "machine", "at", "size", "services")
 
 
@@ -29,22 +33,33 @@ def backup_row(backup: Backup) -> tuple[str, ...]:
     return (backup.name, backup.machine, backup.at, size_of(backup.size), services)
 
 
-def backup_lines(backup: Backup) -> list[str]:
-    """Return a backup as lines."""
+def backup_lines(backup: Backup, span: Span | None = None) -> list[str]:
+    """Return a backup as lines, with the moments that can be reached from it."""
     more = (
         ("until", f"{backup.until} ({backup.window:g} s later)"),
         ("instance", backup.instance),
         ("made of", f"{backup.profile} on {backup.base}"),
         ("sha256", backup.sha256),
+        *((("moments", str(span)),) if span else ()),
     )
     rows = [*zip(COLUMNS, backup_row(backup), strict=True), *more]
     return [f"{head:<9} {value}" for head, value in rows]
 
 
+def fetched_line(done: FetchedLog) -> str:
+    """Return what was fetched of a log as a line."""
+    until = parts.said(parts.moment_of(done.part.until))
+    return (
+        f"{done.part.machine}: PostgreSQL's log up to {until}, {size_of(done.part.size)} more in"
+        f" {done.seconds:.1f} s"
+    )
+
+
 def restored_line(done: RestoredBackup) -> str:
     """Return what was put back as a line."""
     services = ", ".join(done.services)
-    return f"{done.machine} has {done.backup.name}: {services}, in {done.seconds:.1f} s"
+    at = f", PostgreSQL as of {parts.said(done.at)}" if done.at else ""
+    return f"{done.machine} has {done.backup.name}: {services}{at}, in {done.seconds:.1f} s"
 
 
 def recovered_lines(made: RecoveredMachine) -> list[str]:
@@ -52,10 +67,17 @@ def recovered_lines(made: RecoveredMachine) -> list[str]:
     steps = ", ".join(f"{name} {spent:.1f}" for name, spent in made.steps.items())
     backup = made.restored.backup
     since = ", of the call that began it" if made.resumed else ""
+    at = made.restored.at
+    lost = f"RPO {made.rpo:.0f} s: what {backup.machine} was told after {backup.at} is not in it"
+    if at is not None:
+        lost = (
+            f"RPO {made.rpo:.0f} s: what PostgreSQL of {backup.machine} was told after"
+            f" {parts.said(at)} is not in it, nor what others were told after {backup.at}"
+        )
     return [
         restored_line(made.restored),
         f"RTO {made.rto:.1f} s{since} ({steps})",
-        f"RPO {made.rpo:.0f} s: what {backup.machine} was told after {backup.at} is not in it",
+        lost,
     ]
 
 
@@ -84,7 +106,8 @@ def _span(seconds: float) -> str:
 def schedule_row(one: BackupSchedule) -> tuple[str, ...]:
     """Return a schedule as a row of SCHEDULE."""
     kept = f"{one.days} days, {one.months} months"
-    return (one.machine, one.every, f"{one.at} UTC", kept, one.tested or "never")
+    log = f"{one.log} days" if one.log else "-"
+    return (one.machine, one.every, f"{one.at} UTC", kept, log, one.tested or "never")
 
 
 def schedule_document(one: BackupSchedule) -> dict[str, Any]:
@@ -95,5 +118,6 @@ def schedule_document(one: BackupSchedule) -> dict[str, Any]:
         "at": one.at,
         "days": one.days,
         "months": one.months,
+        "log": one.log,
         "tested": one.tested,
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 
 from rave_guest import plan as plans
 from rave_guest.check import Subject, check
@@ -334,12 +335,13 @@ def _copy(path: str, port: int) -> Iterator[tuple[str, Iterable[bytes]]]:
 
 
 def put(folder: str, target: str, ours: str) -> None:
-    """Lay the cluster there; it recovers to the moment of the copy when it starts.
+    """Lay the cluster there; it recovers to the moment of the copy when it starts, or to the time
+    that is told with the log behind that.
 
     Raises:
-        Refused: it is of another major release than the server's.
+        Refused: it is of another major release than the server's; or the log does not fit to it.
     """
-    from rave_guest.state import files
+    from rave_guest.state import files, log
 
     files.put(folder, target)
     versions = []
@@ -348,6 +350,37 @@ def put(folder: str, target: str, ours: str) -> None:
             versions.append(stream.read().strip())
     if len(set(versions)) > 1:
         raise Refused("input", "the backup is of PostgreSQL {}, here is {}".format(*versions))
+    if recovers(folder):
+        log.lay(folder, target)
+
+
+def recovers(folder: str) -> bool:
+    """Whether what came goes on to a time with the log behind it."""
+    from rave_guest.state import log
+
+    return os.path.exists(f"{folder}/{log.FACTS}")
+
+
+def settle(plan: Mapping[str, Any], path: str, seconds: float) -> None:
+    """Wait until it has recovered to its time and takes writes; what only that needed goes then.
+
+    Raises:
+        Refused: it does not get there.
+    """
+    from rave_guest.state import log
+
+    port, until = plans.port_of(plan, "postgresql", "postgresql"), time.monotonic() + seconds
+    while True:
+        try:
+            if postgres.ask("select pg_is_in_recovery()", MARKS, port=port) == "f":
+                break
+            why = "it still recovers"
+        except (OSError, postgres.ServerError, ValueError) as error:
+            why = str(error)
+        if time.monotonic() > until:
+            raise Refused("services", f"PostgreSQL does not get to the time that is asked: {why}")
+        time.sleep(0.2)
+    log.settled(path)
 
 
 def marks(plan: Mapping[str, Any], _path: str, lines: list[str] | None) -> list[str]:

@@ -85,6 +85,8 @@ def about(plan: Plan) -> dict[str, Any]:
     return {
         "services": {name: _size(states[name]["path"]) for name in order(states)},
         "freeBytes": room.f_bavail * room.f_frsize,
+        # Whether it sends PostgreSQL's log, and recovers to a time with it (log.py).
+        "log": "postgresql" in states,
     }
 
 

@@ -1,8 +1,8 @@
 """`rave-guest state`: sends what is kept, or takes it back in; the verb state says what there is.
 
-Its standard input begins with one line, a request as of the door: {"v": 2, "verb": "keep" or "put",
-"arguments": {…}}. `keep` answers with the stream (wire.py), `put` reads that behind the line and
-answers as the door does.
+Its standard input begins with one line, a request as of the door: {"v": 2, "verb": "keep", "put" or
+"log", "arguments": {…}}. `keep` answers with the stream (wire.py), `put` reads that behind the line
+and answers as the door does, `log` answers with a stream of PostgreSQL's log alone (log.py).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ VERSION = 2
 LONGEST = 64 << 20  # bytes of a request: it names each piece of the last backup
 LOG = "/var/log/rave/backups.log"
 LOCK = "/run/rave/state.lock"
+LOG_LOCK = "/run/rave/state-log.lock"  # the log is sent while a backup is
 
 
 def verb(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,11 +47,11 @@ def main(_argv: list[str]) -> int:
     os.nice(keeping.NICENESS)
     try:
         name, arguments = parse(sys.stdin.buffer.readline(LONGEST))
-        fd = _locked()
+        fd = _locked(LOG_LOCK if name == "log" else LOCK)
     except Refused as error:
         return _refuse(error)
     try:
-        return _keep(arguments) if name == "keep" else _put(arguments)
+        return {"keep": _keep, "put": _put, "log": _log}[name](arguments)
     finally:
         os.close(fd)
 
@@ -68,8 +69,8 @@ def parse(line: bytes) -> tuple[str, dict[str, Any]]:
     if not isinstance(request, dict) or request.get("v") != VERSION:
         raise Refused("request", f"this guest understands requests of version {VERSION} alone")
     name, arguments = request.get("verb"), request.get("arguments")
-    if name not in ("keep", "put") or not isinstance(arguments, dict):
-        raise Refused("request", "a request on state is keep or put, with its arguments")
+    if name not in ("keep", "put", "log") or not isinstance(arguments, dict):
+        raise Refused("request", "a request on state is keep, put or log, with its arguments")
     by, rate, only = arguments.get("by"), arguments.get("rate", 0), arguments.get("only", [])
     if not isinstance(by, str) or not 0 < len(by) <= 200:
         raise Refused("request", "it is not said who asks")
@@ -80,6 +81,8 @@ def parse(line: bytes) -> tuple[str, dict[str, Any]]:
     known, nonce = arguments.get("known", []), arguments.get("nonce", "")
     if not isinstance(known, list) or not isinstance(nonce, str):
         raise Refused("request", "what is known is a list of sums")
+    if name == "log":
+        return name, {"by": by, "rate": rate, **_wanted(arguments)}
     return name, {
         "by": by, "rate": rate, "only": only, "known": known, "nonce": nonce.encode(),
         "backup": str(arguments.get("backup", "")),
@@ -96,6 +99,40 @@ def _keep(arguments: Mapping[str, Any]) -> int:
                 instance = stream.read().strip()
             keeping.send(plan.own(), out, instance=instance)
             entry.result = "sent"
+    except Refused as error:
+        return _refuse(error)
+    return 0
+
+
+def _wanted(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is asked for of the log (log.py).
+
+    Raises:
+        Refused: it is no request.
+    """
+    from rave_guest.state import log
+
+    forms = {"chain": log.CHAIN, "end": log.LSN, "tail": log.SUM}
+    texts = {name: arguments.get(name, "") for name in forms}
+    numbers = {name: arguments.get(name, 0) for name in ("until", "allowed")}
+    given = any(texts.values())
+    if not all(type(text) is str for text in texts.values()) or (
+        given and not all(form.fullmatch(texts[name]) for name, form in forms.items())
+    ):
+        raise Refused("request", "of a log the host says chain, end and tail of what it has")
+    if not all(type(number) is int and 0 <= number < 1 << 40 for number in numbers.values()):
+        raise Refused("request", "times are seconds since 1970")
+    return {**texts, **numbers, "stop": arguments.get("stop") is True}
+
+
+def _log(arguments: Mapping[str, Any]) -> int:
+    from rave_guest.state import log
+
+    out = wire.Writer(sys.stdout.buffer, arguments["rate"])
+    try:
+        with open(keeping.INSTANCE, encoding="utf-8") as stream:
+            instance = stream.read().strip()
+        log.answer(plan.own(), out, arguments, instance)
     except Refused as error:
         return _refuse(error)
     return 0
@@ -128,13 +165,13 @@ def _answer(document: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def _locked() -> int:
+def _locked(place: str) -> int:
     """Keep others out; returns what holds the lock.
 
     Raises:
         Refused: another backup or restore is under way.
     """
-    fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fd = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

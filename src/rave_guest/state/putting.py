@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 ROOT = "/var/lib/rave/restore"
 STOPS = 60.0  # seconds for units to stop, and beyond their deadline to start
+# Bytes that a service takes in of what was put back within a second at least, when it starts.
+TAKES = 256 << 10
 
 
 class Units:
@@ -166,7 +168,20 @@ class Restore:
         records = [self.plan["services"][name] for name in services]
         units = [unit for record in records for unit in record["units"]]
         if units:
-            self.units.start(units, max(float(record["deadlineSeconds"]) for record in records))
+            received = sum(self._received(name) for name in services) / TAKES
+            within = max(float(record["deadlineSeconds"]) for record in records)
+            self.units.start(units, within + received)
+
+    def _recovers(self, name: str, module: Any) -> bool:
+        """Whether a service has more to do with what came than to start with it."""
+        found = hasattr(module, "recovers") and module.recovers(f"{self.root}/received/{name}")
+        return bool(found)
+
+    def _received(self, name: str) -> int:
+        """Return how many bytes came for a service."""
+        folder = f"{self.root}/received/{name}"
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        return sum(os.stat(f"{folder}/{item}").st_size for item in names)
 
     def _pour(self, names: list[str]) -> None:
         """Start the services, those first that take what was kept only when they run, for others
@@ -177,7 +192,12 @@ class Restore:
         self._start(first)
         for name in first:
             modules[name].pour(self.plan, f"{self.root}/received/{name}")
-        self._start([name for name in names if name not in first])
+        # Nobody is to find one that takes no writes yet.
+        late = [name for name in names if self._recovers(name, modules[name])]
+        self._start(late)
+        for name in late:
+            modules[name].settle(self.plan, self._place(name), STOPS + self._received(name) / TAKES)
+        self._start([name for name in names if name not in (*first, *late)])
         # One that came with a later image may find nothing of its own: no reason to go back.
         for name in self._still(names)[len(names) :]:
             try:

@@ -10,13 +10,15 @@ import random
 from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from rave_cli import settings as settings_of
-from rave_cli.flows import backup, restore, restore_new, vault
+from rave_cli.backups import parts as log
+from rave_cli.flows import asking, backup, restore, restore_new, vault
 from rave_cli.process import Completed
 from rave_cli.profiles.catalog import parse
 from rave_cli.profiles.names import BAKED
@@ -137,6 +139,50 @@ class Spec:
     base: str = "debian"
 
 
+def now() -> datetime:
+    """The guest's clock."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Log:
+    """A log that grows by `more` with each fetch, and whether it goes on from what the host has."""
+
+    size: int = 0
+    chain: str = "0123456789abcdef"
+    start: int = 0x3000028
+    more: int = 3000
+    now: datetime = field(default_factory=now)
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    all: bytes = field(default_factory=lambda: content(200_000))
+
+    @property
+    def data(self) -> bytes:
+        return self.all[: self.size]
+
+    def sent(self, wanted: dict[str, Any], instance: str) -> bytes:
+        self.asked.append(wanted)
+        goes_on = wanted["chain"] == self.chain
+        had = log.place_of(wanted["end"]) - self.start if goes_on else 0
+        if goes_on:
+            assert wanted["tail"] == hashlib.sha256(self.data[:had][-64:]).hexdigest()
+        since, self.now = self.now, now()
+        self.size += self.more
+        facts = {
+            "chain": self.chain, "timeline": 1, "segment": 16 << 20, "system": "7",
+            "start": log.told(self.start + had), "end": log.told(self.start + self.size),
+            "since": None if goes_on else since.strftime(log.TIME),
+            "until": self.now.strftime(log.TIME),
+        }  # fmt: skip
+        out = io.BytesIO()
+        writer = wire.Writer(out)
+        writer.begin(instance)
+        writer.item("postgresql", "log.json", [json.dumps(facts).encode()])
+        writer.item("postgresql", "log", [self.data[had:]])
+        writer.whole()
+        return out.getvalue()
+
+
 @dataclass
 class Machine:
     """A machine whose guest sends `sent`, and takes what it is given as the real one does."""
@@ -146,6 +192,7 @@ class Machine:
     sent: bytes = b""
     said: bytes = b""
     taken: dict[str, bytes] = field(default_factory=dict)
+    log: Log | None = None
     refusal: VerbRefusedError | None = None
     before_piece: Callable[[int], None] = lambda _at: None
     size: int = 1 << 20
@@ -170,7 +217,7 @@ class Machine:
         if "kept" in arguments:
             self.told = arguments["kept"]
             return {"kept": True}
-        return {"services": {"redis": self.size}, "freeBytes": 1 << 40}
+        return {"services": {"redis": self.size}, "freeBytes": 1 << 40, "log": self.log is not None}
 
     def _marks(self, wanted: dict[str, Any]) -> dict[str, object]:
         """The marks of a machine: those that it was given, or that it was made with."""
@@ -186,10 +233,14 @@ class Machine:
         self, argv: tuple[str, ...], *, stdin: int, on_output: Callable[[int, bytes], None],
         timeout: float, sudo: bool,
     ) -> int:  # fmt: skip
-        assert (argv, timeout, sudo) == (backup.PROGRAM, backup.LONGEST, True)
+        assert (argv, timeout, sudo) == (asking.PROGRAM, asking.LONGEST, True)
         given = os.fdopen(os.dup(stdin), "rb")
         with given:
             request = given.readline()
+            if b'"log"' in request:
+                assert self.log is not None
+                on_output(1, self.log.sent(program.parse(request)[1], self.spec.instance_id))
+                return 0
             if b'"keep"' in request and self.answers:
                 self._keep(request, on_output)
                 return 0
@@ -215,7 +266,8 @@ class Machine:
         taken: dict[str, bytes] = {}
         try:
             for item in wire.read(given):
-                taken[item.service] = b"".join(item.pieces)
+                name = item.service if item.name == "data" else item.name
+                taken[name] = b"".join(item.pieces)
         except Refused as error:
             on_output(1, b'{"v":2,"ok":false,"stage":"%s","error":"%s"}' % (
                 error.stage.encode(), str(error).encode()))  # fmt: skip

@@ -121,6 +121,15 @@ def test_schedules_are_kept_and_read_back(home: Path) -> None:
     assert home in schedule.place().parents
 
 
+def test_schedules_from_before_logs_were_fetched_fetch_none(home: Path) -> None:
+    assert home.is_dir()
+    schedule.save(BackupSchedules((planned(),)))
+    document = json.loads(schedule.place().read_text())
+    del document["schedules"][0]["log"]
+    schedule.place().write_text(json.dumps(document | {"version": 1}))
+    assert schedule.load().schedules == (planned(),)
+
+
 ODD = "/tmp/a b'c\"d%e$f\\g"
 
 
@@ -131,11 +140,12 @@ def test_systemd_takes_the_units_and_runs_the_script_whatever_its_place_is_calle
 ) -> None:
     script = tmp_path / ODD.rpartition("/")[2]
     script.write_text("#!/bin/sh\nexit 0\n")
-    for name, text in timers.units(str(script), sparing=sparing).items():
+    for name, text in timers.units(str(script), sparing=sparing, logs=True).items():
         (tmp_path / name).write_text(text)
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no",
-         *(str(tmp_path / f"{timers.UNIT}.{kind}") for kind in ("service", "timer"))],
+         *(str(tmp_path / f"{unit}.{kind}") for unit in (timers.UNIT, timers.LOG_UNIT)
+           for kind in ("service", "timer"))],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     ours = [line for line in done.stderr.splitlines() if timers.UNIT in line]

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from rave_cli.backups import ledger
 from rave_cli.backups.ledger import BackupLedger, LastDeed
+from rave_cli.backups.log import LogChain
 from rave_cli.backups.standing import BackupStanding, judge
 from rave_cli.errors import ExitCode, RaveError
 from tests.unit.backups.test_kept import FIRST, backup
+from tests.unit.backups.test_log import part
 from tests.unit.backups.test_schedule import planned
 
 if TYPE_CHECKING:
@@ -156,3 +158,18 @@ def test_a_ledger_that_cannot_be_written_keeps_no_backup_back(home: Path) -> Non
     assert [fault.exit_code for fault in faults] == [ExitCode.HOST] * 2
     assert place.read_text() == "[]"
     assert home in place.parents
+
+
+def test_a_log_that_is_late_or_leads_on_from_nothing_is_told() -> None:
+    plan = replace(planned(tested=None), log=7)
+    row = LogChain((part(0), part(1)))
+
+    def logs(backups: list[Backup], minutes: float, *known: LogChain) -> list[str]:
+        now = FIRST.timestamp() + minutes * 60
+        found = judge("dev", backups, plan, BackupLedger(), now, chains=known)
+        return [one.kind for one in found.findings]
+
+    assert logs([backup(0)], 10, row) == []
+    assert logs([backup(0)], 30, row) == ["log"]
+    assert logs([backup(0)], 10) == ["log"]
+    assert logs([backup(-1)], 10, row) == ["log"]

@@ -67,6 +67,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in {
         "rtc": "1800000000", "hung": "10", "vda/errors_count": "0", "entropy": "256", "crt": GOOD,
         "backups.json": '{"at": 1800000000, "due": 1800093600, "restored": 1799999999}',
+        "log-kept.json": '{"at": 1800000300, "due": 1800001200}',
     }.items():  # fmt: skip
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(clock, "RTC", str(tmp_path / "rtc"))
@@ -74,6 +75,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(vitals, "ERRORS", str(tmp_path / "*/errors_count"))
     monkeypatch.setattr(vitals, "ENTROPY", str(tmp_path / "entropy"))
     monkeypatch.setattr(backups, "PLACE", str(tmp_path / "backups.json"))
+    monkeypatch.setattr(backups, "LOG_PLACE", str(tmp_path / "log-kept.json"))
     monkeypatch.setattr(certificate, "CURRENT", str(tmp_path / "crt"))
     return tmp_path
 
@@ -88,6 +90,7 @@ def test_every_metric_is_told_in_the_text_format(machine: Path) -> None:
     assert reading("rave_filesystem_errors") == "0"
     assert reading("rave_hung_tasks") == "0"
     assert reading("rave_backup_due_seconds") == "1800093600"
+    assert reading("rave_log_due_seconds") == "1800001200"
     lines = vitals.metrics().splitlines()
     assert len(lines) == 3 * len(vitals.METRICS)
     for name, _, _ in vitals.METRICS:

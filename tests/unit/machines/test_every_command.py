@@ -119,6 +119,7 @@ CALLS: dict[str, list[str]] = {
     "backup show": ["demo-20261126T060000Z-1f3a"],
     "backup verify": [],
     "backup restore": ["demo"],
+    "backup log": ["demo"],
     "backup schedule set": ["demo"],
     "backup schedule list": [],
     "backup schedule remove": ["demo"],

@@ -17,6 +17,7 @@ from rave_cli.lazy import CONTEXT, Lazy, LazyGroup
         "show": Lazy("rave_cli.commands.backup.show:show", "One of them."),
         "verify": Lazy("rave_cli.commands.backup.verify:verify", "Whether they are sound."),
         "restore": Lazy("rave_cli.commands.backup.restore:restore", "Put one into a machine."),
+        "log": Lazy("rave_cli.commands.backup.log:log", "Fetch PostgreSQL's log, between backups."),
         "schedule": Lazy(
             "rave_cli.commands.backup.schedule:schedule", "Backups that are made by themselves."
         ),

@@ -22,6 +22,7 @@ def list_(app: App, name: str | None) -> None:
     \b
     Example: rave backup list dev
     """
+    from rave_cli.backups import log
     from rave_cli.flows import vault
     from rave_cli.views.backup import COLUMNS, backup_row
 
@@ -31,6 +32,20 @@ def list_(app: App, name: str | None) -> None:
         app.show.note("no backups" if name is None else f"no backups of {name}")
     if listing.broken:
         app.show.note(f"{len(listing.broken)} that broke off: rave backup prune takes them away")
-    document = {"backups": [one.document() for one in found], "broken": len(listing.broken)}
+    reached = {
+        machine: log.spans(listing.of_machine(machine), log.chains(listing.logs_of(machine)))
+        for machine in sorted({one.machine for one in found})
+    }
+    document = {
+        "backups": [one.document() for one in found],
+        "broken": len(listing.broken),
+        "moments": {
+            name: [span.document() for span in spans] for name, spans in reached.items() if spans
+        },
+    }
     rows = [backup_row(one) for one in found]
     app.show.result(document, *(app.show.table(COLUMNS, rows) if rows else ()))
+    for machine, spans in reached.items():
+        if spans:
+            text = f"PostgreSQL of {machine} at any moment of {'; '.join(map(str, spans))}"
+            app.show.note(f"{text}: rave backup restore {machine} --at TIME --to NEW")

@@ -27,10 +27,10 @@ def now(app: App, name: str) -> None:
     \b
     Example: rave backup now dev
     """
-    from rave_cli.flows import backup
+    from rave_cli.flows import backup_now
     from rave_cli.views.backup import size_of
 
     with app.show.events() as on_event:
-        done = backup.now(name, app.settings, on_event=on_event)
+        done = backup_now.now(name, app.settings, on_event=on_event)
     text = f"{done.backup.name}: {size_of(done.backup.size)} in {done.seconds:.1f} s"
     app.show.result(done.document(), text)

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     "--months", type=click.IntRange(min=0), default=12, show_default=True, metavar="N",
     help="Keep the last backup of so many months.",
 )  # fmt: skip
+@click.option(
+    "--log", type=click.IntRange(min=0), default=7, show_default=True, metavar="N",
+    help="Keep what restores PostgreSQL to any moment of so many days.",
+)  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what would go; take nothing away.")
 @yes_option
 @json_option
 @pass_app
 @audited
-def prune(app: App, *, days: int, months: int, dry_run: bool, yes: bool) -> None:
+def prune(app: App, *, days: int, months: int, log: int, dry_run: bool, yes: bool) -> None:
     """Take old backups away, and what broke off. The latest of each machine always stays.
 
     Days and months are counted for each machine, and only those with a backup. Somebody is asked
@@ -40,7 +44,7 @@ def prune(app: App, *, days: int, months: int, dry_run: bool, yes: bool) -> None
     from rave_cli.flows import vault
     from rave_cli.views.consent import agreed
 
-    policy = RetentionPolicy(days, months)
+    policy = RetentionPolicy(days, months, log)
     plan = vault.pruning(app.settings, policy)
     question = f"Take {len(plan.gone)} backups away, and {plan.broken} that broke off?"
     done = not dry_run and agreed(app.show, question, yes=yes)
@@ -51,7 +55,9 @@ def prune(app: App, *, days: int, months: int, dry_run: bool, yes: bool) -> None
         "gone": [one.name for one in plan.gone],
         "stay": [one.name for one in plan.stay],
         "broken": plan.broken,
+        "logs": len(plan.logs),
         "done": done,
     }
     app.show.result(document, *(f"{one.name} {'went' if done else 'goes'}" for one in plan.gone))
-    app.show.note(f"{len(plan.stay)} stay, {plan.broken} broke off")
+    parts = f", {len(plan.logs)} parts of logs {'went' if done else 'go'}" if plan.logs else ""
+    app.show.note(f"{len(plan.stay)} stay, {plan.broken} broke off{parts}")

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 @json_option
 @pass_app
 def show(app: App, backup: str) -> None:
-    """Show what is known of the backup BACKUP.
+    """Show what is known of the backup BACKUP, and to which moments PostgreSQL gets from it.
 
     \b
     Example: rave backup show dev-20261126T060000Z-1f3a
     """
+    from rave_cli.backups import log
     from rave_cli.flows import vault
     from rave_cli.views.backup import backup_lines
 
-    found = vault.find(vault.listed(app.settings), None, backup)
-    app.show.result(found.document() | {"window": found.window}, *backup_lines(found))
+    listing = vault.listed(app.settings)
+    found = vault.find(listing, None, backup)
+    span = log.reach(found, log.chains(listing.logs))
+    more = {"window": found.window, "moments": span.document() if span else None}
+    app.show.result(found.document() | more, *backup_lines(found, span))

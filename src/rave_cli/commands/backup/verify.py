@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 @pass_app
 @audited
 def verify(app: App, name: str | None, *, quick: bool, restored: bool) -> None:
-    """Look whether the backups are what was written: each byte that is kept, and the latest backup
-    of each machine (or of NAME) from its beginning to its end.
+    """Look whether the backups are what was written: each byte that is kept, the latest backup of
+    each machine (or of NAME) from its beginning to its end, and whether PostgreSQL's log leads on
+    from it without a gap.
 
     Exit code 7 if anything is not. With --restore it is restored instead, until all services are
     healthy with it, and it is said how long that took.
@@ -43,6 +44,7 @@ def verify(app: App, name: str | None, *, quick: bool, restored: bool) -> None:
         done = vault.verify(name, app.settings, everything=not quick, on_event=on_event)
     names = [one.name for one in done.backups]
     document = {"sound": True, "everything": done.everything, "backups": names}
+    document |= {"logs": len(done.chains), "logGaps": len(done.gaps)}
     read = "read to the last byte" if done.everything else "not read"
     app.show.result(document, f"sound ({read}): {', '.join(names) or 'no backups'}")
 

@@ -34,4 +34,4 @@ def list_(app: App) -> None:
     if not found:
         app.show.note("nothing is backed up by itself: rave backup schedule set NAME")
     elif not waking.running:
-        app.show.warning(f"no timer of systemd runs; a line for cron: {waking.cron}")
+        app.show.warning(f"no timer of systemd runs; for cron: {waking.lines}")

@@ -27,7 +27,9 @@ def remove(app: App, name: str) -> None:
     from rave_cli.errors import ExitCode, RaveError
     from rave_cli.flows import backup_schedule
 
-    if not backup_schedule.remove(name):
+    with app.show.events() as on_event:
+        gone = backup_schedule.remove(name, on_event=on_event)
+    if not gone:
         raise RaveError(
             f"{name} has no schedule",
             hint="rave backup schedule list",

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@click.option("--logs", is_flag=True, help="Fetch PostgreSQL's logs instead, each four minutes.")
 @json_option
 @pass_app
-def run(app: App) -> int:
+def run(app: App, *, logs: bool) -> int:
     """Make the backups that are due, take away what is not kept, and restore what is to be tested.
 
     For a timer: what failed is tried again an hour later, and keeps no other machine's backup back.
@@ -27,6 +28,12 @@ def run(app: App) -> int:
     from rave_cli.errors import ExitCode
     from rave_cli.flows import backup_schedule
 
+    if logs:
+        with app.show.events() as on_event:
+            found = backup_schedule.run_logs(app.settings, on_event=on_event)
+        text = f"the logs of {', '.join(found.fetched) or 'no machine'} were fetched"
+        app.show.result(found.document(), text)
+        return found.failed[0][1].exit_code if found.failed else ExitCode.OK
     with app.show.events() as on_event:
         done = backup_schedule.run_due(app.settings, app.catalog, on_event=on_event)
     if done is None:

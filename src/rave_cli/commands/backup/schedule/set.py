@@ -40,10 +40,17 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
     help="On which day of the week the latest is restored into a machine of its own, which is"
     " deleted then.",
 )  # fmt: skip
+@click.option(
+    "--log", type=click.IntRange(min=0), default=0, show_default=True, metavar="DAYS",
+    help="Fetch PostgreSQL's log each four minutes, and keep what restores it to any moment of so"
+    " many days; 0 for none.",
+)  # fmt: skip
 @json_option
 @pass_app
 @audited
-def set_(app: App, *, name: str, every: str, at: str, days: int, months: int, tested: str) -> None:
+def set_(
+    app: App, *, name: str, every: str, at: str, days: int, months: int, tested: str, log: int
+) -> None:
     """Back the machine NAME up by itself, from now on.
 
     A timer of systemd is written and started: the host's for root, else your own. Where no systemd
@@ -53,6 +60,7 @@ def set_(app: App, *, name: str, every: str, at: str, days: int, months: int, te
     \b
     Example: rave backup schedule set dev
     Example: rave backup schedule set dev --every 1h --tested sat
+    Example: rave backup schedule set dev --log 7
     """
     from rave_cli.backups.schedule import BackupSchedule, minute_of
     from rave_cli.flows import backup_schedule
@@ -62,10 +70,12 @@ def set_(app: App, *, name: str, every: str, at: str, days: int, months: int, te
         raise click.BadParameter(f"{at!r} is no time of day such as 02:30", param_hint="--at")
     wanted = BackupSchedule(
         name, cast("Interval", every), minute, days, months,
-        None if tested == "never" else cast("Weekday", tested),
+        None if tested == "never" else cast("Weekday", tested), log,
     )  # fmt: skip
     with app.show.events() as on_event:
         waking = backup_schedule.put(wanted, app.settings, on_event=on_event)
     proven = "never restored by itself" if tested == "never" else f"restored to see each {tested}"
     text = f"{name} is backed up each {every} from {at} UTC, {proven}"
+    if log:
+        text += f"; PostgreSQL's log is fetched each 4 min, for {log} days"
     app.show.result({"machine": name, "waking": waking.document()}, text)
