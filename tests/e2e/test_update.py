@@ -16,7 +16,6 @@ from rave_cli.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.e2e.conftest import Site
 
@@ -36,12 +35,28 @@ BUILDS = 1200.0
 
 
 @pytest.fixture
-def unit(site: Site) -> Iterator[Path]:
+def unit(site: Site) -> Iterator[Unit]:
     """The unit of PostgreSQL in the site's checkout, which is left as it was."""
-    place = site.checkout / UNIT
-    text = place.read_text()
-    yield place
-    place.write_text(text)
+    found = Unit(site)
+    before = found.text
+    yield found
+    found.write(before)
+
+
+class Unit:
+    """A file of a checkout whose path has a blank: Nix reads of such what is committed."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    @property
+    def text(self) -> str:
+        return (self.site.checkout / UNIT).read_text()
+
+    def write(self, text: str) -> None:
+        (self.site.checkout / UNIT).write_text(text)
+        who = ("-c", "user.name=somebody", "-c", "user.email=somebody@example.org")
+        self.site.run(["git", *who, "commit", "--quiet", "--all", "--message", "another unit"])
 
 
 def marked(site: Site) -> str:
@@ -62,11 +77,11 @@ def image(site: Site) -> str:
     return str(found["image"]["sha256"])
 
 
-def test_an_update_one_that_fails_and_the_way_back(site: Site, demo: str, unit: Path) -> None:
+def test_an_update_one_that_fails_and_the_way_back(site: Site, demo: str, unit: Unit) -> None:
     mark(site, "1")
     first = image(site)
-    good = unit.read_text().replace("-c max_connections=", MORE)
-    unit.write_text(good)
+    good = unit.text.replace("-c max_connections=", MORE)
+    unit.write(good)
     told = json.loads(site.rave("vm", "update", demo, "--json", timeout=BUILDS).stdout)
     second = image(site)
     assert (told["from"], told["to"], told["updated"]) == (first, second, True)
@@ -77,7 +92,7 @@ def test_an_update_one_that_fails_and_the_way_back(site: Site, demo: str, unit: 
     assert marked(site) == "1"
     mark(site, "2")
 
-    unit.write_text(good.replace("ExecReload=", f"{BROKEN}ExecReload="))
+    unit.write(good.replace("ExecReload=", f"{BROKEN}ExecReload="))
     failed = site.rave("vm", "update", demo, timeout=BUILDS, check=False)
     assert failed.returncode == ExitCode.NOT_READY, failed.stderr
     assert "is as it was before the update, system and data" in failed.stderr

@@ -37,7 +37,8 @@ SHOWN = 4
 @dataclass(frozen=True)
 class Tried:
     """A system that has proved itself. `downtime` in seconds: from the order to stop until all
-    services of the new one were healthy; `run` is None if no check was asked for.
+    services of the new one were healthy and had what they keep; `run` is None if no check was asked
+    for.
     """
 
     machine: Machine
@@ -104,12 +105,16 @@ class SystemTrial:
                 generations.keep_data(machine)
         machine, change = generations.put_in_place(machine, change)
         ready = machines.boot(machine, on_event=on_event)
-        downtime = time.monotonic() - began
-        run = self._proved(ready.machine, fill)
+        served = time.monotonic()
+        self._complete(ready.machine, fill)
+        if fill is not None:
+            # Until then its services had nothing of what they keep.
+            served = time.monotonic()
+        run = self._proved(ready.machine)
         if not change.runs:
             machines.stop(ready.machine, on_event=on_event)
         generations.keep(ready.machine, change)
-        return Tried(store.load(machine.name), ready, run, downtime)
+        return Tried(store.load(machine.name), ready, run, served - began)
 
     def _stop(self, change: Change) -> Change:
         if processes.find(self.machine) is None:
@@ -125,17 +130,20 @@ class SystemTrial:
             )
         return change
 
-    def _proved(self, machine: Machine, fill: Callable[[Machine], None] | None) -> SmokeRun | None:
-        """Let the new system prove itself."""
+    def _complete(self, machine: Machine, fill: Callable[[Machine], None] | None) -> None:
+        """Give the new system what it lacks, and wait until all its services are well with it."""
         on_event = self.on_event
         secure.install_if_any(machine, self.plan, None, on_event=on_event)
         if fill is not None:
             fill(machine)
         with step(on_event, "health", f"Waiting until {machine.name} is healthy"):
             wait_until_healthy(machine)
+
+    def _proved(self, machine: Machine) -> SmokeRun | None:
+        """Let the new system prove itself."""
         if not self.check:
             return None
-        run = prove.prove(machine, self.plan, self.settings, on_event=on_event)
+        run = prove.prove(machine, self.plan, self.settings, on_event=self.on_event)
         if not prove.passed(run):
             raise _failed(run)
         return run

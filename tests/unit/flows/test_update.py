@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -625,6 +626,29 @@ def migrate(world: World) -> UpdateReport:
         "demo", world.catalog, world.settings, build=False, check=False,
         on_event=world.told.append,
     )  # fmt: skip
+
+
+def test_a_migrated_machine_is_down_until_it_has_what_it_keeps(
+    one_disk: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = []
+
+    def put(*_: object, **__: object) -> None:
+        time.sleep(0.2)
+        ends.append(time.monotonic())
+
+    begins = []
+    stop = machines.stop
+
+    def press(machine: Machine, **options: Any) -> Any:
+        begins.append(time.monotonic())
+        return stop(machine, **options)
+
+    monkeypatch.setattr(restore, "put", put)
+    monkeypatch.setattr(machines, "stop", press)
+    done = migrate(one_disk).tried
+    assert done is not None
+    assert done.downtime >= ends[0] - begins[0]
 
 
 def test_a_machine_of_before_gets_a_data_disk_with_what_it_keeps(one_disk: World) -> None:
