@@ -8,7 +8,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
@@ -234,13 +234,20 @@ def quiet(machine: Machine) -> Machine:
     return machine
 
 
+def opened(machine: Machine) -> list[IO[bytes]]:
+    """Open a machine's pipes as QEMU does: all of them before the first is closed, for then the
+    keeper waits for nobody else, and who opens one that nobody reads waits for ever.
+    """
+    return [pipe.open("wb") for pipe in (machine.console_pipe, machine.stage_pipe)]
+
+
 def test_the_logs_of_a_qemu_that_ended_are_whole(
     quiet: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fd = logs.start(quiet, ())
-    for pipe in (quiet.console_pipe, quiet.stage_pipe):
-        with pipe.open("wb") as stream:
-            stream.write(b"hello")
+    for stream in opened(quiet):
+        stream.write(b"hello")
+        stream.close()
     os.write(fd, b"qemu: last words\n" * 5000)
     os.close(fd)
     logs.settle(quiet)
@@ -257,8 +264,8 @@ def test_a_start_begins_its_logs_anew(quiet: Machine) -> None:
         for place in (log, older(log), Path(f"{log}.dropped")):
             place.write_text("12")
     fd = logs.start(quiet, ())
-    for pipe in (quiet.console_pipe, quiet.stage_pipe):
-        pipe.open("wb").close()
+    for stream in opened(quiet):
+        stream.close()
     os.close(fd)
     logs.settle(quiet)
     assert end(quiet.console_log, 100) == b""
