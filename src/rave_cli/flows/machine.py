@@ -5,13 +5,14 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rave_cli import signals
 from rave_cli.flows import certificates, unsettled
 from rave_cli.flows import image as images
 from rave_cli.flows.events import Event, step
-from rave_cli.machines import lifecycle, preflight, public, store
+from rave_cli.machines import causes, lifecycle, preflight, public, store
 from rave_cli.machines.guest.readiness import CORE, NAMES, NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.qemu import accelerator
@@ -171,12 +172,17 @@ def boot(
         RaveError: as `start`.
     """
     with step(on_event, "start", title or f"Starting {machine.name}") as doing:
-        ready = lifecycle.start(
-            machine,
-            on_stage=telling(doing, NAMES),
-            keep_running=keep_running,
-            fresh_system=fresh_system,
+        start = partial(
+            lifecycle.start, machine, on_stage=telling(doing, NAMES), keep_running=keep_running
         )
+        try:
+            ready = start(fresh_system=fresh_system)
+        except NotReadyError as fault:
+            if fault.reason != causes.LOCKED_UP or keep_running:
+                raise
+            # Of an emulator's hiccup the guest knows nothing once it is started anew.
+            doing.warning(f"{fault.message}; it is started once more")
+            ready = start()
     if ready.joined:
         # It may have run for long.
         certificates.refresh(ready.machine, on_event=on_event)

@@ -35,6 +35,7 @@ FEW_INODES = 64
 GROWTH_GIB = 8
 
 UNIT_FAILED = "unit-failed"
+LOCKED_UP = "guest-locked-up"
 
 # Causes that a guest tells of itself, beside which its console has nothing to say.
 TOLD = ("guest-disk-full", "guest-inodes-used", "guest-read-only", "guest-out-of-memory")
@@ -372,7 +373,7 @@ def _locked_up(evidence: Evidence) -> Cause | None:
     if not found or not evidence.fault:
         return None
     why = f"its kernel says {found[-1]}: the host gives it too little time, or QEMU hangs"
-    return Cause("guest-locked-up", why, f"uptime; rave vm start {evidence.name}")
+    return Cause(LOCKED_UP, why, f"uptime; rave vm start {evidence.name}")
 
 
 # In the order in which one explains the other.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -167,3 +168,19 @@ def test_an_application_that_says_when_it_is_ready_has_ten_minutes_for_it() -> N
             late[unit] = found.get("TimeoutStartSec")
     assert {"matrix-synapse.service", "canaille.service", "pagure.service"} <= late.keys()
     assert all(seconds == ["600"] for seconds in late.values()), late
+
+
+@pytest.mark.parametrize(("content", "stays"), [("", False), ("224\n/var/lib\n", True)])
+def test_an_empty_lock_file_does_not_keep_postgresql_from_starting(
+    tmp_path: Path, content: str, stays: bool
+) -> None:
+    """A QEMU that was killed left one: PostgreSQL takes it for a server that starts just now."""
+    (line,) = in_force(rendered("demo"), "postgresql.service")["ExecStartPre"]
+    shell, option, script = shlex.split(line)
+    lock = tmp_path / "postmaster.pid"
+    lock.write_text(content)
+    words = [shell, option, script.replace("/var/lib/postgresql/15/main", str(tmp_path))]
+    subprocess.run(words, check=True)
+    assert lock.exists() == stays
+    lock.unlink(missing_ok=True)
+    subprocess.run(words, check=True)

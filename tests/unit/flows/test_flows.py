@@ -21,6 +21,7 @@ from rave_cli.images import build as builds
 from rave_cli.images.events import BuildEvent
 from rave_cli.machines import lifecycle
 from rave_cli.machines.guest import command, ssh
+from rave_cli.machines.guest.readiness import NotReadyError
 from rave_cli.machines.names import stored_names
 from rave_cli.machines.spec import locate
 from rave_cli.profiles.catalog import parse
@@ -200,6 +201,32 @@ def test_another_port_or_origin_of_a_machine_that_is_there_is_refused(
 def test_a_bad_origin_is_refused_before_anything_is_built(plan: Plan) -> None:
     with pytest.raises(RaveError, match="--origin"):
         NewMachine(plan, "safe", "demo", origin="http://rave.example.org")
+
+
+@pytest.mark.parametrize(
+    ("reason", "calls"), [("guest-locked-up", 2), ("kernel-panic", 1), (None, 1)]
+)
+def test_a_boot_that_was_stuck_is_begun_once_more_and_no_other(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, reason: str | None, calls: int
+) -> None:
+    """An emulated processor hung in systemd for 104 seconds, once in thirty boots."""
+    begun: list[bool] = []
+    told: list[Event] = []
+
+    def start(*_: Any, fresh_system: bool = False, **__: Any) -> Any:
+        begun.append(fresh_system)
+        if len(begun) == 2:
+            return ready()
+        fault = NotReadyError("demo", "stopped at stage systemd", "look")
+        fault.reason = reason
+        raise fault
+
+    monkeypatch.setattr(lifecycle, "start", start)
+    with pytest.raises(NotReadyError) if calls == 1 else nullcontext():
+        machines.boot(machine, on_event=told.append, fresh_system=True)
+    # The system that was renewed is the new one.
+    assert begun == [True, False][:calls]
+    assert [e.kind for e in told].count("warning") == calls - 1
 
 
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, RuntimeError])
