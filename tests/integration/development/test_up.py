@@ -90,8 +90,9 @@ def test_its_transcript_verifies_and_says_what_was_tried(site: Site) -> None:
 
 
 def text(browser: chromium.Chromium) -> str:
-    """Return what the page says, or nothing while there is none."""
-    return browser.ask("document.body ? document.body.innerText : ''") or ""
+    """Return what the page says as one line, or nothing while there is none."""
+    said: str = browser.ask("document.body ? document.body.innerText : ''") or ""
+    return " ".join(said.split())
 
 
 def fill(browser: chromium.Chromium, **values: str) -> None:
@@ -126,5 +127,10 @@ def test_a_browser_signs_in_for_the_first_time(site: Site, tmp_path: Path) -> No
         fill(browser, login="alice")
         fill(browser, password=once)
         fill(browser, password="a new one, of mine", confirmation="a new one, of mine")
+        accept = "document.querySelector('button[name=answer][value=accept]')"
+        until(lambda: bool(browser.ask(f"Boolean({accept})")))
+        browser.ask(f"{accept}.click()")
         until(lambda: "Signed in as Alice Liddell" in text(browser))
+        browser.open(machine["publicOrigin"], width=1100)
+        assert "Signed in as Alice Liddell" in text(browser)
         assert browser.complaints == []
