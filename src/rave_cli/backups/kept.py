@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from rave_cli.backups import tags
 from rave_cli.backups.parts import LogPart
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Backup:
     def tags(self) -> tuple[str, ...]:
         """Return it as the tags of a snapshot; the engine splits them at commas."""
         facts = self.document() | {"services": "+".join(self.services)}
-        return (f"{MARK}={VERSION}", *(f"{key}={value}" for key, value in facts.items()))
+        return tags.written(MARK, VERSION, facts)
 
     def text(self) -> bytes:
         """Return it as the file of that snapshot."""
@@ -95,9 +96,8 @@ class Backup:
     @classmethod
     def of(cls, snapshot: Mapping[str, Any]) -> Self | None:
         """Return the backup that a snapshot names; None if it names none."""
-        pairs = (str(tag).partition("=") for tag in snapshot.get("tags") or ())
-        facts = {key: value for key, _, value in pairs}
-        if facts.get(MARK) != VERSION:
+        facts = tags.facts_of(snapshot, MARK, VERSION)
+        if facts is None:
             return None
         try:
             found = cls(

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
+from rave_cli.backups import tags
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -94,14 +96,13 @@ class LogPart:
             "start": told(self.start), "end": told(self.end), "since": self.since,
             "until": self.until, "sha256": self.sha256, "tail": self.tail,
         }  # fmt: skip
-        return (f"{MARK}={VERSION}", *(f"{key}={value}" for key, value in facts.items()))
+        return tags.written(MARK, VERSION, facts)
 
     @classmethod
     def of(cls, snapshot: Mapping[str, Any]) -> Self | None:
         """Return the part that a snapshot is; None if it is none."""
-        pairs = (str(tag).partition("=") for tag in snapshot.get("tags") or ())
-        facts = {key: value for key, _, value in pairs}
-        if facts.get(MARK) != VERSION:
+        facts = tags.facts_of(snapshot, MARK, VERSION)
+        if facts is None:
             return None
         try:
             found = cls(

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 MINUTES = 4
 
 
+def test_host_and_guest_mean_the_same_bytes_and_names() -> None:
+    assert parts.TAIL == guest_log.TAIL
+    assert parts.CHAIN.pattern == guest_log.CHAIN.pattern
+    assert parts.LSN.pattern == guest_log.LSN.pattern
+
+
 def moment(hours: float) -> str:
     return (FIRST + timedelta(hours=hours)).strftime(parts.TIME)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -48,7 +48,7 @@ def scan(
     """
     from rave_cli.flows.scanning import scan as look
 
-    level: Severity | None = None if refuse == "never" else refuse  # type: ignore[assignment]
+    level = None if refuse == "never" else cast("Severity", refuse)
     with app.show.progress("Asking for known holes"):
         found = look(
             app.plan(profile, "debian"), app.settings, scanner=scanner, refuse=level, accept=accept
