@@ -100,22 +100,21 @@ def test_an_isolated_guest_cannot_reach_out_and_a_nat_guest_can(
 
 
 @pytest.mark.parametrize(
-    ("do", "stage", "cause", "reason"),
+    ("do", "cause", "reason"),
     [
-        # QEMU passes a report on later than console or event, so the end may overtake it.
-        ("panic", "(systemd|services)", "the guest's kernel panicked: Kernel panic - not syncing",
-         "guest-kernel-panic"),
-        ("emergency", "services", "the guest is in emergency mode", "guest-emergency"),
-        ("failed", "services", "the guest gave up: emergency.target", "guest-emergency"),
-        ("poweroff", "(systemd|services)", "the machine went down (guest-shutdown)", None),
+        ("panic", "the guest's kernel panicked: Kernel panic - not syncing", "guest-kernel-panic"),
+        ("emergency", "the guest is in emergency mode", "guest-emergency"),
+        ("failed", "the guest gave up: emergency.target", "guest-emergency"),
+        ("poweroff", "the machine went down (guest-shutdown)", None),
     ],
-)  # fmt: skip
+)
 def test_a_boot_that_ends_is_told_at_once(
-    make: MakeMachine, do: str, stage: str, cause: str, reason: str | None
+    make: MakeMachine, do: str, cause: str, reason: str | None
 ) -> None:
     machine = make(f"tiny.do={do}")
     error, _ = boot(machine, keep_running=False)
-    assert re.search(f"stopped at stage {stage} ", error.message)
+    # QEMU passes a report on later than console or event, so the end may overtake the last stage.
+    assert re.search("stopped at stage (systemd|services) ", error.message)
     assert cause in error.message
     assert error.reason == reason
     assert error.exit_code == ExitCode.NOT_READY
