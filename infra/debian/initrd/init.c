@@ -29,10 +29,10 @@ enum {
     SYS_READ = 0, SYS_WRITE = 1, SYS_OPEN = 2, SYS_CLOSE = 3, SYS_LSEEK = 8, SYS_IOCTL = 16, SYS_DUP2 = 33,
     SYS_NANOSLEEP = 35, SYS_FORK = 57, SYS_EXECVE = 59, SYS_EXIT = 60, SYS_WAIT4 = 61,
     SYS_CHDIR = 80, SYS_MKDIR = 83, SYS_SETUID = 105, SYS_SETGID = 106, SYS_SETSID = 112,
-    SYS_SETGROUPS = 116, SYS_STATFS = 137, SYS_SETPRIORITY = 141, SYS_CHROOT = 161, SYS_MOUNT = 165,
+    SYS_SETGROUPS = 116, SYS_STATFS = 137, SYS_SETPRIORITY = 141, SYS_CHROOT = 161, SYS_MOUNT = 165, SYS_UMOUNT2 = 166,
     SYS_SCHED_GETAFFINITY = 204, SYS_FINIT_MODULE = 313
 };
-enum { SEEK_SET = 0, O_RDONLY = 0, O_RDWR = 2, O_SYNC = 04010000 };
+enum { SEEK_SET = 0, O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_SYNC = 04010000 };
 enum { MS_NOSUID = 2, MS_NODEV = 4, MS_NOEXEC = 8, MS_NOATIME = 1024, MS_MOVE = 8192 };
 enum { EEXIST = 17 };
 enum { BLKGETSIZE64 = 0x80081272, EXT4_IOC_RESIZE_FS = 0x40086610 }; /* linux/fs.h, fs/ext4/ext4.h */
@@ -40,6 +40,7 @@ enum { BLKGETSIZE64 = 0x80081272, EXT4_IOC_RESIZE_FS = 0x40086610 }; /* linux/fs
 #define DISK "/dev/vda"
 #define DATA "/dev/vdb"
 #define MOUNTED "/root/data"
+#define GROUPS "/cgroup"
 #define DISK_POLLS 5000
 #define DISK_POLL_NS 2000000L
 #define LIST_SIZE 4096
@@ -326,12 +327,34 @@ static void mount_devices(void)
         fail("mounting /dev/shm");
 }
 
+/*
+ * Makes the first control group with the memory's controller, as systemd would: the one of its own name, which it then
+ * finds. With it the kernel patches its code, in everything that allocates memory. QEMU before 8.1 may translate such
+ * a place while another processor puts its last byte there, and keeps the trap that was in between for good: both
+ * processors take it for ever (QEMU's commit "accel/tcg: Always lock pages before translation"). Boots hung
+ * so (docs/adr/0066). Now there is nobody else yet.
+ */
+static void account_memory(void)
+{
+    static char wanted[] = "+memory";
+    call(SYS_MKDIR, (long)GROUPS, 0755, 0, 0, 0);
+    long mounted = mount("none", GROUPS, "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    long control = call(SYS_OPEN, (long)GROUPS "/cgroup.subtree_control", O_WRONLY, 0, 0, 0);
+    if (call(SYS_WRITE, control, (long)wanted, sizeof wanted - 1, 0, 0) < 0
+        || call(SYS_MKDIR, (long)GROUPS "/init.scope", 0755, 0, 0, 0) < 0)
+        say("rave-initrd: making a control group failed\n");
+    call(SYS_CLOSE, control, 0, 0, 0, 0);
+    if (mounted == 0)
+        call(SYS_UMOUNT2, (long)GROUPS, 0, 0, 0, 0);
+}
+
 /* The kernel leaves on the stack: count, arguments, 0, environment, 0. The frame pointer was pushed above. */
 void _start(void)
 {
     long *frame;
     __asm__ volatile("movq %%rbp, %0" : "=r"(frame));
     mount_devices();
+    account_memory();
     load_modules("/modules/first");
     load_meanwhile("/modules/later");
     read_list("/forerun", forerunners);
