@@ -35,8 +35,8 @@ Every unit is capped, and every state is also a metric (`rave_service_healthy`).
 """
 TAIL = """
 Off until an operator configures them: `agents` (a token of the forge), `chat-bridge` (who may command),
-`claude-code-router` (a model provider and its key), `penpot` (its images, which an isolated machine
-cannot fetch), `vibe-kanban` (a package; nixpkgs has none) and `webhook-dispatcher` (more memory than the profiles plan).
+`claude-code-router` (somebody who wants it: providers and their keys are a secret), `penpot` (its images, which an isolated
+machine cannot fetch), `vibe-kanban` (a package; nixpkgs has none) and `webhook-dispatcher` (more memory than the profiles plan).
 
 {exceptions}## What of this has run, and what was only evaluated
 

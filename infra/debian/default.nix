@@ -97,8 +97,10 @@ let
     let
       own = if ours id then { } else catalog.services.${id}.bases.debian;
       first = list: if list == [ ] then null else builtins.head (builtins.match "([A-Za-z0-9_.-]+).*" (builtins.head list));
+      # A scope is part of a package's name: "@team/tool@1.2.3".
+      tarball = list: if list == [ ] then null else builtins.head (builtins.match "(@?[^@]+)@.*" (builtins.head list));
       of = name: from: map (found: found.version) (builtins.filter (found: found.name == name) from);
-      found = of (first (own.packages or [ ])) lock.packages ++ of (first (own.wheels or [ ])) (setOf id);
+      found = of (first (own.packages or [ ])) lock.packages ++ of (tarball (own.tarballs or [ ])) (setOf id) ++ of (first (own.wheels or [ ])) (setOf id);
     in
     if found == [ ] then [ ] else [ { name = id; value = builtins.head found; } ];
   versions = builtins.listToAttrs (builtins.concatMap versionOf (builtins.attrNames plan.services));

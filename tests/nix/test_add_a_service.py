@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rave_cli.images.lock import PackageRequest
 from tests.nix import judges
 from tests.nix.conftest import ROOT, Evaluator, nix
 
@@ -22,6 +23,22 @@ pytestmark = pytest.mark.integration
 PAGE = ROOT / "docs/how-to/add-a-service.md"
 BLOCKS = re.findall(r"^```(?:nix|ini)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
 RECORD, SECRET, UNIT, MODULE = BLOCKS
+# What the page says beside its example: its maker's own packages, not fetched unasked.
+MAKERS = """
+  boards = none // {
+    title = "Boards";
+    description = "curves";
+    bases.debian = {
+      units = [ "boards.service" ];
+      enabled = false;
+      packages = [ "boards" ];
+      archive = {
+        uri = "https://packages.example/deb"; suites = [ "stable" ]; components = [ "main" ];
+        keys = [ "0123456789ABCDEF0123456789ABCDEF01234567" ]; only = [ "boards" ];
+      };
+    };
+  };
+"""
 FOLDER = "infra/debian/services/wiki/templates/etc/systemd/system"
 
 SUITE = """
@@ -48,9 +65,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for folder in ("infra", "src"):
         shutil.copytree(ROOT / folder, place / folder, ignore=ignored)
     shutil.copytree(ROOT / "tests/nix", place / "tests/nix", ignore=ignored)
-    insert(place / "infra/catalog/services.nix", "}", RECORD)
+    insert(place / "infra/catalog/services.nix", "}", RECORD + MAKERS)
     insert(place / "infra/catalog/secrets.nix", "}", SECRET)
-    insert(place / "infra/catalog/profiles.nix", '    "grafana"\n', '    "wiki"\n')
+    insert(place / "infra/catalog/profiles.nix", '    "grafana"\n', '    "wiki"\n    "boards"\n')
     (place / FOLDER).mkdir(parents=True)
     (place / FOLDER / "wiki.service").write_text(UNIT)
     (place / "infra/nixos/services/wiki.nix").write_text(MODULE)
@@ -69,6 +86,28 @@ def test_both_bases_carry_it_by_its_record(plans: Any) -> None:
         assert plan["services"]["wiki"]["units"] == ["wiki.service"]
         assert plan["secrets"]["wiki/secret-key"]["refresh"] == ["wiki.service"]
         assert "wiki" not in plan["absent"]
+
+
+def test_what_comes_from_its_maker_is_asked_for_once_it_is_on(copy: Path, tmp_path: Path) -> None:
+    place = tmp_path / "infra"
+    shutil.copytree(copy / "infra", place)
+    question = (
+        f"import {place}/debian/request.nix (import {place}/debian/packages.nix)"
+        f' ((import {place}/catalog).debianRequest "demo")'
+    )
+    off = json.loads(nix("nix-instantiate", "--eval", "--strict", "--json", "-E", question))
+    assert "boards" not in off["guest"]
+    assert [archive["name"] for archive in off["archives"]] == ["debian", "debian-security"]
+    services = place / "catalog/services.nix"
+    services.write_text(
+        services.read_text().replace("enabled = false;\n      packages", "packages")
+    )
+    on = json.loads(nix("nix-instantiate", "--eval", "--strict", "--json", "-E", question))
+    assert "boards" in on["guest"]
+    asked = PackageRequest.model_validate(on)
+    assert (asked.archives[-1].name, asked.archives[-1].only) == ("boards", ("boards",))
+    # As a lock has it, which leaves out what is the usual.
+    assert on["archives"][-1] == asked.archives[-1].model_dump(mode="json", exclude_defaults=True)
 
 
 def test_the_smoke_suite_asks_for_it(plans: Any) -> None:

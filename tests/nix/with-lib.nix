@@ -31,7 +31,7 @@ let
   };
   texts = lib.genAttrs [ "writeScript" "writeText" "writeShellScript" ] (_: name: text: package name // { inherit text; });
   pkgs = lib.genAttrs
-    [ "apacheHttpd" "claude-code-router" "coreutils" "element-web" "iproute2" "jq" "nats-server" "nftables" "openssl" "postgresql_17" "sops" "util-linux" "git" ]
+    [ "apacheHttpd" "claude-code-router" "coreutils" "element-web" "iproute2" "jq" "nats-server" "nftables" "nodejs" "openssl" "postgresql_17" "sops" "util-linux" "git" ]
     package // texts // {
     python3 = package "python3" // {
       sitePackages = "lib/python3/site-packages";

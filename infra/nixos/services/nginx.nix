@@ -80,7 +80,8 @@ let
 
   applications = lib.mapAttrs'
     (name: app: lib.nameValuePair "${name}.${domain}" (tls // {
-      locations."/" = locationOf name app;
+      locations = { ${app.path} = locationOf name app; }
+        // lib.optionalAttrs (app.path != "/") { "/".return = "404"; };
       extraConfig = perClient + headersOf facts.nginx.headers;
     }))
     ingress;

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
@@ -93,14 +94,20 @@ def addresses(
         RaveError: USAGE if the operator's address is none.
     """
     entries = host_entries(host or HOST_SOURCES)
-    return {archive.name: _address(archive.name, sources, entries) for archive in archives}
+    return {
+        archive.name: _own(archive) or _address(archive.name, sources, entries)
+        for archive in archives
+    }
 
 
 def dated(archives: Iterable[Archive], snapshot: str, stamp: str) -> dict[str, MirrorAddress]:
-    """Return where each archive lies as it was at a time, in the dated archive at `snapshot`."""
+    """Return where each archive lies as it was at a time, in the dated archive at `snapshot`; a
+    maker's is where it always is.
+    """
     base = _checked("RAVE_DEBIAN_SNAPSHOT", snapshot)
     return {
-        archive.name: MirrorAddress(f"{base}/{archive.name}/{stamp}", "RAVE_DEBIAN_SNAPSHOT")
+        archive.name: _own(archive)
+        or MirrorAddress(f"{base}/{archive.name}/{stamp}", "RAVE_DEBIAN_SNAPSHOT")
         for archive in archives
     }
 
@@ -117,14 +124,15 @@ def stanzas(
         archives: of the lock.
         places: where each is read from.
         keys: the keys at hand, by fingerprint.
-        trusted: fingerprints of keys that count beside the archive's own.
+        trusted: fingerprints of keys that count beside those of the distribution's archives.
 
     Raises:
         RaveError: HOST if a named key is not at hand.
     """  # fmt: skip
     return "\n".join(
         f"Types: deb\nURIs: {places[archive.name].uri}\nSuites: {' '.join(archive.suites)}\n"
-        f"Components: main\nSigned-By:\n{_block(keys, (*archive.keys, *trusted))}"
+        f"Components: {' '.join(archive.components)}\n"
+        f"Signed-By:\n{_block(keys, archive.keys if archive.uri else (*archive.keys, *trusted))}"
         for archive in archives
     )  # fmt: skip
 
@@ -133,14 +141,40 @@ def preferences(archives: Iterable[Archive]) -> str:
     """Return apt's preferences (apt_preferences(5)): of an archive with `only`, those alone.
 
     Below zero a version is never taken; where apt is told of a package by its name, that counts.
+    What a maker's archive says of itself is not gone by: it might say that it is the distribution.
     """
     return "\n".join(
-        f"Package: {names}\nPin: release n={suite}\nPin-Priority: {priority}\n"
+        f"Package: {names}\nPin: {pin}\nPin-Priority: {priority}\n"
         for archive in archives
         if archive.only
-        for suite in archive.suites
+        for pin in _pins(archive)
         for names, priority in (("*", NEVER), (" ".join(archive.only), AS_ANY_OTHER))
     )
+
+
+def kept_apart(archives: Iterable[Archive], places: Mapping[str, MirrorAddress]) -> None:
+    """Refuse a maker's archive that apt could not tell from another one: it goes by the host.
+
+    Raises:
+        RaveError: USAGE if two archives have one host, and one of them is a maker's.
+    """
+    hosts: dict[str | None, str] = {}
+    for archive in sorted(archives, key=lambda archive: bool(archive.uri)):
+        host = urlsplit(places[archive.name].uri).hostname
+        other = hosts.setdefault(host, archive.name)
+        if archive.uri and other != archive.name:
+            raise RaveError(
+                f"the archive of {archive.name} is on the same host as that of {other}"
+                f" ({host}): apt could not keep them apart",
+                hint="export RAVE_DEBIAN_MIRROR=…   names another mirror of Debian",
+                exit_code=ExitCode.USAGE,
+            )
+
+
+def _pins(archive: Archive) -> tuple[str, ...]:
+    if archive.uri:
+        return (f'origin "{urlsplit(archive.uri).hostname}"',)
+    return tuple(f"release n={suite}" for suite in archive.suites)
 
 
 def load_keys(folder: Path, extra: str = "") -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -168,6 +202,11 @@ def host_entries(host: Path) -> list[HostSource]:
             continue
         found += _deb822(text) if path.suffix == ".sources" else _one_line(text)
     return found
+
+
+def _own(archive: Archive) -> MirrorAddress | None:
+    """Return where a maker's archive is; None for the distribution's."""
+    return MirrorAddress(archive.uri.rstrip("/"), "its maker's") if archive.uri else None
 
 
 def _address(name: str, sources: Sources, entries: Iterable[HostSource]) -> MirrorAddress:

@@ -104,7 +104,12 @@ class Supply:
         """Return the archives as they are read on a host that has no apt; None if it has."""
         if process.find("apt-get") is not None:
             return None
-        suites = tuple((places[a.name].uri, suite) for a in named for suite in a.suites)
+        suites = tuple(
+            (places[a.name].uri, suite, component)
+            for a in named
+            for suite in a.suites
+            for component in a.components
+        )
         return Mirror(suites, _told(places))
 
     def _apt(
@@ -121,6 +126,7 @@ class Supply:
                 hint="rave vm lock-closure --profile PROFILE",
                 exit_code=ExitCode.BUILD,
             )
+        archives.kept_apart(request.archives, places)
         keys, trusted = archives.load_keys(self.keys, self.sources.keyring)
         return Apt(
             home=paths.cache_dir() / "debian" / name,

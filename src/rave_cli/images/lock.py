@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode
@@ -56,19 +56,30 @@ PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 
 
 class Archive(_Record):
-    """A package archive of the distribution: which suites of it count, and whose signatures.
+    """A package archive: which suites of it count, and whose signatures.
 
     Attributes:
-        name: of the archive, for its address.
+        name: of the distribution's archive, for its address; of the service whose maker has it.
         suites: those that count.
         keys: fingerprints of the keys that are believed.
-        only: packages that may come from here, and nothing else; empty for any.
+        only: packages that may come from here, and nothing else; empty for any, which a maker's
+            archive may not be.
+        uri: where a maker's archive is; empty for the distribution's, whose mirrors the host names.
+        components: of each suite.
     """
 
     name: str = Field(pattern=r"^[a-z0-9-]+$")
     suites: tuple[Suite, ...] = Field(min_length=1)
     keys: tuple[str, ...] = Field(min_length=1)
     only: tuple[PackageName, ...] = ()
+    uri: str = Field(default="", pattern=r"^(https?://[A-Za-z0-9.-]+(:[0-9]+)?(/[^\s\[\]?#]*)?)?$")
+    components: tuple[Suite, ...] = Field(default=("main",), min_length=1)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Archive:
+        if self.uri and not self.only:
+            raise ValueError("of a maker's archive the packages that may come from it are named")
+        return self
 
 
 class PackageRequest(_Record):

@@ -39,11 +39,11 @@ class Mirror:
     """Archives read without apt.
 
     Attributes:
-        suites: each suite's archive address and name.
+        suites: each suite's archive address and name, and a component of it.
         where: the addresses with who named them, for messages.
     """
 
-    suites: tuple[tuple[str, str], ...]
+    suites: tuple[tuple[str, str, str], ...]
     where: str
 
     def download(
@@ -72,10 +72,10 @@ class Mirror:
     def _locate(self, digests: set[str]) -> dict[str, str]:
         """Return the address of each file that a list names by one of these sha256."""
         found: dict[str, str] = {}
-        for uri, suite in self.suites:
+        for uri, suite, component in self.suites:
             if digests <= found.keys():
                 break
-            address = f"{uri}/dists/{suite}/main/binary-amd64/Packages.xz"
+            address = f"{uri}/dists/{suite}/{component}/binary-amd64/Packages.xz"
             try:
                 text = unpacked(self._fetch(address)).decode()
             except (lzma.LZMAError, ValueError) as error:

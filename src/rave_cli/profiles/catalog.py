@@ -160,6 +160,11 @@ class Secret(CatalogRecord):
     path: str | None = None
     lasting: str | None = None
 
+    @property
+    def given(self) -> bool:
+        """Whether it is what its operator writes: no new value can be made."""
+        return self.generate.get("kind") == "settings"
+
 
 class Database(CatalogRecord):
     """A PostgreSQL role, its database if it owns one, and the unit that sets its password.

@@ -99,6 +99,8 @@ def make(rule: Mapping[str, Any], values: Mapping[str, str], *, now: datetime) -
         "rsa": lambda: _pem(rsa.generate_private_key(65537, int(rule["bits"]))),
         "tls-key": lambda: _pem(ec.generate_private_key(ec.SECP256R1())),
         "tls-certificate": lambda: certificate(values[rule["key"]], now=now),
+        # The operator's to write: nothing is configured.
+        "settings": lambda: "{}",
     }
     maker = makers.get(rule["kind"])
     if maker is None:

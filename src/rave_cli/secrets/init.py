@@ -107,13 +107,20 @@ def rotate(
     """Give secrets new values and return the names of all that changed.
 
     Raises:
-        RaveError: USAGE if a name is not in the catalog; SECRETS if the file cannot be used.
+        RaveError: USAGE if a name is not in the catalog or its value is the operator's to write;
+            SECRETS if the file cannot be used.
     """
     unknown = sorted(set(names) - set(catalog))
     if unknown:
         raise RaveError(
             f"there is no secret {unknown[0]!r} in the catalog",
             hint="rave secrets list",
+            exit_code=ExitCode.USAGE,
+        )
+    if given := [name for name in names if catalog[name].given]:
+        raise RaveError(
+            f"{given[0]} is what its operator wrote: no other value can be made for it",
+            hint="rave secrets edit",
             exit_code=ExitCode.USAGE,
         )
     allowed = policy.load(file)

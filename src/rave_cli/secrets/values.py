@@ -5,6 +5,7 @@ Findings name a secret and never repeat its value.
 
 from __future__ import annotations
 
+import json
 import re
 from base64 import b64decode
 from datetime import UTC, datetime, timedelta
@@ -74,6 +75,15 @@ def _check_one(
             yield error("value", "it is not an EC or RSA private key in PEM", place=name)
     elif kind == "tls-certificate":
         yield from _check_certificate(name, value, values.get(rule["key"], ""), now)
+    elif kind == "settings" and not _is_object(value):
+        yield error("value", "it is not an object in JSON", place=name, hint="rave secrets edit")
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _check_bytes(name: str, rule: Mapping[str, Any], value: str) -> Iterator[Finding]:

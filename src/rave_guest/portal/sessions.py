@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 KEY = 32  # bytes
 MOST = 256  # of each kind; the oldest makes room
+# Seconds by which the clock may be put back. One that goes back further would let all last longer.
+BACK = 300.0
 
 
 class Sessions:
@@ -36,7 +38,8 @@ class Sessions:
         place = self._place(key)
         handle = os.open(f"{place}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w") as stream:
-            json.dump({"until": self._clock() + self._seconds, "of": document}, stream)
+            now = self._clock()
+            json.dump({"since": now, "until": now + self._seconds, "of": document}, stream)
         os.rename(f"{place}.new", place)
         return key
 
@@ -71,7 +74,7 @@ class Sessions:
         except FileNotFoundError:
             return None
         document: dict[str, Any] = found["of"]
-        return document if self._clock() < found["until"] else None
+        return document if found["since"] - BACK <= self._clock() < found["until"] else None
 
     def _make_room(self) -> None:
         """Forget those whose time is over, and the oldest where there are too many."""

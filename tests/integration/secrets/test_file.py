@@ -178,6 +178,9 @@ def test_rotation(operator: Operator) -> None:
 def test_rotation_of_something_unknown(operator: Operator) -> None:
     with pytest.raises(RaveError, match="no secret 'nope'") as caught:
         rotate(operator.file, CATALOG, ["nope"], operator.keys)
+    given = CATALOG | {"router/providers": secret(kind="settings")}
+    with pytest.raises(RaveError, match="router/providers is what its operator wrote"):
+        rotate(operator.file, given, ["redis/password", "router/providers"], operator.keys)
     assert caught.value.exit_code is ExitCode.USAGE
 
 

@@ -362,6 +362,31 @@ def test_a_session_ends_by_itself(tmp_path: Path) -> None:
     assert len(list((tmp_path / "s").iterdir())) == 1
 
 
+def test_a_clock_that_is_put_back_lets_no_session_last_longer(tmp_path: Path) -> None:
+    now = [100_000.0]
+    sessions = Sessions(str(tmp_path / "s"), 3600, lambda: now[0])
+    key = sessions.keep({"user": "alice"})
+    now[0] -= 60
+    assert sessions.find(key) == {"user": "alice"}, "as a clock is put right"
+    now[0] -= 86_400
+    assert sessions.find(key) is None
+    assert sessions.find(sessions.keep({"user": "bob"})) == {"user": "bob"}
+
+
+def test_a_clock_that_jumps_between_signing_and_reading_lets_nobody_in(
+    alice: Visitor, canaille: Canaille, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = alice.begin()
+    canaille.claims = right(sent)
+    real = time.time
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(time, "time", lambda: real() + 3600)
+        answer = alice.come_back(state=sent["state"], iss=ISSUER, code="c0de")
+    assert answer.status == 400
+    assert "does not confirm who you are" in answer.body
+    assert not alice.known()
+
+
 def test_there_are_never_more_than_so_many_and_the_oldest_makes_room(tmp_path: Path) -> None:
     sessions = Sessions(str(tmp_path), 60)
     first = sessions.keep({"user": "first"})

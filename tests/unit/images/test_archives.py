@@ -196,3 +196,40 @@ def test_of_an_archive_that_names_packages_apt_is_told_to_take_nothing_else() ->
 def test_no_name_of_a_package_says_more_than_its_name(name: str) -> None:
     with pytest.raises(ValueError, match="only"):
         Archive(name="debian", suites=("trixie",), keys=("A",), only=(name,))
+
+
+MAKERS = Archive(
+    name="grafana", suites=("stable",), keys=("A" * 40,), only=("grafana",),
+    uri="https://packages.example:8443/oss/deb/", components=("main", "beta"),
+)  # fmt: skip
+
+
+def test_a_makers_archive_is_where_the_record_says_and_has_a_pin_of_its_own(
+    tmp_path: Path,
+) -> None:
+    sources = Sources(mirror="http://mirror.example/debian")
+    places = archives.addresses((*BOTH, MAKERS), sources, tmp_path)
+    assert places["grafana"].uri == "https://packages.example:8443/oss/deb"
+    assert archives.dated((MAKERS,), "http://snapshot.example", "now") == {
+        "grafana": places["grafana"]
+    }
+    archives.kept_apart((*BOTH, MAKERS), places)
+    # Whatever it says that it is: a suite called bookworm would be the distribution's, too.
+    assert archives.preferences((MAKERS,)).split("\n\n") == [
+        'Package: *\nPin: origin "packages.example"\nPin-Priority: -1',
+        'Package: grafana\nPin: origin "packages.example"\nPin-Priority: 500\n',
+    ]
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:/srv/apt", "http://a b/", "https://user@host/", "https://host/?q", "host/apt",
+            "https://host/[trusted=yes]", "https://host/\nTrusted: yes"],
+)  # fmt: skip
+def test_no_address_says_more_than_where(uri: str) -> None:
+    with pytest.raises(ValueError, match="uri"):
+        Archive(name="a", suites=("stable",), keys=("A",), only=("git",), uri=uri)
+
+
+def test_of_a_makers_archive_packages_are_named() -> None:
+    with pytest.raises(ValueError, match="are named"):
+        Archive(name="a", suites=("stable",), keys=("A",), uri="https://host/")

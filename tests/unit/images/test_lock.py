@@ -40,7 +40,9 @@ fingerprints = st.text("0123456789ABCDEF", min_size=40, max_size=40)
 archives = st.builds(
     Archive,
     name=st.sampled_from(["debian", "debian-security"]), suites=st.tuples(names),
-    keys=st.tuples(fingerprints),
+    keys=st.tuples(fingerprints), only=st.just(("git",)),
+    uri=st.sampled_from(["", "https://packages.example/deb"]),
+    components=st.sampled_from([("main",), ("stable", "beta")]),
 )  # fmt: skip
 lock_values = st.builds(
     Lock,

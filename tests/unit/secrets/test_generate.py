@@ -50,6 +50,7 @@ def test_everything_made_passes_the_checks() -> None:
     catalog = CATALOG | {
         "gitlab/jws": secret(kind="rsa", bits=2048),
         "matrix/signing-key": secret(kind="matrix-key"),
+        "router/providers": secret(kind="settings"),
     }
     assert list(values.check(generate.complete({}, catalog, now=NOW), catalog, now=NOW)) == []
 

@@ -118,5 +118,16 @@ def test_a_signing_key_of_synapse_has_its_form(value: str, fits: bool) -> None:
     assert all(value not in str(f) for f in found)
 
 
+@pytest.mark.parametrize(
+    ("value", "fits"),
+    [("{}", True), ('{"a": ["b"]}', True), ("", False), ("[]", False), ("null", False),
+     ("{'a': 1}", False), ("[" * 100_000, False)],
+)  # fmt: skip
+def test_settings_are_an_object_and_more_is_whose_they_are(value: str, fits: bool) -> None:
+    catalog = {"router/providers": secret(kind="settings")}
+    found = list(values.check({"router/providers": value}, catalog))
+    assert [f.code for f in found] == ([] if fits else ["value"])
+
+
 def test_what_is_missing_is_not_this_checks_business() -> None:
     assert list(values.check({}, CATALOG)) == []

@@ -27,6 +27,12 @@ in
             default = null;
             description = "Directory of static files, in place of `upstream`.";
           };
+          path = mkOption {
+            type = types.strMatching "/([A-Za-z0-9_-]+/)*";
+            default = "/";
+            example = "/api/";
+            description = "What of it is served; all else is not there.";
+          };
           group = mkOption {
             type = types.nullOr types.str;
             default = null;

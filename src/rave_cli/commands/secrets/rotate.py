@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_secret)
-@click.option("--all", "everything", is_flag=True, help="Every secret of the catalog.")
+@click.option("--all", "everything", is_flag=True, help="Every secret that rave makes.")
 @click.option(
     "--due", is_flag=True, help="Those that have had theirs for over a quarter of a year."
 )
@@ -43,7 +43,8 @@ def rotate(
     if [bool(names), everything, due].count(True) != 1:
         raise click.UsageError("Name the secrets to rotate, or give --due or --all.")
     catalog, place = app.catalog().secrets, store.place(file)
-    wanted = listing.due(place, catalog) if due else names or tuple(catalog)
+    made = tuple(name for name, secret in catalog.items() if not secret.given)
+    wanted = listing.due(place, catalog) if due else names or made
     changed: tuple[str, ...] = ()
     if wanted:
         with app.show.progress("Making new values"):
