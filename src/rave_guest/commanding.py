@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from rave_guest.journey import Broken, expect
 from rave_guest.verdict import Verdict, passed
+from rave_guest.wire.matrix import timeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ BRIDGE, ROOM, GROUP = "rave", "rave-smoke", "rave-smoke"
 KEY = "rave.deed"
 LONGEST = 60.0  # seconds until a command has its answer, a start of the bridge within it
 POLL = 0.2  # seconds between two looks
+KEPT = 10_000  # milliseconds for which the homeserver keeps a request that there is no news for
 SETTLED = 2.0  # seconds after an answer in which a second one would come
 
 
@@ -53,6 +55,8 @@ def enter(chat: Chat, *clients: Matrix) -> None:
     for client in clients:
         joined = client.ask("POST", f"/join/{quote(f'#{ROOM}:{server}', safe='')}", {})
         chat.command_room = str(joined["room_id"])
+        # They hear from now on.
+        client.news()
     chat.rooms.append(chat.command_room)
 
 
@@ -108,12 +112,24 @@ def said(chat: Chat, client: Matrix, text: str) -> tuple[str, str]:
         Broken: nothing, for too long.
     """
     event = client.send(_room(chat), text)
+    found = heard(chat, client, event)
+    if found is None:
+        raise Broken(f"{text} has no answer after {LONGEST:g} s")
+    return event, found.text
+
+
+def heard(chat: Chat, client: Matrix, event: str) -> Deed | None:
+    """Return what the bridge answers to a message, as soon as it does; None if that is too late.
+
+    Whoever looks again and again has the homeserver do other things than to answer.
+    """
+    us, wanted = _bridge(chat), f"answer:{event}"
     until = time.monotonic() + LONGEST
     while time.monotonic() < until:
-        if found := answers(chat, event):
-            return event, found[0]
-        time.sleep(POLL)
-    raise Broken(f"{text} has no answer after {LONGEST:g} s")
+        for said in timeline(client.news(KEPT), _room(chat)):
+            if said["sender"] == us and (deed := _deed(said)).key == wanted:
+                return deed
+    return None
 
 
 def answers(chat: Chat, event: str) -> list[str]:
@@ -134,8 +150,12 @@ class Deed(namedtuple("Deed", ("key", "event", "thread", "text"))):
 def deeds(chat: Chat) -> list[Deed]:
     """Return what the bridge has said in the room where one commands, the newest first."""
     news = chat.one.ask("GET", f"/rooms/{quote(_room(chat))}/messages?dir=b&limit=50")
-    us = f"@{BRIDGE}:{chat.one.user.partition(':')[2]}"
+    us = _bridge(chat)
     return [_deed(said) for said in news["chunk"] if said["sender"] == us]
+
+
+def _bridge(chat: Chat) -> str:
+    return f"@{BRIDGE}:{chat.one.user.partition(':')[2]}"
 
 
 def _deed(said: Mapping[str, Any]) -> Deed:

@@ -22,7 +22,7 @@ from rave_guest.sandbox import submit
 from rave_guest.verdict import Verdict, passed, skipped
 from rave_guest.wire.forge import PagureError
 from rave_guest.wire.matrix import MatrixError
-from rave_guest.wire.pool import NoPool, PoolPort
+from rave_guest.wire.pool import NoPool, NotNow, PoolPort, PoolRefused
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -221,8 +221,15 @@ def sandbox(way: HelloWorld) -> Verdict:
     with open(f"{way.folder}/code.tar", "rb") as archive:
         work = {"command": [*TEST, way.package], "timeout": min(120.0, terms["timeout"])}
         job = submit(pool, work, archive=archive, patience=SANDBOX_TAKES)
+    over = False
+    try:
         over = job.follow(take, time.monotonic() + SANDBOX_TAKES * way.busy)
-    expect(over, f"job {job.name} is not over: {job.told['state']}")
+        expect(over, f"job {job.name} is not over: {job.told['state']}")
+    finally:
+        # Nobody waits for it any more.
+        if not over:
+            with suppress(NoPool, NotNow, PoolRefused):
+                job.cancel()
     last = printed[2].decode(errors="replace").strip().splitlines()[-1:] or ["nothing"]
     expect(job.status == 0, f"job {job.name} ends with {job.status}: {last[0]}")
     seconds = round(time.monotonic() - began, 1)
@@ -350,6 +357,8 @@ def refused(step: Callable[[HelloWorld], Verdict]) -> Callable[[HelloWorld], Ver
             raise Broken(f"Matrix answers {error}") from error
         except PagureError as error:
             raise Broken(f"the forge: {error}") from error
+        except (NoPool, NotNow, PoolRefused) as error:
+            raise Broken(f"the pool: {error}") from error
 
     return carry_out
 

@@ -22,6 +22,9 @@ LOG = logging.getLogger(__name__)
 
 # Seconds that requests under way have when it is told to end.
 ENDING = 5
+# Seconds for which a connection without requests is kept: longer than who asks here keeps it
+# (Synapse two minutes), so that it is not closed at the moment at which somebody asks.
+KEPT = 150
 # Connections that wait to be accepted.
 BACKLOG = 512
 
@@ -48,6 +51,7 @@ async def serve(
         uvicorn.Config(
             app, loop="asyncio", http="h11", ws="none", lifespan="off", log_config=None,
             access_log=False, server_header=False, timeout_graceful_shutdown=ENDING,
+            timeout_keep_alive=KEPT,
         )
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -92,6 +92,8 @@ in
           }
         ];
         federation_domain_whitelist = [ ];
+        # Nor is it looked up, after each message, which others would have to be told.
+        send_federation = false;
         trusted_key_servers = [ ];
         allow_public_rooms_over_federation = false;
         enable_registration = false;

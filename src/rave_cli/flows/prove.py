@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,9 @@ from rave_cli.flows import machine as machines
 from rave_cli.flows import plan as plans
 from rave_cli.flows import secure
 from rave_cli.flows.events import Event, step
+from rave_cli.machines import lifecycle, store
 from rave_cli.secrets.store import place
-from rave_cli.smoke import runner
+from rave_cli.smoke import runner, simulated
 from rave_cli.smoke.operator import open_operator
 from rave_cli.smoke.request import SmokeRequest
 from rave_cli.transcript import signing_key
@@ -98,6 +100,56 @@ def prove(
                 told.result.id, told.done, told.total, status=told.result.status
             ),
         )
+
+
+def simulate(
+    machine: Machine,
+    plan: Plan,
+    settings: Settings,
+    *,
+    on_event: OnEvent,
+    asked: Asked = EVERYTHING,
+) -> SmokeRun:
+    """Tell what a machine would be asked, and record it as what it is: no evidence. The machine
+    need not run.
+
+    Raises:
+        RaveError: HOST if something cannot be written.
+    """
+    request = _request(machine, plan, settings, asked)
+    if asked.provisions is not None:
+        request = replace(request, provisions=asked.provisions(machine))
+    with step(on_event, "check", f"Simulating the checks of {machine.name}") as doing:
+        return simulated.simulate(
+            request,
+            on_event=lambda told: doing.progress(
+                told.result.id, told.done, told.total, status=told.result.status
+            ),
+        )
+
+
+def simulate_fresh(
+    plan: Plan,
+    settings: Settings,
+    *,
+    mode: Mode,
+    network: Network,
+    on_event: OnEvent,
+    asked: Asked = EVERYTHING,
+) -> SmokeRun:
+    """As `simulate`, of a machine that is made for it, is not started, and is deleted afterwards.
+
+    Raises:
+        RaveError: as building an image and making a machine do.
+    """
+    image = images.get(plan, settings, mode=mode, on_event=on_event)
+    name = f"simulated-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    machine = store.create(machines.NewMachine(plan, mode, name, network=network).spec(image))
+    try:
+        own = plans.of(machine, lambda: plan, on_event=on_event)
+        return simulate(machine, own, settings, on_event=on_event, asked=asked)
+    finally:
+        lifecycle.delete(name, force=True)
 
 
 def _within(on_event: OnEvent) -> OnEvent:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rave_cli.smoke.phases import PHASES
 from rave_cli.smoke.runner import NOT_ASKED
+from rave_cli.smoke.simulated import WHY, is_simulated
 from rave_cli.transcript.check import STATUSES
 
 if TYPE_CHECKING:
@@ -29,9 +30,14 @@ def summary(show: Show, found: SmokeRun) -> list[Line]:
         if result.status in ("fail", "error", "warn"):
             lines.append((show.mark(result.status), f" {result.id}: {result.title}"))
             lines.append(f"     {result.detail}")
-    reasons = [r for r in found.results if r.status == "skip" and r.detail != NOT_ASKED]
+    reasons = [
+        r
+        for r in found.results
+        if r.status == "skip" and r.detail != NOT_ASKED and not is_simulated(r)
+    ]
     lines += [(show.mark("skip"), f" {r.id}: {r.detail}") for r in reasons]
-    return [*lines, "", f"{found.status} in {found.seconds:.1f} s", *_places(found)]
+    why = [f"{found.aborted}, and this is no evidence"] if found.aborted == WHY else []
+    return [*lines, "", *why, f"{found.status} in {found.seconds:.1f} s", *_places(found)]
 
 
 def _places(found: SmokeRun) -> list[str]:

@@ -18,6 +18,23 @@ if TYPE_CHECKING:
 API = "/_matrix/client/v3"
 MOST = 4 << 20  # bytes of an answer
 IDLE = 10.0  # seconds after which a server may close a connection that nothing was asked on
+# What is said, and nothing else (Matrix specification 1.11, "Filtering").
+NOTHING = {"not_types": ["*"]}
+SAID = quote(
+    json.dumps(
+        {
+            "presence": NOTHING,
+            "account_data": NOTHING,
+            "room": {
+                "state": NOTHING,
+                "ephemeral": NOTHING,
+                "account_data": NOTHING,
+                "timeline": {"types": ["m.room.message"], "limit": 50},
+            },
+        },
+        separators=(",", ":"),
+    )
+)
 
 
 class MatrixError(Exception):
@@ -48,6 +65,8 @@ class Matrix:
         self._headers = {**headers, "Host": host}
         self.token = ""
         self.user = ""
+        # Up to where `news` has heard what is said.
+        self._heard = ""
 
     def ask(self, method: str, path: str, document: Any = None) -> dict[str, Any]:
         """Carry out a request below the client API, and return what is answered.
@@ -117,6 +136,13 @@ class Matrix:
         more = f"&since={quote(since)}" if since else ""
         return self.ask("GET", f"/sync?timeout={wait_ms}{more}")
 
+    def news(self, wait_ms: int = 0) -> dict[str, Any]:
+        """Return what was said since it was asked last, or after `wait_ms` milliseconds nothing."""
+        more = f"&since={quote(self._heard)}" if self._heard else ""
+        news = self.ask("GET", f"/sync?filter={SAID}&timeout={wait_ms}{more}")
+        self._heard = str(news["next_batch"])
+        return news
+
 
 def code_of(body: bytes) -> str:
     """Return the error's code in an answer, or that there is none."""
@@ -128,8 +154,15 @@ def code_of(body: bytes) -> str:
 
 def messages(news: Mapping[str, Any], room: str) -> list[str]:
     """Return the texts that were said in a room, of what `sync` returns."""
-    there = news.get("rooms", {}).get("join", {}).get(room, {})
-    events = there.get("timeline", {}).get("events", [])
     return [
-        event["content"].get("body", "") for event in events if event["type"] == "m.room.message"
+        event["content"].get("body", "")
+        for event in timeline(news, room)
+        if event["type"] == "m.room.message"
     ]
+
+
+def timeline(news: Mapping[str, Any], room: str) -> list[dict[str, Any]]:
+    """Return the events of a room, of what `sync` returns."""
+    there = news.get("rooms", {}).get("join", {}).get(room, {})
+    found: list[dict[str, Any]] = there.get("timeline", {}).get("events", [])
+    return found

@@ -32,6 +32,9 @@ LOG = logging.getLogger(__name__)
 
 # Seconds that a sender may take for a body.
 BODY_WITHIN = 10.0
+# Bytes that are read of a body whatever the answer will be: what nginx lets through. It tells its
+# client 502 where it is answered, and the connection closed, while it is still handing on.
+MOST_READ = 1 << 20
 
 TOO_LARGE = WebhookAnswer(413, "too-large")
 TOO_SLOW = WebhookAnswer(408, "too-slow")
@@ -76,7 +79,7 @@ class DispatcherWeb:
         intake = self.intakes.get(name)
         # Only names of the settings become labels: others are without end.
         label = name if intake else "unknown"
-        answer = await self._answer(intake, request) if intake else UNKNOWN_SOURCE
+        answer = await self._answer(intake, request)
         self.metrics.requests.told(f"webhooks/{label}", answer.status, time.monotonic() - began)
         if answer.status >= 400:
             self.metrics.refused.labels(label, answer.reason).inc()
@@ -89,26 +92,33 @@ class DispatcherWeb:
         )  # fmt: skip
         return _response(answer)
 
-    async def _answer(self, intake: SourceIntake, request: Request) -> WebhookAnswer:
+    async def _answer(self, intake: SourceIntake | None, request: Request) -> WebhookAnswer:
         try:
             async with asyncio.timeout(BODY_WITHIN):
                 body = await self._body(request)
         except _TooLargeError:
-            return TOO_LARGE
+            return TOO_LARGE if intake else UNKNOWN_SOURCE
         except (TimeoutError, ClientDisconnect):
             return TOO_SLOW
+        if intake is None:
+            return UNKNOWN_SOURCE
         return await intake.receive(WebhookRequest(_headers(request), body))
 
     async def _body(self, request: Request) -> bytes:
         said = request.headers.get("content-length", "")
-        if said.isdecimal() and int(said[:20]) > self.body_limit:
+        if said.isdecimal() and int(said[:20]) > MOST_READ:
             raise _TooLargeError
         parts, size = [], 0
         async for part in request.stream():
             size += len(part)
-            if size > self.body_limit:
+            if size > MOST_READ:
                 raise _TooLargeError
             parts.append(part)
+            if size > self.body_limit:
+                # It is refused in any case, and nobody keeps it meanwhile.
+                parts.clear()
+        if size > self.body_limit:
+            raise _TooLargeError
         return b"".join(parts)
 
     async def health(self, _request: Request) -> Response:

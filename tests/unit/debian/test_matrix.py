@@ -47,6 +47,20 @@ def configured(place: Path, origin: str | None) -> dict[str, str]:
     return dict(lines)
 
 
+def test_it_does_not_look_for_other_servers_after_each_message(profile: str) -> None:
+    told = rendered(profile)[SETTINGS].splitlines()
+    assert "send_federation: false" in told
+    assert "federation_domain_whitelist: []" in told
+
+
+def test_nginx_closes_a_connection_before_synapse_does(profile: str) -> None:
+    text = rendered(profile)["etc/nginx/sites/matrix.conf"]
+    (kept,) = re.findall(r"keepalive_timeout (\d+)s;", text)
+    # Twisted's own (twisted.web.http, HTTPFactory).
+    assert int(kept) < 60
+    assert 'proxy_set_header Connection "";' in text
+
+
 def test_addresses_follow_from_the_public_origin(tmp_path: Path) -> None:
     found = configured(tmp_path, "https://team.example.org:8443")
     assert found["server_name"] == "team.example.org"

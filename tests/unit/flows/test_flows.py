@@ -299,6 +299,21 @@ def test_where_no_transcript_can_be_written_the_machines_own_fault_is_told_all_t
     assert caught.value.detail[-1].startswith("no transcript: ")
 
 
+@pytest.mark.usefixtures("built")
+def test_to_simulate_the_run_of_a_fresh_machine_starts_none_and_leaves_none(
+    host: Host, plan: Plan, inside: Settings, told: list[Event], tmp_path: Path
+) -> None:
+    host.behave(steps=[{"console": "Kernel panic - not syncing: it is started\r\n"}])
+    asked = prove.Asked(output=tmp_path / "artifacts")
+    found = prove.simulate_fresh(
+        plan, inside, mode="safe", network="isolated", on_event=told.append, asked=asked
+    )
+    assert (found.status, found.count()["skip"]) == ("ABORTED", len(found.results))
+    assert not list(asked.output.glob("*.sshsig"))
+    assert not prove.passed(found)
+    assert stored_names() == []
+
+
 def ready() -> Any:
     class Ready:
         notes = ()

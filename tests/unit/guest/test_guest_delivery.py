@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import subprocess
 import threading
+from base64 import b64encode
+from binascii import a2b_base64
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -17,10 +19,10 @@ from rave_guest import delivering, workflow
 from rave_guest.refusal import Refused
 from rave_guest.verdict import Verdict, passed
 from rave_guest.wire.forge import PagureError
-from rave_guest.wire.pool import NoPool
+from rave_guest.wire.pool import NoPool, NotNow, PoolPort, PoolRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 TASKS = {"create": "11111111-0000-4000-8000-000000000000",
          "run": "22222222-0000-4000-8000-000000000000"}  # fmt: skip
@@ -53,6 +55,9 @@ class Platform:
         if path.endswith("/leave"):
             self.left.append(unquote(path))
         return {"chunk": self.said[::-1]}
+
+    def news(self, _wait_ms: int = 0) -> dict[str, Any]:
+        return {"rooms": {"join": {"!room": {"timeline": {"events": self.said}}}}}
 
     def send(self, _room: str, text: str) -> str:
         self.commands.append(text)
@@ -189,11 +194,99 @@ class Chat:
         return self.one
 
 
-class NobodysPool:
+class NobodysPool(PoolPort):
     """A pool that is lent to nobody."""
 
-    def ask(self, _what: str) -> dict[str, Any]:
+    def __init__(self) -> None:
+        """There is no device."""
+
+    def ask(self, ask: str, **_members: Any) -> dict[str, Any]:
         raise NoPool("nobody answers: the pool is not lent to this machine, or not served")
+
+
+class LentPool(PoolPort):
+    """A pool that runs nothing: it tells this of the one job, or is away at these questions."""
+
+    def __init__(self, *, state: str = "success", status: int = 0, fault: Exception | None = None,
+                 at: str = "submit") -> None:  # fmt: skip
+        self.state, self.status, self.fault, self.at = state, status, fault, at
+        self.asked: list[str] = []
+        self.given = b""
+        self.work: dict[str, Any] = {}
+
+    def ask(self, ask: str, **members: Any) -> dict[str, Any]:
+        self.asked.append(ask)
+        if self.fault and ask == self.at:
+            raise self.fault
+        if ask == "terms":
+            return {"memory_mib": None, "cpus": None, "timeout": 600.0, "jobs": 2}
+        if ask == "give":
+            self.given += a2b_base64(members["data"])
+            return {}
+        if ask == "output":
+            said = b64encode(b"Ran 2 tests\n\nOK\n").decode()
+            pieces = [{"number": 1, "stream": 2, "data": said}] if not members["after"] else []
+            return {"pieces": pieces}
+        if ask == "submit":
+            self.work = members["work"]
+        over = ask == "show" and self.state != "running"
+        return {"job": "3f2a", "state": self.state, "over": over, "why": "", "attempt": 1,
+                "exit_status": self.status if over else None}  # fmt: skip
+
+
+def in_pool(pool: PoolPort, tmp_path: Path) -> Verdict:
+    (tmp_path / "code.tar").write_bytes(b"an archive")
+    return made(Platform(), tmp_path, lambda: pool)["sandbox"]
+
+
+def test_the_tests_pass_in_a_sandbox_where_the_pool_is_lent(tmp_path: Path) -> None:
+    pool = LentPool()
+    verdict = in_pool(pool, tmp_path)
+    assert verdict.status == "pass", verdict
+    assert verdict.detail.endswith(": OK")
+    assert verdict.data["job"] == "3f2a"
+    assert pool.given == b"an archive"
+    assert pool.work["command"][-1] == "say_hello_2"
+    assert "cancel" not in pool.asked
+
+
+def test_tests_that_fail_in_a_sandbox_fail_the_step(tmp_path: Path) -> None:
+    verdict = in_pool(LentPool(state="failure", status=1), tmp_path)
+    assert verdict.status == "fail"
+    assert "ends with 1: OK" in verdict.detail
+
+
+def test_a_job_that_does_not_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivering, "SANDBOX_TAKES", 0.1)
+    pool = LentPool(state="running")
+    verdict = in_pool(pool, tmp_path)
+    assert (verdict.status, verdict.detail) == ("fail", "job 3f2a is not over: running")
+    assert pool.asked[-1] == "cancel"
+
+
+@pytest.mark.parametrize(
+    ("fault", "at"),
+    [
+        (PoolRefused("more than 60 jobs in an hour"), "submit"),
+        (PoolRefused("there is no such job"), "output"),
+        (NoPool("the pool does not answer"), "give"),
+        (NotNow("it is full"), "terms"),
+    ],
+)
+def test_a_pool_that_refuses_or_goes_away_fails_its_step_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception, at: str
+) -> None:
+    monkeypatch.setattr(delivering, "SANDBOX_TAKES", 0.0)
+    (tmp_path / "code.tar").write_bytes(b"an archive")
+    pool = LentPool(fault=fault, at=at)
+    platform = Platform()
+    told = made(platform, tmp_path, lambda: pool)
+    assert told["sandbox"] == Verdict("fail", f"the pool: {fault}", {})
+    others = {name for name, verdict in told.items() if verdict.status != "pass"}
+    assert others == {"sandbox"}
+    assert not platform.project
 
 
 @pytest.fixture(autouse=True)
@@ -209,11 +302,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivering, "LOOK", 0.01)
 
 
-def made(platform: Platform, tmp_path: Path) -> dict[str, Verdict]:
+def made(
+    platform: Platform, tmp_path: Path, pool: Callable[[], PoolPort] = NobodysPool
+) -> dict[str, Verdict]:
     told: dict[str, Verdict] = {}
     way = delivering.HelloWorld(
         Chat(platform), platform, SITE, system=None, folder=str(tmp_path),  # type: ignore[arg-type]
-        trace=platform.trace, pool=NobodysPool,  # type: ignore[arg-type]
+        trace=platform.trace, pool=pool,
     )  # fmt: skip
     workflow.deliver(way, told.__setitem__)
     return told

@@ -334,13 +334,37 @@ def test_openapi_says_every_answer_and_every_path(store: SqliteEvents) -> None:
         assert word in openapi.ANSWERS[status][1]
 
 
-def test_a_body_without_a_length_is_cut_off_where_it_is_too_large(store: SqliteEvents) -> None:
+def test_a_body_without_a_length_is_cut_off_where_it_is_too_large(
+    store: SqliteEvents, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web_module, "MOST_READ", 5_000)
+    taken = []
+
     async def endless() -> Any:
         for _ in range(100):
+            taken.append(1)
             yield b"x" * 100
 
     answer, *_ = posted(store, ("/webhooks/forge", endless(), {}))
     assert answer.status_code == 413
+    assert len(taken) == 51
+
+
+@pytest.mark.parametrize(("path", "status"), [("/webhooks/forge", 413), ("/webhooks/nobody", 404)])
+@pytest.mark.parametrize("length", [{}, {"content-length": "10000"}])
+def test_what_is_refused_is_read_first_for_nginx_says_502_where_it_is_still_handing_on(
+    store: SqliteEvents, path: str, status: int, length: dict[str, str]
+) -> None:
+    taken = []
+
+    async def large() -> Any:
+        for _ in range(100):
+            taken.append(1)
+            yield b"x" * 100
+
+    answer, *_ = posted(store, (path, large(), length))
+    assert answer.status_code == status
+    assert len(taken) == 100
 
 
 def test_a_sender_that_is_too_slow_is_cut_off(

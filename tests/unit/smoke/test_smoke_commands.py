@@ -64,6 +64,7 @@ def test_no_runs_yet(tmp_path: Path) -> None:
         (["run", "--phase", "helth"], "there is no phase 'helth'"),
         (["run", "--vm", "x", "--profile", "demo"], "--vm names a machine"),
         (["run", "--timeout", "0"], "0"),
+        (["run", "--simulate", "--sandbox"], "--simulate carries nothing out"),
         (["verify", "x.json", "--key", "/nonexistent"], "does not exist"),
     ],
 )

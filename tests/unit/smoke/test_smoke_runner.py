@@ -9,6 +9,7 @@ import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,7 @@ from rave_cli.machines.guest import command, ssh
 from rave_cli.machines.qemu import accelerator, ports, usernet
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.process import Completed
-from rave_cli.smoke import onhost, runner
+from rave_cli.smoke import onhost, runner, simulated
 from rave_cli.smoke.ban import judge_ban
 from rave_cli.smoke.banturn import BanTurn
 from rave_cli.smoke.model import Check, Verdict
@@ -32,6 +33,8 @@ from rave_cli.smoke.runner import patient
 from rave_cli.smoke.runs import find_runs
 from rave_cli.smoke.suite import suite
 from rave_cli.transcript import RefusedError, SigningKey, verify
+from rave_cli.transcript.formats import CURRENT
+from rave_cli.transcript.policy import load_policy
 from rave_cli.transcript.signing import publish
 from tests.unit.smoke.test_smoke_inside import Guest, all_pass
 from tests.waiting import CEILING
@@ -127,6 +130,48 @@ def test_a_good_run_is_signed_and_verifies(request_: SmokeRequest) -> None:
     assert set(places) == {
         "transcript", "events", "attestation", "signature", "json", "junit", "tap", "prometheus",
     }  # fmt: skip
+
+
+def test_a_simulated_run_says_so_of_each_check_and_satisfies_no_policy(
+    request_: SmokeRequest, tmp_path: Path
+) -> None:
+    answered: list[Settled] = []
+    found = simulated.simulate(request_, on_event=answered.append)
+    assert (found.status, found.aborted) == ("ABORTED", simulated.WHY)
+    assert len(answered) == len(found.results)
+    assert {result.status for result in found.results} == {"skip"}
+    assert all(simulated.is_simulated(result) for result in found.results)
+    by_id = {result.id: result for result in found.results}
+    assert by_id["postgresql.roles"].detail.startswith("simulated: would be asked of the guest")
+    assert by_id["oidc.sign-in"].detail.startswith("simulated: would be skipped: ")
+    transcript = request_.output / found.files["transcript"]
+    document = json.loads(transcript.read_text())
+    assert document["signature"] == ""
+    assert document["test_summary"]["passed"] == 0
+    assert all(check["data"] == {"simulated": True} for check in document["validation_results"])
+    assert not list(request_.output.glob("*.sshsig"))
+    # Neither as it is nor under a policy that demands next to nothing.
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("version: 1\nrequired: [boot.stages]\nallow_warn: true\n")
+    for demanded in (None, policy):
+        with pytest.raises(RefusedError):
+            verify(transcript, key=request_.key.public_file, policy=demanded)
+    # And not even if somebody signed what it says.
+    told: Any = SimpleNamespace(
+        format=CURRENT, checks=by_id, configuration=document["configuration"], packages=None
+    )
+    assert load_policy(policy).shortfalls(told) == ["boot.stages: skip"]
+
+
+def test_of_a_simulated_run_only_the_phases_that_are_named_are_simulated(
+    request_: SmokeRequest,
+) -> None:
+    found = simulated.simulate(
+        replace(request_, phases=frozenset({"boot"})), on_event=lambda _: None
+    )
+    marked = {result.phase for result in found.results if simulated.is_simulated(result)}
+    assert marked == {"boot"}
+    assert {r.detail for r in found.results if r.phase != "boot"} == {runner.NOT_ASKED}
 
 
 def test_batches_go_over_the_command_channel_where_it_is_to_be_had(

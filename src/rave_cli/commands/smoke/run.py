@@ -62,6 +62,10 @@ if TYPE_CHECKING:
     "--sandbox", is_flag=True,
     help="Let a fresh machine use your pool meanwhile, for the phase sandbox; it must be served.",
 )  # fmt: skip
+@click.option(
+    "--simulate", is_flag=True,
+    help="Carry nothing out: record what would be asked, marked as simulated. No evidence.",
+)  # fmt: skip
 @click.option("--nonce", metavar="TEXT", help="A challenge for the transcript to carry.")
 @json_option
 @pass_app
@@ -80,6 +84,7 @@ def run(
     network: Network,
     recovery: bool,
     sandbox: bool,
+    simulate: bool,
     nonce: str | None,
 ) -> int:
     """Check a machine and write its signed transcript and reports (JSON, JUnit, TAP, Prometheus).
@@ -90,9 +95,14 @@ def run(
     recovery is asked where it is named alone, for it takes a second machine for a while; the phase
     sandbox where the machine may ask your pool: --sandbox, or rave pool guest add.
 
+    With --simulate no machine is started and nothing is asked: each check is recorded as skipped
+    and simulated, the transcript is unsigned, and the exit code is 1, so that nothing takes it for
+    a run that passed.
+
     \b
     Example: rave smoke run --profile demo --base debian
     Example: rave smoke run --vm demo --phase security --json
+    Example: rave smoke run --vm demo --simulate
     """
     from rave_cli.flows import plan as plans
     from rave_cli.flows import prove
@@ -105,6 +115,8 @@ def run(
         raise click.UsageError("--vm names a machine; --profile, --base and --mode make a new one.")
     if name is not None and sandbox:
         raise click.UsageError(f"--sandbox is for a fresh machine: rave pool guest add {name}")
+    if simulate and (sandbox or recovery):
+        raise click.UsageError("--simulate carries nothing out: neither --sandbox nor --recovery.")
     if recovery and phases:
         phases = (*phases, "recovery")
     recovers = _recovers(app) if recovery or "recovery" in phases else None
@@ -117,11 +129,13 @@ def run(
             plan = plans.of(
                 machine, lambda: app.plan(spec.profile, spec.base, spec.mode), on_event=on_event
             )
-            found = prove.prove(machine, plan, app.settings, on_event=on_event, asked=asked)
+            carry_out = prove.simulate if simulate else prove.prove
+            found = carry_out(machine, plan, app.settings, on_event=on_event, asked=asked)
         else:
             mode = mode or app.settings.mode
             plan = app.plan(profile, base, mode)
-            found = prove.prove_fresh(
+            carry_out_fresh = prove.simulate_fresh if simulate else prove.prove_fresh
+            found = carry_out_fresh(
                 plan, app.settings, mode=mode, network=network, on_event=on_event, asked=asked
             )
     app.show.result(found.document(), *summary(app.show, found))

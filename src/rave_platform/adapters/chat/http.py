@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 # Seconds for an answer: a server under emulation takes a while.
 ANSWERED = 30.0
+# Seconds for which a connection is kept for the next question: longer than between two signs of
+# life (matrix.PINGED), and shorter than servers keep it, a minute as a rule.
+KEPT = 45.0
 # Seconds that a server can have us wait at most, whatever it says.
 LONGEST_WAIT = 60.0
 
@@ -28,6 +31,7 @@ class ChatHttp:
         self._client = httpx.AsyncClient(
             base_url=url, headers={"authorization": f"Bearer {token}"}, timeout=ANSWERED,
             transport=transport, trust_env=False,
+            limits=httpx.Limits(keepalive_expiry=KEPT),
         )  # fmt: skip
 
     async def close(self) -> None:

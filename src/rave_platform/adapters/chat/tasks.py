@@ -111,13 +111,16 @@ class NatsTaskReader:
         jetstream = self._stream.jetstream()
         try:
             found = await jetstream.stream_info(AGENTS.name, subjects_filter=">")
-            said = [
-                (await jetstream.get_last_msg(AGENTS.name, subject)).data or b""
-                for subject in found.state.subjects or {}
-            ]
+            # Side by side: somebody waits for the answer to their command.
+            last = await asyncio.gather(
+                *(
+                    jetstream.get_last_msg(AGENTS.name, subject)
+                    for subject in found.state.subjects or {}
+                )
+            )
         except (NatsError, OSError, TimeoutError) as fault:
             raise away(fault) from fault
-        beats = [beat for data in said if (beat := _beat(data))]
+        beats = [beat for message in last if (beat := _beat(message.data or b""))]
         since = self._wall() - LATELY
         return [beat for beat in beats if beat.at.timestamp() >= since]
 
