@@ -36,7 +36,7 @@ BASIC = {
     "umount", "unshare", "yes",
 }  # fmt: skip
 # Run in the guest, or brought by pip.
-ELSEWHERE = {"depmod", "journalctl", "sops"}
+ELSEWHERE = {"depmod", "journalctl", "rclone", "sops"}
 # Used where they are there: caps; a test that needs nixpkgs; a lock with tarballs of npm; backups,
 # and their timer.
 OPTIONAL = {"systemctl", "systemd-run", "systemd-analyze", "npm", "restic"}

@@ -44,7 +44,7 @@ when that host is lost. Keep this page in another place.
    rave backup verify
    rave backup list
    rave backup restore MACHINE --to MACHINE
-
+{copy}
 4. Without rave
    {opened_to}
    restic --repo $RAVE_BACKUP_FOLDER/repository \\
@@ -54,6 +54,15 @@ Not in the backups: the secrets file (secrets.sops.yaml) and its
 .sops.yaml. Keep a copy of them with the folder: they are sealed, too.
 Key checksum: {checksum}
 """
+
+# What gets the folder back where no copy of it is at hand.
+COPIED = """\
+   A copy of the folder is in
+     {place}
+   which gets it back, with the key in its place:
+   {opened}rave backup fetch --kit
+"""
+WIDTH = 72  # characters of a line that is typed
 
 
 @dataclass(frozen=True)
@@ -83,23 +92,28 @@ class KitFacts:
         folder: of the backups.
         recipients: the public halves of the age identities that open the key in the folder.
         identity: where the operator's own is.
+        copy: the address of the other place that keeps a copy; None if there is none.
     """
 
     host: str
     folder: Path
     recipients: tuple[str, ...]
     identity: str
+    copy: str | None = None
 
 
-def page(facts: KitFacts, key: str, passphrase: str | None) -> str:
-    """Return the page; the key on it is sealed to a passphrase, or as it is with None."""
+def page(facts: KitFacts, key: str, passphrase: str | None, more: tuple[str, ...] = ()) -> str:
+    """Return the page; the key on it is sealed to a passphrase, or as it is with None. `more` is
+    what the other place wants to see, and is beside the key.
+    """
     if passphrase is None:
         # Groups are read and typed with fewer mistakes; --put-back takes them so.
         groups = [key[at : at + 8] for at in range(0, len(key), 8)]
-        shown = f"{' '.join(groups)}\n"
+        shown = "".join(f"{line}\n" for line in (" ".join(groups), *_folded(more)))
         opened, opened_to = "", "put the key, without spaces, into a file KEYFILE"
     else:
-        shown = sealed.seal(f"{key}\n".encode(), passphrase)
+        text = "".join(f"{line}\n" for line in (key, *more))
+        shown = sealed.seal(text.encode(), passphrase)
         opened, opened_to = "age --decrypt KEY.age | ", "age --decrypt KEY.age >KEYFILE"
         shown += "\n   (KEY.age is what is between and with the lines of dashes)\n"
     indent = "\n" + " " * 39
@@ -109,7 +123,22 @@ def page(facts: KitFacts, key: str, passphrase: str | None) -> str:
         sealed="as it is: whoever reads it reads the backups" if passphrase is None
         else "sealed to the passphrase that you chose",
         opened=opened, opened_to=opened_to, checksum=checksum(key),
+        copy="" if facts.copy is None else COPIED.format(place=facts.copy, opened=opened),
     )  # fmt: skip
+
+
+def _folded(lines: tuple[str, ...]) -> list[str]:
+    """Return lines so that they fit on paper: what goes on in the next ends with a backslash."""
+    found = []
+    for line in lines:
+        pieces = [line[at : at + WIDTH] for at in range(0, len(line), WIDTH)]
+        found += [f"{piece}\\" for piece in pieces[:-1]] + pieces[-1:]
+    return found
+
+
+def unfolded(text: str) -> list[str]:
+    """Return the lines of a kit, those that go on in the next as one."""
+    return text.replace("\\\r\n", "").replace("\\\n", "").splitlines()
 
 
 def checksum(key: str) -> str:

@@ -10,6 +10,7 @@ from rave_cli import paths
 from rave_cli.backups import kit
 from rave_cli.backups import vault as folders
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import away
 from rave_cli.flows import vault as vaults
 from rave_cli.secrets import identity
 
@@ -62,8 +63,12 @@ def make(place: Path, settings: Settings, ask: Callable[[], str] | None) -> Back
         )
     keys = identity.load()
     key = target.engine.key.decode()
-    facts = kit.KitFacts(platform.node(), target.folder, folders.recipients(keys), keys.own.place)
-    text = kit.page(facts, key, passphrase)
+    other = away.named() if away.is_named() else None
+    facts = kit.KitFacts(
+        platform.node(), target.folder, folders.recipients(keys), keys.own.place,
+        None if other is None else str(other),
+    )  # fmt: skip
+    text = kit.page(facts, key, passphrase, () if other is None else other.told())
     paths.atomic_write(place, text.encode(), mode=0o600)
     kit.noted(target.folder, key, is_sealed=passphrase is not None)
     return BackupKit(place, passphrase is not None, kit.checksum(key))

@@ -15,7 +15,7 @@ from rave_cli.audit import AuditedCommand
 from rave_cli.backups import ledger, schedule, timers
 from rave_cli.backups.retention import DAYS, RetentionPolicy
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.flows import backup, backup_now, restore_test, vault
+from rave_cli.flows import away, backup, backup_now, restore_test, vault
 from rave_cli.flows import log as logs
 from rave_cli.flows.events import Event
 from rave_cli.machines import store
@@ -236,18 +236,21 @@ def _words(user: bool, *words: str) -> tuple[str, ...]:
 @dataclass(frozen=True)
 class ScheduledRun:
     """What a run did: names of machines that were backed up, that were restored to see whether
-    they can be, and of what failed with the faults.
+    they can be, and of what failed with the faults; and the other place that has a copy of it
+    (`backup copy` among what failed if it has not).
     """
 
     backed: tuple[str, ...]
     tested: tuple[str, ...]
     failed: tuple[tuple[str, RaveError], ...]
+    copied: str | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""
         return {
             "backedUp": list(self.backed),
             "tested": list(self.tested),
+            "copiedTo": self.copied,
             "failed": {name: fault.message for name, fault in self.failed},
         }
 
@@ -295,7 +298,21 @@ def _run_due(given: Settings, catalog: Callable[[], Catalog], on_event: OnEvent)
         except RaveError as error:
             failed.append((name, error))
             on_event(Event("warning", "schedule", f"{name}: {error.message}"))
-    return ScheduledRun(tuple(backed), tuple(tested), tuple(failed))
+    copied = None
+    try:
+        copied = _copied(given, on_event, made=bool(backed))
+    except RaveError as error:
+        failed.append(("backup copy", error))
+        on_event(Event("warning", "schedule", f"the copy in another place: {error.message}"))
+    return ScheduledRun(tuple(backed), tuple(tested), tuple(failed), copied)
+
+
+def _copied(given: Settings, on_event: OnEvent, *, made: bool) -> str | None:
+    """Copy the backups to the other place, if one is named and lacks something."""
+    if not away.is_named() or not (made or away.due(given)):
+        return None
+    with _told("backup copy", "", on_event):
+        return away.copy(given, on_event=on_event).place
 
 
 def _back_up(one: BackupSchedule, given: Settings, on_event: OnEvent) -> None:
@@ -354,7 +371,8 @@ def _told(verb: str, name: str, on_event: OnEvent) -> Iterator[None]:
     def warn(text: str) -> None:
         on_event(Event("warning", "schedule", text))
 
-    with audit.attempt(AuditedCommand.of(verb, (name,), ("(scheduled)",)), warn) as attempt:
+    told = AuditedCommand.of(verb, (name,) if name else (), ("(scheduled)",))
+    with audit.attempt(told, warn) as attempt:
         try:
             yield
         except RaveError as error:

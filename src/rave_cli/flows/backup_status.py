@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.backups import kit, ledger, log, pending, schedule, standing
+from rave_cli.backups.away import record
 from rave_cli.flows import vault as vaults
 from rave_cli.machines.names import stored_names
 
@@ -28,6 +29,7 @@ class BackupReport:
         unknown: names of machines that have a schedule and are not there any more.
         pending: restores into new machines that have not ended.
         kit: why what has to be kept outside of this host may not be; None if a kit was made.
+        copy: what is wrong with the copy in another place; None if nothing is, or there is none.
     """
 
     machines: tuple[BackupStanding, ...]
@@ -36,11 +38,14 @@ class BackupReport:
     unknown: tuple[str, ...]
     pending: tuple[PendingRestore, ...]
     kit: str | None
+    copy: str | None = None
 
     @property
     def well(self) -> bool:
         """Whether nothing is wrong with any machine's backups."""
-        return not (self.pending or self.unknown) and not any(one.findings for one in self.machines)
+        if self.pending or self.unknown or self.copy is not None:
+            return False
+        return not any(one.findings for one in self.machines)
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -54,6 +59,7 @@ class BackupReport:
                 {"to": one.to, "backup": one.backup, "command": one.command} for one in self.pending
             ],
             "kit": self.kit,
+            "copy": self.copy,
         }
 
 
@@ -64,7 +70,11 @@ def report(name: str | None, settings: Settings) -> BackupReport:
         RaveError: USAGE if there are no backups yet; as opening the folder.
     """
     target = vaults.opened(settings)
-    return of(target.listing(), name, kit_missing=kit.missing(target.folder, target.engine.key))
+    listing = target.listing()
+    latest = max((one.moment for one in listing.backups), default=None)
+    copy = record.wrong(record.load(target.folder), latest, time.time())
+    found = of(listing, name, kit_missing=kit.missing(target.folder, target.engine.key))
+    return replace(found, copy=copy)
 
 
 def of(listing: KnownBackups, name: str | None, *, kit_missing: str | None) -> BackupReport:

@@ -76,7 +76,7 @@ def must_be_kept(place: Path, key: str) -> tuple[str, str]:
     own = f"keep a copy of your age identity ({key}) outside of this host, or what `rave backup key"
     return (
         f"{own} --show` prints: nobody reads the backups without one of them",
-        f"keep a copy of {place} outside of this host, or set RAVE_BACKUP_FOLDER to another disk",
+        f"keep a copy of {place} outside of this host: rave backup copy; or set RAVE_BACKUP_FOLDER",
     )
 
 

@@ -85,6 +85,15 @@ def due(file: Path, catalog: Mapping[str, Secret]) -> tuple[str, ...]:
     return ages.due(ages.of(file, _names(file, data), structure.written(data)), catalog)
 
 
+def names(file: Path) -> set[str]:
+    """Return the names of the secrets of a file; needs no key. None if there is no such file.
+
+    Raises:
+        RaveError: SECRETS if it cannot be read as one.
+    """
+    return _names(file, store.read(file)) if file.exists() else set()
+
+
 def _listed(name: str, secret: Secret, age: Age | None, *, present: bool, due: bool) -> Listed:
     return Listed(
         name, secret.description, secret.owner, secret.mode,

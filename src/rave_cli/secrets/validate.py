@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.secrets import ledger, policy, sops, store, structure, values
+from rave_cli.secrets import ledger, own, policy, sops, store, structure, values
 from rave_cli.secrets.findings import Finding, error, warning
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _against_catalog(
             yield error("missing", "the catalog's secret is missing", place=name,
                         hint="rave secrets init   (adds what is missing)")  # fmt: skip
     for name, line in found.names.items():
-        if name not in catalog:
+        if name not in catalog and not own.is_own(name):
             yield warning(
                 "unknown",
                 "the catalog knows no such secret; nothing will use it",

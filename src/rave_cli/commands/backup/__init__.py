@@ -18,6 +18,8 @@ from rave_cli.lazy import CONTEXT, Lazy, LazyGroup
         "verify": Lazy("rave_cli.commands.backup.verify:verify", "Whether they are sound."),
         "restore": Lazy("rave_cli.commands.backup.restore:restore", "Put one into a machine."),
         "log": Lazy("rave_cli.commands.backup.log:log", "Fetch PostgreSQL's log, between backups."),
+        "copy": Lazy("rave_cli.commands.backup.copy:copy", "Copy them to another place."),
+        "fetch": Lazy("rave_cli.commands.backup.fetch:fetch", "Get them back from there."),
         "schedule": Lazy(
             "rave_cli.commands.backup.schedule:schedule", "Backups that are made by themselves."
         ),

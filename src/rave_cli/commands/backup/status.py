@@ -40,6 +40,8 @@ def status(app: App, name: str | None) -> int:
         )
     for left in found.pending:
         app.show.warning(f"a restore into {left.to} has not ended: {left.command}")
+    if found.copy is not None:
+        app.show.warning(f"{found.copy}: rave backup copy")
     if found.kit is not None:
         app.show.note(f"{found.kit}: rave backup kit FILE")
     if not found.machines:

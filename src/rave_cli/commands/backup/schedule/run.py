@@ -42,6 +42,7 @@ def run(app: App, *, logs: bool) -> int:
     lines = [
         *(f"{name} is backed up" for name in done.backed),
         *(f"the latest backup of {name} was restored" for name in done.tested),
+        *((f"the backups are copied to {done.copied}",) if done.copied else ()),
         *(f"{name} failed: {fault.message}" for name, fault in done.failed),
     ]
     app.show.result(done.document(), *(lines or ["nothing is due"]))
