@@ -372,7 +372,7 @@ def _locked_up(evidence: Evidence) -> Cause | None:
     found = [m[1] for line in evidence.console[-RECENT:] if (m := _LOCKUP.search(line))]
     if not found or not evidence.fault:
         return None
-    why = f"its kernel says {found[-1]}: the host gives it too little time, or QEMU (before 8.1) hangs"
+    why = f"its kernel says {found[-1]}: too little time from the host, or QEMU (before 8.1) hangs"
     return Cause(LOCKED_UP, why, f"uptime; rave vm start {evidence.name}")
 
 
