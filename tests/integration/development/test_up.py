@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.conftest import AMBIENT
 from tests.integration.portal import chromium
 from tests.waiting import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from tests.integration.development.clone import CleanClone
 
 pytestmark = [
     pytest.mark.integration,
@@ -29,53 +25,12 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
 ]
 
-ROOT = Path(__file__).resolve().parents[3]
 CHROMIUM = os.environ.get("RAVE_CHROMIUM")
 # What people have a development machine for, and so what must have been tried in it.
 TRIED = ("sign-in", "chat-control", "workflow")
 
 
-@dataclass(frozen=True)
-class Site:
-    """A clean clone and a home of its own."""
-
-    checkout: Path
-    env: dict[str, str]
-
-    def rave(self, *words: str, timeout: float = 300) -> str:
-        """Run rave in the clone and return its results."""
-        done = subprocess.run(
-            [sys.executable, "-m", "rave_cli", *words], cwd=self.checkout, env=self.env,
-            timeout=timeout, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def transcript(self) -> Path:
-        """Return the only one."""
-        (found,) = (self.checkout / "artifacts").glob("boot_transcript_*Z.json")
-        return found
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Bring one up. What was downloaded before serves it, as it serves whoever has built before."""
-    folder = tmp_path_factory.mktemp("team")
-    env = {name: value for name, value in os.environ.items() if name not in AMBIENT}
-    cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-    # Sockets need a short path; a login session would give one.
-    env |= {"HOME": str(folder), "XDG_CACHE_HOME": cache}
-    env["XDG_RUNTIME_DIR"] = str(tmp_path_factory.mktemp("run"))
-    found = Site(folder / "rave", env)
-    subprocess.run(["git", "clone", "--quiet", ROOT, found.checkout], check=True)
-    try:
-        found.rave("up", "--profile", "development", "--base", "debian", timeout=3000)
-        yield found
-    finally:
-        found.rave("vm", "delete", "development", "--force")
-
-
-def test_its_transcript_verifies_and_says_what_was_tried(site: Site) -> None:
+def test_its_transcript_verifies_and_says_what_was_tried(site: CleanClone) -> None:
     key = Path(site.env["HOME"]) / ".config/rave/signing/id_ed25519.pub"
     site.rave("smoke", "verify", str(site.transcript()), "--key", str(key))
     document = json.loads(site.transcript().read_text())
@@ -106,7 +61,7 @@ def fill(browser: chromium.Chromium, **values: str) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="RAVE_CHROMIUM: not named")
-def test_a_browser_signs_in_for_the_first_time(site: Site, tmp_path: Path) -> None:
+def test_a_browser_signs_in_for_the_first_time(site: CleanClone, tmp_path: Path) -> None:
     site.rave(
         "user",
         "add",
