@@ -34,7 +34,7 @@ def closed(arguments: Mapping[str, Any], _system: System) -> Verdict:
 
     No provider is asked: that may cost something.
     """
-    answer = ask(arguments["port"], WRONG, REQUEST)
+    answer = ask(arguments["port"], WRONG, arguments["timeout"])
     if answer.status == 401:
         return passed("it turns down another key")
     if answer.status == 503 and (reason := _reason(answer.body)):

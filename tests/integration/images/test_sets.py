@@ -15,6 +15,7 @@ from rave_cli.images import locking
 from rave_cli.images.lock import File, file_digest
 from rave_cli.images.nix import Nix
 from tests.integration.images.index import Wheel
+from tests.unit.images.test_sealed import tarball
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +33,7 @@ WHEELS = (
     Wheel("paper", files={"paper_old.py": "print 'paper'\n"}),
 )
 ASKED = tuple(f"{wheel.name}=={wheel.version}" for wheel in WHEELS)
+TOOL = "@team/tool@1.2.3"
 PACKAGES = 'packages = [ "nats-server" ];'
 
 
@@ -46,7 +48,8 @@ def image(
     text = catalog.read_text()
     assert text.count(PACKAGES) == 1
     wheels = " ".join(f'"{wanted}"' for wanted in ASKED)
-    catalog.write_text(text.replace(PACKAGES, f"{PACKAGES} wheels = [ {wheels} ];"))
+    more = f'wheels = [ {wheels} ]; tarballs = [ "{TOOL}" ];'
+    catalog.write_text(text.replace(PACKAGES, f"{PACKAGES} {more}"))
     place = built[1].lock or locking.repository_lock(folder, "demo")
     lock = locks.parse(place.read_bytes(), place)
     paths = [wheel.write(folder.parent) for wheel in WHEELS]
@@ -55,11 +58,18 @@ def image(
              sha256=file_digest(path))
         for wheel, path in zip(WHEELS, paths, strict=True)
     ]  # fmt: skip
-    request = lock.requested.model_copy(update={"wheels": {"nats": ASKED}})
+    name, _, version = TOOL.rpartition("@")
+    packed = tarball(folder.parent, {"package/package.json": "{}", "package/main.js": "1"})
+    files.append(
+        File(kind="npm", service="nats", name=name, version=version, file=packed.name,
+             sha256=file_digest(packed))
+    )  # fmt: skip
+    sets = {"wheels": {"nats": ASKED}, "tarballs": {"nats": (TOOL,)}}
+    request = lock.requested.model_copy(update=sets)
     changed = lock.model_copy(update={"requested": request, "files": (*lock.files, *files)})
     locking.repository_lock(folder, "demo").write_bytes(locks.render(changed))
     driver = Nix("debian", "safe")
-    driver.add_files(paths)
+    driver.add_files([*paths, packed])
     return driver, f"path:{folder}#demo-debian"
 
 
@@ -93,6 +103,7 @@ def test_a_set_is_built_without_a_network_and_a_second_time_the_same(
     ).stdout  # fmt: skip
     names = {line.split()[-1] for line in listing.splitlines()}
     assert {"nats/__main__.py", "nats/wiki_pages/__init__.py", "nats/paper_old.py"} <= names
+    assert {"nats/node_modules/@team/tool/main.js"} <= names
     assert {line.split()[1] for line in listing.splitlines()} == {"0/0"}
     compiled = {name for name in names if name.endswith(".pyc")}
     assert len(compiled) == 4  # the launcher and three modules

@@ -114,7 +114,7 @@ def test_without_a_provider_it_turns_down_what_comes_and_says_why(
         assert said["type"] == "error"
         assert reason in said["error"]["message"]
         assert not (tmp_path / ".claude-code-router").exists()
-        verdict = claude_code_router.closed({"port": router.port}, None)  # type: ignore[arg-type]
+        verdict = claude_code_router.closed({"port": router.port, "timeout": 240}, None)  # type: ignore[arg-type]
         assert (verdict.status, reason in verdict.detail) == ("pass", True)
 
 
@@ -127,7 +127,7 @@ def test_with_one_it_listens_where_systemd_does_and_keys_are_in_its_memory_alone
         assert router.ask()[0] == 401
         status, said = router.ask(KEY)
         assert status == 200
-        verdict = claude_code_router.closed({"port": router.port}, None)  # type: ignore[arg-type]
+        verdict = claude_code_router.closed({"port": router.port, "timeout": 240}, None)  # type: ignore[arg-type]
         assert verdict.status == "pass"
         assert said["words"] == [str(tmp_path / "cli.js"), "start"]
         whole = said["whole"]
