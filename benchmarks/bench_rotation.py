@@ -5,7 +5,8 @@ Usage: python -m benchmarks.bench_rotation NAME [ROUNDS]
 The service of the secret is asked again and again from within (guest_rotation.py) while `rave
 secrets rotate` and `install` are called; the longest time between two answers is what a client
 waited that has the new or the old value. Beside it that time with nothing renewed: it is what a
-question takes on this host, and no downtime.
+question takes on this host, and no downtime. `refused` counts the questions that came to nothing,
+which no load changes.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ def rave(*words: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=300).stdout
 
 
-def watched(name: str, secret: str, *, renewed: bool) -> float:
-    """Return the seconds that a secret's service was not to be had at the most."""
+def watched(name: str, secret: str, *, renewed: bool) -> tuple[float, int]:
+    """Return the seconds that a secret's service was not to be had at the most, and how often it
+    refused both values or did not answer.
+    """
     argv = [*RAVE, "vm", "exec", name, "-i", "--sudo", "--timeout", "300", "--"]
     argv += ["python3", "-I", "-", secret]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
@@ -49,7 +52,7 @@ def watched(name: str, secret: str, *, renewed: bool) -> float:
         finally:
             rave("vm", "exec", name, "--sudo", "--", "touch", "/run/rotation.stop")
         found: dict[str, dict[str, Any]] = json.loads(child.stdout.readline())
-    return float(found[secret]["seconds"])
+    return float(found[secret]["seconds"]), int(found[secret]["refused"])
 
 
 def main() -> int:
@@ -62,9 +65,10 @@ def main() -> int:
             (watched(name, secret, renewed=False), watched(name, secret, renewed=True))
             for _ in range(rounds)
         ]
-        figures[f"{secret} nothing renewed"] = summary([still for still, _ in rows])
-        figures[f"{secret} renewed"] = summary([moved for _, moved in rows])
-        late |= max(moved - still for still, moved in rows) > LIMIT
+        figures[f"{secret} nothing renewed"] = summary([still for (still, _), _ in rows])
+        figures[f"{secret} renewed"] = summary([moved for _, (moved, _) in rows])
+        figures[f"{secret} refused"] = summary([float(count) for _, (_, count) in rows])
+        late |= max(moved - still for (still, _), (moved, _) in rows) > LIMIT
     report("rotation", figures)
     return int(late)
 
