@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import namedtuple
 
+from rave_guest.refusal import Refused
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 TIMEOUT = 5.0  # seconds for one exchange
+CALLED = 45.0  # seconds for a program
 # Refused by every service: no generated or valid value is this short.
 WRONG = "wrong"
 
@@ -32,6 +35,21 @@ class Proof(namedtuple("Proof", ("service", "secret", "ask"))):
     service: str
     secret: str
     ask: Callable[[str, str | None], list[str]]
+
+
+def call(*argv: str) -> None:
+    """Run a program that writes or reads anew what follows from the secrets in force.
+
+    Raises:
+        Refused: it fails.
+    """
+    # Services' modules are loaded while the machine boots.
+    import subprocess
+
+    done = subprocess.run(argv, capture_output=True, timeout=CALLED, check=False)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise Refused("refresh", f"{argv[0]} ended with {done.returncode}: {said[:200]}")
 
 
 def demand(problems: list[str]) -> None:

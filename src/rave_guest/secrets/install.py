@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rave_guest.secrets.placement import Placement
+    from rave_guest.secrets.proofs import SecretChange
 
+EMPTY: Mapping[str, Any] = {}
 TIMEOUT = 45.0  # seconds for systemctl, beyond the deadline of what it starts
 LOOK = 0.1  # seconds between two looks at what starts
 UNDER_WAY = frozenset(("activating", "deactivating", "queued", "reloading", "restarting"))
@@ -100,19 +102,22 @@ class _Installation(
     changed: list[str]
 
     def take_over(self, clock: _Clock) -> tuple[list[str], list[dict[str, Any]]]:
-        """Restart what uses the changed secrets and prove it; return the units and the proofs.
+        """Restart what uses the changed secrets, but for services that take them while they run,
+        and prove it; return the units and the proofs.
 
         Where nothing changed but a service does not take what is in force (an installation was
         killed half way, or somebody changed a password by hand), everything is restarted once.
         """
-        from rave_guest.secrets import proofs
+        from rave_guest.secrets import proofs, renewal
 
-        units = self.refresh(self.changed)
+        taken = renewal.take(self.plan, self.changed, self._change())
+        units = self.refresh(self.changed, taken)
+        renewal.forget(taken)
         clock.lap("refresh")
         try:
-            proven = self._prove(proofs.PATIENCE if units else proofs.AT_REST)
+            proven = self._prove(proofs.PATIENCE if units or taken else proofs.AT_REST)
         except Unproven:
-            if units:
+            if units or taken:
                 raise
             units = self.refresh(list(self.entries))
             proven = self._prove(proofs.PATIENCE)
@@ -125,10 +130,14 @@ class _Installation(
             placement.take_back()
             self.refresh(self.changed)
 
-    def refresh(self, names: list[str]) -> list[str]:
-        """Restart what uses these secrets; systemd orders the units among themselves."""
+    def refresh(self, names: list[str], taken: Mapping[str, Any] = EMPTY) -> list[str]:
+        """Restart what uses these secrets; systemd orders the units among themselves. `taken`:
+        those that their own service has taken already (renewal.py).
+        """
+        from rave_guest.secrets import renewal
+
         secrets = self.plan["secrets"]
-        units = list(dict.fromkeys(unit for name in names for unit in secrets[name]["refresh"]))
+        units = renewal.units(self.plan, names, taken)
         if units and not _go_on_with(units, self._deadline(units)):
             _restart(self.places, units, self._deadline(units))
         # Units that may take minutes to start, and that no proof asks.
@@ -146,8 +155,13 @@ class _Installation(
     def _prove(self, patience: float) -> list[dict[str, Any]]:
         from rave_guest.secrets import proofs
 
+        return proofs.prove(self.plan, self._change(), patience)
+
+    def _change(self) -> SecretChange:
+        from rave_guest.secrets import proofs
+
         values = {name: entry.value for name, entry in self.entries.items()}
-        return proofs.prove(self.plan, proofs.SecretChange(values, self.before), patience)
+        return proofs.SecretChange(values, self.before)
 
 
 def _install(places: Places, request: InstallRequest, clock: _Clock) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from rave_guest import plan as plans
 from rave_guest.check import Subject, check
-from rave_guest.proof import TIMEOUT, WRONG, Proof, demand
+from rave_guest.proof import TIMEOUT, WRONG, Proof, call, demand
 from rave_guest.refusal import Refused
 from rave_guest.verdict import ABSENT, Verdict, failed, judge, missing, passed, skipped
 from rave_guest.wire import http
@@ -19,7 +19,7 @@ from rave_guest.wire.nats import SNAPSHOT_PIECE, Nats, NatsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Any
 
     from rave_guest.system import System
@@ -121,6 +121,18 @@ def proofs(plan: Mapping[str, Any], secret: str) -> Iterator[Proof]:
         return ["none", "previous" if old else "wrong"]
 
     yield Proof("nats", secret, ask)
+
+
+def renew(plan: Mapping[str, Any], _secret: str, _value: str, _old: str) -> Callable[[], None]:
+    """Read its account anew. It knows one password for a name: clients of before are put out, and
+    whoever uses it is restarted.
+
+    Raises:
+        Refused: it does not.
+    """
+    (unit, *_) = plan["services"]["nats"]["units"]
+    call("systemctl", "reload", unit)
+    return lambda: None
 
 
 def _admitted(port: int, user: str, wrong: str, timeout: float) -> list[str]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rave_guest import plan as plans
 from rave_guest.check import Subject, check
 from rave_guest.plan import port
-from rave_guest.proof import TIMEOUT, WRONG, Proof, demand
+from rave_guest.proof import TIMEOUT, WRONG, Proof, call, demand
 from rave_guest.questions import Question
 from rave_guest.refusal import Refused
 from rave_guest.state.pieces import pieces_of
@@ -18,7 +18,7 @@ from rave_guest.wire.redis import Redis, RedisError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from rave_guest.system import System
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 UNITS = ("redis.units",)
 SAVES = 120.0  # seconds for a snapshot
 MARKS = "rave:recovery"
+# Writes its account from the secrets in force, as it does before each start.
+RENDERS = "/usr/lib/rave/redis-auth"
 SECRET = "redis/password"  # noqa: S105 - a name, not a value
 
 
@@ -137,6 +139,34 @@ def proofs(plan: Mapping[str, Any], secret: str) -> Iterator[Proof]:
         return ["none", "previous" if old else "wrong"]
 
     yield Proof("redis", secret, ask)
+
+
+def renew(plan: Mapping[str, Any], _secret: str, value: str, old: str) -> Callable[[], None]:
+    """Take the new password beside the old one: an account may have several (redis.io, "ACL
+    SETUSER").
+
+    Raises:
+        Refused: it does not take it, or its account cannot be written for the next start.
+    """
+    port = plans.port_of(plan, "redis", "redis")
+
+    def tell(password: str, rule: str) -> None:
+        try:
+            with Redis(TIMEOUT, port) as redis:
+                redis.ask("AUTH", password)
+                redis.ask("ACL", "SETUSER", "default", rule)
+        except RedisError as error:
+            raise Refused("refresh", f"Redis does not change its account: {error}") from error
+
+    tell(old, f"#{_sum(value)}")
+    call(RENDERS)
+    return lambda: tell(value, f"!{_sum(old)}")
+
+
+def _sum(password: str) -> str:
+    from hashlib import sha256
+
+    return sha256(password.encode()).hexdigest()
 
 
 def _admitted(port: int, wrong: str, timeout: float) -> list[str]:

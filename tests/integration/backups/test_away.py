@@ -40,6 +40,12 @@ def place(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> Iterato
         yield found
 
 
+THOROUGH = "RAVE_OTHER_PLACE"
+# Each makes a copy of a repository, or several: together half a minute of processors.
+thorough = pytest.mark.skipif(
+    THOROUGH not in os.environ, reason=f"they copy for half a minute: {THOROUGH}=1 runs them"
+)
+
 both = pytest.mark.parametrize("place", KINDS, indirect=True)
 # What does not ask how the place is reached is tried with one of them.
 over_sftp = pytest.mark.parametrize("place", KINDS[:1], indirect=True)
@@ -69,6 +75,7 @@ def run(*words: str, given: str = "") -> str:
     return done.output
 
 
+@thorough
 @both
 def test_a_copy_is_what_is_here_and_what_is_there_is_not_sent_again(
     host: Host, place: Away
@@ -88,6 +95,7 @@ def test_a_copy_is_what_is_here_and_what_is_there_is_not_sent_again(
     assert (found.damaged, found.missing, found.objects) == ((), (), more.objects)
 
 
+@thorough
 @both
 def test_the_engine_itself_reads_the_copy(host: Host, place: Away, tmp_path: Path) -> None:
     """What is there is a repository of restic: whoever has no rave gets at it."""
@@ -140,6 +148,7 @@ def test_a_lost_host_is_got_back_from_the_page_alone(
         assert (place.files / name).read_bytes() == (host.folder / name).read_bytes()
 
 
+@thorough
 @with_s3
 def test_a_new_host_with_identity_and_secrets_needs_no_page(host: Host, place: Away) -> None:
     copy(host)
@@ -153,6 +162,7 @@ def test_a_new_host_with_identity_and_secrets_needs_no_page(host: Host, place: A
     assert host.machine.taken == ITEMS
 
 
+@thorough
 @both
 def test_flipped_bits_are_found_named_and_mended(host: Host, place: Away) -> None:
     copy(host)
@@ -186,6 +196,7 @@ def test_flipped_bits_are_found_named_and_mended(host: Host, place: Away) -> Non
     assert backup_status.report(None, host.settings).copy is None
 
 
+@thorough
 @with_s3
 def test_damage_here_is_not_copied_over_what_is_whole_there(host: Host, place: Away) -> None:
     first = min((host.folder / "repository/data").rglob("*/*"))
@@ -200,6 +211,7 @@ def test_damage_here_is_not_copied_over_what_is_whole_there(host: Host, place: A
     assert check(host).damaged == ()
 
 
+@thorough
 @both
 def test_a_place_that_is_gone_in_the_middle_is_gone_on_with(
     host: Host, place: Away, monkeypatch: pytest.MonkeyPatch
@@ -247,6 +259,7 @@ def test_another_key_is_refused_and_said(host: Host, place: Away, tmp_path: Path
     assert copy(host).written
 
 
+@thorough
 @with_s3
 def test_the_copy_of_another_folder_is_left_alone(
     host: Host, place: Away, monkeypatch: pytest.MonkeyPatch
@@ -262,6 +275,7 @@ def test_the_copy_of_another_folder_is_left_alone(
     assert place.names() == names
 
 
+@thorough
 @over_sftp
 def test_what_goes_here_stays_there_until_it_is_taken_away(host: Host, place: Away) -> None:
     copy(host)
@@ -279,6 +293,7 @@ def test_what_goes_here_stays_there_until_it_is_taken_away(host: Host, place: Aw
     assert "sound" in run("verify")
 
 
+@thorough
 @over_sftp
 def test_an_emptied_folder_empties_nothing(host: Host, place: Away) -> None:
     copy(host)
@@ -291,6 +306,7 @@ def test_an_emptied_folder_empties_nothing(host: Host, place: Away) -> None:
     assert place.names() == names
 
 
+@thorough
 @over_sftp
 def test_a_full_place_says_so_and_goes_on_when_there_is_room(host: Host, place: Away) -> None:
     place.files.mkdir(parents=True, exist_ok=True)
@@ -334,11 +350,11 @@ def test_another_host_key_is_never_spoken_to(host: Host, tmp_path: Path) -> None
         # The server is killed while it writes an object.
         ("mkfifo f; {server} <f & {some} >f; kill -9 $!", ExitCode.NOT_READY),
         # It takes nothing more, and says nothing.
-        ("({some}; sleep 3600) | {server}", ExitCode.NOT_READY),
+        pytest.param("({some}; sleep 3600) | {server}", ExitCode.NOT_READY, marks=thorough),
         # No file may grow: what a quota does.
-        ("trap '' XFSZ; ulimit -f 400; exec {server}", ExitCode.HOST),
-        ("exit 1", ExitCode.HOST),
-        ("sleep 3600", ExitCode.NOT_READY),
+        pytest.param("trap '' XFSZ; ulimit -f 400; exec {server}", ExitCode.HOST, marks=thorough),
+        pytest.param("exit 1", ExitCode.HOST, marks=thorough),
+        pytest.param("sleep 3600", ExitCode.NOT_READY, marks=thorough),
     ],
     ids=["killed", "silent", "quota", "none", "dumb"],
 )
@@ -360,6 +376,7 @@ def test_a_server_that_breaks_off_leaves_no_part_under_a_name(
         assert check(host).damaged == ()
 
 
+@thorough
 @needs_s3
 def test_a_clock_that_is_wrong_is_named(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -378,6 +395,7 @@ def test_a_clock_that_is_wrong_is_named(
         assert "clock" in (error.hint or "")
 
 
+@thorough
 @with_s3
 def test_the_schedule_copies_what_is_new_and_its_faults_are_told(host: Host, place: Away) -> None:
     from rave_cli.flows import backup_schedule

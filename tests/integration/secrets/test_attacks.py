@@ -172,6 +172,15 @@ def test_an_unknown_entry_is_a_warning(operator: Operator) -> None:
     assert [finding.code for finding in report.findings] == ["unknown"]
 
 
+def test_what_this_host_uses_itself_is_known_and_outlives_a_rotation(operator: Operator) -> None:
+    own = {"backup-copy/place": "sftp://me@example.org/b", "backup-copy/ssh-key": "a\nkey"}
+    operator.seal(operator.values() | own)
+    assert validate.validate(operator.file, CATALOG, operator.keys).findings == ()
+    changed = rotate(operator.file, CATALOG, tuple(CATALOG)[:1], operator.keys)
+    assert changed
+    assert {name: operator.values()[name] for name in own} == own
+
+
 def test_numbers_instead_of_text(operator: Operator) -> None:
     text = sops.decrypt(operator.file.read_bytes(), operator.keys.text, output="yaml")
     plaintext = re.sub(rb"password: .*", b"password: 123456", text)

@@ -1,0 +1,77 @@
+"""How long services are not to be had while a secret is renewed: of a running demo machine.
+
+Usage: python -m benchmarks.bench_rotation NAME [ROUNDS]
+
+The service of the secret is asked again and again from within (guest_rotation.py) while `rave
+secrets rotate` and `install` are called; the longest time between two answers is what a client
+waited that has the new or the old value. Beside it that time with nothing renewed: it is what a
+question takes on this host, and no downtime. `refused` counts the questions that came to nothing,
+which no load changes.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import report, summary
+
+PROBE = Path(__file__).parent / "guest_rotation.py"
+RAVE = (sys.executable, "-m", "rave_cli")
+SECRETS = ("redis/password", "nats/password", "database/prometheus-password")
+LIMIT = 1.0  # seconds
+
+
+def rave(*words: str) -> str:
+    """Run rave."""
+    argv = [*RAVE, *words]
+    return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=300).stdout
+
+
+def watched(name: str, secret: str, *, renewed: bool) -> tuple[float, int]:
+    """Return the seconds that a secret's service was not to be had at the most, and how often it
+    refused both values or did not answer.
+    """
+    argv = [*RAVE, "vm", "exec", name, "-i", "--sudo", "--timeout", "300", "--"]
+    argv += ["python3", "-I", "-", secret]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdin is not None  # noqa: S101 - pipes were asked for
+        assert child.stdout is not None  # noqa: S101
+        child.stdin.write(PROBE.read_text())
+        child.stdin.close()
+        assert child.stdout.readline() == "ready\n"  # noqa: S101 - else nothing is measured
+        try:
+            if renewed:
+                rave("secrets", "rotate", secret)
+                rave("secrets", "install", name)
+            else:
+                rave("vm", "exec", name, "--", "sleep", "5")
+        finally:
+            rave("vm", "exec", name, "--sudo", "--", "touch", "/run/rotation.stop")
+        found: dict[str, dict[str, Any]] = json.loads(child.stdout.readline())
+    return float(found[secret]["seconds"]), int(found[secret]["refused"])
+
+
+def main() -> int:
+    """Measure, report, and judge."""
+    name, rounds = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    figures: dict[str, Any] = {}
+    late = False
+    for secret in SECRETS:
+        rows = [
+            (watched(name, secret, renewed=False), watched(name, secret, renewed=True))
+            for _ in range(rounds)
+        ]
+        figures[f"{secret} nothing renewed"] = summary([still for (still, _), _ in rows])
+        figures[f"{secret} renewed"] = summary([moved for _, (moved, _) in rows])
+        figures[f"{secret} refused"] = summary([float(count) for _, (_, count) in rows])
+        late |= max(moved - still for (still, _), (moved, _) in rows) > LIMIT
+    report("rotation", figures)
+    return int(late)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
