@@ -141,5 +141,6 @@ def plain_values(site: Site, file: Path) -> dict[str, bytes]:
         f"{group}/{name}": value.strip().splitlines()[len(value.strip().splitlines()) // 2].encode()
         for group, entries in document.items()
         for name, value in entries.items()
-        if name != "certificate"
+        # Settings with nothing in them are no secret.
+        if name != "certificate" and value.strip() != "{}"
     }
