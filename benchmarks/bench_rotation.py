@@ -38,11 +38,12 @@ def watched(name: str, secret: str, *, renewed: bool) -> tuple[float, int]:
     argv = [*RAVE, "vm", "exec", name, "-i", "--sudo", "--timeout", "300", "--"]
     argv += ["python3", "-I", "-", secret]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
-        assert child.stdin is not None  # noqa: S101 - pipes were asked for
-        assert child.stdout is not None  # noqa: S101
+        if child.stdin is None or child.stdout is None:
+            raise SystemExit("no pipes to the guest")
         child.stdin.write(PROBE.read_text())
         child.stdin.close()
-        assert child.stdout.readline() == "ready\n"  # noqa: S101 - else nothing is measured
+        if child.stdout.readline() != "ready\n":
+            raise SystemExit(f"{name}: what asks its services did not start")
         try:
             if renewed:
                 rave("secrets", "rotate", secret)

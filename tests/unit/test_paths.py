@@ -264,8 +264,8 @@ def test_every_directory_of_ours_is_made_by_the_one_function() -> None:
         for source in package.rglob("*.py")
         if re.search(r"\.mkdir\(|makedirs\(", source.read_text())
     }
-    # What comes out of a machine is made below a directory that is open, with its mode; and a copy of
-    # the backups is made on another host.
+    # What comes out of a machine is made below a directory that is open, with its mode; and a copy
+    # of the backups is made on another host.
     assert makers == {"paths.py", "machines/transfer/unpacking.py", "backups/away/sftp.py"}
 
 

@@ -93,8 +93,15 @@ def noted(
             on_fault,
         )
 
-    try:
+    with ending(end):
         yield about.append
+
+
+@contextmanager
+def ending(end: Callable[[str | None], None]) -> Iterator[None]:
+    """Tell how what is done meanwhile ends: None if well, else why not."""
+    try:
+        yield
     except RaveError as error:
         end(error.message)
         raise

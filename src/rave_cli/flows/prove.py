@@ -23,7 +23,7 @@ from rave_cli.transcript import signing_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rave_cli.flows.events import Kind, OnEvent
+    from rave_cli.flows.events import Kind, OnEvent, Step
     from rave_cli.machines.guest.readiness import NotReadyError
     from rave_cli.machines.guest.session import Session
     from rave_cli.machines.spec import Machine, Network
@@ -96,10 +96,17 @@ def prove(
             doing.note(f"made your signing key: {key.path}   (verifiers need {key.public_file})")
         return runner.run(
             request,
-            on_event=lambda told: doing.progress(
-                told.result.id, told.done, told.total, status=told.result.status
-            ),
+            on_event=_telling(doing),
         )
+
+
+def _telling(doing: Step) -> Callable[[runner.Settled], None]:
+    """Return what tells each answer as progress of a step."""
+
+    def tell(told: runner.Settled) -> None:
+        doing.progress(told.result.id, told.done, told.total, status=told.result.status)
+
+    return tell
 
 
 def simulate(
@@ -122,9 +129,7 @@ def simulate(
     with step(on_event, "check", f"Simulating the checks of {machine.name}") as doing:
         return simulated.simulate(
             request,
-            on_event=lambda told: doing.progress(
-                told.result.id, told.done, told.total, status=told.result.status
-            ),
+            on_event=_telling(doing),
         )
 
 

@@ -106,9 +106,11 @@ def test_the_engine_itself_reads_the_copy(host: Host, place: Away, tmp_path: Pat
     env = dict(os.environ)
     options: list[str] = []
     if url.startswith("sftp"):
+        known = tmp_path / "known"
+        known.write_text(f"[127.0.0.1]:{place.port} {place.secrets['host-key']}")
         program = (
             f"ssh -p {place.port} -i {place.scratch}/own -o BatchMode=yes -o IdentitiesOnly=yes"
-            f" -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null {places.USER}@127.0.0.1"
+            f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={known} {places.USER}@127.0.0.1"
             " -s sftp"
         )
         repository = f"sftp:{places.USER}@127.0.0.1:{place.files}/repository"

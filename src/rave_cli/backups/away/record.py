@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from rave_cli import paths
-from rave_cli.backups.ledger import LastDeed
+from rave_cli.backups.ledger import LastDeed, ending
 from rave_cli.backups.schedule import DAY, HOUR, UNSCHEDULED
 from rave_cli.errors import RaveError
 from rave_cli.records import RecordFormat
@@ -72,15 +72,8 @@ def noted(
         except RaveError as fault:
             on_fault(fault)
 
-    try:
+    with ending(end):
         yield
-    except RaveError as error:
-        end(error.message)
-        raise
-    except BaseException as error:
-        end(f"it was interrupted ({type(error).__name__})")
-        raise
-    end(None)
 
 
 def is_due(record: CopyRecord | None, now: float) -> bool:

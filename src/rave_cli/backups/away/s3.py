@@ -208,10 +208,9 @@ def _said(content: bytes) -> tuple[str, str]:
 
 
 def _parsed(content: bytes) -> ET.Element | None:
-    # What declares entities may grow without a bound; S3 declares none.
-    if b"<!" in content:
-        return None
+    # What declares entities may grow without a bound; S3 declares none, and speaks UTF-8.
     try:
-        return ET.fromstring(content)  # noqa: S314 - see above
-    except ET.ParseError:
+        text = content.decode()
+        return None if "<!" in text else ET.fromstring(text)  # noqa: S314 - no declaration is read
+    except (UnicodeDecodeError, ET.ParseError):
         return None
