@@ -14,6 +14,7 @@ from rave_guest.check import Subject, check
 from rave_guest.journey import ALONE
 from rave_guest.proof import WRONG, Proof, demand
 from rave_guest.refusal import Refused
+from rave_guest.report import ORIGIN
 from rave_guest.verdict import Verdict, missing, skipped
 from rave_guest.wire import http
 
@@ -32,7 +33,6 @@ TIMEOUT = 90.0  # seconds for one request; an emulated guest on a busy host take
 MAX_ANSWER = 8 << 20  # bytes
 PROVES = 20.0  # seconds for one request to the token endpoint, as its health question has
 
-ORIGIN = "/run/rave/origin"
 JOURNEY = 240.0  # seconds that one takes at most, in an emulated guest on a busy host
 
 
