@@ -513,6 +513,28 @@ in
     checks = [ (http "page" "serves its configuration" "https://element.rave.localhost:3002/config.json" { contains = "default_server_config"; }) ];
   };
 
+  hydrogen = none // {
+    title = "Hydrogen";
+    description = "web client of Matrix, served by nginx";
+    # Files that nginx serves: no unit of its own.
+    bases.debian = {
+      units = [ ];
+      # The client as its makers build it, what that asks for, and what makes one script of them.
+      tarballs = [
+        "hydrogen-view-sdk@0.3.1"
+        "@matrix-org/olm@3.2.15"
+        "another-json@0.2.0"
+        "base64-arraybuffer@0.2.0"
+        "dompurify@2.5.9"
+        "off-color@2.0.0"
+        "core-js@3.51.0"
+        "@esbuild/linux-x64@0.28.2"
+      ];
+      notKept = "it keeps nothing: what people write is Synapse's";
+    };
+    site = "hydrogen";
+  };
+
   # --- agents -----------------------------------------------------------------------------------
   webhook-dispatcher = none // {
     title = "Webhook dispatcher";
