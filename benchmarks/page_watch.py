@@ -10,7 +10,8 @@ import threading
 import time
 from contextlib import suppress
 
-from rave_cli.machines import ports, store
+from rave_cli.machines import store
+from rave_cli.machines.qemu import ports
 
 EACH = 0.05  # seconds between two
 TIMEOUT = 10.0  # seconds for one answer

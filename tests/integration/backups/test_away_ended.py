@@ -101,14 +101,13 @@ def test_a_copy_that_is_broken_off_leaves_whole_objects_and_the_next_goes_on(
     assert "interrupted" in said
     there = sound(place.files) if place.files.exists() else set()
     assert mirror.CONFIG not in there
-    error = refused_status(host)
-    assert "interrupted (SIGINT)" in error
+    assert "interrupted (SIGINT)" in told_status(host)
     done = copy(host)
     assert done.written == done.objects - len(there)
     assert away.check(host.settings, on_event=host.told.append).damaged == ()
 
 
-def refused_status(host: Host) -> str:
+def told_status(host: Host) -> str:
     """What `rave backup status` says of the copy."""
     from rave_cli.flows import backup_status
 
