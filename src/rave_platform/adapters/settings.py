@@ -108,5 +108,6 @@ def _keys(secrets: Sequence[bytes]) -> tuple[bytes, ...]:
 
 
 def _secrets(places: Sequence[Path]) -> tuple[bytes, ...]:
-    found = (configuration.secret(place) for place in places)
-    return tuple(secret for secret in found if secret)
+    # The one before may stand on a line of its own while it is rotated: then each counts.
+    found = (configuration.secret(place) or b"" for place in places)
+    return tuple(line for secret in found for line in secret.splitlines() if line)

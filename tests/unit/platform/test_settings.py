@@ -67,6 +67,13 @@ def scheme(tmp_path: Path, text: str) -> object:
     return source.scheme
 
 
+def test_the_secret_before_on_a_line_of_its_own_counts_too(tmp_path: Path) -> None:
+    secret(tmp_path, "word", "the new one\nthe one before\n")
+    found = scheme(tmp_path, 'scheme = "github"\nsecret_files = ["word"]')
+    assert isinstance(found, BodyHmac)
+    assert found.keys == (b"the new one", b"the one before")
+
+
 def test_a_source_of_each_kind_is_read_with_its_secrets(tmp_path: Path) -> None:
     secret(tmp_path, "word", "a word\n")
     secret(tmp_path, "signing", SIGNING)
