@@ -75,16 +75,19 @@ def webhook_sources(settings: DispatcherSettings) -> list[WebhookSource]:
     """
     return [
         WebhookSource(
-            name, source.scheme, _scheme(name, source), Rate(source.rate_per_second, source.burst)
+            name, source.scheme, _of(name, source), Rate(source.rate_per_second, source.burst)
         )
         for name, source in settings.sources.items()
     ]
 
 
+def _of(name: str, source: SourceSettings) -> Scheme | None:
+    by_project = source.project_key_files
+    return _by_project(name, source) if by_project else _scheme(name, source)
+
+
 def _scheme(name: str, source: SourceSettings) -> Scheme | None:
     secrets, tokens = _secrets(source.secret_files), _secrets(source.token_files)
-    if source.project_key_files:
-        return _by_project(name, source)
     if not source.secret_files and not source.token_files:
         raise SettingsError(f"the source {name} has no secret_files")
     if source.scheme is Provider.GITLAB:

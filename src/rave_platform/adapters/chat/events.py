@@ -27,7 +27,7 @@ WAITING = 15.0
 
 
 class NatsForgeReader:
-    """A ForgeReader; the dispatcher makes the stream, who publishes tasks sees to the connection."""
+    """A ForgeReader; the dispatcher makes the stream, and who publishes tasks connects."""
 
     def __init__(self, stream: NatsStream, source: str) -> None:
         self._stream = stream

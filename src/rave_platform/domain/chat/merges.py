@@ -69,7 +69,10 @@ def told(before: ChatTask, event: WebhookEvent, forge: AgentsForge) -> ChatDeed 
     where = task.project
     if "/" not in where and forge.namespace:
         where = f"{forge.namespace}/{where}"
-    if task.kind is not TaskKind.WORK or (event.project, event.ref) != (where, wording.branch(task)):
+    if task.kind is not TaskKind.WORK or (event.project, event.ref) != (
+        where,
+        wording.branch(task),
+    ):
         return None
     place = f": {event.url}" if event.url else ""
     text = f"Task {short(task.task_id)}: merged in the forge by {event.actor or 'somebody'}{place}."
