@@ -76,6 +76,7 @@ in
   "webhook/gitlab-signing-secret" = secret "signs GitLab's webhooks" "root" (several { kind = "webhook-key"; bytes = 32; }) [ "webhook-dispatcher" ];
   "webhook/github-secret" = secret "signs GitHub's webhooks" "root" (several (hex 32)) [ "webhook-dispatcher" ];
   "webhook/forgejo-secret" = secret "signs the webhooks of Forgejo and Gitea" "root" (several (hex 32)) [ "webhook-dispatcher" ];
+  "webhook/pagure-key" = secret "from which the keys follow by which the forge signs the webhooks of its projects" "root" (hex 32) [ "pagure" "webhook-dispatcher" ];
 
   "penpot/secret-key" = secret "signs Penpot's sessions" "root" (hex 64) [ "penpot" ];
   "outline/secret-key" = encrypts (secret "encrypts Outline's data" "outline" (hex 32) [ "outline" ]);

@@ -456,7 +456,7 @@ in
       secret = "oidc/pagure-client-secret";
       logout = "http://127.0.0.1:3050/rave/logout";
     };
-    secrets = [ "pagure/secret-key" "pagure/token" "oidc/pagure-client-secret" "redis/password" ];
+    secrets = [ "pagure/secret-key" "pagure/token" "oidc/pagure-client-secret" "redis/password" "webhook/pagure-key" ];
     database = { role = "pagure"; name = "pagure"; secret = "database/pagure-password"; };
     memory = { safe = 256; full = 320; };
     deadlineSeconds = 600;
@@ -554,7 +554,7 @@ in
     provides = [ "events" "traces" ];
     # Well as long as webhooks can be stored, whether or not NATS is there.
     checks = [ (http "health" "can store webhooks" "http://127.0.0.1:3001/healthz" { contains = "ok"; timeout = 10; }) ];
-    secrets = [ "webhook/gitlab-signing-secret" "webhook/github-secret" "webhook/forgejo-secret" "nats/password" ];
+    secrets = [ "webhook/gitlab-signing-secret" "webhook/github-secret" "webhook/forgejo-secret" "webhook/pagure-key" "nats/password" ];
     # As often as the node exporter: an alert of it is there within 30 s, too.
     scrape = metrics 3001 // { interval = "8s"; };
     memory = { safe = 80; full = 128; };

@@ -276,6 +276,44 @@ def test_what_was_said_and_never_brought_is_heard_all_the_same(
     assert [(message.event_id, message.room) for message in found.heard] == [("$new", "!a:x")]
 
 
+def test_a_room_is_looked_through_from_the_look_before_the_last_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of the last hour costs the homeserver as much as it takes to answer a command."""
+    monkeypatch.setattr("rave_platform.adapters.chat.matrix.PINGED", 0.001)
+    milliseconds = int(time.time() * 1000)
+    asked: list[str | None] = []
+    enough = asyncio.Event()
+    found = Transactions()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/joined_rooms"):
+            return httpx.Response(200, json={"joined_rooms": ["!a:x"]})
+        if not request.url.path.endswith("/messages"):
+            return introduced(request)
+        asked.append(request.url.params.get("to"))
+        number = len(asked)
+        if number == 8:
+            enough.set()
+        # In the third the disk is full, and in the sixth we are not in the room.
+        found.refuses = number == 3
+        said = event(event_id=f"${number}", origin_server_ts=milliseconds)
+        return httpx.Response(
+            403 if number == 6 else 200, json={"chunk": [said], "start": f"t{number}"}
+        )
+
+    async def work() -> None:
+        channel = matrix(httpx.MockTransport(answer))
+        task = asyncio.create_task(channel.listen(found.hear, ""))
+        await enough.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await channel.close()
+
+    asyncio.run(asyncio.wait_for(work(), 60))
+    assert asked[:8] == [None, None, "t1", "t1", "t2", "t4", None, None]
+
+
 def test_a_homeserver_that_asks_about_others_is_told_that_there_are_none() -> None:
     async def work() -> list[int]:
         channel = MatrixChannel(MatrixSettings("http://hs", "rave", "as", "hs"))
