@@ -56,15 +56,13 @@ class Suite:
     kills: int = 0
 
 
-# In the order they run. A unit test waits, mostly. The end-to-end tests share one machine and wait
-# for it half of the time: what else needs real tools goes on beside them.
+# In the order they run. The end-to-end tests come before whatever else builds an image, so that
+# their first `make demo` starts from nothing; they share one machine. A unit test waits, mostly.
 SUITES = {
     "unit": Suite(("tests/unit",), workers=4 * (os.cpu_count() or 1), kills=200),
     "e2e": Suite(("tests/e2e",), workers=1),
     "integration": Suite(("tests/nix", "tests/integration"), workers=os.cpu_count() or 1),
 }
-
-BESIDE = ("e2e", "integration")
 
 COVERAGE, BURNER = "--coverage", "--beside-a-burner"
 # Endless loops for each processor.
@@ -94,11 +92,11 @@ def main(words: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}\n{__doc__}")
         return 2
-    names = [name for name in SUITES if not words or name in words]
+    suites = [suite for name, suite in SUITES.items() if not words or name in words]
     # Looking at the types takes one processor; the tests have the others meanwhile.
     with ThreadPoolExecutor(1) as beside:
         linting = beside.submit(lint) if not words or "lint" in words else None
-        status, outcome = test(names, measure=measure)
+        status, outcome = test(suites, measure=measure)
         failed = [] if linting is None else linting.result()
     failed += [] if status == 0 else ["pytest"]
     return close(failed, outcome)
@@ -132,50 +130,25 @@ def step(name: str, argv: list[str]) -> bool:
     return done.returncode == 0
 
 
-def test(names: list[str], *, measure: bool) -> tuple[int, Outcome]:
-    """Run pytest over each suite, with branch coverage if `measure`; return worst status and
-    counts. What is measured runs one after the other: it is added up in one file.
-    """
+def test(suites: list[Suite], *, measure: bool) -> tuple[int, Outcome]:
+    """Run pytest over each, with branch coverage if `measure`; return worst status and counts."""
     status, outcome = 0, Outcome(Counter(), Counter())
     if measure:
         step("coverage erase", [sys.executable, "-m", "coverage", "erase"])
-    for stage in [[name] for name in names] if measure else stages(names):
-        code, counted = together(stage, measure=measure)
-        status, outcome = max(status, code), outcome + counted
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, suite in enumerate(suites):
+            report = Path(scratch) / f"{number}.xml"
+            status = max(status, run(suite, report, measure=measure))
+            status = max(status, enough(suite, report.with_suffix(".kills")))
+            if report.exists():
+                outcome = outcome + read(report)
     if measure:
         subprocess.run([sys.executable, "-m", "coverage", "report"], cwd=ROOT, check=False)
     return status, outcome
 
 
-def stages(names: list[str]) -> list[list[str]]:
-    """Return the suites in the order they run, those together that go on beside each other."""
-    beside = [name for name in names if name in BESIDE]
-    alone = [[name] for name in names if name not in BESIDE]
-    return [*alone, beside] if beside else alone
-
-
-def together(names: list[str], *, measure: bool) -> tuple[int, Outcome]:
-    """Run suites beside each other; return worst status and counts. The first is seen as it goes
-    on, and what the others said once all have ended.
-    """
-    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(len(names)) as beside:
-        reports = [Path(scratch) / f"{name}.xml" for name in names]
-        logs = [None, *(report.with_suffix(".log") for report in reports[1:])]
-        running = [
-            beside.submit(run, SUITES[name], report, log, measure=measure)
-            for name, report, log in zip(names, reports, logs, strict=True)
-        ]
-        status = max(suite.result() for suite in running)
-        for name, log in zip(names, logs, strict=True):
-            if log is not None:
-                print(f"{name}, which went on beside it:\n{log.read_text(errors='replace')}")
-        found = [read(report) for report in reports if report.exists()]
-        return status, sum(found, Outcome(Counter(), Counter()))
-
-
-def run(suite: Suite, report: Path, log: Path | None, *, measure: bool) -> int:
-    """Run pytest over one suite, seen or into `log`, and return its status, 1 too if too little was
-    killed; files stay whole, each in one process.
+def run(suite: Suite, report: Path, *, measure: bool) -> int:
+    """Run pytest over one suite and return its status; files stay whole, each in one process.
 
     They are taken in their own order: by the number of their tests the few that take longest, which
     kill at every step, would come last and alone.
@@ -183,14 +156,11 @@ def run(suite: Suite, report: Path, log: Path | None, *, measure: bool) -> int:
     workers = [f"-n{suite.workers}", "--dist=loadfile", "--no-loadscope-reorder"]
     side_by_side = workers if suite.workers > 1 else []
     coverage = ["--cov", "--cov-append", "--cov-report="] if measure else []
-    argv = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]
-    argv += [*side_by_side, *coverage, *suite.paths]
-    killed = report.with_suffix(".kills")
-    env = {**os.environ, kills.FILE: str(killed)}
-    with ExitStack() as stack:
-        out = None if log is None else stack.enter_context(log.open("wb"))
-        done = subprocess.run(argv, cwd=ROOT, check=False, env=env, stdout=out, stderr=out)
-    return max(done.returncode, enough(suite, killed))
+    words = ["-q", f"--junitxml={report}", *side_by_side, *coverage, *suite.paths]
+    env = {**os.environ, kills.FILE: str(report.with_suffix(".kills"))}
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False, env=env
+    ).returncode
 
 
 def enough(suite: Suite, counted: Path) -> int:
