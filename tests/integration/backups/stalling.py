@@ -38,9 +38,14 @@ class StallingWay:
         with suppress(OSError):
             while True:
                 near, _ = self.listener.accept()
-                far = socket.create_connection(("127.0.0.1", self.to))
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+                threading.Thread(target=self._lead, args=(near,), daemon=True).start()
+
+    def _lead(self, near: socket.socket) -> None:
+        with near, suppress(OSError), socket.create_connection(("127.0.0.1", self.to)) as far:
+            back = threading.Thread(target=self._carry, args=(far, near), daemon=True)
+            back.start()
+            self._carry(near, far)
+            back.join()
 
     def _carry(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
@@ -65,4 +70,7 @@ def stalling(to: int, most: int) -> Iterator[StallingWay]:
         yield way
     finally:
         way.ended.set()
+        # It wakes whoever waits there; closing alone does not (shutdown(2), accept(2)).
+        with suppress(OSError):
+            way.listener.shutdown(socket.SHUT_RDWR)
         way.listener.close()
