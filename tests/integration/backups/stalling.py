@@ -2,75 +2,34 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from tests.between import Between
 from tests.waiting import CEILING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
-PIECE = 16384  # bytes
+class StallingWay(Between):
+    """It carries `most` bytes in all."""
 
-
-@dataclass
-class StallingWay:
-    """A port that leads to another, and carries `most` bytes in all; `stalled` is set then."""
-
-    to: int
-    most: int
-    listener: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
-    stalled: threading.Event = field(default_factory=threading.Event)
-    ended: threading.Event = field(default_factory=threading.Event)
-    carried: int = 0
-
-    @property
-    def port(self) -> int:
-        return int(self.listener.getsockname()[1])
+    def __init__(self, server: int, most: int) -> None:
+        super().__init__(server)
+        self._most, self._carried = most, 0
+        self._stalled, self._ended = threading.Event(), threading.Event()
 
     def wait(self) -> None:
-        assert self.stalled.wait(CEILING), f"it carried {self.carried} of {self.most} bytes"
+        """Wait until it carries no more."""
+        assert self._stalled.wait(CEILING), f"it carried {self._carried} of {self._most} bytes"
 
-    def accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                near, _ = self.listener.accept()
-                threading.Thread(target=self._lead, args=(near,), daemon=True).start()
+    def lets(self, piece: int, carried: int, *, up: bool) -> bool:
+        """As Between: what is too much is cut off once all is over."""
+        del carried, up
+        self._carried += piece
+        if self._carried <= self._most:
+            return True
+        self._stalled.set()
+        self._ended.wait()
+        return False
 
-    def _lead(self, near: socket.socket) -> None:
-        with near, suppress(OSError), socket.create_connection(("127.0.0.1", self.to)) as far:
-            back = threading.Thread(target=self._carry, args=(far, near), daemon=True)
-            back.start()
-            self._carry(near, far)
-            back.join()
-
-    def _carry(self, source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(PIECE):
-                self.carried += len(data)
-                if self.carried > self.most:
-                    self.stalled.set()
-                    self.ended.wait()
-                    break
-                target.sendall(data)
-        for side in (source, target):
-            with suppress(OSError):
-                side.shutdown(socket.SHUT_RDWR)
-
-
-@contextmanager
-def stalling(to: int, most: int) -> Iterator[StallingWay]:
-    """Lead to a port of this host with `most` bytes in all."""
-    way = StallingWay(to, most)
-    threading.Thread(target=way.accept, daemon=True).start()
-    try:
-        yield way
-    finally:
-        way.ended.set()
-        # It wakes whoever waits there; closing alone does not (shutdown(2), accept(2)).
-        with suppress(OSError):
-            way.listener.shutdown(socket.SHUT_RDWR)
-        way.listener.close()
+    def __exit__(self, *fault: object) -> None:
+        self._ended.set()
+        super().__exit__(*fault)

@@ -17,7 +17,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import away
 from tests.integration.backups import places
 from tests.integration.backups.places import needs_s3, needs_sshd
-from tests.integration.backups.stalling import stalling
+from tests.integration.backups.stalling import StallingWay
 from tests.integration.backups.test_away import copy, refused, run, thorough
 from tests.waiting import CEILING
 
@@ -51,7 +51,7 @@ def served(usual: Any, other: Any) -> pytest.MarkDecorator:
 @contextmanager
 def begun(place: Away, *words: str) -> Iterator[subprocess.Popen[str]]:
     """Call rave as people do, on a way that stalls; yields the call when it has."""
-    with stalling(place.port, SOME) as way:
+    with StallingWay(place.port, SOME) as way:
         port = str(place.port)
         places.keep(
             place.secrets | {"place": place.secrets["place"].replace(port, str(way.port), 1)}

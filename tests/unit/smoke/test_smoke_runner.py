@@ -23,7 +23,7 @@ from rave_cli.machines.guest import command, ssh
 from rave_cli.machines.qemu import accelerator, ports, usernet
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.process import Completed
-from rave_cli.smoke import onhost, recorder, runner, simulated
+from rave_cli.smoke import onhost, record, recorder, runner, simulated
 from rave_cli.smoke.ban import judge_ban
 from rave_cli.smoke.banturn import BanTurn
 from rave_cli.smoke.model import Check, Verdict
@@ -583,7 +583,7 @@ def test_ctrl_c_before_the_first_check_leaves_an_aborted_run_too(
     request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once the log had begun, a run that was ended at once left that alone, without an end."""
-    subject = recorder.run_subject
+    subject = record.run_subject
 
     def interrupted(*about: Any) -> Any:
         os.kill(os.getpid(), signal.SIGINT)
