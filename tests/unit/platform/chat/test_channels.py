@@ -694,7 +694,7 @@ def test_a_server_that_is_gone_before_it_hears_that_something_was_taken_is_away(
 
     async def work() -> None:
         reader = NatsTaskReader(SimpleNamespace(connection=1, jetstream=lambda: None))  # type: ignore[arg-type]
-        reader._reading, reader._connection = Reading(), 1  # type: ignore[assignment]
+        reader._reader._reading, reader._reader._connection = Reading(), 1  # type: ignore[assignment]
         (found,) = await reader.told()
         with pytest.raises(StreamUnavailableError, match="ConnectionClosedError"):
             await found.taken()
