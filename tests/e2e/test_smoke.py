@@ -72,7 +72,9 @@ def test_ctrl_c_aborts_the_run_and_leaves_the_machine(
     _, said = child.communicate(timeout=CEILING)
     assert child.returncode == 130, said
     assert "Traceback" not in said
-    (document,) = tmp_path.glob("boot_transcript_*Z.json")
+    found = list(tmp_path.glob("boot_transcript_*Z.json"))
+    assert len(found) == 1, said
+    (document,) = found
     assert json.loads(document.read_text())["overall_status"] == "ABORTED"
     done = site.rave("smoke", "verify", str(document), "--key", str(site.signing_key), check=False)
     assert done.returncode == 7
