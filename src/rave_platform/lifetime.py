@@ -47,11 +47,13 @@ async def cancel(tasks: list[asyncio.Task[None]]) -> None:
         _, waiting = await asyncio.wait(waiting, timeout=0.1)
 
 
-def notify(state: str) -> None:
-    """Tell systemd, if it wants to know (sd_notify(3))."""
+def notify(state: str, *handed: int) -> None:
+    """Tell systemd, if it wants to know (sd_notify(3)), and hand it descriptors."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
-            end.sendto(
-                state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address
-            )
+            end.connect(address.replace("@", "\0", 1) if address[0] == "@" else address)
+            if handed:
+                socket.send_fds(end, [state.encode()], handed)
+            else:
+                end.send(state.encode())

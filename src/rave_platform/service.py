@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from rave_platform import lifetime
+from rave_platform.listening import listen
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -25,8 +25,6 @@ ENDING = 5
 # Seconds for which a connection without requests is kept: longer than who asks here keeps it
 # (Synapse two minutes), so that it is not closed at the moment at which somebody asks.
 KEPT = 150
-# Connections that wait to be accepted.
-BACKLOG = 512
 
 
 class _Server(uvicorn.Server):
@@ -81,14 +79,3 @@ async def together(
         raise RuntimeError("a part of the service ended by itself") from (
             None if task.cancelled() else task.exception()
         )
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket whose connections send at once.
-
-    asyncio asks for that only where a socket was made with IPPROTO_TCP: otherwise the body of an
-    answer waits for the acknowledgement of its head, which a peer may delay by 40 ms.
-    """
-    listening = socket.create_server((host, port), backlog=BACKLOG)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening

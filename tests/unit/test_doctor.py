@@ -24,7 +24,7 @@ from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.machines.qemu.features import Features
 from rave_cli.machines.qemu.qmp import QmpError
 from rave_cli.machines.spec import Forward
-from rave_cli.secrets import identity, sops
+from rave_cli.secrets import identity, overlap, sops
 from rave_cli.secrets import init as secrets_init
 from rave_cli.secrets.store import default_file
 from tests.unit.machines.conftest import host, image, plan, short_home
@@ -328,6 +328,9 @@ def test_the_key_opens_what_the_profile_needs_or_what_is_wrong_is_told(
     secrets_init.init(default_file(), plan.secrets)
     one = found("secrets")
     assert (one.status, f"all {len(plan.secrets)} secrets" in one.detail) == ("ok", True)
+    monkeypatch.setattr(overlap, "doubled", lambda *_: ["webhook/github-secret"])
+    one = found("secrets")
+    assert (one.status, "of webhook/github-secret the value before" in one.detail) == ("warn", True)
     identity.key_file().unlink()
     assert found("secrets").status == "fail"
     identity.ensure()

@@ -61,6 +61,8 @@ in
         LoadCredential = map (secret: "${credential secret}:${path secret}") secrets;
         ExecStart = "${config.rave.platformProgram "dispatcher"} ${settings}";
         UMask = "0077";
+        # Its socket: whoever connects while it is started anew waits.
+        FileDescriptorStoreMax = 1;
         Restart = "on-failure";
         RestartSec = 2;
         CapabilityBoundingSet = "";

@@ -9,7 +9,7 @@ from rave_cli.doctor.examination import Diagnosis, examination
 from rave_cli.errors import RaveError
 from rave_cli.profiles.source import load_catalog
 from rave_cli.secrets import identity as identities
-from rave_cli.secrets import listing, store
+from rave_cli.secrets import listing, overlap, store
 from rave_cli.secrets import sops as tool
 from rave_cli.transcript import signing as signatures
 
@@ -67,7 +67,14 @@ def secrets() -> Diagnosis:
             "fail", f"{file} opens, and has no {', '.join(missing)} for {profile} on {base}",
             advice="rave secrets init   (adds what is missing)",
         )  # fmt: skip
-    return Diagnosis("ok", f"the key opens all {len(needed)} secrets of {profile} on {base}")
+    all_there = f"the key opens all {len(needed)} secrets of {profile} on {base}"
+    if doubled := overlap.doubled(opened.values, needed):
+        forget = f"rave secrets rotate {' '.join(doubled)} --forget-previous"
+        return Diagnosis(
+            "warn", f"{all_there}; of {', '.join(doubled)} the value before counts, too",
+            advice=f"once their senders have the new one: {forget}",
+        )  # fmt: skip
+    return Diagnosis("ok", all_there)
 
 
 @examination("secrets-age", "has every secret a value of this quarter?")

@@ -24,6 +24,15 @@ def lines(secret: Secret, value: str) -> list[str]:
     return value.split("\n") if secret.several else [value]
 
 
+def doubled(values: Mapping[str, str], catalog: Mapping[str, Secret]) -> list[str]:
+    """Return the secrets of which the value before counts, too."""
+    return [
+        name
+        for name, secret in catalog.items()
+        if name in values and len(lines(secret, values[name])) > 1
+    ]
+
+
 def refuse_single(names: Iterable[str], catalog: Mapping[str, Secret]) -> None:
     """Refuse secrets of which one value counts at a time.
 

@@ -91,6 +91,9 @@ def _check_lines(name: str, secret: Secret, value: str) -> Iterator[Finding]:
     found = overlap.lines(secret, value)
     if len(found) > overlap.MOST:
         yield error("value", "it has more than one value before that counts, too", place=name)
+    elif len(found) > 1:
+        hint = f"rave secrets rotate {name} --forget-previous   (once its sender has the new one)"
+        yield warning("previous", "the value before counts, too", place=name, hint=hint)
     for one in found:
         yield from _check_bytes(name, secret.generate, one)
 

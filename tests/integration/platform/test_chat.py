@@ -352,6 +352,7 @@ def test_it_ends_when_told_and_says_when_it_is_ready(server: Chat, room: str) ->
         server.bridge.environment["NOTIFY_SOCKET"] = str(server.place / "notify")
         try:
             server.bridge.start()
+            assert systemd.recv(100) == b"FDSTORE=1\nFDNAME=http"
             assert systemd.recv(100) == b"READY=1"
         finally:
             del server.bridge.environment["NOTIFY_SOCKET"]

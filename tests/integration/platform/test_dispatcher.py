@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ import pytest
 from rave_platform.adapters.store import SqliteEvents
 from tests.integration.platform.services import SOURCE, platform
 from tests.unit.platform.deliveries import body, delivery, signed
-from tests.waiting import until
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +30,13 @@ if TYPE_CHECKING:
 
 # MiB that the dispatcher may take.
 MEMORY = 70
+# Hands a program a socket that was kept of the process before it (sd_listen_fds(3)).
+AS_SYSTEMD = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "http"}
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 POST = b"POST /webhooks/forge HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -205,10 +214,44 @@ def test_it_ends_when_told_and_answers_what_it_has_begun(running: Platform) -> N
         systemd.bind(str(running.place / "notify"))
         running.dispatcher.environment["NOTIFY_SOCKET"] = str(running.place / "notify")
         running.dispatcher.start()
+        assert systemd.recv(100) == b"FDSTORE=1\nFDNAME=http"
         assert systemd.recv(100) == b"READY=1"
     assert running.dispatcher.end(signal.SIGINT) == 0
     lines = running.dispatcher.log.read_text().splitlines()
     assert all(json.loads(line)["level"] in {"info", "warning"} for line in lines)
+
+
+def test_a_webhook_that_comes_while_it_is_started_anew_waits_and_is_taken(
+    running: Platform,
+) -> None:
+    """Some senders try once: whoever is refused by a dispatcher that was killed is lost."""
+    dispatcher, good = running.dispatcher, body(1)
+    dispatcher.end()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(running.place / "notify"))
+        dispatcher.environment["NOTIFY_SOCKET"] = str(running.place / "notify")
+        dispatcher.start()
+        _, (kept,), _, _ = socket.recv_fds(systemd, 100, 1)
+        dispatcher.end()
+        with ThreadPoolExecutor(1) as sender, dispatcher.log.open("ab") as log:
+            sent = sender.submit(
+                httpx.post, f"{running.url}/webhooks/forge", content=good, headers=signed(good),
+                timeout=CEILING,
+            )  # fmt: skip
+            until(lambda: waiting(kept))
+            dispatcher.process = subprocess.Popen(
+                [sys.executable, "-c", AS_SYSTEMD, str(kept), *dispatcher.argv],
+                pass_fds=[kept], stderr=log, env=dispatcher.environment,
+            )  # fmt: skip
+            os.close(kept)
+            assert sent.result().status_code == 202
+    running.settle()
+    assert len(running.messages()) == 1
+
+
+def waiting(listening: int) -> bool:
+    """Return whether somebody waits to be accepted."""
+    return bool(select.select([listening], [], [], 0)[0])
 
 
 def test_what_is_no_http_is_a_4xx_and_it_goes_on(running: Platform) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import json
 import logging
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -217,15 +216,6 @@ def test_half_a_dispatcher_does_not_go_on(*, silently: bool) -> None:
     with pytest.raises(RuntimeError, match="ended by itself") as caught:
         asyncio.run(work())
     assert (caught.value.__cause__ is None) == silently
-
-
-def test_an_answer_does_not_wait_for_an_acknowledgement_of_its_head() -> None:
-    with (
-        service.listen("127.0.0.1", 0) as listening,
-        socket.create_connection(listening.getsockname()),
-        listening.accept()[0] as accepted,
-    ):
-        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.usefixtures("_own_logs")

@@ -60,11 +60,19 @@ def test_each_value_that_counts_has_the_form_and_there_are_two_at_most() -> None
     good = "ab" * 32
 
     def wrong(value: str) -> int:
-        return len(list(values.check({"webhook/key": value}, catalog)))
+        found = values.check({"webhook/key": value}, catalog)
+        return len([one for one in found if one.severity == "error"])
 
     assert [wrong(good), wrong(f"{good}\n{good}"), wrong(f"{good}\nshort")] == [0, 0, 1]
     assert wrong(f"{good}\n{good}\n{good}") == 1
     assert wrong(f"{good}\n") == 1
+
+
+def test_a_value_before_that_counts_is_told_with_the_way_to_end_it() -> None:
+    catalog = {"webhook/key": secret(kind="hex", bytes=32, several=True)}
+    (found,) = values.check({"webhook/key": "ab" * 32 + "\n" + "cd" * 32}, catalog)
+    assert (found.severity, found.code, found.place) == ("warning", "previous", "webhook/key")
+    assert (found.hint or "").startswith("rave secrets rotate webhook/key --forget-previous")
 
 
 def test_a_certificate_of_another_key() -> None:
