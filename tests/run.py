@@ -158,9 +158,10 @@ def run(suite: Suite, report: Path, *, measure: bool) -> int:
     coverage = ["--cov", "--cov-append", "--cov-report="] if measure else []
     words = ["-q", f"--junitxml={report}", *side_by_side, *coverage, *suite.paths]
     env = {**os.environ, kills.FILE: str(report.with_suffix(".kills"))}
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False, env=env
-    ).returncode
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False, env=env)
+    print(f"{' '.join(suite.paths)} ({time.monotonic() - began:.0f} s)", flush=True)
+    return done.returncode
 
 
 def enough(suite: Suite, counted: Path) -> int:
