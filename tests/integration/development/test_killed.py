@@ -1,8 +1,9 @@
-"""The services that take webhooks are killed in a real development machine, while webhooks arrive.
+"""The services of a real development machine are killed while something goes on in it.
 
-As tests/integration/platform/test_killed.py, but through nginx, and systemd starts each anew. When
-each falls a seed gives; RAVE_DEVELOPMENT_ROUNDS says how often everything is done (1), each round
-with a seed of its own from RAVE_DEVELOPMENT_SEED (1) on. What came of it stands in
+As tests/integration/platform/test_flow_killed.py, but with the real chat, forge and database, and
+systemd, which starts each anew. Webhooks arrive all the while. Which service it is, and when it
+falls, a seed gives; RAVE_DEVELOPMENT_ROUNDS says how often everything is done (1), each round with
+a seed of its own from RAVE_DEVELOPMENT_SEED (1) on. What came of which stands in
 docs/explanation/faults.md.
 
 RAVE_DEVELOPMENT_MACHINE names a running machine of this home for it; else one is made.
@@ -12,14 +13,22 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
+import sys
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.development.guest import Guest
-from tests.integration.development.storm import storming
+from rave_guest import delivering
+from tests import kills
+from tests.integration.development.clone import ROOT
+from tests.integration.development.guest import Guest, eventually, somebody
+from tests.integration.development.storm import Project, commanding_in, drawn, storming, tell
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rave_cli.machines.spec import Machine
 
 pytestmark = [
@@ -31,14 +40,141 @@ pytestmark = [
 FIRST = int(os.environ.get("RAVE_DEVELOPMENT_SEED", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("RAVE_DEVELOPMENT_ROUNDS", "1")))
 
-VICTIMS = ("webhook-dispatcher", "nats-server")
-# How often each falls in a round, and within how many seconds of the last one's return.
+AGENT = "rave-agent@backend-architect"
+# On the way of a command to its answer, and of the webhooks meanwhile; of a project to the forge.
+# The homeserver starts for minutes on a busy host, so it falls less often.
+ANSWER = ("chat-bridge", "postgresql", "nats-server", "webhook-dispatcher")
+SLOW = "matrix-synapse"
+WORK = ("chat-bridge", AGENT, "nats-server", "postgresql", "pagure", "pagure-worker")
+EVERY = ("webhook-dispatcher", SLOW, *WORK)
+STEPS = ("said", "answered", "begun", "completion said", "approval said")
+
+# In a round: journeys, and within how many seconds of their beginning the kills fall.
+COMMANDS, SLOW_COMMANDS, ANSWERED = 4, 1, 2.5
 DELIVERIES, DELIVERED = 10, 4.0
+PROJECTS, MADE = 3, 15.0
+SHORTLY = 3.0
+# Seconds after which a smoke run is killed: before, and while, people sign in and command.
+KILLED_AFTER = (3, 10, 25)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_command_has_one_answer(machine: Machine, seed: int) -> None:
+    with commanding_in(machine, seed) as (storm, said):
+        quick = drawn(storm.draw, ANSWER, 3, COMMANDS)
+        slow = [(SLOW, *one) for one in drawn(storm.draw, ANSWER, 1, SLOW_COMMANDS)]
+        for number, victims in enumerate(quick + slow):
+            began = time.monotonic()
+            with storm.over(*victims, within=ANSWERED):
+                event = said.say(f"!rave {('help', 'status', 'agents')[number % 3]}")
+            back = time.monotonic() - began
+            said.answered(event)
+            tell(f"command {number} {victims} back {back:.0f} s, {time.monotonic() - began:.0f} s")
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_webhook_that_was_acknowledged_is_in_the_stream_once(machine: Machine, seed: int) -> None:
     with storming(Guest(machine), seed) as storm:
-        for victim, _ in itertools.product(VICTIMS, range(DELIVERIES)):
+        for victim, _ in itertools.product(
+            ("webhook-dispatcher", "nats-server"), range(DELIVERIES)
+        ):
             with storm.over(victim, within=DELIVERED):
                 pass
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_project_is_made_once(machine: Machine, seed: int) -> None:
+    projects = []
+    with commanding_in(machine, seed) as (storm, said):
+        for number, pair in enumerate(drawn(storm.draw, WORK, 2, PROJECTS)):
+            began = time.monotonic()
+            projects.append(Project(said))
+            with storm.over(*pair, within=MADE):
+                pass
+            projects[-1].made()
+            odd = projects[-1].odd(merged=False)
+            tell(f"project {number} {pair} {time.monotonic() - began:.0f} s: {odd or 'well'}")
+            storm.problems += odd
+        storm.guest.delete(*(one.name for one in projects))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_flow_loses_and_doubles_nothing(machine: Machine, seed: int) -> None:
+    with commanding_in(machine, seed) as (storm, said):
+        # In eight rounds each service at each step.
+        falls = {step: EVERY[(seed + 3 * at) % len(EVERY)] for at, step in enumerate(STEPS)}
+
+        def at(step: str) -> None:
+            with storm.over(falls[step], within=SHORTLY):
+                tell(f"{step}: {falls[step]} falls")
+
+        began = time.monotonic()
+        project = Project(said)
+        project.made()
+        tell(f"made {time.monotonic() - began:.0f} s")
+        project.merge(at)
+        odd = project.odd(merged=True)
+        tell(f"flow {falls} {time.monotonic() - began:.0f} s: {odd or 'well'}")
+        storm.problems += odd
+        storm.guest.delete(project.name)
+
+
+# As what the step before each is told (src/rave_guest/services/agents.py).
+BEFORE = {
+    "code": "pass  an agent makes it in the forge",
+    "approval": "pass  the chat tells it, with a link to the merge request",
+}
+FLOW = (sys.executable, "-m", "rave_cli", "flow", "hello-world", "--machine")
+
+
+def killed_at(line_before: str, *argv: str) -> None:
+    """Run something, and kill it soon after it has told a line."""
+    with subprocess.Popen(
+        argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    ) as running:  # fmt: skip
+        assert running.stderr is not None
+        said = []
+        for line in running.stderr:
+            said.append(line)
+            if line_before in line:
+                break
+        assert running.poll() is None, said
+        time.sleep(SHORTLY)
+        running.kill()
+        kills.count()
+
+
+@pytest.mark.parametrize("step", list(BEFORE))
+def test_what_a_killed_flow_has_left_is_deleted_and_the_next_one_passes(
+    machine: Machine, step: str
+) -> None:
+    killed_at(BEFORE[step], *FLOW, machine.name)
+    with somebody(machine) as guest:
+        eventually(lambda: guest.forge(delivering.PROJECT) is None)
+    done = subprocess.run(
+        [*FLOW, machine.name], cwd=ROOT, check=False, capture_output=True, text=True, timeout=1800,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_killed_smoke_run_is_in_nobodys_way(machine: Machine, tmp_path: Path) -> None:
+    argv = (
+        sys.executable, "-m", "rave_cli", "smoke", "run", "--vm", machine.name,
+        "--output", str(tmp_path), "--phase", "sign-in", "--phase", "chat-control",
+    )  # fmt: skip
+    for seconds in KILLED_AFTER:
+        with subprocess.Popen(
+            argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as running:  # fmt: skip
+            time.sleep(seconds)
+            assert running.poll() is None
+            running.kill()
+            kills.count()
+    done = subprocess.run(
+        argv, cwd=ROOT, check=False, capture_output=True, text=True, timeout=1800,
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
