@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rave_cli.machines import status
 from tests.integration.development.guest import Guest, eventually
 from tests.integration.development.storm import Storm, storming, tell
 
@@ -30,6 +31,12 @@ SEVERAL = 3  # webhooks
 # Bytes of one: what the dispatcher's file has room for within itself is soon used up.
 LARGE = 200_000
 HOUR = 3600
+
+
+def at_rest(machine: Machine) -> bool:
+    """Return whether all of its services are healthy."""
+    found = status.of(machine)
+    return (found.state, found.detail) == ("running", "")
 
 
 def several(storm: Storm, status: str) -> None:
@@ -52,6 +59,7 @@ def test_what_a_full_disk_takes_is_not_lost_and_what_it_refuses_is_told(machine:
             storm.hooks.padding = 0
         tell(f"refused after {time.monotonic() - began:.0f} s")
         several(storm, "202")
+    eventually(lambda: at_rest(machine))
     # What it cannot store it says. The server of NATS, which hangs since then, was started anew, or
     # not all would be handed over.
     assert set(storm.hooks.answers) <= {"200", "202", "503"}
