@@ -14,8 +14,15 @@ from rave_guest import report
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import Protocol
 
-    from rave_guest.ready import WatchedService
+    class Watched(Protocol):
+        """What is known of a service: its verdict, and whether its units run."""
+
+        name: str
+        state: str
+        active: bool
+
 
 # An empty file for each, with the service's name; whoever ends it takes the file away before.
 PLACE = "/run/rave/hung"
@@ -37,7 +44,7 @@ class Hung:
         self._place, self._clock = place, clock
         self._since: dict[str, float] = {}
 
-    def look(self, services: Iterable[WatchedService]) -> None:
+    def look(self, services: Iterable[Watched]) -> None:
         """Take the verdicts of a round; say what has hung for too long.
 
         Raises:

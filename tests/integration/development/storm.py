@@ -86,10 +86,14 @@ class Webhooks(threading.Thread):
             self.acknowledged.append(json.loads(answer)["event_uuid"])
         return status in (200, 202)
 
-    def odd(self) -> list[str]:
-        """Return what was acknowledged, and is not handed over, or not once."""
+    def settle(self) -> None:
+        """Wait until nothing waits for the stream."""
         name = self.guest.machine.name
         eventually(lambda: not webhooks.listed(name, state="accepted"))
+
+    def odd(self) -> list[str]:
+        """Return what was acknowledged, and is not handed over, or not once."""
+        self.settle()
         found = Counter(self.guest.handed_over()) - self._before
         wanted = Counter(self.acknowledged)
         return [

@@ -13,22 +13,15 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rave_guest import delivering
-from tests import kills
-from tests.integration.development.clone import ROOT
-from tests.integration.development.guest import Guest, eventually, somebody
+from tests.integration.development.guest import Guest
 from tests.integration.development.storm import Project, commanding_in, drawn, storming, tell
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rave_cli.machines.spec import Machine
 
 pytestmark = [
@@ -54,8 +47,6 @@ COMMANDS, SLOW_COMMANDS, ANSWERED = 4, 1, 2.5
 DELIVERIES, DELIVERED = 10, 4.0
 PROJECTS, MADE = 3, 15.0
 SHORTLY = 3.0
-# Seconds after which a smoke run is killed: before, and while, people sign in and command.
-KILLED_AFTER = (3, 10, 25)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -117,64 +108,3 @@ def test_a_flow_loses_and_doubles_nothing(machine: Machine, seed: int) -> None:
         tell(f"flow {falls} {time.monotonic() - began:.0f} s: {odd or 'well'}")
         storm.problems += odd
         storm.guest.delete(project.name)
-
-
-# As what the step before each is told (src/rave_guest/services/agents.py).
-BEFORE = {
-    "code": "pass  an agent makes it in the forge",
-    "approval": "pass  the chat tells it, with a link to the merge request",
-}
-FLOW = (sys.executable, "-m", "rave_cli", "flow", "hello-world", "--machine")
-
-
-def killed_at(line_before: str, *argv: str) -> None:
-    """Run something, and kill it soon after it has told a line."""
-    with subprocess.Popen(
-        argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
-    ) as running:  # fmt: skip
-        assert running.stderr is not None
-        said = []
-        for line in running.stderr:
-            said.append(line)
-            if line_before in line:
-                break
-        assert running.poll() is None, said
-        time.sleep(SHORTLY)
-        running.kill()
-        kills.count()
-
-
-@pytest.mark.parametrize("step", list(BEFORE))
-def test_what_a_killed_flow_has_left_is_deleted_and_the_next_one_passes(
-    machine: Machine, step: str
-) -> None:
-    killed_at(BEFORE[step], *FLOW, machine.name)
-    with somebody(machine) as guest:
-        eventually(lambda: guest.forge(delivering.PROJECT) is None)
-    done = subprocess.run(
-        [*FLOW, machine.name], cwd=ROOT, check=False, capture_output=True, text=True, timeout=1800,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_killed_smoke_run_is_in_nobodys_way(machine: Machine, tmp_path: Path) -> None:
-    argv = (
-        sys.executable, "-m", "rave_cli", "smoke", "run", "--vm", machine.name,
-        "--output", str(tmp_path), "--phase", "sign-in", "--phase", "chat-control",
-    )  # fmt: skip
-    for seconds in KILLED_AFTER:
-        with subprocess.Popen(
-            argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        ) as running:  # fmt: skip
-            time.sleep(seconds)
-            assert running.poll() is None
-            running.kill()
-            kills.count()
-    done = subprocess.run(
-        argv, cwd=ROOT, check=False, capture_output=True, text=True, timeout=1800,
-        stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
