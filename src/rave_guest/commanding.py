@@ -147,9 +147,11 @@ class Deed(namedtuple("Deed", ("key", "event", "thread", "text"))):
     text: str
 
 
-def deeds(chat: Chat) -> list[Deed]:
-    """Return what the bridge has said in the room where one commands, the newest first."""
-    news = chat.one.ask("GET", f"/rooms/{quote(_room(chat))}/messages?dir=b&limit=50")
+def deeds(chat: Chat, most: int = 50) -> list[Deed]:
+    """Return what the bridge has said in the room where one commands, the newest first, among the
+    last messages of whomever.
+    """
+    news = chat.one.ask("GET", f"/rooms/{quote(_room(chat))}/messages?dir=b&limit={most}")
     us = _bridge(chat)
     return [_deed(said) for said in news["chunk"] if said["sender"] == us]
 

@@ -7,8 +7,8 @@ its units are active and all its questions are answered; it has failed when a un
 when its deadline is over, which its record names; until then it is `starting`. A boot in which
 something has failed is over soon (GRACE): nobody waits for what will not come, and the report says
 what the machine sees of itself. Afterwards it says READY, which lets the jobs start that may wait
-(growing the disk, ...), and keeps the status page, status.json and the metrics of the services
-current.
+(growing the disk, ...), keeps the status page, status.json and the metrics of the services
+current, and says what hangs (hung.py).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from itertools import count
 
 from rave_guest import clock, exposition, questions, registry, report, way
 from rave_guest import plan as plans
+from rave_guest.hung import Hung
 from rave_guest.manager import Manager
 from rave_guest.questions import Round
 
@@ -334,7 +335,7 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
     # A second thread costs less than a second program.
     if (port := exposition.port(plan)) is not None:
         _thread.start_new_thread(exposition.serve, (port,))
-    watch = Watch(plan, Manager())
+    watch, hung = Watch(plan, Manager()), Hung()
     # What may wait may be what mends it: a disk that has yet to grow.
     grace = Grace(lambda: notify("READY=1"))
     watch.settle(
@@ -367,6 +368,7 @@ def main(argv: list[str]) -> int:  # noqa: ARG001 - every verb has this signatur
             if told or anew:
                 tell_services(watch)
             publish(plan, watch)
+            hung.look(watch.services)
             if anew and not watch.all_active():
                 # Of what changed while nobody listened.
                 asked = 0.0

@@ -43,5 +43,25 @@ in
     # The module's own file could only hold the password as a literal.
     systemd.services.nats.serviceConfig.ExecStart =
       lib.mkForce "${lib.getExe' pkgs.nats-server "nats-server"} -c ${config.sops.templates."nats.conf".path}";
+
+    # One that runs and does not answer (rave_guest/hung.py): it loses nothing that it has acknowledged.
+    systemd.paths.nats-hung = {
+      description = "Waits for a NATS that runs and does not answer";
+      wantedBy = [ "multi-user.target" ];
+      pathConfig.PathExists = "/run/rave/hung/nats";
+    };
+    systemd.services.nats-hung = {
+      description = "Ends a NATS that runs and does not answer";
+      serviceConfig = {
+        Type = "oneshot";
+        # Before, or it would be ended again and again.
+        ExecStartPre = "${pkgs.coreutils}/bin/rm -f /run/rave/hung/nats";
+        ExecStart = "${config.systemd.package}/bin/systemctl kill --signal=KILL nats.service";
+        CapabilityBoundingSet = [ "CAP_KILL" ];
+        ReadWritePaths = [ "/run/rave" ];
+        PrivateNetwork = true;
+        RestrictAddressFamilies = [ "AF_UNIX" ];
+      };
+    };
   };
 }

@@ -1,7 +1,10 @@
-"""Kills in a development machine while webhooks arrive, and what has to be there afterwards."""
+"""Kills in a development machine while something goes on, and what has to be there afterwards,
+once: webhooks, what was said, what was made.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -14,14 +17,30 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
 
 from rave_cli.flows import webhooks
-from tests.integration.development.guest import AWAY, eventually
+from rave_guest import commanding
+from tests.integration.development.guest import AWAY, LONGEST, LOOK, eventually, somebody
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
-    from tests.integration.development.guest import Guest
+    from rave_cli.machines.spec import Machine
+    from rave_guest.commanding import Deed
+    from tests.integration.development.guest import Guest, Member
 
 BETWEEN = 3.0  # seconds between two webhooks
+MOST = 1000  # messages that are looked through
+
+
+def drawn(
+    draw: random.Random, victims: Sequence[str], at_once: int, journeys: int
+) -> list[tuple[str, ...]]:
+    """Return which are killed in each journey: in the end each as often as the others."""
+    every = list(itertools.combinations(victims, at_once))
+    found: list[tuple[str, ...]] = []
+    while len(found) < journeys:
+        draw.shuffle(every)
+        found += every
+    return found[:journeys]
 
 
 class Webhooks(threading.Thread):
@@ -30,6 +49,7 @@ class Webhooks(threading.Thread):
     def __init__(self, guest: Guest) -> None:
         super().__init__(daemon=True)
         self.guest = guest
+        self.padding = 0  # bytes by which each is larger
         self.acknowledged: list[str] = []
         self.answers: Counter[str] = Counter()
         self._enough = threading.Event()
@@ -51,7 +71,8 @@ class Webhooks(threading.Thread):
             self._send()
 
     def _send(self) -> None:
-        body = json.dumps({"ref": "refs/heads/main", "nonce": os.urandom(8).hex()}).encode()
+        told = {"ref": "refs/heads/main", "nonce": os.urandom(8).hex(), "x": "x" * self.padding}
+        body = json.dumps(told).encode()
         eventually(lambda: self._taken(body))
 
     def _taken(self, body: bytes) -> bool:
@@ -65,10 +86,14 @@ class Webhooks(threading.Thread):
             self.acknowledged.append(json.loads(answer)["event_uuid"])
         return status in (200, 202)
 
-    def odd(self) -> list[str]:
-        """Return what was acknowledged, and is not handed over, or not once."""
+    def settle(self) -> None:
+        """Wait until nothing waits for the stream."""
         name = self.guest.machine.name
         eventually(lambda: not webhooks.listed(name, state="accepted"))
+
+    def odd(self) -> list[str]:
+        """Return what was acknowledged, and is not handed over, or not once."""
+        self.settle()
         found = Counter(self.guest.handed_over()) - self._before
         wanted = Counter(self.acknowledged)
         return [
@@ -76,6 +101,95 @@ class Webhooks(threading.Thread):
             for one in wanted | found
             if (wanted[one], found[one]) != (1, 1)
         ]
+
+
+class Said:
+    """What somebody said, and what the bridge made of it."""
+
+    def __init__(self, guest: Member) -> None:
+        self.guest = guest
+        self.events: list[str] = []
+
+    def say(self, text: str) -> str:
+        """Say something; return its id."""
+        self.events.append(self.guest.say(text))
+        return self.events[-1]
+
+    def lately(self, most: int = 50) -> list[Deed]:
+        """Return what the bridge has said lately; nothing while that cannot be had."""
+        try:
+            return commanding.deeds(self.guest.talk, most)
+        except AWAY:
+            return []
+
+    def answered(self, event: str) -> None:
+        """Wait until something is answered."""
+        key = f"answer:{event}"
+        eventually(lambda: any(one.key == key for one in self.lately()))
+
+    def told(self, thread: str, words: str) -> str:
+        """Wait until something is said in a thread, the answer to its first message included."""
+        deadline = time.monotonic() + LONGEST
+        while True:
+            texts = [one.text for one in self.lately() if one.thread == thread]
+            for text in texts:
+                assert ": failed" not in text, text
+                if words in text:
+                    return text
+            assert time.monotonic() < deadline, f"{words!r} is not said: {texts}"
+            time.sleep(LOOK)
+
+    def odd(self) -> list[str]:
+        """Return what has no answer, and what is said more than once."""
+        eventually(lambda: self.lately(MOST))
+        # What has none was not said: the room was made, named, entered.
+        keys = Counter(one.key for one in self.lately(MOST) if one.key)
+        found = [f"{key} is said {times} times" for key, times in keys.items() if times != 1]
+        return found + [f"{one} has no answer" for one in self.events if not keys[f"answer:{one}"]]
+
+
+class Project:
+    """A project, asked for; and, if somebody goes on, written in, approved and merged."""
+
+    def __init__(self, said: Said) -> None:
+        self.said = said
+        self.name = f"rave-faults-{os.urandom(4).hex()}"
+        self.first = said.say(f'!rave create project {self.name} "Of the faults"')
+
+    def made(self) -> None:
+        """Wait until it is."""
+        self.said.told(self.first, ": completed")
+
+    def merge(self, at: Callable[[str], None]) -> None:
+        """Have something written and merged; `at` is told of each step."""
+        asked = self.said.say(f"!rave run backend-architect {self.name} Say hello in a test")
+        at("said")
+        task = self.said.told(asked, "is accepted").split()[1]
+        at("answered")
+        self.said.told(asked, ": running")
+        at("begun")
+        self.said.told(asked, ": completed")
+        at("completion said")
+        self.said.say(f"!rave approve {task}")
+        at("approval said")
+        self.said.told(asked, ": merged")
+
+    def odd(self, *, merged: bool) -> list[str]:
+        """Return what is lost, or there twice."""
+        guest = self.said.guest
+        found = []
+        known = guest.forge(f"projects?pattern={self.name}*&short=true")["projects"]
+        if len(known) != 1:
+            found.append(f"{self.name}: {len(known)} projects")
+        shown = guest.forge(f"{self.name}/pull-requests?status=all")["requests"]
+        states = [one["status"] for one in shown]
+        if states != ["Merged"] * merged:
+            found.append(f"{self.name}: merge requests {states}")
+        branches = guest.forge(f"{self.name}/git/branches")["branches"]
+        if len(branches) != 1 + merged:
+            found.append(f"{self.name}: branches {branches}")
+        notes = Counter(note["comment"].strip() for one in shown for note in one["comments"])
+        return found + [f"noted {n} times: {text[:60]}" for text, n in notes.items() if n > 1]
 
 
 def tell(line: str) -> None:
@@ -114,3 +228,13 @@ def storming(guest: Guest, seed: int = 0) -> Iterator[Storm]:
     tell(f"seed {seed}, killed: {json.dumps(storm.killed)}, {storm.killed.total()} in all")
     tell(f"webhooks: {len(hooks.acknowledged)}, {json.dumps(hooks.answers)}")
     assert storm.problems == []
+
+
+@contextmanager
+def commanding_in(machine: Machine, seed: int = 0) -> Iterator[tuple[Storm, Said]]:
+    """Have somebody signed in, too, of whom nothing may be odd either."""
+    with somebody(machine) as member, storming(member, seed) as storm:
+        said = Said(member)
+        yield storm, said
+        storm.problems += said.odd()
+        tell(f"commands: {len(said.events)}")

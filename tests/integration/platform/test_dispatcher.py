@@ -295,20 +295,6 @@ def test_its_memory_stays_within_what_it_is_given(running: Platform) -> None:
     assert peak / 1024 <= MEMORY
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    if os.getuid() != 0:
-        pytest.skip("only root can mount a small file system to fill")
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("this root may not mount a tmpfs")
-    yield place
-    subprocess.run(["umount", "--lazy", str(place)], check=True)
-
-
 def test_a_full_disk_is_said_and_costs_nothing_that_was_accepted(
     make_platform: MakePlatform, small_disk: Path
 ) -> None:

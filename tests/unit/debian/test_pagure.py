@@ -44,6 +44,11 @@ def settings(place: Path, origin: str | None) -> dict[str, Any]:
     return found
 
 
+def test_a_worker_that_ends_by_itself_is_started_anew(profile: str) -> None:
+    """Celery ends as if all were well where Redis refuses what is written, its disk being full."""
+    assert "\nRestart=always\n" in rendered(profile)["etc/systemd/system/pagure-worker.service"]
+
+
 def test_addresses_follow_from_the_public_origin(tmp_path: Path) -> None:
     found = settings(tmp_path, "https://team.example.org:8443")
     assert found["APP_URL"] == found["GIT_URL_GIT"] == "https://forge.team.example.org:8443/"

@@ -6,7 +6,6 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from rave_platform.adapters.taskstreams import away
@@ -60,9 +59,11 @@ class DurableReader:
             return []
         try:
             return await (await self._reader()).fetch(self._most, timeout=self._waits)
-        except NatsTimeoutError:
+        except TimeoutError:
+            # Its own, or asyncio's where no time was left before it asked (nats-py, _fetch_n): on a
+            # busy host often, and then nothing has come.
             return []
-        except (NatsError, OSError, TimeoutError) as fault:
+        except (NatsError, OSError) as fault:
             # Made anew the next time: the server may have lost it.
             self._reading = None
             raise away(fault) from fault

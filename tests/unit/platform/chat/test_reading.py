@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from nats.errors import ConnectionClosedError
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from rave_platform.adapters.chat.tasks import NatsTaskReader
 from rave_platform.application.ports import StreamUnavailableError
@@ -33,5 +34,24 @@ def test_a_server_that_is_gone_before_it_hears_that_something_was_taken_is_away(
         (found,) = await reader.told()
         with pytest.raises(StreamUnavailableError, match="ConnectionClosedError"):
             await found.taken()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("fault", [NatsTimeoutError, asyncio.TimeoutError])
+def test_nothing_that_comes_in_time_is_no_fault_and_the_reader_is_kept(
+    fault: type[Exception],
+) -> None:
+    """On a busy host nats-py's time is over before it asks, and it says so as asyncio does."""
+
+    class Reading:
+        async def fetch(self, _most: int, timeout: float) -> list[Gone]:
+            raise fault
+
+    async def work() -> None:
+        reader = NatsTaskReader(SimpleNamespace(connection=1, jetstream=lambda: None))  # type: ignore[arg-type]
+        reader._reader._reading, reader._reader._connection = Reading(), 1  # type: ignore[assignment]
+        assert await reader.told() == []
+        assert isinstance(reader._reader._reading, Reading)
 
     asyncio.run(work())
