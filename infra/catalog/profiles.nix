@@ -26,6 +26,8 @@ let
     "element"
     "pagure"
     "pagure-worker"
+    "buildbot"
+    "buildbot-worker"
     "docker-registry"
     "webhook-dispatcher"
     "chat-bridge"

@@ -1,0 +1,129 @@
+"""Buildbot, as it builds what is pushed to the forge."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from buildbot.config import BuilderConfig
+from buildbot.config.master import MasterConfig
+from buildbot.db.connector import DBConnector
+from buildbot.master import BuildMaster
+from buildbot.process.factory import BuildFactory
+from buildbot.process.properties import Interpolate
+from buildbot.schedulers.basic import AnyBranchScheduler
+from buildbot.steps.master import MasterShellCommand
+from buildbot.steps.shell import ShellCommand
+from buildbot.steps.transfer import FileDownload
+from buildbot.www.authz import Authz
+from buildbot.www.authz.endpointmatchers import AnyControlEndpointMatcher
+from twisted.application import app, service
+from twisted.internet import defer, reactor
+
+from rave_ci import logs
+from rave_ci.called import MEET, NAME, Called
+from rave_ci.flags import Flags
+from rave_ci.forge import RUN, Forge
+from rave_ci.pushes import Pushes
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+ORIGIN = Path("/run/rave/origin")
+# What systemd listens on for it, in the socket's order.
+WEB, PUSHED = "systemd:domain=INET:index=0", "systemd:domain=UNIX:index=1"
+QUIET, LONGEST = 900, 3600  # seconds that a build may say nothing, and take
+OUTPUT = 1 << 20  # bytes of a step's output that are kept
+SOURCE = "source.tar"
+# The worker reaches no forge: it is handed the files of the commit.
+FETCH = f"""
+rm -rf repository
+git init --quiet --bare repository
+git -C repository fetch --quiet "$1" "refs/heads/$2"
+git -C repository archive --output ../{SOURCE} "$3"
+"""
+
+
+def settings(forge: Forge, origin: str) -> dict[str, Any]:
+    """Return Buildbot's configuration on a machine of this public origin."""
+    return {
+        "title": "RAVE",
+        "titleURL": f"{origin}/",
+        "buildbotURL": f"{origin}/buildbot/",
+        "buildbotNetUsageData": None,
+        "db": {"db_url": "sqlite:///state.sqlite"},
+        "logMaxSize": OUTPUT,
+        # Behind the portal's sign-in; people look, and nobody changes anything.
+        "www": {
+            "port": WEB,
+            "plugins": {},
+            "logfileName": "",
+            "authz": Authz(allowRules=[AnyControlEndpointMatcher(role="nobody")]),
+        },
+        "protocols": {"pb": {"port": f"unix:{MEET}:mode=660"}},
+        "workers": [Called()],
+        "change_source": [Pushes(forge, PUSHED, name="pushes")],
+        "schedulers": [AnyBranchScheduler(name="pushes", builderNames=["pushes"])],
+        "builders": [BuilderConfig(name="pushes", workernames=[NAME], factory=steps())],
+        "services": [Flags(forge)],
+    }
+
+
+def steps() -> BuildFactory:
+    """Return what a build is."""
+    needed = {"haltOnFailure": True, "logEnviron": False}
+    words = [Interpolate(f"%(src::{name})s") for name in ("repository", "branch", "revision")]
+    return BuildFactory(
+        [
+            MasterShellCommand(["sh", "-euc", FETCH, "fetch", *words], name="fetch", **needed),
+            FileDownload(mastersrc=SOURCE, workerdest=SOURCE, workdir="given", haltOnFailure=True),
+            ShellCommand(command=["tar", "-xf", f"../given/{SOURCE}"], name="unpack", **needed),
+            ShellCommand(
+                command=[f"./{RUN}"], name=RUN, timeout=QUIET, maxTime=LONGEST,
+                env={
+                    "CI": "true",
+                    "CI_PROJECT": Interpolate("%(src::project)s"),
+                    "CI_BRANCH": Interpolate("%(src::branch)s"),
+                    "CI_COMMIT": Interpolate("%(src::revision)s"),
+                },
+                **needed,
+            ),
+        ]
+    )  # fmt: skip
+
+
+class Settings(NamedTuple):
+    """What Buildbot loads instead of a file."""
+
+    forge: Forge
+    origin: str
+
+    def loadConfig(self) -> MasterConfig:
+        """Return them as Buildbot keeps them."""
+        return MasterConfig.loadFromDict(settings(self.forge, self.origin), "settings")
+
+
+_opened = DBConnector.setup
+
+
+@defer.inlineCallbacks  # type: ignore[untyped-decorator]
+def opened(store: DBConnector, **_: bool) -> Generator[Any, Any, None]:
+    """Open Buildbot's database, and make it, or bring it to this release's form."""
+    yield _opened(store, check_version=False)
+    yield store.model.upgrade()
+
+
+def main() -> None:
+    """Serve until the end. The program's one word is the forge's address."""
+    logs.faults()
+    token = Path(os.environ["CREDENTIALS_DIRECTORY"]) / "forge-token"
+    forge = Forge(sys.argv[1], token.read_text().strip() if token.exists() else "")
+    origin = ORIGIN.read_text().strip() if ORIGIN.exists() else "https://rave.localhost"
+    DBConnector.setup = opened
+    master = BuildMaster(str(Path.cwd()), config_loader=Settings(forge, origin))
+    application = service.Application("buildbot")
+    master.setServiceParent(application)
+    app.startApplication(application, False)
+    reactor.run()

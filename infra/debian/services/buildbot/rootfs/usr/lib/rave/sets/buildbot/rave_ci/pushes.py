@@ -1,0 +1,92 @@
+"""What is new in the forge: told by its hook, and looked for in case nobody told."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from buildbot.changes.base import ReconfigurablePollingChangeSource
+from buildbot.util.state import StateMixin
+from twisted.internet import defer, protocol, reactor, threads
+from twisted.internet.endpoints import serverFromString
+
+from rave_ci.forge import project_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from rave_ci.forge import Forge
+
+LOOKS = 600  # seconds between two looks at all projects
+KEPT = 30 * 86400  # seconds that the output of builds is kept
+LONGEST = 4096  # bytes
+
+
+class Told(protocol.Protocol):  # type: ignore[misc]
+    """Somebody of the forge, who says where a repository lies that was pushed to."""
+
+    def __init__(self, take: Any) -> None:
+        """`take` is called with the words when the other side is done."""
+        self._take, self._said = take, b""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Note a piece."""
+        self._said = (self._said + data)[:LONGEST]
+
+    def connectionLost(self, reason: object = None) -> None:
+        """Hand on all of it."""
+        self._take(self._said.decode(errors="replace"))
+
+
+class Pushes(ReconfigurablePollingChangeSource, StateMixin):  # type: ignore[misc]
+    """Compares the branches of projects with what they were when it looked last."""
+
+    def checkConfig(self, forge: Forge, listening: str) -> None:
+        """Have nothing against it."""
+        super().checkConfig(pollInterval=LOOKS, pollAtLaunch=True)
+
+    def reconfigService(self, forge: Forge, listening: str) -> Any:
+        """Take the forge, and where it tells of pushes: an endpoint of Twisted's."""
+        self._forge, self._listening, self._told = forge, listening, set[str]()
+        return super().reconfigService(pollInterval=LOOKS, pollAtLaunch=True)
+
+    def activate(self) -> Any:
+        """Listen, and look at once."""
+        factory = protocol.Factory.forProtocol(lambda: Told(self._hear))
+        serverFromString(reactor, self._listening).listen(factory)
+        return super().activate()
+
+    def _hear(self, place: str) -> None:
+        if project := project_of(place):
+            self._told.add(project)
+            self.doPoll()
+
+    @defer.inlineCallbacks  # type: ignore[untyped-decorator]
+    def poll(self) -> Generator[Any, Any, None]:
+        """Look at the projects that were told of, or at all."""
+        told, self._told = self._told, set()
+        known = yield self.getState("heads", {})
+        if told:
+            projects = sorted(told)
+        else:
+            projects = yield threads.deferToThread(self._forge.projects)
+            known = {project: known[project] for project in projects if project in known}
+            yield self.master.db.logs.deleteOldLogChunks(int(time.time()) - KEPT)
+        for project in projects:
+            found = yield threads.deferToThread(self._forge.heads, project)
+            seen = set(known.get(project, {}).values())
+            for branch, commit in found.items():
+                if commit not in seen:
+                    yield self._changed(project, branch, commit)
+                seen.add(commit)
+            known[project] = found
+            # After what is to be built is noted: what is broken off is looked at once more.
+            yield self.setState("heads", known)
+
+    @defer.inlineCallbacks  # type: ignore[untyped-decorator]
+    def _changed(self, project: str, branch: str, commit: str) -> Generator[Any, Any, None]:
+        if (yield threads.deferToThread(self._forge.wanted, project, commit)):
+            yield self.master.data.updates.addChange(
+                author="forge", comments=commit, files=[], project=project, branch=branch,
+                revision=commit, repository=self._forge.source(project),
+            )  # fmt: skip
