@@ -113,6 +113,8 @@ def opened(store: DBConnector, **_: bool) -> Generator[Any, Any, None]:
     """Open Buildbot's database, and make it, or bring it to this release's form."""
     yield _opened(store, check_version=False)
     yield store.model.upgrade()
+    # Whoever was killed while it started has claimed what looks for pushes, and nobody would look.
+    yield store.masters.setAllMastersActiveLongTimeAgo()
 
 
 def main() -> None:
