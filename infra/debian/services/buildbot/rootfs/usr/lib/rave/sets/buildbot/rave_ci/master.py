@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ORIGIN = Path("/run/rave/origin")
 # What systemd listens on for it, in the socket's order.
-WEB, PUSHED = "systemd:domain=INET:index=0", "systemd:domain=UNIX:index=1"
+WEB, PUSHED = "systemd:domain=INET:index=0", 4
 QUIET, LONGEST = 900, 3600  # seconds that a build may say nothing, and take
 OUTPUT = 1 << 20  # bytes of a step's output that are kept
 SOURCE = "source.tar"

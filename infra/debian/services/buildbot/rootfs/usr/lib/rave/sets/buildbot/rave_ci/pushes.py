@@ -2,58 +2,75 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from buildbot.changes.base import ReconfigurablePollingChangeSource
 from buildbot.util.state import StateMixin
-from twisted.internet import defer, protocol, reactor, threads
-from twisted.internet.endpoints import serverFromString
+from twisted.internet import defer, reactor, threads
+from twisted.internet.interfaces import IReadDescriptor
+from zope.interface import implementer
 
 from rave_ci.forge import project_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from rave_ci.forge import Forge
 
 LOOKS = 600  # seconds between two looks at all projects
 KEPT = 30 * 86400  # seconds that the output of builds is kept
 LONGEST = 4096  # bytes
+PATIENCE = 1.0  # seconds
 
 
-class Told(protocol.Protocol):  # type: ignore[misc]
-    """Somebody of the forge, who says where a repository lies that was pushed to."""
+@implementer(IReadDescriptor)
+class Told:
+    """Where the forge says in which place something was pushed: a socket of systemd's.
 
-    def __init__(self, take: Any) -> None:
-        """`take` is called with the words when the other side is done."""
-        self._take, self._said = take, b""
+    Twisted would set the socket's mode, which is systemd's business.
+    """
 
-    def dataReceived(self, data: bytes) -> None:
-        """Note a piece."""
-        self._said = (self._said + data)[:LONGEST]
+    def __init__(self, number: int, take: Callable[[str], None]) -> None:
+        """`take` is called with each place; `number` is the socket's."""
+        self._listening, self._take = socket.socket(fileno=number), take
 
-    def connectionLost(self, reason: object = None) -> None:
-        """Hand on all of it."""
-        self._take(self._said.decode(errors="replace"))
+    def fileno(self) -> int:
+        """Return what is waited for."""
+        return self._listening.fileno()
+
+    def doRead(self) -> None:
+        """Take what one has to say, who has it ready."""
+        with suppress(OSError), self._listening.accept()[0] as said:
+            said.settimeout(PATIENCE)
+            self._take(said.recv(LONGEST).decode(errors="replace"))
+
+    def connectionLost(self, reason: object) -> None:
+        """Listen no more."""
+        self._listening.close()
+
+    def logPrefix(self) -> str:
+        """Return whose faults are told."""
+        return "pushed"
 
 
 class Pushes(ReconfigurablePollingChangeSource, StateMixin):  # type: ignore[misc]
     """Compares the branches of projects with what they were when it looked last."""
 
-    def checkConfig(self, forge: Forge, listening: str) -> None:
+    def checkConfig(self, forge: Forge, listening: int) -> None:
         """Have nothing against it."""
         super().checkConfig(pollInterval=LOOKS, pollAtLaunch=True)
 
-    def reconfigService(self, forge: Forge, listening: str) -> Any:
-        """Take the forge, and where it tells of pushes: an endpoint of Twisted's."""
+    def reconfigService(self, forge: Forge, listening: int) -> Any:
+        """Take the forge, and where it tells of pushes: a descriptor."""
         self._forge, self._listening, self._told = forge, listening, set[str]()
         return super().reconfigService(pollInterval=LOOKS, pollAtLaunch=True)
 
     def activate(self) -> Any:
         """Listen, and look at once."""
-        factory = protocol.Factory.forProtocol(lambda: Told(self._hear))
-        serverFromString(reactor, self._listening).listen(factory)
+        reactor.addReader(Told(self._listening, self._hear))
         return super().activate()
 
     def _hear(self, place: str) -> None:
