@@ -18,6 +18,7 @@ from typing import Any
 sys.path.insert(0, "/usr/lib/rave")
 
 from rave_guest import plan as plans
+from rave_guest.services import canaille
 from rave_guest.wire import scram
 from rave_guest.wire.nats import Nats, NatsError
 from rave_guest.wire.postgres import ServerError
@@ -49,6 +50,21 @@ def nats(plan: Plan, password: str) -> bool:
     return False
 
 
+def client(secret: str) -> Ask:
+    """Show the secret of a client of single sign-on, as a service does for which somebody signs in:
+    what is refused then is the code, which is none.
+    """
+
+    def ask(plan: Plan, value: str) -> bool:
+        port = plans.port_of(plan, "canaille", "web")
+        name = canaille.client_of(plan, secret)
+        with suppress(OSError, ValueError):
+            return canaille.taken(port, name, value)
+        return False
+
+    return ask
+
+
 def role(name: str) -> Ask:
     """Log in as a role of PostgreSQL."""
 
@@ -67,6 +83,7 @@ ASKED = {
     "redis/password": redis,
     "nats/password": nats,
     "database/prometheus-password": role("prometheus"),
+    "oidc/smoke-client-secret": client("oidc/smoke-client-secret"),
 }
 
 

@@ -6,10 +6,11 @@ import shutil
 import socket
 import subprocess
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from tests.between import Between
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -91,9 +92,8 @@ def _listens(port: int) -> bool:
     return True
 
 
-class Cutter:
-    """Stands between a client and a server, and cuts connections after so many bytes; a context
-    that ends it.
+class Cutter(Between):
+    """Cuts connections after so many bytes.
 
     Args:
         port: of the server.
@@ -102,57 +102,18 @@ class Cutter:
     """
 
     def __init__(self, port: int, *, up: tuple[int, ...] = (), down: tuple[int, ...] = ()) -> None:
-        self.server, self.up, self.down = port, list(up), list(down)
+        super().__init__(port)
+        self.up, self.down = list(up), list(down)
         self.cuts = 0
         self._lock = threading.Lock()
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self._listening.getsockname()[1])
-        self._open: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._serve, daemon=True)]
 
-    def __enter__(self) -> Self:
-        self._threads[0].start()
-        return self
-
-    def __exit__(self, *_fault: object) -> None:
-        # A listener that is closed does not wake whoever accepts.
-        self._listening.shutdown(socket.SHUT_RDWR)
-        for end in self._open:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        self._listening.close()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                thread = threading.Thread(target=self._stand_between, args=(client,), daemon=True)
-                thread.start()
-                self._threads.append(thread)
-
-    def _stand_between(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self.server)) as server:
-            self._open += (client, server)
-            up = threading.Thread(target=self._carry, args=(client, server, self.up), daemon=True)
-            up.start()
-            self._carry(server, client, self.down)
-            up.join()
-
-    def _carry(self, source: socket.socket, target: socket.socket, limits: list[int]) -> None:
-        carried = 0
-        with suppress(OSError):
-            while data := source.recv(65536):
-                carried += len(data)
-                with self._lock:
-                    cut = bool(limits) and carried >= limits[0]
-                    if cut:
-                        limits.pop(0)
-                        self.cuts += 1
-                if cut:
-                    break
-                target.sendall(data)
-        for end in (source, target):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+    def lets(self, piece: int, carried: int, *, up: bool) -> bool:
+        """As Between."""
+        del piece
+        limits = self.up if up else self.down
+        with self._lock:
+            cut = bool(limits) and carried >= limits[0]
+            if cut:
+                limits.pop(0)
+                self.cuts += 1
+        return not cut

@@ -17,9 +17,11 @@ CEILING = 240.0  # seconds
 NEVER = 1e6  # seconds: no test lasts as long
 
 
-def until(condition: Callable[[], object], *, pause: float = 0.01) -> None:
-    """Return as soon as a condition holds."""
-    deadline = time.monotonic() + CEILING
+def until(
+    condition: Callable[[], object], *, pause: float = 0.01, ceiling: float = CEILING
+) -> None:
+    """Return as soon as a condition holds; `ceiling` in seconds."""
+    deadline = time.monotonic() + ceiling
     while not condition():
-        assert time.monotonic() < deadline, f"waited for {CEILING:g} s"
+        assert time.monotonic() < deadline, f"waited for {ceiling:g} s"
         time.sleep(pause)

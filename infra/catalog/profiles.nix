@@ -24,6 +24,7 @@ let
     "mattermost"
     "matrix"
     "element"
+    "hydrogen"
     "pagure"
     "pagure-worker"
     "buildbot"

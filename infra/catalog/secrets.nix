@@ -11,6 +11,8 @@
 let
   password = { kind = "password"; length = 32; };
   hex = bytes: { kind = "hex"; inherit bytes; };
+  # The value before may count, too, on a line of its own, until whoever sends has the new one.
+  several = rule: rule // { several = true; };
   secret = description: owner: generate: refresh: { inherit description owner generate refresh; mode = "0400"; proof = null; lasting = null; };
   proven = service: record: record // { proof = service; };
   lasting = why: record: record // { lasting = why; };
@@ -71,9 +73,10 @@ in
   "chat-bridge/as-token" = secret "by which the chat bridge proves to Matrix to be it" "root" (hex 32) [ "matrix" "chat-bridge" ];
   "chat-bridge/hs-token" = secret "by which Matrix proves to the chat bridge to be it" "root" (hex 32) [ "matrix" "chat-bridge" ];
 
-  "webhook/gitlab-signing-secret" = secret "signs GitLab's webhooks" "root" { kind = "webhook-key"; bytes = 32; } [ "webhook-dispatcher" ];
-  "webhook/github-secret" = secret "signs GitHub's webhooks" "root" (hex 32) [ "webhook-dispatcher" ];
-  "webhook/forgejo-secret" = secret "signs the webhooks of Forgejo and Gitea" "root" (hex 32) [ "webhook-dispatcher" ];
+  "webhook/gitlab-signing-secret" = secret "signs GitLab's webhooks" "root" (several { kind = "webhook-key"; bytes = 32; }) [ "webhook-dispatcher" ];
+  "webhook/github-secret" = secret "signs GitHub's webhooks" "root" (several (hex 32)) [ "webhook-dispatcher" ];
+  "webhook/forgejo-secret" = secret "signs the webhooks of Forgejo and Gitea" "root" (several (hex 32)) [ "webhook-dispatcher" ];
+  "webhook/pagure-key" = secret "from which the keys follow by which the forge signs the webhooks of its projects" "root" (hex 32) [ "pagure" "webhook-dispatcher" ];
 
   "penpot/secret-key" = secret "signs Penpot's sessions" "root" (hex 64) [ "penpot" ];
   "outline/secret-key" = encrypts (secret "encrypts Outline's data" "outline" (hex 32) [ "outline" ]);

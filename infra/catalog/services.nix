@@ -456,7 +456,7 @@ in
       secret = "oidc/pagure-client-secret";
       logout = "http://127.0.0.1:3050/rave/logout";
     };
-    secrets = [ "pagure/secret-key" "pagure/token" "oidc/pagure-client-secret" "redis/password" ];
+    secrets = [ "pagure/secret-key" "pagure/token" "oidc/pagure-client-secret" "redis/password" "webhook/pagure-key" ];
     database = { role = "pagure"; name = "pagure"; secret = "database/pagure-password"; };
     memory = { safe = 256; full = 320; };
     deadlineSeconds = 600;
@@ -546,6 +546,28 @@ in
     checks = [ (http "page" "serves its configuration" "https://element.rave.localhost:3002/config.json" { contains = "default_server_config"; }) ];
   };
 
+  hydrogen = none // {
+    title = "Hydrogen";
+    description = "web client of Matrix, served by nginx";
+    # Files that nginx serves: no unit of its own.
+    bases.debian = {
+      units = [ ];
+      # The client as its makers build it, what that asks for, and what makes one script of them.
+      tarballs = [
+        "hydrogen-view-sdk@0.3.1"
+        "@matrix-org/olm@3.2.15"
+        "another-json@0.2.0"
+        "base64-arraybuffer@0.2.0"
+        "dompurify@2.5.9"
+        "off-color@2.0.0"
+        "core-js@3.51.0"
+        "@esbuild/linux-x64@0.28.2"
+      ];
+      notKept = "it keeps nothing: what people write is Synapse's";
+    };
+    site = "hydrogen";
+  };
+
   # --- agents -----------------------------------------------------------------------------------
   webhook-dispatcher = none // {
     title = "Webhook dispatcher";
@@ -565,7 +587,7 @@ in
     provides = [ "events" "traces" ];
     # Well as long as webhooks can be stored, whether or not NATS is there.
     checks = [ (http "health" "can store webhooks" "http://127.0.0.1:3001/healthz" { contains = "ok"; timeout = 10; }) ];
-    secrets = [ "webhook/gitlab-signing-secret" "webhook/github-secret" "webhook/forgejo-secret" "nats/password" ];
+    secrets = [ "webhook/gitlab-signing-secret" "webhook/github-secret" "webhook/forgejo-secret" "webhook/pagure-key" "nats/password" ];
     # As often as the node exporter: an alert of it is there within 30 s, too.
     scrape = metrics 3001 // { interval = "8s"; };
     memory = { safe = 80; full = 128; };

@@ -6,6 +6,7 @@ from rave_guest import plan as plans
 from rave_guest import report
 from rave_guest.check import check
 from rave_guest.journey import ALONE
+from rave_guest.report import ORIGIN
 from rave_guest.verdict import Verdict, missing, skipped
 
 TYPE_CHECKING = False
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     Step = Callable[[Mapping[str, Any], System], Verdict]
 
-ORIGIN = "/run/rave/origin"
 JOURNEY = 420.0  # seconds that one takes at most, in an emulated guest on a busy host
 TIMEOUT = 90.0  # seconds for one request of it
 BRIDGE = "chat-bridge"

@@ -33,6 +33,7 @@ from contextlib import suppress
 from rave_guest import plan, report, resumed, tls
 from rave_guest.manager import Manager
 from rave_guest.refusal import Refused
+from rave_guest.report import ORIGIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ INSTANCE_ID, AUTHORIZED_KEY = "rave.instance-id", "rave.authorized-key"
 ORIGIN_CREDENTIAL = "rave.origin"
 TLS_CREDENTIALS = ("rave.tls-key", "rave.tls-certificate")
 AUTHORIZED = "/run/rave/ssh/authorized_keys"
-ORIGIN = "/run/rave/origin"
 EXPORTER = "/run/rave/redis/exporter.env"
 MACHINE_ID, HOSTS = "/etc/machine-id", "/etc/hosts"
 JOURNAL = "/var/log/journal"

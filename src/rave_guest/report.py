@@ -12,6 +12,8 @@ PORTS = "/sys/class/virtio-ports"
 INSTANCE = "/run/rave/instance-id"
 BOOT = "/proc/sys/kernel/random/boot_id"
 STATUS = "/run/rave/status.json"
+# Where people find this machine, as they write it: scheme, host and port.
+ORIGIN = "/run/rave/origin"
 
 
 def send(stage: str, **fields: object) -> None:

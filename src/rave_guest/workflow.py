@@ -18,6 +18,7 @@ from rave_guest import plan as plans
 from rave_guest import report
 from rave_guest.check import check
 from rave_guest.journey import ALONE, carried_out, travel
+from rave_guest.report import ORIGIN
 from rave_guest.verdict import Verdict, errored, missing, skipped
 
 TYPE_CHECKING = False
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
     Step = Callable[[Mapping[str, Any], System], Verdict]
 
-ORIGIN = "/run/rave/origin"
 LOCK = "/run/rave/workflow.lock"
 JOURNEY = 900.0  # seconds that one takes at most, in an emulated guest
 TIMEOUT = 120.0  # seconds for one request of it

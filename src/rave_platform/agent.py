@@ -79,8 +79,9 @@ async def serve(
     outbox = Outbox(ledger.outgoing, stream, blocking, tracer=tracer)
     figures = AgentFigures(agent)
     allowed = settings.limits(found)
+    steps = Steps(forge, parts.runner, allowed, hook=forges.hook(found.forge))
     working = Working(
-        ledger, queue, Steps(forge, parts.runner, allowed), blocking, allowed, told=outbox.wake,
+        ledger, queue, steps, blocking, allowed, told=outbox.wake,
         kept=figures.kept, look=min(LOOK, found.silent_seconds / 3), tracer=tracer,
     )  # fmt: skip
     parts_of_it = [

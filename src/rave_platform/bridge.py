@@ -17,6 +17,7 @@ from rave_platform.adapters import configuration, logs
 from rave_platform.adapters import spans as span_stores
 from rave_platform.adapters.chat import settings
 from rave_platform.adapters.chat.conversations import SqliteConversations
+from rave_platform.adapters.chat.events import NatsForgeReader
 from rave_platform.adapters.chat.metrics import BridgeMetrics
 from rave_platform.adapters.chat.tasks import NatsTaskReader
 from rave_platform.adapters.chat.web import BridgeWeb
@@ -24,6 +25,7 @@ from rave_platform.adapters.configuration import SettingsError
 from rave_platform.adapters.stream import NatsStream
 from rave_platform.adapters.taskstreams import TASKS
 from rave_platform.application.chat.following import Following
+from rave_platform.application.chat.noticing import Noticing
 from rave_platform.application.chat.obeying import Obeying
 from rave_platform.application.chat.speaking import Speaking
 from rave_platform.application.outbox import Outbox
@@ -32,7 +34,7 @@ from rave_platform.application.retention import prune_forever
 from rave_platform.application.tracing import SpanKeeper, Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from rave_platform.adapters.chat.settings import BridgeSettings
     from rave_platform.application.chat.ports import ChatChannel
@@ -78,6 +80,13 @@ async def serve(
         if heard:
             obeying.wake()
 
+    def noticing() -> list[Coroutine[Any, Any, None]]:
+        forge = settings.forge(found)
+        if forge is None:
+            return []
+        events = NatsForgeReader(stream, forge.source)
+        return [Noticing(store, events, blocking, forge, speaking.wake).run()]
+
     web = BridgeWeb(store, channel, stream, reader, blocking, metrics)
     await service.serve(
         web.app(), found.host, found.port,
@@ -85,6 +94,7 @@ async def serve(
             channel.listen(hear, await blocking(store.position)),
             obeying.run(), speaking.run(), outbox.run(),
             Following(store, reader, blocking, speaking.wake).run(),
+            *noticing(),
             prune_forever(store, blocking), spans.run(), prune_forever(kept, blocking),
         ],
     )  # fmt: skip

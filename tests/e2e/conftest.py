@@ -62,12 +62,12 @@ class Site:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def run(
-        self, argv: list[str], *, timeout: float = 300, check: bool = True
+        self, argv: list[str], *, timeout: float = 300, check: bool = True, given: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a program in the clone; with `check`, what it said is part of the failure."""
         done = subprocess.run(
             argv, cwd=self.checkout, env=self.env, timeout=timeout, check=False,
-            capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, input=given,
         )  # fmt: skip
         if check and done.returncode != 0:
             pytest.fail(f"{argv} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")

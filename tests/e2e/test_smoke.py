@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
+
+from tests.waiting import CEILING, until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,15 +67,14 @@ def test_ctrl_c_aborts_the_run_and_leaves_the_machine(
         cwd=site.checkout, env=site.env, text=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob("*.events.ndjson")) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(1)
+    until(lambda: list(tmp_path.glob("*.events.ndjson")))
     child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=60)
+    _, said = child.communicate(timeout=CEILING)
     assert child.returncode == 130, said
     assert "Traceback" not in said
-    (document,) = tmp_path.glob("boot_transcript_*Z.json")
+    found = list(tmp_path.glob("boot_transcript_*Z.json"))
+    assert len(found) == 1, said
+    (document,) = found
     assert json.loads(document.read_text())["overall_status"] == "ABORTED"
     done = site.rave("smoke", "verify", str(document), "--key", str(site.signing_key), check=False)
     assert done.returncode == 7

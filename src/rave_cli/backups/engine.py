@@ -304,7 +304,16 @@ KEY_NAME = "key.sops.yaml"
 
 
 def gone(place: Path) -> RaveError:
-    """Return the error of a folder without a repository."""
+    """Return the error of a folder without a repository, or with a part of one."""
+    with paths.refusing(place):
+        begun = (place / "repository").is_dir() and (place / KEY_NAME).exists()
+    if begun:
+        return RaveError(
+            f"the backups in {place} are not all there: the repository has no config, which comes"
+            " last",
+            hint="if they were being got back, the same rave backup fetch goes on with it",
+            exit_code=ExitCode.HOST,
+        )
     return RaveError(
         f"there are no backups in {place}: it is not mounted, or was moved",
         hint=f"ls -la {place}; rave config shows where RAVE_BACKUP_FOLDER comes from",

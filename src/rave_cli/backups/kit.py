@@ -62,6 +62,12 @@ COPIED = """\
    which gets it back, with the key in its place:
    {opened}rave backup fetch --kit
 """
+# Certificates do not belong on a page that is typed.
+TRUSTED = """\
+   It shows a certificate of an authority of your own. Keep that one's
+   certificates with the secrets file, and name their file:
+   {opened}rave backup fetch --kit --ca FILE
+"""
 WIDTH = 72  # characters of a line that is typed
 
 
@@ -93,6 +99,7 @@ class KitFacts:
         recipients: the public halves of the age identities that open the key in the folder.
         identity: where the operator's own is.
         copy: the address of the other place that keeps a copy; None if there is none.
+        trusted: whether certificates of one's own are named for it.
     """
 
     host: str
@@ -100,6 +107,7 @@ class KitFacts:
     recipients: tuple[str, ...]
     identity: str
     copy: str | None = None
+    trusted: bool = False
 
 
 def page(facts: KitFacts, key: str, passphrase: str | None, more: tuple[str, ...] = ()) -> str:
@@ -123,8 +131,15 @@ def page(facts: KitFacts, key: str, passphrase: str | None, more: tuple[str, ...
         sealed="as it is: whoever reads it reads the backups" if passphrase is None
         else "sealed to the passphrase that you chose",
         opened=opened, opened_to=opened_to, checksum=checksum(key),
-        copy="" if facts.copy is None else COPIED.format(place=facts.copy, opened=opened),
+        copy=_copied(facts, opened),
     )  # fmt: skip
+
+
+def _copied(facts: KitFacts, opened: str) -> str:
+    if facts.copy is None:
+        return ""
+    told = COPIED.format(place=facts.copy, opened=opened)
+    return told + TRUSTED.format(opened=opened) if facts.trusted else told
 
 
 def _folded(lines: tuple[str, ...]) -> list[str]:

@@ -106,7 +106,7 @@ def ending(end: Callable[[str | None], None]) -> Iterator[None]:
         end(error.message)
         raise
     except BaseException as error:
-        end(f"it was interrupted ({type(error).__name__})")
+        end(f"it was interrupted ({str(error) or type(error).__name__})")
         raise
     end(None)
 

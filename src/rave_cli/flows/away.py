@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rave_cli import paths
+from rave_cli import paths, signals
 from rave_cli.backups import vault as folders
 from rave_cli.backups.away import mirror, place, record, s3, sftp
-from rave_cli.backups.engine import UnsoundRepositoryError, gone, is_there
+from rave_cli.backups.away.store import ApartStore
+from rave_cli.backups.engine import Engine, UnsoundRepositoryError, gone, is_there
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import vault as vaults
 from rave_cli.flows.events import Event, step
@@ -18,6 +19,7 @@ from rave_cli.secrets import identity, listing, own, store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from rave_cli.backups.away.mirror import CheckedCopy, FetchedCopy
@@ -90,10 +92,21 @@ def reached(found: AwayPlace) -> Iterator[Store]:
     """
     if found.scheme == "sftp":
         with sftp.opened(found) as files:
-            yield files
+            yield ApartStore(files)
     else:
         with s3.opened(found) as objects:
-            yield objects
+            yield ApartStore(objects)
+
+
+@contextmanager
+def _goes_on(on_event: OnEvent, command: str) -> Iterator[None]:
+    """Say what a call that is broken off leaves."""
+    try:
+        yield
+    except signals.Interrupted:
+        text = f"what was copied by then is whole, and stays: {command} goes on"
+        on_event(Event("note", STEP, text))
+        raise
 
 
 def copy(settings: Settings, *, prune: bool = False, on_event: OnEvent) -> CopiedBackups:
@@ -106,8 +119,9 @@ def copy(settings: Settings, *, prune: bool = False, on_event: OnEvent) -> Copie
     """
     began, folder, found = time.monotonic(), _folder(settings), named()
     with (
-        paths.lock(folder / "copy.lock", busy="another rave copies the backups"),
+        _alone(folder),
         record.noted(folder, str(found), "copied", _untold(on_event)),
+        _goes_on(on_event, "rave backup copy"),
         step(on_event, STEP, f"Copying the backups to {found}") as doing,
         reached(found) as target,
     ):
@@ -131,6 +145,16 @@ def copy(settings: Settings, *, prune: bool = False, on_event: OnEvent) -> Copie
         str(found), len(wanted.missing), wanted.size, len(wanted.objects),
         sum(wanted.objects.values()), went, len(wanted.extra) - went, time.monotonic() - began,
     )  # fmt: skip
+
+
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """Let nobody else copy a folder, or into it, meanwhile.
+
+    Raises:
+        RaveError: HOST if somebody does.
+    """
+    busy = f"another rave copies the backups in {folder}, or gets them back"
+    return paths.lock(folder / "copy.lock", busy=busy)
 
 
 def _listed(folder: Path) -> dict[str, int]:
@@ -166,7 +190,7 @@ def check(settings: Settings, *, mend: bool = False, on_event: OnEvent) -> Check
     """
     folder, found = _folder(settings), named()
     with (
-        paths.lock(folder / "copy.lock", busy="another rave copies the backups"),
+        _alone(folder),
         record.noted(folder, str(found), "checked", _untold(on_event)),
     ):
         with (
@@ -215,13 +239,17 @@ class FetchedBackups:
         }
 
 
-def fetch(settings: Settings, lines: list[str] | None, *, on_event: OnEvent) -> FetchedBackups:
+def fetch(
+    settings: Settings, lines: list[str] | None, *, ca: Path | None = None, on_event: OnEvent
+) -> FetchedBackups:
     """Get the folder back from the other place; what is there already is not asked for again.
 
     Args:
         settings: name the folder.
         lines: of a kit: the key, and the place with what it wants to see. None for the place that
             the operator's secrets name, whose copy of the sealed key is taken.
+        ca: a file of certificates to trust for the place, instead of those that are named for it
+            or this host's: a kit has none.
         on_event: told how far it is.
 
     Raises:
@@ -231,13 +259,16 @@ def fetch(settings: Settings, lines: list[str] | None, *, on_event: OnEvent) -> 
     """
     began = time.monotonic()
     key, found = (None, named()) if lines is None else _of_kit(lines)
+    if ca is not None:
+        found = found.trusting(paths.read_trusted(ca).decode(errors="replace"))
     folder = vaults.folder(settings)
     if settings.text("RAVE_BACKUP_FOLDER") and not folder.is_dir():
         raise gone(folder)
     keys, _ = identity.ensure()
     paths.make_dir(folder)
     with (
-        paths.lock(folder / "copy.lock", busy="another rave copies the backups"),
+        _alone(folder),
+        _goes_on(on_event, "the same command"),
         step(on_event, STEP, f"Getting the backups from {found}") as doing,
         reached(found) as target,
     ):
@@ -245,12 +276,16 @@ def fetch(settings: Settings, lines: list[str] | None, *, on_event: OnEvent) -> 
         if mirror.CONFIG not in there:
             raise _no_copy(found)
         mirror.refuse_another(folder, target, there, str(found))
-        if key is not None:
+        if key is not None and not (folder / mirror.KEY).exists():
             folders.seal(folder, key, folders.recipients(keys))
         paths.atomic_write(folder / "README", folders.README.encode(), mode=0o600)
         done = mirror.fetch(folder, target, there, _told(doing))
     if done.damaged:
         raise _damaged_here(str(found), folder, done.damaged)
+    if key is not None:
+        # A key that is there already gives way to one alone that opens what there is.
+        Engine(folder / mirror.REPOSITORY, key.encode()).snapshots()
+        folders.seal(folder, key, folders.recipients(keys))
     opened = folders.open_vault(folder, keys, sparing=settings.mode == "safe")
     opened.engine.snapshots()
     return FetchedBackups(str(found), folder, done, time.monotonic() - began)

@@ -66,7 +66,7 @@ def make(place: Path, settings: Settings, ask: Callable[[], str] | None) -> Back
     other = away.named() if away.is_named() else None
     facts = kit.KitFacts(
         platform.node(), target.folder, folders.recipients(keys), keys.own.place,
-        None if other is None else str(other),
+        None if other is None else str(other), other is not None and "ca" in other.shown,
     )  # fmt: skip
     text = kit.page(facts, key, passphrase, () if other is None else other.told())
     paths.atomic_write(place, text.encode(), mode=0o600)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rave_cli.profiles.catalog import Plan
+
+# Seconds until a name that nobody answers for counts as one that leads nowhere.
+RESOLVES = 3.0
 
 # What opens a page in the user's browser (xdg-utils), and what it needs of our environment.
 OPENER = "xdg-open"
@@ -74,6 +81,29 @@ def chosen(pages: Sequence[WebPage], service: str | None) -> tuple[WebPage, ...]
             exit_code=ExitCode.USAGE,
         )
     return found
+
+
+def astray(pages: Sequence[WebPage], seconds: float = RESOLVES) -> tuple[str, ...]:
+    """Return the names of pages that no address belongs to, as far as this host knows. Browsers
+    know where names below `localhost` lead (RFC 6761, 6.3); a host need not.
+    """
+    hosts = dict.fromkeys(urlsplit(page.url).hostname or "" for page in pages)
+    asked = [host for host in hosts if not f".{host}".endswith(".localhost")]
+    known: set[str] = set()
+
+    def ask(host: str) -> None:
+        with suppress(OSError, UnicodeError):
+            socket.getaddrinfo(host, None)
+            known.add(host)
+
+    # A question to a server that is silent cannot be ended: nobody waits for such a thread.
+    threads = [threading.Thread(target=ask, args=(host,), daemon=True) for host in asked]
+    until = time.monotonic() + seconds
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+    return tuple(host for host in asked if host not in known)
 
 
 def show(page: WebPage, environment: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from rave_cli.images import files, tarballs, wheels
 from rave_cli.images.events import BuildEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rave_cli.images.events import OnEvent
     from rave_cli.images.lock import File, Lock, Package, PackageRequest
@@ -47,7 +47,7 @@ def choose(
         else:
             on_event(BuildEvent(f"choosing the set of {service}"))
             found += _wheels(service, request.wheels.get(service, ()), packages, pool, on_event)
-            found += (_tarball(service, name, pool) for name in request.tarballs.get(service, ()))
+            found += _tarballs(service, request.tarballs.get(service, ()), pool)
     return tuple(found)
 
 
@@ -81,9 +81,10 @@ def _wheels(
     return wheels.describe(chosen, pool)
 
 
-def _tarball(service: str, release: str, pool: Path) -> File:
-    paths.make_dir(pool, mode=0o755)
-    with tempfile.TemporaryDirectory(dir=pool, prefix=".fetch-") as folder:
-        file, path = tarballs.choose(service, release, Path(folder))
-        path.replace(pool / file.file)
-    return file
+def _tarballs(service: str, releases: Sequence[str], pool: Path) -> Iterator[File]:
+    for release in releases:
+        paths.make_dir(pool, mode=0o755)
+        with tempfile.TemporaryDirectory(dir=pool, prefix=".fetch-") as folder:
+            file, path = tarballs.choose(service, release, releases, Path(folder))
+            path.replace(pool / file.file)
+        yield file

@@ -1,7 +1,7 @@
 """Tarballs of npm, by this host's npm, from the registry that it is set up for.
 
 A set takes a package as the one tarball that its maker published. One that asks for others, which
-it does not bring, is refused: nothing here resolves a tree of them.
+neither it nor the set has, is refused: nothing here resolves a tree of them.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.images.lock import File, file_digest
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
 TIMEOUT = 600.0  # seconds for one tarball
@@ -48,22 +49,27 @@ class _Packed(BaseModel):
 _PACKED = TypeAdapter(tuple[_Packed])
 
 
-def choose(service: str, release: str, folder: Path) -> tuple[File, Path]:
+def choose(
+    service: str, release: str, releases: Collection[str], folder: Path
+) -> tuple[File, Path]:
     """Let npm fetch a release; return its record, and where it lies in the folder.
 
     Args:
         service: whose set it is for.
         release: name and exact version, as in `tool@1.2.3`.
+        releases: all of the set, which may need each other.
         folder: an empty directory.
 
     Raises:
         RaveError: HOST if npm or its registry cannot be used; BUILD if there is no such release, it
-            needs others, or what came is not what the registry's integrity hash says.
+            needs one that the set does not have, or what came is not what the registry's integrity
+            hash says.
     """
     packed, path = pack(release, folder)
     package = read_package(path)
-    if missing := needed(package):
-        raise _odd(release, f"it needs {', '.join(missing)}, which it does not bring")
+    there = {name_of(other) for other in releases}
+    if missing := [name for name in needed(package) if name not in there]:
+        raise _odd(release, f"it needs {', '.join(missing)}, which the set does not have")
     file = File(
         kind="npm",
         service=service,
@@ -74,6 +80,11 @@ def choose(service: str, release: str, folder: Path) -> tuple[File, Path]:
         licence=licence(package),
     )
     return file, path
+
+
+def name_of(release: str) -> str:
+    """Return the name of what is `tool@1.2.3` or, with a scope, `@team/tool@1.2.3`."""
+    return release.rpartition("@")[0]
 
 
 def download(wanted: File, folder: Path) -> None:
@@ -173,7 +184,7 @@ def fault(done: process.Completed, release: str) -> RaveError:
         hint = "npm config get registry   (NPM_CONFIG_REGISTRY names another)"
     elif _ABSENT.search(text):
         message = f"the registry of npm has no {release}"
-        hint = f"npm view {release.rpartition('@')[0]} versions   lists what it has"
+        hint = f"npm view {name_of(release)} versions   lists what it has"
         code = ExitCode.BUILD
     return RaveError(message, hint=hint, exit_code=code, detail=done.tail())
 

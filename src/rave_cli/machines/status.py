@@ -282,6 +282,8 @@ def _asked(
     except MonitorGoneError as error:
         if time.monotonic() - running.started < QEMU_STARTS:
             return "starting", "", None
+        if judge(reports)[0] == "stopping":
+            return "stopping", "its guest has shut down, and QEMU ends", None
         return "unresponsive", f"{error.message}; {LOST.format(name=machine.name)}", None
     except QmpError as error:
         return "unresponsive", error.message, None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Self
@@ -164,7 +163,7 @@ class Watcher:
             known = self._known.get(name)
             if known is not None and not self._stale(name, known):
                 continue
-            if known is None or known.process is None or name in self._ended:
+            if known is None or known.process is None or self._over(name, known):
                 among = processes.machines() if among is None else among
                 found += self._ask(name, known, among)
             else:
@@ -193,8 +192,14 @@ class Watcher:
             self._place, self._names = place, tuple(stored_names())
         return tuple(n for n in self._names if not self._wanted or n in self._wanted)
 
+    def _over(self, name: str, known: _Known) -> bool:
+        """Return whether the QEMU that is known of a machine has ended, be it during the look that
+        found it.
+        """
+        return name in self._ended or (known.process is not None and known.pidfd is None)
+
     def _stale(self, name: str, known: _Known) -> bool:
-        if name in self._ended or _traces(name, known.machine) != known.traces:
+        if self._over(name, known) or _traces(name, known.machine) != known.traces:
             return True
         wait = ASKS_AGAIN if known.unsettled else ASKS
         return known.process is not None and time.monotonic() - known.asked > wait
@@ -226,8 +231,7 @@ class Watcher:
         if known is not None:
             known.release()
         if fresh.process is not None:
-            with suppress(ProcessLookupError):
-                fresh.pidfd = os.pidfd_open(fresh.process.pid)
+            fresh.pidfd = processes.hold(fresh.process)
         self._known[name] = fresh
         return _news(known, fresh)
 

@@ -165,6 +165,11 @@ class Secret(CatalogRecord):
         """Whether it is what its operator writes: no new value can be made."""
         return self.generate.get("kind") == "settings"
 
+    @property
+    def several(self) -> bool:
+        """Whether the value before may count, too, on a line of its own."""
+        return bool(self.generate.get("several", False))
+
 
 class Database(CatalogRecord):
     """A PostgreSQL role, its database if it owns one, and the unit that sets its password.

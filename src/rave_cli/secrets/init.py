@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import age, paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.secrets import generate, identity, policy, store
+from rave_cli.secrets import generate, identity, overlap, policy, store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rave_cli.profiles.catalog import Secret
     from rave_cli.secrets.identity import Keys
+    from rave_cli.secrets.overlap import Previous
     from rave_cli.secrets.policy import SopsPolicy
 
 
@@ -102,13 +103,25 @@ def init(
 
 
 def rotate(
-    file: Path, catalog: Mapping[str, Secret], names: Sequence[str], keys: Keys
+    file: Path,
+    catalog: Mapping[str, Secret],
+    names: Sequence[str],
+    keys: Keys,
+    *,
+    previous: Previous = "refused",
 ) -> tuple[str, ...]:
     """Give secrets new values and return the names of all that changed.
 
+    Args:
+        file: the secrets file.
+        catalog: the secrets there are.
+        names: whose values.
+        keys: what opens the file.
+        previous: what becomes of the values before; with `forgotten` none is made anew.
+
     Raises:
-        RaveError: USAGE if a name is not in the catalog or its value is the operator's to write;
-            SECRETS if the file cannot be used.
+        RaveError: USAGE if a name is not in the catalog, its value is the operator's to write, or
+            one value of it counts at a time and two are to; SECRETS if the file cannot be used.
     """
     unknown = sorted(set(names) - set(catalog))
     if unknown:
@@ -123,13 +136,29 @@ def rotate(
             hint="rave secrets edit",
             exit_code=ExitCode.USAGE,
         )
+    if previous != "refused":
+        overlap.refuse_single(names, catalog)
     allowed = policy.load(file)
     with store.locked(file):
         existing = store.open_values(store.read(file), keys).values
-        values = generate.renew(existing, catalog, frozenset(names))
+        values = _renewed(existing, catalog, names, previous)
         changed = tuple(name for name, value in values.items() if existing.get(name) != value)
-        store.replace(file, store.seal(values, allowed, keys), allowed, new=changed)
+        # What is left alone is as old as it was.
+        new = () if previous == "forgotten" else changed
+        store.replace(file, store.seal(values, allowed, keys), allowed, new=new)
     return changed
+
+
+def _renewed(
+    existing: Mapping[str, str],
+    catalog: Mapping[str, Secret],
+    names: Sequence[str],
+    previous: Previous,
+) -> dict[str, str]:
+    if previous == "forgotten":
+        return overlap.forgotten(existing, names)
+    made = generate.renew(existing, catalog, frozenset(names))
+    return overlap.kept(made, existing, names) if previous == "kept" else made
 
 
 def _refuse_less_than(recipients: Sequence[str], file: Path) -> bool:

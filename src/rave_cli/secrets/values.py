@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from rave_cli.secrets import overlap
 from rave_cli.secrets.findings import Finding, error, warning
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def _check_one(
     if kind == "password":
         yield from _check_password(name, value)
     elif kind in ("hex", "webhook-key", "matrix-key"):
-        yield from _check_bytes(name, rule, value)
+        yield from _check_lines(name, secret, value)
     elif kind == "rsa":
         key = private_key(value)
         if not isinstance(key, rsa.RSAPrivateKey):
@@ -84,6 +85,14 @@ def _is_object(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):
         return False
+
+
+def _check_lines(name: str, secret: Secret, value: str) -> Iterator[Finding]:
+    found = overlap.lines(secret, value)
+    if len(found) > overlap.MOST:
+        yield error("value", "it has more than one value before that counts, too", place=name)
+    for one in found:
+        yield from _check_bytes(name, secret.generate, one)
 
 
 def _check_bytes(name: str, rule: Mapping[str, Any], value: str) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import paramiko
 
+from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import lifecycle
 from rave_cli.machines.guest import command
@@ -81,6 +82,8 @@ def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeR
         listeners = stack.enter_context(decoys(request.plan.facts.network.gateway))
         checks = patient(checks_of(request, listeners), lifecycle.pressure())
         chosen = asked(checks, request.phases)
+        # From its first line on the log has an end, also if somebody ends the run at once.
+        hold = stack.enter_context(signals.held())
         recorder = stack.enter_context(RunRecorder.begin(request, hidden, checks, chosen))
         context = CheckContext(
             request.machine, request.plan, request.image, ports, request.operator, hidden,
@@ -91,7 +94,8 @@ def run(request: SmokeRequest, *, on_event: Callable[[Settled], None]) -> SmokeR
         )  # fmt: skip
         session = SmokeSession(request, context, checks, chosen, recorder, on_event)
         try:
-            session.carry_out()
+            with hold.released():
+                session.carry_out()
         except (KeyboardInterrupt, OutOfTimeError) as error:
             late = isinstance(error, OutOfTimeError)
             session.stop()

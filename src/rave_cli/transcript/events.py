@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, Self, cast
 
+from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.paths import make_dir, refusing, sync_dir
 from rave_cli.transcript.canonical import DEEPEST_DATA, Json, line_bytes, to_json
@@ -282,7 +283,8 @@ class EventLog:
         self.close()
 
     def _write(self, phase: str, kind: str, data: Mapping[str, object]) -> str:
-        with self._lock:
+        # A line is whole, or the log is lost: what ends the run waits until the disk has it.
+        with signals.held(), self._lock:
             if self._fd < 0:
                 raise RaveError(
                     f"the event log {self.path} is closed; the run cannot be recorded any further",

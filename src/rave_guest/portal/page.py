@@ -13,6 +13,7 @@ import time
 from rave_guest import certificate, report
 from rave_guest import plan as plans
 from rave_guest.portal.html import escape, marked
+from rave_guest.report import ORIGIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 PAGE = "/run/rave/www/index.html"
 SHEET = "/run/rave/www/portal.css"
-ORIGIN = "/run/rave/origin"
 DAY = 86400
 # As the alert CertificateExpires (infra/catalog/facts/alerts.nix).
 SOON = 14 * DAY

@@ -24,6 +24,7 @@ from rave_guest import report
 from rave_guest.portal import figures
 from rave_guest.portal.html import escape
 from rave_guest.portal.server import PageAnswer, PageRequest, serve
+from rave_guest.report import ORIGIN
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from rave_guest.portal.oidc import SignInProvider
     from rave_guest.portal.sessions import Sessions
 
-ORIGIN = "/run/rave/origin"
 HANDED = 3  # SD_LISTEN_FDS_START
 IDLE = 300.0  # seconds
 SESSION, SIGN_IN = "__Host-rave-portal", "__Host-rave-portal-sign-in"

@@ -12,8 +12,9 @@ from rave_guest import plan as plans
 from rave_guest import report
 from rave_guest.check import Subject, check
 from rave_guest.journey import ALONE
-from rave_guest.proof import WRONG, Proof, demand
+from rave_guest.proof import WRONG, Proof, call, demand
 from rave_guest.refusal import Refused
+from rave_guest.report import ORIGIN
 from rave_guest.verdict import Verdict, missing, skipped
 from rave_guest.wire import http
 
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 
 # Where its own process takes requests of root (rave_accounts/control.py).
 CONTROL = "/run/canaille/control"
+# Writes the hashes of the clients' secrets in force, as it does before each start.
+RENDERS = "/usr/lib/rave/canaille-clients"
 TIMEOUT = 90.0  # seconds for one request; an emulated guest on a busy host takes its time
 MAX_ANSWER = 8 << 20  # bytes
 PROVES = 20.0  # seconds for one request to the token endpoint, as its health question has
 
-ORIGIN = "/run/rave/origin"
 JOURNEY = 240.0  # seconds that one takes at most, in an emulated guest on a busy host
 
 
@@ -57,12 +59,11 @@ def accounts(action: str, arguments: Mapping[str, Any], address: str = CONTROL) 
 def proofs(plan: Mapping[str, Any], secret: str) -> Iterator[Proof]:
     """Whoever shows the new secret is taken for the client, whoever shows another is not."""
     port = plans.port_of(plan, "canaille", "web")
-    declared = [service["oidcClient"] for service in plan["services"].values()]
-    client = next(one["id"] for one in declared if one and one["secret"] == secret)
+    client = client_of(plan, secret)
 
     def ask(value: str, old: str | None) -> list[str]:
-        problems = [] if _taken(port, client, value) else ["it does not take the installed secret"]
-        if _taken(port, client, old or WRONG):
+        problems = [] if taken(port, client, value) else ["it does not take the installed secret"]
+        if taken(port, client, old or WRONG):
             problems.append("it takes another secret")
         demand(problems)
         return ["previous" if old else "wrong"]
@@ -70,7 +71,33 @@ def proofs(plan: Mapping[str, Any], secret: str) -> Iterator[Proof]:
     yield Proof(f"canaille:{client}", secret, ask)
 
 
-def _taken(port: int, client: str, secret: str) -> bool:
+def renew(plan: Mapping[str, Any], secret: str, value: str, old: str) -> Callable[[], None]:
+    """Know the client by the new secret and by the old one.
+
+    Raises:
+        Refused: Canaille does not, or what it reads at its next start cannot be written.
+    """
+    from hashlib import sha256
+
+    client = client_of(plan, secret)
+    shown = {"client": client, "sha256": sha256(value.encode()).hexdigest()}
+    accounts("take-client-secret", shown)
+    call(RENDERS)
+    forgotten = {"client": client, "sha256": sha256(old.encode()).hexdigest()}
+
+    def forget() -> None:
+        accounts("forget-client-secret", forgotten)
+
+    return forget
+
+
+def client_of(plan: Mapping[str, Any], secret: str) -> str:
+    """Return the client whose secret this is, by its id."""
+    declared = [service["oidcClient"] for service in plan["services"].values()]
+    return str(next(one["id"] for one in declared if one and one["secret"] == secret))
+
+
+def taken(port: int, client: str, secret: str) -> bool:
     """Return whether a client is known by a secret: then its code is what is wrong (RFC 6749)."""
     basic = b64encode(f"{client}:{secret}".encode()).decode()
     answer = http.post(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rave_guest import plan as plans
 from rave_guest import report
 from rave_guest.check import Subject, check
+from rave_guest.report import ORIGIN
 from rave_guest.verdict import Verdict, failed, missing, passed, skipped
 from rave_guest.wire import http
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
     Step = Callable[[Mapping[str, Any], System], Verdict]
 
-ORIGIN = "/run/rave/origin"
 JOURNEY = 240.0  # seconds that one takes at most, in an emulated guest on a busy host
 TIMEOUT = 90.0  # seconds for one request of it
 

@@ -14,7 +14,7 @@ from rave_platform.domain import signatures
 from rave_platform.domain.events import Provider, SourceName
 from rave_platform.domain.handover import RETENTION_DAYS
 from rave_platform.domain.ratelimit import Rate
-from rave_platform.domain.signatures import GitLabHook, StandardWebhook
+from rave_platform.domain.signatures import GitLabHook, ProjectHmac, StandardWebhook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,8 @@ class SourceSettings(StrictSettings):
     secret_files: tuple[Path, ...] = ()
     # GitLab's tokens; not looked at where there are signing secrets.
     token_files: tuple[Path, ...] = ()
+    # Pagure's: secrets from which the keys of its projects follow, instead of those keys.
+    project_key_files: tuple[Path, ...] = ()
     rate_per_second: Annotated[float, Field(gt=0, le=10_000)] = 20.0
     burst: Annotated[int, Field(ge=1, le=100_000)] = 200
 
@@ -73,10 +75,15 @@ def webhook_sources(settings: DispatcherSettings) -> list[WebhookSource]:
     """
     return [
         WebhookSource(
-            name, source.scheme, _scheme(name, source), Rate(source.rate_per_second, source.burst)
+            name, source.scheme, _of(name, source), Rate(source.rate_per_second, source.burst)
         )
         for name, source in settings.sources.items()
     ]
+
+
+def _of(name: str, source: SourceSettings) -> Scheme | None:
+    by_project = source.project_key_files
+    return _by_project(name, source) if by_project else _scheme(name, source)
 
 
 def _scheme(name: str, source: SourceSettings) -> Scheme | None:
@@ -100,6 +107,13 @@ def _scheme(name: str, source: SourceSettings) -> Scheme | None:
             return StandardWebhook(_keys(secrets))
 
 
+def _by_project(name: str, source: SourceSettings) -> Scheme | None:
+    if source.scheme is not Provider.PAGURE or source.secret_files or source.token_files:
+        raise SettingsError(f"the source {name}: project_key_files are Pagure's, and alone")
+    secrets = _secrets(source.project_key_files)
+    return ProjectHmac(secrets) if secrets else None
+
+
 def _keys(secrets: Sequence[bytes]) -> tuple[bytes, ...]:
     try:
         return tuple(signatures.parse_key(secret.decode("ascii")) for secret in secrets)
@@ -108,5 +122,6 @@ def _keys(secrets: Sequence[bytes]) -> tuple[bytes, ...]:
 
 
 def _secrets(places: Sequence[Path]) -> tuple[bytes, ...]:
-    found = (configuration.secret(place) for place in places)
-    return tuple(secret for secret in found if secret)
+    # The one before may stand on a line of its own while it is rotated: then each counts.
+    found = (configuration.secret(place) or b"" for place in places)
+    return tuple(line for secret in found for line in secret.splitlines() if line)

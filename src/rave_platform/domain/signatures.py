@@ -26,6 +26,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
+from rave_platform.domain.payloads import pagure as pagure_payloads
+from rave_platform.domain.payloads import reading
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -43,6 +46,9 @@ KEY_PREFIX = "whsec_"
 # Bytes (Standard Webhooks, "Signature scheme": between 24 and 64).
 KEY_BYTES = range(24, 65)
 
+# Characters of the key that a project of Pagure has (pagure/lib/model.py, `hook_token`).
+PROJECT_KEY = 40
+
 
 class RefusalReason(StrEnum):
     """Why a request is not taken for what it says it is."""
@@ -51,6 +57,7 @@ class RefusalReason(StrEnum):
     MALFORMED_SIGNATURE = "malformed-signature"
     WRONG_SIGNATURE = "wrong-signature"
     WRONG_TOKEN = "wrong-token"  # noqa: S105 - a word for what is wrong
+    WRONG_PROJECT = "wrong-project"
     DOWNGRADE = "downgrade"
     NO_ID = "no-id"
     MALFORMED_ID = "malformed-id"
@@ -104,6 +111,17 @@ class BodyHmac:
 
 
 @dataclass(frozen=True)
+class ProjectHmac:
+    """As Pagure signs, whose projects each have a key of their own, where those follow from a
+    secret (`project_key`).
+
+    Who has the key of one project says nothing with it of another: the body names its own.
+    """
+
+    secrets: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
 class StandardWebhook:
     """HMAC-SHA256 over id, time and body; any of several signatures by any of several keys."""
 
@@ -125,7 +143,7 @@ class GitLabHook:
     tolerance: float = TOLERANCE
 
 
-Scheme: TypeAlias = BodyHmac | StandardWebhook | GitLabHook
+Scheme: TypeAlias = BodyHmac | ProjectHmac | StandardWebhook | GitLabHook
 
 
 def github(keys: tuple[bytes, ...]) -> BodyHmac:
@@ -145,6 +163,11 @@ def gitea(keys: tuple[bytes, ...]) -> BodyHmac:
 def pagure(keys: tuple[bytes, ...]) -> BodyHmac:
     """Return Pagure's scheme; its SHA-1 header is not looked at. The id stands in the body."""
     return BodyHmac(("x-pagure-signature-256",), keys)
+
+
+def project_key(secret: bytes, project: str) -> bytes:
+    """Return the key of a project of the guest's own Pagure, by its path with the namespace."""
+    return hmac.digest(secret, _bytes(project), hashlib.sha256).hex()[:PROJECT_KEY].encode()
 
 
 def parse_key(text: str) -> bytes:
@@ -177,6 +200,8 @@ def authenticate(request: WebhookRequest, scheme: Scheme, now: float) -> Authent
     match scheme:
         case BodyHmac():
             return _body_hmac(request, scheme)
+        case ProjectHmac():
+            return _project_hmac(request, scheme)
         case StandardWebhook():
             return _standard(request, scheme.keys, scheme.tolerance, now)
         case GitLabHook():
@@ -197,6 +222,22 @@ def _body_hmac(request: WebhookRequest, scheme: BodyHmac) -> Authentic | NotAuth
     if name and not DELIVERY_ID.fullmatch(name):
         return NotAuthentic(RefusalReason.MALFORMED_ID)
     return Authentic(name, Proven.BODY)
+
+
+def _project_hmac(request: WebhookRequest, scheme: ProjectHmac) -> Authentic | NotAuthentic:
+    project = request.headers.get("x-pagure-project", "")
+    keys = tuple(project_key(secret, project) for secret in scheme.secrets)
+    found = _body_hmac(request, pagure(keys))
+    if isinstance(found, NotAuthentic):
+        return found
+    try:
+        payload = reading.parse(request.body)
+    except reading.MalformedPayloadError:
+        # Whoever reads it says so.
+        return found
+    # The header is not signed: it says by which key, and the body of which project.
+    said = pagure_payloads.facts(request.headers, payload).project
+    return found if said == project else NotAuthentic(RefusalReason.WRONG_PROJECT)
 
 
 def _standard(

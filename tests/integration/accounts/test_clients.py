@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -120,6 +121,32 @@ def test_what_a_client_was_issued_can_be_revoked(canaille: Canaille, ask: Operat
     assert [line["result"] for line in ask.written()][-3:] == [
         "changed", "unchanged", "refused (absent): there is no client nobody",
     ]  # fmt: skip
+
+
+def test_a_secret_is_renewed_while_it_serves_and_nobody_is_refused_in_between(
+    canaille: Canaille, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[tuple[str, ...]] = []
+    direct = partial(service.accounts, address=str(canaille.control))
+    monkeypatch.setattr(service, "accounts", direct)
+    monkeypatch.setattr(service, "call", lambda *argv: called.append(argv))
+    own, new = plan("development"), "9" * 64
+    forget = service.renew(own, SECRET, new, SMOKE_SECRET)
+    try:
+        assert called == [(service.RENDERS,)]
+        for shown in (new, SMOKE_SECRET):
+            assert redeemed(canaille, "none", shown)[1]["error"] == "invalid_grant"
+        # An installation that was ended, and is done again, loses neither.
+        forget = service.renew(own, SECRET, new, SMOKE_SECRET)
+        assert redeemed(canaille, "none", SMOKE_SECRET)[1]["error"] == "invalid_grant"
+        forget()
+        assert prove(canaille, new, SMOKE_SECRET) == ["previous"]
+    finally:
+        service.renew(own, SECRET, SMOKE_SECRET, new)()
+    assert prove(canaille, SMOKE_SECRET, new) == ["previous"]
+    with pytest.raises(Refused, match="no client") as caught:
+        direct("take-client-secret", {"client": "nobody", "sha256": "0" * 64})
+    assert caught.value.stage == "absent"
 
 
 def test_a_restart_takes_another_secret_and_forgets_a_client_that_has_none(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,13 @@ import pytest
 
 from rave_cli import paths
 from rave_cli.secrets import identity, policy, store
+from rave_cli.tls import making
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rave_cli.tls.making import KeyedCertificate
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 SFTP_SERVER = Path("/usr/lib/openssh/sftp-server")
@@ -148,8 +152,10 @@ def sftp(scratch: Path, *, subsystem: str = "", files: Path | None = None) -> It
 
 
 @contextmanager
-def s3(scratch: Path, *, files: Path | None = None) -> Iterator[Away]:
-    """Serve a folder with S3."""
+def s3(
+    scratch: Path, *, files: Path | None = None, shown: KeyedCertificate | None = None
+) -> Iterator[Away]:
+    """Serve a folder with S3, over TLS if there is a certificate to show."""
     assert RCLONE is not None
     scratch.mkdir(parents=True)
     port, kept = free_port(), files or scratch / "kept"
@@ -158,8 +164,13 @@ def s3(scratch: Path, *, files: Path | None = None) -> Iterator[Away]:
         RCLONE, "serve", "s3", "--config", "/dev/null", "--addr", f"127.0.0.1:{port}",
         "--auth-key", f"{ACCESS},{SECRET}", "--vfs-cache-mode", "off", str(kept),
     ]  # fmt: skip
+    if shown is not None:
+        (scratch / "shown.crt").write_text(shown.pem)
+        (scratch / "shown.key").write_text(making.private_pem(shown.key))
+        argv += ["--cert", f"{scratch}/shown.crt", "--key", f"{scratch}/shown.key"]
+    scheme = "s3+http" if shown is None else "s3"
     secrets = {
-        "place": f"s3+http://127.0.0.1:{port}/bucket/backups",
+        "place": f"{scheme}://127.0.0.1:{port}/bucket/backups",
         "access-key": ACCESS,
         "secret-key": SECRET,
     }
@@ -169,6 +180,24 @@ def s3(scratch: Path, *, files: Path | None = None) -> Iterator[Away]:
         yield away
     finally:
         away.kill()
+
+
+def authority(name: str = "An authority of one's own") -> KeyedCertificate:
+    """Make an authority for this host."""
+    return making.make(
+        making.called(name), now=datetime.now(UTC), life=timedelta(days=1),
+        vouches_for=making.constraints_of(making.names_of(["127.0.0.1", "localhost"])),
+    )  # fmt: skip
+
+
+def certified(
+    issuer: KeyedCertificate, *names: str, life: timedelta = timedelta(hours=1)
+) -> KeyedCertificate:
+    """Let an authority issue a certificate; one whose life is over was good until then."""
+    return making.make(
+        making.called("a server of a test"), now=datetime.now(UTC), life=life,
+        names=making.names_of(names), issuer=issuer,
+    )  # fmt: skip
 
 
 def keep(secrets: dict[str, str]) -> None:

@@ -34,8 +34,8 @@ KINDS = [
 @pytest.fixture
 def place(request: pytest.FixtureRequest, host: Host, tmp_path: Path) -> Iterator[Away]:
     """A place of either kind, which the host's secrets name."""
-    serve = {"sftp": places.sftp, "s3": places.s3}[str(request.param)]
-    with serve(tmp_path / "away") as found:
+    folder = tmp_path / "away"
+    with places.sftp(folder) if request.param == "sftp" else places.s3(folder) as found:
         places.keep(found.secrets)
         yield found
 

@@ -5,111 +5,27 @@ RAVE_DEVELOPMENT_MACHINE names a running machine of this home for it; else one i
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 import os
-from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
 
-from rave_cli.machines.guest import connection
 from rave_guest import commanding
 from rave_guest.wire.matrix import MatrixError
-from tests.integration.development.people import Site, chatting, origin, trusting
-from tests.waiting import until
+from tests.integration.development.guest import GROUP, USER, Guest, eventually, somebody
+from tests.integration.development.people import origin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from rave_cli.machines.spec import Machine
-    from rave_guest.chat import Chat
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(7200),
     pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
 ]
-
-LOOK = 1.0  # seconds between two looks
-USER, GROUP = "rave-faults", "leads"
-AWAY = (MatrixError, OSError, ValueError, HTTPException)
-
-
-@dataclass
-class Guest:
-    """The machine, as somebody has it who is signed in there."""
-
-    machine: Machine
-    talk: Chat
-
-    def run(self, *argv: str, timeout: float = 300.0) -> str:
-        """Run a command in the machine as root."""
-        with connection.connect(self.machine) as session:
-            done = session.run(argv, timeout=timeout, sudo=True)
-        assert done.ok, (argv, done.error_text)
-        return done.text
-
-    def say(self, text: str) -> str:
-        """Say something until the homeserver has it, once; return its id."""
-        name = os.urandom(8).hex()
-        place = f"/rooms/{quote(self.talk.command_room)}/send/m.room.message/{name}"
-        content = {"msgtype": "m.text", "body": text}
-        return str(self._patiently("PUT", place, content)["event_id"])
-
-    def _patiently(self, method: str, path: str, document: object) -> dict[str, Any]:
-        found: list[dict[str, Any]] = []
-
-        def asked() -> bool:
-            try:
-                found.append(self.talk.one.ask(method, path, document))
-            except MatrixError as error:
-                if error.status != 429 and error.status < 500:
-                    raise
-            except AWAY:
-                pass
-            return bool(found)
-
-        until(asked, pause=LOOK)
-        return found[0]
-
-    def request(
-        self, where: str, method: str, path: str, body: bytes | None = None, **headers: str
-    ) -> tuple[int, bytes]:
-        """Ask a site of the machine; return status and body."""
-        connection_ = Site(where, trusting(self.machine))
-        try:
-            names = {name.replace("_", "-"): value for name, value in headers.items()}
-            connection_.request(method, path, body, names)
-            answer = connection_.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection_.close()
-
-    def hook(self, body: bytes, **headers: str) -> tuple[int, bytes]:
-        """Send a webhook."""
-        return self.request(
-            origin(self.machine), "POST", "/webhooks/github", body,
-            Content_Type="application/json", **headers,
-        )  # fmt: skip
-
-    def signed(self, body: bytes) -> dict[str, str]:
-        """Return the headers by which GitHub would prove a body."""
-        secret = self.run("cat", "/run/secrets/webhook/github-secret").strip().encode()
-        digest = hmac.digest(secret, body, hashlib.sha256).hex()
-        return {"X_Hub_Signature_256": f"sha256={digest}", "X_GitHub_Event": "push"}
-
-
-@contextmanager
-def somebody(machine: Machine) -> Iterator[Guest]:
-    with chatting(machine, USER, GROUP) as talk:
-        yield Guest(machine, talk)
-
 
 HOSTILE = {
     "60 kB": ("!rave run backend-architect x " + "a" * 60_000, "Not understood"),
@@ -130,7 +46,7 @@ def test_hostile_sentences_get_one_answer_that_calls_nobody_and_shows_nothing(
     with somebody(machine) as guest:
         for what, (text, begins) in HOSTILE.items():
             event = guest.say(text)
-            until(partial(commanding.answers, guest.talk, event), pause=LOOK)
+            eventually(partial(commanding.answers, guest.talk, event))
             (answer,) = commanding.answers(guest.talk, event)
             assert answer.startswith(begins), (what, answer)
             assert len(answer) <= 4000
@@ -165,7 +81,7 @@ def test_who_may_not_and_rooms_that_are_nobodys_are_not_obeyed(machine: Machine)
         client.send(other, "!rave help")
         us = quote(f"@rave:{client.user.partition(':')[2]}", safe="")
         where = f"/rooms/{quote(other)}/state/m.room.member/{us}"
-        until(lambda: client.ask("GET", where)["membership"] == "leave", pause=LOOK)
+        eventually(lambda: client.ask("GET", where)["membership"] == "leave")
         client.ask("POST", f"/rooms/{quote(other)}/leave", {})
         # Who has left the group may no more.
         talk.accounts("groups", {"user": USER, "add": [], "remove": [GROUP]})
@@ -180,38 +96,38 @@ def test_who_may_not_and_rooms_that_are_nobodys_are_not_obeyed(machine: Machine)
 
 
 def test_hostile_webhooks_are_never_a_fault_of_ours(machine: Machine) -> None:
-    with somebody(machine) as guest:
-        good = json.dumps({"ref": "refs/heads/main", "nonce": os.urandom(8).hex()}).encode()
-        sign, event = guest.signed, {"X_GitHub_Event": "push"}
-        wrong = "sha256=" + "0" * 64
-        deep = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
-        sent: dict[str, tuple[bytes, dict[str, str], set[int]]] = {
-            "good": (good, sign(good), {202}),
-            "again": (good, sign(good), {200}),
-            "under another id": (good, {**sign(good), "X_GitHub_Delivery": "other"}, {200}),
-            "unsigned": (good, event, {401}),
-            "wrongly signed": (good, {**event, "X_Hub_Signature_256": wrong}, {401}),
-            "signed with nonsense": (good, {**event, "X_Hub_Signature_256": "sha256=\xff"}, {401}),
-            "another body": (good + b" ", sign(good), {401}),
-            "no JSON": (b"\xff\x00", sign(b"\xff\x00"), {400}),
-            "a list": (b"[]", sign(b"[]"), {400}),
-            "deep": (deep, sign(deep), {400}),
-            "nothing": (b"", sign(b""), {400}),
-            "too large for us": (b"a" * (800 << 10), event, {401, 413}),
-            "too large for nginx": (b"a" * (2 << 20), event, {413}),
-        }
-        for what, (body, headers, expected) in sent.items():
-            try:
-                status, answer = guest.hook(body, **headers)
-            except (BrokenPipeError, ConnectionResetError):
-                # It is refused before all of it has come.
-                status, answer = 413, b""
-            assert status in expected, (what, status, answer[:200])
-        for path, method, expected in (
-            ("/webhooks/nobody", "POST", {404}), ("/webhooks/", "POST", {404}),
-            ("/webhooks/github", "GET", {403, 405}),
-            ("/webhooks/../metrics", "POST", {400, 404, 405}),
-            ("/webhooks/github%00", "POST", {400, 404}),
-        ):  # fmt: skip
-            status, _ = guest.request(origin(machine), method, path, b"{}")
-            assert status in expected, (path, status)
+    guest = Guest(machine)
+    good = json.dumps({"ref": "refs/heads/main", "nonce": os.urandom(8).hex()}).encode()
+    sign, event = guest.signed, {"X_GitHub_Event": "push"}
+    wrong = "sha256=" + "0" * 64
+    deep = b'{"a":' * 50_000 + b"1" + b"}" * 50_000
+    sent: dict[str, tuple[bytes, dict[str, str], set[int]]] = {
+        "good": (good, sign(good), {202}),
+        "again": (good, sign(good), {200}),
+        "under another id": (good, {**sign(good), "X_GitHub_Delivery": "other"}, {200}),
+        "unsigned": (good, event, {401}),
+        "wrongly signed": (good, {**event, "X_Hub_Signature_256": wrong}, {401}),
+        "signed with nonsense": (good, {**event, "X_Hub_Signature_256": "sha256=\xff"}, {401}),
+        "another body": (good + b" ", sign(good), {401}),
+        "no JSON": (b"\xff\x00", sign(b"\xff\x00"), {400}),
+        "a list": (b"[]", sign(b"[]"), {400}),
+        "deep": (deep, sign(deep), {400}),
+        "nothing": (b"", sign(b""), {400}),
+        "too large for us": (b"a" * (800 << 10), event, {401, 413}),
+        "too large for nginx": (b"a" * (2 << 20), event, {413}),
+    }
+    for what, (body, headers, expected) in sent.items():
+        try:
+            status, answer = guest.hook(body, **headers)
+        except (BrokenPipeError, ConnectionResetError):
+            # It is refused before all of it has come.
+            status, answer = 413, b""
+        assert status in expected, (what, status, answer[:200])
+    for path, method, expected in (
+        ("/webhooks/nobody", "POST", {404}), ("/webhooks/", "POST", {404}),
+        ("/webhooks/github", "GET", {403, 405}),
+        ("/webhooks/../metrics", "POST", {400, 404, 405}),
+        ("/webhooks/github%00", "POST", {400, 404}),
+    ):  # fmt: skip
+        status, _ = guest.request(origin(machine), method, path, b"{}")
+        assert status in expected, (path, status)

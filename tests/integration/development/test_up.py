@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.development.pages import sign_in, text
 from tests.integration.portal import chromium
 from tests.waiting import until
 
@@ -44,22 +45,6 @@ def test_its_transcript_verifies_and_says_what_was_tried(site: CleanClone) -> No
     assert others == [("workflow.sandbox", "skip")]
 
 
-def text(browser: chromium.Chromium) -> str:
-    """Return what the page says as one line, or nothing while there is none."""
-    said: str = browser.ask("document.body ? document.body.innerText : ''") or ""
-    return " ".join(said.split())
-
-
-def fill(browser: chromium.Chromium, **values: str) -> None:
-    """Type into the form of the page and send it, once the page has all of its fields."""
-    there = " && ".join(f"document.querySelector('[name={name}]')" for name in values)
-    until(lambda: bool(browser.ask(f"Boolean({there})")))
-    for name, value in values.items():
-        browser.ask(f"document.querySelector('[name={name}]').value = {json.dumps(value)}")
-    first = next(iter(values))
-    browser.ask(f"document.querySelector('[name={first}]').form.requestSubmit()")
-
-
 @pytest.mark.skipif(not CHROMIUM, reason="RAVE_CHROMIUM: not named")
 def test_a_browser_signs_in_for_the_first_time(site: CleanClone, tmp_path: Path) -> None:
     site.rave(
@@ -79,12 +64,7 @@ def test_a_browser_signs_in_for_the_first_time(site: CleanClone, tmp_path: Path)
         browser.open(machine["publicOrigin"], width=1100)
         assert "Sign in to see more" in text(browser)
         browser.open(f"{machine['publicOrigin']}/portal/sign-in", width=1100)
-        fill(browser, login="alice")
-        fill(browser, password=once)
-        fill(browser, password="a new one, of mine", confirmation="a new one, of mine")
-        accept = "document.querySelector('button[name=answer][value=accept]')"
-        until(lambda: bool(browser.ask(f"Boolean({accept})")))
-        browser.ask(f"{accept}.click()")
+        sign_in(browser, "alice", once, "a new one, of mine")
         until(lambda: "Signed in as Alice Liddell" in text(browser))
         browser.open(machine["publicOrigin"], width=1100)
         assert "Signed in as Alice Liddell" in text(browser)

@@ -20,6 +20,7 @@ from .pools import ProcessSandbox
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rave_cli.pool.agents.agent import Attempt
     from rave_cli.pool.queue.streams import Task
@@ -123,13 +124,16 @@ def test_what_is_made_for_many_jobs_is_not_in_the_time_of_one(pool: Pool) -> Non
 
 
 def test_as_many_work_as_are_wanted_and_what_runs_comes_to_its_end(
-    pool: Pool, crew: tuple[Crew, Box, Memory]
+    pool: Pool, crew: tuple[Crew, Box, Memory], tmp_path: Path
 ) -> None:
     agents, _, _ = crew
-    names = pool.submit(*[Work(("sleep", "0.3"))] * 5)
+    ends = tmp_path / "ends"
+    waits = f"until [ -e '{ends}' ]; do sleep 0.01; done"
+    names = pool.submit(*[Work(("sh", "-c", waits))] * 5)
     agents.scale(3)
     pool.until(lambda: len(pool.store.running()) == 3)
     agents.scale(0)
+    ends.touch()
     pool.until(lambda: not agents.working)
     pool.turn()
     states = sorted(pool.job(name).state for name in names)

@@ -11,7 +11,7 @@ import pytest
 
 from rave_cli import age, process
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.secrets import edit, identity, policy, sops, store, validate
+from rave_cli.secrets import edit, identity, policy, sops, store, validate, values
 from rave_cli.secrets.init import OTHER_HOLDERS, init, rotate
 from rave_cli.secrets.listing import listing
 from tests.sops import CATALOG, secret
@@ -173,6 +173,38 @@ def test_rotation(operator: Operator) -> None:
     after = operator.values()
     assert {name for name in before if before[name] != after[name]} == {"redis/password"}
     assert operator.codes() == set()
+
+
+def test_of_a_webhooks_secret_the_one_before_counts_until_it_is_forgotten(
+    operator: Operator,
+) -> None:
+    catalog = {**CATALOG, "webhook/key": secret(kind="hex", bytes=32, several=True)}
+    rotate(operator.file, catalog, ["webhook/key"], operator.keys)
+
+    def value() -> str:
+        found = operator.values()
+        assert list(values.check(found, catalog)) == []
+        return found["webhook/key"]
+
+    first = value()
+    changed = rotate(operator.file, catalog, ["webhook/key"], operator.keys, previous="kept")
+    second, before = value().split("\n")
+    assert (changed, before) == (("webhook/key",), first)
+    # One before at the most: who needs more has not told his senders for long.
+    rotate(operator.file, catalog, ["webhook/key"], operator.keys, previous="kept")
+    third, before = value().split("\n")
+    assert before == second != third
+    for _ in range(2):
+        rotate(operator.file, catalog, ["webhook/key"], operator.keys, previous="forgotten")
+        assert value() == third
+    rotate(operator.file, catalog, ["webhook/key"], operator.keys, previous="kept")
+    # Whose value somebody may know by now is refused at once.
+    rotate(operator.file, catalog, ["webhook/key"], operator.keys)
+    assert third not in value()
+    with pytest.raises(RaveError, match="one value counts at a time") as caught:
+        rotate(operator.file, catalog, ["redis/password"], operator.keys, previous="kept")
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert "webhook/key" in (caught.value.hint or "")
 
 
 def test_rotation_of_something_unknown(operator: Operator) -> None:

@@ -4,46 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
-import pty
 import shutil
 from pathlib import Path
 
 import pytest
 
 from rave_cli.backups import kit, sealed
+from tests.kits import armored, opened
 
 KEY = hashlib.sha256(b"a key").hexdigest()
 PASSPHRASE = "correct horse battery"
 FACTS = kit.KitFacts("host", Path("/mnt/backups"), ("age1one", "age1two"), "/home/me/keys.txt")
-
-
-def armored(page: str) -> str:
-    begin = page.index("-----BEGIN")
-    end = page.index("-----END AGE ENCRYPTED FILE-----") + len("-----END AGE ENCRYPTED FILE-----\n")
-    return page[begin:end]
-
-
-def opened(text: str, passphrase: str, place: Path) -> tuple[int, bytes]:
-    """Let age open it: it asks for the passphrase on a terminal alone."""
-    place.write_text(text)
-    out = place.with_suffix(".out")
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvp("age", ["age", "--decrypt", "--output", str(out), str(place)])  # noqa: S606
-    said = b""
-    while b"passphrase" not in said.lower():
-        said += os.read(terminal, 1000)
-    os.write(terminal, passphrase.encode() + b"\n")
-    try:
-        while os.read(terminal, 1000):
-            pass
-    except OSError:
-        # A terminal whose other side is gone.
-        pass
-    _, status = os.waitpid(pid, 0)
-    os.close(terminal)
-    return os.waitstatus_to_exitcode(status), out.read_bytes() if out.exists() else b""
 
 
 @pytest.mark.skipif(not shutil.which("age"), reason="no age on this host")

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 SETTINGS = "etc/rave/pagure/settings.cfg"
 UNITS = ("pagure.service", "pagure-worker.service")
+WEB = "etc/systemd/system/pagure.service"
 ROOTFS = BASE / "services/pagure/rootfs"
+
+
+def stored(configure: str) -> list[tuple[str, str]]:
+    """Return each secret that is a credential, and under which name."""
+    return re.findall(r"ln -s /run/secrets/(\S+) /etc/credstore/(\S+)", configure)
 
 
 @pytest.fixture(params=["development", "production"])
@@ -69,7 +75,13 @@ def test_its_secrets_are_those_of_its_record(profile: str) -> None:
     units = "".join(rendered(profile)[f"etc/systemd/system/{unit}"] for unit in UNITS)
     named = set(re.findall(r"/run/secrets/([a-z/-]+)", text + units))
     assert named <= set(record["secrets"])
-    assert "redis/password" in (BASE / "services/pagure/configure").read_text()
+    configure = (BASE / "services/pagure/configure").read_text()
+    assert {"redis/password", "webhook/pagure-key"} <= set(record["secrets"])
+    given = re.findall(r"^LoadCredential=(.+):(.+)$", rendered(profile)[WEB], re.MULTILINE)
+    assert given == [(name.removeprefix("pagure."), name) for _, name in stored(configure)]
+    assert {secret for secret, _ in stored(configure)} == {"redis/password", "webhook/pagure-key"}
+    # Where Pagure's own settings look for it.
+    assert all(f'/{name}")' in text for name, _ in given)
     assert plan(profile)["secrets"]["pagure/secret-key"]["owner"] == "pagure"
 
 

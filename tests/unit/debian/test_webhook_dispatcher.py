@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rave_platform.adapters import settings
+from rave_platform.domain import signatures
 from rave_platform.domain.handover import RETENTION_DAYS
 from tests.debian import BASE, plan, rendered
 
@@ -46,7 +50,11 @@ def test_the_dispatcher_takes_its_settings(tmp_path: Path, profile: str, mode: s
 
 def test_each_secret_of_its_record_is_a_credential_that_the_settings_name(tmp_path: Path) -> None:
     found, own = read(tmp_path, "development", "safe"), plan("development")
-    named = {str(place) for source in found.sources.values() for place in source.secret_files}
+    named = {
+        str(place)
+        for source in found.sources.values()
+        for place in (*source.secret_files, *source.project_key_files)
+    }
     named.add(str(found.nats.password_file))
     given = re.findall(r"^LoadCredential=(.+):(.+)$", rendered("development")[UNIT], re.MULTILINE)
     assert sorted(given) == sorted((name, f"{SERVICE}.{name}") for name in named)
@@ -68,7 +76,7 @@ def test_a_secret_that_changes_restarts_it() -> None:
 @pytest.mark.parametrize(
     ("secret", "source"),
     [("whsec_" + "a2V5" * 8, "gitlab"), ("0123456789abcdef" * 4, "github"),
-     ("0123456789abcdef" * 4, "forgejo")],
+     ("0123456789abcdef" * 4, "forgejo"), ("0123456789abcdef" * 4, "pagure")],
 )  # fmt: skip
 def test_a_source_is_there_once_its_secret_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, secret: str, source: str
@@ -82,11 +90,41 @@ def test_a_source_is_there_once_its_secret_is(
         return {known.name: known.scheme is not None for known in sources}
 
     assert not any(there().values())
-    (name,) = found.sources[source].secret_files
+    own = found.sources[source]
+    (name,) = (*own.secret_files, *own.project_key_files)
     place = tmp_path / "credentials" / name
     place.write_text(secret)
     place.chmod(0o400)
     assert there() == {known: known == source for known in found.sources}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_happens_in_the_forge_comes_here_and_is_heard_in_the_chat(
+    tmp_path: Path, profile: str
+) -> None:
+    found = read(tmp_path, profile, "safe")
+    files = rendered(profile)
+    agents = tomllib.loads(files["etc/rave/agents/safe.toml"])
+    hook = agents["forge"]["pagure"]["hook"]
+    address, _, source = hook.rpartition("/")
+    assert address == f"http://127.0.0.1:{found.port}/webhooks"
+    assert found.sources[source].project_key_files
+    bridge = tomllib.loads(files["etc/rave/chat-bridge/safe.toml"])
+    assert bridge["forge"]["source"] == source
+    # Agents name projects as the forge does.
+    assert "namespace" not in bridge["forge"]
+    assert "namespace" not in agents["forge"]["pagure"]
+
+
+def test_the_forge_and_the_dispatcher_come_to_the_same_key() -> None:
+    text = (BASE / "services/pagure/rootfs/usr/lib/rave/forge/rave_forge/keys.py").read_text()
+    (body,) = re.findall(r"^def key_of\(.*?(?=^def )", text, re.MULTILINE | re.DOTALL)
+    (length,) = re.findall(r"^LENGTH = (\d+)", text, re.MULTILINE)
+    names: dict[str, Any] = {"hashlib": hashlib, "hmac": hmac, "LENGTH": int(length)}
+    exec(body, names)  # noqa: S102 - the rest of the module needs Pagure
+    for project in ("shop", "team/shop"):
+        key = signatures.project_key(b"0123456789abcdef" * 4, project)
+        assert names["key_of"]("0123456789abcdef" * 4, project) == key.decode()
 
 
 def test_the_mode_chooses_the_settings() -> None:

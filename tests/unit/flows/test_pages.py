@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +13,7 @@ from rave_cli.flows import pages
 from rave_cli.flows.pages import WebPage
 from rave_cli.profiles.catalog import Catalog, parse
 from rave_cli.profiles.names import BAKED
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +81,33 @@ def test_the_browser_gets_the_address_and_the_display(
     with pytest.raises(RaveError, match="not on PATH") as caught:
         pages.show(PAGE, {})
     assert "xdg-utils" in str(caught.value.hint)
+
+
+def paged(*hosts: str) -> list[WebPage]:
+    return [WebPage("nginx", "NGINX", f"https://{host}:3002/") for host in hosts]
+
+
+def test_names_without_an_address_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"rave.example.org"}
+
+    def resolve(host: str, _port: None) -> None:
+        if host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    found = paged("rave.example.org", "auth.rave.example.org", "x.rave.localhost", "localhost")
+    assert pages.astray(found) == ("auth.rave.example.org",)
+    assert pages.astray(()) == ()
+
+
+def test_a_name_that_nobody_answers_for_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: ended.wait(CEILING))
+    try:
+        assert pages.astray(paged("a.example", "b.example"), 0.05) == ("a.example", "b.example")
+    finally:
+        ended.set()
+
+
+def test_a_name_that_is_none_leads_nowhere() -> None:
+    assert pages.astray(paged(f"{'a' * 70}.example", "127.0.0.1")) == (f"{'a' * 70}.example",)

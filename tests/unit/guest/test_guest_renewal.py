@@ -86,7 +86,9 @@ def test_what_can_be_taken_is_what_the_catalog_has_somebody_to_ask_about() -> No
         for name, secret in own["secrets"].items()
         if secret["proof"] and hasattr(registry.service(secret["proof"]), "renew")
     }
-    assert able == {"redis/password", "nats/password"}
+    clients = {name for name in own["secrets"] if name.endswith("-client-secret")}
+    assert able == {"redis/password", "nats/password"} | clients
+    assert "oidc/matrix-client-secret" in clients
     for name in able:
         units = own["services"][own["secrets"][name]["proof"]]["units"]
         assert set(units) & set(own["secrets"][name]["refresh"]), name

@@ -212,19 +212,33 @@ def test_a_package_of_npm_must_bring_what_it_needs(
     assert tarballs.needed(package) == needed
 
 
+def needing(other: str, folder: Path) -> None:
+    """Let the registry's package ask for another one."""
+    package = json.dumps({"name": "@a/tool", "version": "2.0.0", "dependencies": {other: "1"}})
+    made = tarball(folder, {"package/package.json": package})
+    digest = base64.b64encode(hashlib.sha512(made.read_bytes()).digest()).decode()
+    answer = folder / "answer.json"
+    (packed,) = json.loads(answer.read_text())
+    answer.write_text(json.dumps([packed | {"integrity": f"sha512-{digest}"}]))
+
+
 def test_a_package_of_npm_that_needs_others_is_refused_by_their_names(
     npm: Path, tmp_path: Path
 ) -> None:
-    package = json.dumps({"name": "@a/tool", "version": "2.0.0", "dependencies": {"other": "1"}})
-    made = tarball(tmp_path, {"package/package.json": package})
-    digest = base64.b64encode(hashlib.sha512(made.read_bytes()).digest()).decode()
-    answer = tmp_path / "answer.json"
-    (packed,) = json.loads(answer.read_text())
-    answer.write_text(json.dumps([packed | {"integrity": f"sha512-{digest}"}]))
-    with pytest.raises(RaveError, match="it needs other, which it does not bring") as caught:
+    needing("other", tmp_path)
+    with pytest.raises(RaveError, match="it needs other, which the set does not have") as caught:
         chosen()
     assert caught.value.exit_code == ExitCode.BUILD
     assert not list(closure.pool().iterdir())
+
+
+@pytest.mark.parametrize("release", ["other@1.0.0", "@a/other@1.0.0"])
+def test_a_package_of_npm_may_need_another_of_its_set(
+    npm: Path, tmp_path: Path, release: str
+) -> None:
+    needing(release.rpartition("@")[0], tmp_path)
+    found, _ = tarballs.choose("wiki", "@a/tool@2.0.0", ("@a/tool@2.0.0", release), tmp_path)
+    assert found.name == "@a/tool"
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"\x1f\x8b\x08junk"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import signal
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rave_cli.errors import ExitCode
-from rave_cli.machines import changes, lifecycle, store, watching
+from rave_cli.machines import changes, lifecycle, status, store, watching
 from rave_cli.machines.guest.readiness import CORE, NAMES
 from rave_cli.machines.states import STATES, TARGETS
 from rave_cli.machines.watching import Watcher
@@ -94,6 +95,35 @@ def test_a_qemu_that_is_killed_is_noticed_at_once(machine: Machine, sshd: FakeSs
         (change,) = watcher.look()
         assert (change.state, change.pid) == ("stopped", None)
         assert "had not said that it shuts down" in change.detail
+
+
+@pytest.mark.parametrize("looks", [0, 1], ids=["in the first look", "in a later one"])
+def test_a_qemu_that_ends_while_it_is_looked_at_is_noticed(
+    machine: Machine, sshd: FakeSshd, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """A wait for the end of a guest that powers off looks at a QEMU which is about to end: it was
+    waited for to the last second.
+    """
+    pid = start(machine).pid
+
+    def slow(*args: Any) -> status.Status:
+        found = seen(*args)
+        if time.monotonic() > ends:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            monkeypatch.setattr(status, "of", seen)
+        return found
+
+    seen, ends = status.of, math.inf if looks else 0.0
+    monkeypatch.setattr(status, "of", slow)
+    monkeypatch.setattr(watching, "ASKS", 0.0)
+    with Watcher(("demo",)) as watcher:
+        assert told(watcher.look()) == ["demo running"]
+        if looks:
+            ends = 0.0
+            watcher.look()
+        (change,) = watcher.look()
+        assert (change.state, change.pid) == ("stopped", None)
 
 
 def test_what_leaves_no_trace_is_asked_for(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -149,6 +150,17 @@ def test_a_lost_runtime_directory_is_told_with_the_ways_that_are_left(
     assert f"no monitor at {lost[0].qmp_socket}" in found.detail
     assert "rave vm ssh demo" in found.detail
     assert "rave vm stop demo" in found.detail
+
+
+def test_a_qemu_that_ends_behind_a_guest_that_has_shut_down_is_not_called_lost(
+    lost: tuple[Machine, FakeSshd],
+) -> None:
+    """It removes its monitor first, and ends after it has written its disk."""
+    said = {"v": 1, "instance": lost[0].spec.instance_id, "uptime": 2.0, "stage": "stopping"}
+    with lost[0].stage_file.open("a") as stages:
+        stages.write(json.dumps(said) + "\n")
+    found = status.of(store.load("demo"))
+    assert (found.state, found.detail) == ("stopping", "its guest has shut down, and QEMU ends")
 
 
 def test_starting_a_machine_whose_runtime_directory_is_lost_says_so_at_once(

@@ -24,7 +24,7 @@ from rave_platform.adapters.logs import JsonLines
 from rave_platform.adapters.settings import DispatcherSettings
 from rave_platform.adapters.store import SqliteEvents
 from rave_platform.domain.handover import RETENTION_DAYS
-from rave_platform.domain.signatures import BodyHmac, GitLabHook, StandardWebhook
+from rave_platform.domain.signatures import BodyHmac, GitLabHook, ProjectHmac, StandardWebhook
 from tests.unit.platform.deliveries import delivery
 from tests.waiting import NEVER
 
@@ -67,6 +67,13 @@ def scheme(tmp_path: Path, text: str) -> object:
     return source.scheme
 
 
+def test_the_secret_before_on_a_line_of_its_own_counts_too(tmp_path: Path) -> None:
+    secret(tmp_path, "word", "the new one\nthe one before\n")
+    found = scheme(tmp_path, 'scheme = "github"\nsecret_files = ["word"]')
+    assert isinstance(found, BodyHmac)
+    assert found.keys == (b"the new one", b"the one before")
+
+
 def test_a_source_of_each_kind_is_read_with_its_secrets(tmp_path: Path) -> None:
     secret(tmp_path, "word", "a word\n")
     secret(tmp_path, "signing", SIGNING)
@@ -80,6 +87,16 @@ def test_a_source_of_each_kind_is_read_with_its_secrets(tmp_path: Path) -> None:
         tmp_path, 'scheme = "gitlab"\nsecret_files = ["signing"]\ntoken_files = ["word"]'
     )
     assert found == GitLabHook((b"a word",), (b"k" * 32,))
+
+
+def test_a_pagure_may_have_keys_that_follow_from_a_secret(tmp_path: Path) -> None:
+    text = 'scheme = "pagure"\nproject_key_files = ["word"]'
+    assert scheme(tmp_path, text) is None
+    secret(tmp_path, "word", "a word\n")
+    assert scheme(tmp_path, text) == ProjectHmac((b"a word",))
+    for other in (text.replace("pagure", "github"), f'{text}\nsecret_files = ["word"]'):
+        with pytest.raises(SettingsError, match="project_key_files are Pagure's, and alone"):
+            scheme(tmp_path, other)
 
 
 def test_secrets_that_are_not_there_yet_leave_a_source_closed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from rave_platform.domain.signatures import (
     Authentic,
     GitLabHook,
     NotAuthentic,
+    ProjectHmac,
     Proven,
     RefusalReason,
     StandardWebhook,
@@ -145,6 +147,46 @@ def test_a_good_gitea_signature_does_not_stand_in_for_a_bad_one_of_forgejo() -> 
     assert reason(request, signatures.gitea((KEY,))) is RefusalReason.WRONG_SIGNATURE
 
 
+# --- a key for each project, which follows from a secret
+
+PROJECTS = ProjectHmac((KEY, OLD_KEY))
+
+
+def of_project(
+    header: str, said: str = "", *, secret: bytes = KEY, body: bytes | None = None
+) -> WebhookRequest:
+    """Return what Pagure sends of a project; the header says which, and so does the body."""
+    if body is None:
+        body = json.dumps({"msg": {"project_fullname": said or header}}).encode()
+    digest = hexed(body, signatures.project_key(secret, header))
+    return WebhookRequest(
+        {"x-pagure-project": header, "x-pagure-signature-256": digest}, body
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("secret", [KEY, OLD_KEY])
+@pytest.mark.parametrize("name", ["shop", "team/shop"])
+def test_each_project_signs_with_its_own_key(name: str, secret: bytes) -> None:
+    request = of_project(name, secret=secret)
+    assert authenticate(request, PROJECTS, NOW) == Authentic("", Proven.BODY)
+    for changed in (
+        with_header(request, "x-pagure-project", "other"),
+        with_header(request, "x-pagure-project", None),
+        replace(request, body=request.body + b" "),
+        of_project(name, secret=b"x" * 32),
+    ):
+        assert reason(changed, PROJECTS) is RefusalReason.WRONG_SIGNATURE
+
+
+@pytest.mark.parametrize("body", [None, b"{}", b'{"msg": {"project_fullname": 1}}'])
+def test_who_has_the_key_of_one_project_says_nothing_of_another(body: bytes | None) -> None:
+    assert reason(of_project("mine", "theirs", body=body), PROJECTS) is RefusalReason.WRONG_PROJECT
+
+
+def test_what_cannot_be_read_is_left_to_whoever_reads_it() -> None:
+    assert isinstance(authenticate(of_project("shop", body=b"["), PROJECTS, NOW), Authentic)
+
+
 def test_what_a_repetition_is_told_by_depends_on_what_is_proven() -> None:
     request = WebhookRequest(
         {"x-hub-signature-256": "sha256=" + hexed(BODY), "x-github-delivery": "d-1"}, BODY
@@ -260,11 +302,11 @@ def test_where_gitlab_signs_its_token_alone_is_refused() -> None:
 
 SCHEMES = [
     signatures.github((KEY,)), signatures.gitea((KEY,)), signatures.pagure((KEY,)),
-    StandardWebhook((KEY,)), GitLabHook((TOKEN,)), GitLabHook((TOKEN,), (KEY,)),
+    PROJECTS, StandardWebhook((KEY,)), GitLabHook((TOKEN,)), GitLabHook((TOKEN,), (KEY,)),
 ]  # fmt: skip
 HEADERS = [
     "x-hub-signature-256", "x-github-delivery", "x-gitea-signature", "x-forgejo-signature",
-    "x-pagure-signature-256", "x-gitlab-token", "idempotency-key", "webhook-id",
+    "x-pagure-signature-256", "x-pagure-project", "x-gitlab-token", "idempotency-key", "webhook-id",
     "webhook-timestamp", "webhook-signature",
 ]  # fmt: skip
 values = st.text(st.characters(codec=None)) | st.from_regex(

@@ -55,6 +55,18 @@ def test_a_password_that_every_service_takes(value: str) -> None:
     assert codes({"redis/password": value}) == []
 
 
+def test_each_value_that_counts_has_the_form_and_there_are_two_at_most() -> None:
+    catalog = {"webhook/key": secret(kind="hex", bytes=32, several=True)}
+    good = "ab" * 32
+
+    def wrong(value: str) -> int:
+        return len(list(values.check({"webhook/key": value}, catalog)))
+
+    assert [wrong(good), wrong(f"{good}\n{good}"), wrong(f"{good}\nshort")] == [0, 0, 1]
+    assert wrong(f"{good}\n{good}\n{good}") == 1
+    assert wrong(f"{good}\n") == 1
+
+
 def test_a_certificate_of_another_key() -> None:
     changes = {"tls/certificate": OTHER["tls/certificate"]}
     assert codes(changes) == [("certificate-key", "tls/certificate")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from contextlib import contextmanager, nullcontext
@@ -15,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from rave_cli import paths
+from rave_cli import paths, signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.machines import generations, identity, store
 from rave_cli.machines.guest import command, ssh
 from rave_cli.machines.qemu import accelerator, ports, usernet
 from rave_cli.machines.qemu.accelerator import Accelerator
 from rave_cli.process import Completed
-from rave_cli.smoke import onhost, runner, simulated
+from rave_cli.smoke import onhost, record, recorder, runner, simulated
 from rave_cli.smoke.ban import judge_ban
 from rave_cli.smoke.banturn import BanTurn
 from rave_cli.smoke.model import Check, Verdict
@@ -576,6 +577,24 @@ def test_ctrl_c_leaves_an_aborted_run_that_never_verifies(
     assert "interrupted" in junit.read_text()
     assert not list(request_.output.glob("*.sshsig"))
     assert find_runs(request_.output)[0].status == "ABORTED"
+
+
+def test_ctrl_c_before_the_first_check_leaves_an_aborted_run_too(
+    request_: SmokeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the log had begun, a run that was ended at once left that alone, without an end."""
+    subject = record.run_subject
+
+    def interrupted(*about: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGINT)
+        return subject(*about)
+
+    monkeypatch.setattr(recorder, "run_subject", interrupted)
+    answer_with(monkeypatch, Guest(all_pass))
+    with signals.handled(), pytest.raises(signals.Interrupted):
+        carry_out(request_)
+    (document,) = request_.output.glob("*Z.json")
+    assert json.loads(document.read_text())["overall_status"] == "ABORTED"
 
 
 def test_what_goes_on_beside_an_interrupted_run_ends_and_takes_back_what_it_added(

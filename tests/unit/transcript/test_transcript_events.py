@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import signal
 import threading
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.transcripts import EVENTS, NONCE, Clock, make_run
 
+from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.transcript import EventLog, Reason, Redactor, RefusedError
 from rave_cli.transcript.chain import GENESIS, KINDS, read_chain
@@ -246,3 +248,25 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(RaveError, match="file") as caught:
         EventLog.begin(tmp_path / "file" / "artifacts")
     assert caught.value.exit_code is ExitCode.HOST
+
+
+def test_a_signal_while_a_line_is_written_ends_the_run_and_not_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log was closed then, and no aborted run could be recorded: the disk takes its time."""
+    sync = os.fsync
+
+    def slow(fd: int) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        sync(fd)
+
+    with EventLog.begin(tmp_path) as log:
+        with monkeypatch.context() as patch, signals.handled():
+            patch.setattr(os, "fsync", slow)
+            with pytest.raises(signals.Interrupted):
+                log.append("boot", "note", {})
+        before = log.count
+        log.abort("interrupted")
+        lines = log.path.read_bytes().splitlines()
+    assert [json.loads(line)["kind"] for line in lines][-2:] == ["note", "abort"]
+    assert len(lines) == before + 1

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -132,6 +132,20 @@ class AwayPlace:
         else:
             path = "/" + "/".join(filter(None, (self.bucket, self.folder)))
         return f"{self.scheme}://{at}{host}{port}{path}"
+
+    def trusting(self, ca: str) -> Self:
+        """Return the place with certificates to trust (PEM) instead of this host's.
+
+        Raises:
+            RaveError: USAGE if it shows a host key and no certificate.
+        """
+        if self.scheme != "s3":
+            raise RaveError(
+                f"{self} shows no certificate: --ca is for s3://",
+                hint="rave backup fetch, without --ca",
+                exit_code=ExitCode.USAGE,
+            )
+        return replace(self, shown={**self.shown, "ca": ca})
 
     def check(self) -> None:
         """Refuse what no place could be shown.

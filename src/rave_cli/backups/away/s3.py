@@ -7,6 +7,7 @@ Responses". Buckets are named in the path, as every server understands it.
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 import time
 import xml.etree.ElementTree as ET
@@ -34,6 +35,13 @@ PASSING = {408, 429, 500, 502, 503, 504}
 LONGEST_PAGE = 8 << 20
 MOST_NAMES = 2_000_000
 FULL = {"EntityTooLarge", "InsufficientStorage", "QuotaExceeded", "XMinioStorageFull"}
+# What OpenSSL says of a certificate, and why (its verification errors in words).
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+WHY = re.compile(r"certificate verify failed: (.{1,200}?)(?: \(_ssl\.c:\d+\))?$")
+CA = (
+    "rave secrets edit   (backup-copy: ca: the certificates to trust); without that file: rave"
+    " backup fetch --kit --ca FILE"
+)
 CLOSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch"}
 # The code that the reference has for it, and its words, which servers have under other codes.
 CLOCK = "RequestTimeTooSkewed"
@@ -63,10 +71,10 @@ def _trusted(place: AwayPlace) -> ssl.SSLContext:
     ca = place.shown.get("ca")
     try:
         return ssl.create_default_context(cadata=ca)
-    except ssl.SSLError as error:
+    except (ssl.SSLError, TypeError, ValueError) as error:
         raise RaveError(
-            f"the secret backup-copy/ca has no certificates: {error}",
-            hint="rave secrets edit",
+            f"what is to be trusted for {place} has no certificates (PEM): {error}",
+            hint=CA,
             exit_code=ExitCode.SECRETS,
         ) from error
 
@@ -123,7 +131,7 @@ class S3Store:
             try:
                 status, content = self._once(method, name, query or {}, data, most)
             except httpx.TransportError as error:
-                if left == 0 or "CERTIFICATE_VERIFY_FAILED" in str(error):
+                if left == 0 or UNTRUSTED in str(error):
                     raise self._cut(error) from error
             else:
                 if status < 300:
@@ -154,10 +162,11 @@ class S3Store:
             return answer.status_code, bytes(content)
 
     def _cut(self, error: httpx.TransportError) -> RaveError:
-        if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        if UNTRUSTED in str(error):
+            why = WHY.search(str(error))
             return RaveError(
-                f"{self.place} shows a certificate that is not trusted: {error}",
-                hint="rave secrets edit   (backup-copy: ca: the certificates to trust)",
+                f"{self.place} shows a certificate that is not trusted: {why[1] if why else error}",
+                hint=_helps(str(error)),
                 exit_code=ExitCode.VERIFICATION,
             )
         return store.unreachable(self.place, str(error) or type(error).__name__)
@@ -181,6 +190,15 @@ class S3Store:
         if status in PASSING:
             return store.unreachable(self.place, why)
         return store.not_taken(self.place, name, why)
+
+
+def _helps(said: str) -> str:
+    """Return what helps against a certificate of which OpenSSL says this."""
+    if "mismatch" in said:
+        return "rave secrets edit   (backup-copy: place: under a name that its certificate has)"
+    if "expired" in said or "not yet valid" in said:
+        return "timedatectl; if this host's clock is right, whoever runs it has to renew it"
+    return CA
 
 
 def _target(path: str, query: Mapping[str, str]) -> bytes:

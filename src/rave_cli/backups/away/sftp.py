@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import io
 import posixpath
+import secrets
 import socket
 import stat
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,6 +20,7 @@ import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from rave_cli import signals
 from rave_cli.backups.away import store
 from rave_cli.errors import ExitCode, RaveError
 
@@ -26,9 +29,10 @@ if TYPE_CHECKING:
 
     from rave_cli.backups.away.place import AwayPlace
 
-# Where an object is while it is written. Only one rave copies at a time, so what is left there is
-# of one that was ended.
+# Where an object is while it is written, under a name that no other connection has: somebody may
+# copy the same folder from another host. What is older than LEFT seconds is of one that was ended.
 PARTIAL = "partial"
+LEFT = 86400.0
 # Folders below the place, of which the engine has no more than three levels.
 DEEPEST = 4
 MOST_NAMES = 2_000_000
@@ -50,19 +54,26 @@ def opened(place: AwayPlace) -> Iterator[SftpStore]:
         connection = socket.create_connection((place.host, place.port), store.CONNECTS)
     except OSError as error:
         raise store.unreachable(place, str(error)) from error
-    transport = None
+    begun: list[paramiko.Transport] = []
     try:
-        with _telling(place):
-            transport = paramiko.Transport(connection)
-            transport.banner_timeout = transport.auth_timeout = store.CONNECTS
-            _greet(place, transport)
-            with _telling(place):
-                client = _client(place, transport)
-        yield SftpStore(place, client)
+        yield SftpStore(place, signals.apart(lambda: _logged_in(place, connection, begun)))
     finally:
-        if transport is not None:
-            transport.close()
-        connection.close()
+        with signals.held():
+            for transport in begun:
+                transport.close()
+            connection.close()
+
+
+def _logged_in(
+    place: AwayPlace, connection: socket.socket, begun: list[paramiko.Transport]
+) -> paramiko.SFTPClient:
+    """Log in; what has to be closed again is in `begun` as soon as it is there."""
+    with _telling(place):
+        transport = paramiko.Transport(connection)
+        begun.append(transport)
+        transport.banner_timeout = transport.auth_timeout = store.CONNECTS
+        _greet(place, transport)
+        return _client(place, transport)
 
 
 def _greet(place: AwayPlace, transport: paramiko.Transport) -> None:
@@ -146,6 +157,7 @@ class SftpStore:
     place: AwayPlace
     client: paramiko.SFTPClient
     seen: set[str] = field(default_factory=set)
+    own: str = field(default_factory=lambda: secrets.token_hex(4))
 
     def listing(self) -> dict[str, int]:
         """Return what is there."""
@@ -170,9 +182,11 @@ class SftpStore:
 
     def put(self, name: str, data: bytes) -> None:
         """Write an object: beside its place, and renamed when all of it is there."""
-        part = posixpath.join(PARTIAL, name.replace("/", "-"))
+        part = posixpath.join(PARTIAL, f"{name.replace('/', '-')}-{self.own}")
         with _telling(self.place, name):
-            self._make(self._path(PARTIAL))
+            if self._path(PARTIAL) not in self.seen:
+                self._make(self._path(PARTIAL))
+                self._sweep()
             try:
                 self.client.putfo(io.BytesIO(data), self._path(part), len(data))
             except OSError as error:
@@ -196,6 +210,13 @@ class SftpStore:
         """Take an object away."""
         with _telling(self.place, name), suppress(FileNotFoundError):
             self.client.remove(self._path(name))
+
+    def _sweep(self) -> None:
+        """Take away what those that were ended have left."""
+        for entry in self.client.listdir_attr(self._path(PARTIAL)):
+            if time.time() - (entry.st_mtime or 0) > LEFT:
+                with suppress(FileNotFoundError):
+                    self.client.remove(self._path(posixpath.join(PARTIAL, entry.filename)))
 
     def _make(self, folder: str) -> None:
         """Make a folder with those above it, unless this connection has seen it."""

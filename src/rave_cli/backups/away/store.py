@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from rave_cli import signals
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
@@ -34,6 +36,31 @@ class Store(Protocol):
 
     def remove(self, name: str) -> None:
         """Take an object away, if it is there."""
+
+
+@dataclass(frozen=True)
+class ApartStore:
+    """A place that is asked in a thread of its own: its library takes locks, and a signal that came
+    in between would leave one taken, for which whoever closes the connection then waits.
+    """
+
+    store: Store
+
+    def listing(self) -> dict[str, int]:
+        """Return what is there."""
+        return signals.apart(self.store.listing)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write an object."""
+        signals.apart(lambda: self.store.put(name, data))
+
+    def get(self, name: str) -> bytes:
+        """Return an object."""
+        return signals.apart(lambda: self.store.get(name))
+
+    def remove(self, name: str) -> None:
+        """Take an object away."""
+        signals.apart(lambda: self.store.remove(name))
 
 
 class MissingError(RaveError):

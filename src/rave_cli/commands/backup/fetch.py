@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,10 +21,14 @@ LONGEST = 64 << 10  # bytes of a kit
 @click.option(
     "--kit", is_flag=True, help="Take the key and the place from standard input, as a kit has them."
 )
+@click.option(
+    "--ca", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+    help="Certificates (PEM) to trust for the place, which a kit does not have.",
+)  # fmt: skip
 @json_option
 @pass_app
 @audited
-def fetch(app: App, *, kit: bool) -> None:
+def fetch(app: App, *, kit: bool, ca: Path | None) -> None:
     """Get the folder of backups back from the other place, on a new host.
 
     The place is that of your secrets file, or with --kit that of the page that you kept. Each
@@ -40,7 +45,7 @@ def fetch(app: App, *, kit: bool) -> None:
 
     lines = unfolded(sys.stdin.read(LONGEST)) if kit else None
     with app.show.events() as on_event:
-        done = away.fetch(app.settings, lines, on_event=on_event)
+        done = away.fetch(app.settings, lines, ca=ca, on_event=on_event)
     came = f"{done.fetched.objects} objects ({size_of(done.fetched.size)}) in {done.seconds:.1f} s"
     app.show.result(done.document(), f"{done.folder} is what is in {done.place}: {came}")
     app.show.note("rave backup verify; rave backup list")

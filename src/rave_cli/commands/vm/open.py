@@ -46,6 +46,12 @@ def open_(app: App, name: str, service: str | None, *, browser: bool) -> None:
         [page.document for page in found],
         *(app.show.table(("service", "page", "what"), rows) if rows else []),
     )
+    if nowhere := pages.astray(found):
+        app.show.warning(f"these names have no address here: {', '.join(nowhere)}")
+        app.show.note(
+            f"let *.{spec.public_host} and {spec.public_host} lead to this host: in your DNS, or,"
+            " for this computer alone, in /etc/hosts"
+        )
     if browser:
         for page in found:
             pages.show(page, os.environ)

@@ -182,20 +182,29 @@ def _stat(entry: Path) -> list[str] | None:
         return None
 
 
-@contextmanager
-def held(process: Process) -> Iterator[int | None]:
-    """Yield a pidfd that stands for exactly this process, or None if it is gone."""
+def hold(process: Process) -> int | None:
+    """Return a pidfd that stands for exactly this process, or None if it is gone."""
     try:
         fd = os.pidfd_open(process.pid)
     except ProcessLookupError:
-        yield None
-        return
+        return None
+    # The pid may have been reused between the scan and the open.
+    fields = _stat(PROC / str(process.pid))
+    if fields is not None and int(fields[19]) == process.ticks:
+        return fd
+    os.close(fd)
+    return None
+
+
+@contextmanager
+def held(process: Process) -> Iterator[int | None]:
+    """Yield what `hold` returns, and give it back."""
+    fd = hold(process)
     try:
-        # The pid may have been reused between the scan and the open.
-        fields = _stat(PROC / str(process.pid))
-        yield fd if fields is not None and int(fields[19]) == process.ticks else None
+        yield fd
     finally:
-        os.close(fd)
+        if fd is not None:
+            os.close(fd)
 
 
 def ended(pidfd: int, timeout: float) -> bool:

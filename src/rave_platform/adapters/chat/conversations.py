@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -214,6 +215,17 @@ class SqliteConversations:
                     (str(outcome.task_id),),
                 )
             self._put_deed(deed, outcome.at.timestamp())
+
+    def tell_merged(self, task_id: UUID, by: str, deed: ChatDeed) -> None:
+        """As ConversationStore."""
+        with self._file.writing():
+            open_ = self._file.execute(
+                "UPDATE tasks SET judgement = :approved, judged_by = :by"
+                " WHERE task_id = :task AND judgement <> :approved",
+                {"approved": Judgement.APPROVED, "by": by, "task": str(task_id)},
+            ).rowcount
+            if open_:
+                self._put_deed(deed, time.time())
 
     # --- what is done
 

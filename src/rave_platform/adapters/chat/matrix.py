@@ -89,6 +89,8 @@ class MatrixChannel:
         self._us: MatrixAccount | None = None
         self._rooms = None if settings.own_rooms else frozenset[str]()
         self._brought: dict[str, None] = {}
+        # Up to where each room was looked through: the time before the last, and the last.
+        self._looked: dict[str, tuple[str, str]] = {}
 
     @property
     def connected(self) -> bool:
@@ -216,15 +218,24 @@ class MatrixChannel:
         await self._http.ask("POST", where, {"transaction_id": str(time.monotonic_ns())})
 
     async def _look_back(self, hear: Hear, us: MatrixAccount) -> None:
-        """Hear what was said in our rooms and not brought; what was brought is known by its id."""
+        """Hear what was said in our rooms and not brought; what was brought is known by its id.
+
+        Each time from the look before the last on: a message has its place in a room from when the
+        homeserver began to take it, and may be written after one that has a later place.
+        """
         for room in (await self._http.ask("GET", http.path(*CLIENT, "v3", "joined_rooms"))).get(
             "joined_rooms", ()
         ):
             where = http.path(*CLIENT, "v3", "rooms", room, "messages")
+            before, last = self._looked.get(room, ("", ""))
+            params: dict[str, str | int] = {"dir": "b", "limit": PAGE}
+            if before:
+                params["to"] = before
             try:
-                found = await self._http.ask("GET", where, params={"dir": "b", "limit": PAGE})
+                found = await self._http.ask("GET", where, params=params)
             except ChatRefusedError:
                 # We are no longer there.
+                self._looked.pop(room, None)
                 continue
             now = time.time()
             events = [
@@ -238,11 +249,12 @@ class MatrixChannel:
                 for known in said
                 if known.at > now - LOOKED_BACK and known.event_id not in self._brought
             ]
-            if missing:
-                # Where it cannot be stored it is looked for again.
-                with suppress(StoreUnavailableError):
+            # Where it cannot be stored it is looked for again.
+            with suppress(StoreUnavailableError):
+                if missing:
                     await hear(missing, "")
                     self._remember(missing)
+                self._looked[room] = (last, str(found.get("start", "")))
 
     def _remember(self, heard: Sequence[HeardMessage]) -> None:
         """Keep in mind what the store has, so that it is not given it every time."""

@@ -18,7 +18,9 @@ from rave_platform.adapters.configuration import (
     TaskStreamSettings,
 )
 from rave_platform.domain.chat.commands import Verb  # noqa: TC001 - pydantic reads it
+from rave_platform.domain.chat.merges import AgentsForge
 from rave_platform.domain.chat.permissions import ChatPermissions
+from rave_platform.domain.events import SourceName  # noqa: TC001 - pydantic reads it
 from rave_platform.domain.handover import RETENTION_DAYS
 
 if TYPE_CHECKING:
@@ -46,6 +48,13 @@ class MattermostPart(StrictSettings):
     token_file: Path
 
 
+class AgentsForgePart(StrictSettings):
+    """The forge in which agents work, whose webhooks the dispatcher takes in."""
+
+    source: SourceName
+    namespace: str = ""
+
+
 class BridgeSettings(StrictSettings):
     """All of it."""
 
@@ -62,6 +71,8 @@ class BridgeSettings(StrictSettings):
     groups_file: Path | None = None
     groups: dict[Word, frozenset[Word]] = Field(default_factory=dict)
     nats: TaskStreamSettings = TaskStreamSettings()
+    # Without it, nobody is told of what was merged in the forge itself.
+    forge: AgentsForgePart | None = None
     matrix: MatrixPart | None = None
     mattermost: MattermostPart | None = None
 
@@ -103,6 +114,11 @@ def directory(found: BridgeSettings) -> Directory:
     if found.groups_socket:
         return SocketDirectory(found.groups_socket, found.groups)
     return FileDirectory(found.groups_file, found.groups)
+
+
+def forge(found: BridgeSettings) -> AgentsForge | None:
+    """Return the forge in which agents work, if its webhooks are to be heard."""
+    return AgentsForge(found.forge.source, found.forge.namespace) if found.forge else None
 
 
 def channel(found: BridgeSettings) -> ChatChannel:

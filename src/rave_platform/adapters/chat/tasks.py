@@ -8,12 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
-from nats.js.api import AckPolicy, ConsumerConfig
 from pydantic import ValidationError
 
-from rave_platform.adapters import taskstreams
-from rave_platform.adapters.taskstreams import AGENTS, TASKS, away, told
+from rave_platform.adapters.chat.reading import DurableReader
+from rave_platform.adapters.taskstreams import AGENTS, TASKS, away, see_to_agents, told
 from rave_platform.application.chat.ports import QueueFigures, ToldTask
 from rave_platform.domain.tasks import AgentHeartbeat
 from rave_platform.domain.tracing import HEADER
@@ -21,18 +19,12 @@ from rave_platform.domain.tracing import HEADER
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from nats.js.client import JetStreamContext
-
     from rave_platform.adapters.stream import NatsStream
 
 TOLD = "rave.tasks.v1.told.>"
-# The consumer, which the server keeps while we are away.
-READER = "chat-bridge"
 # What is taken at a time, and the seconds to wait for it.
 MOST_AT_ONCE = 32
 WAITING = 5.0
-# Seconds until it is looked again whether there is a connection.
-AGAIN = 0.5
 # Seconds after its last sign of life that an agent counts as there.
 LATELY = 60.0
 
@@ -43,8 +35,9 @@ class NatsTaskReader:
     def __init__(self, stream: NatsStream, wall: Callable[[], float] = time.time) -> None:
         self._stream = stream
         self._wall = wall
-        self._reading: JetStreamContext.PullSubscription | None = None
-        self._connection = 0
+        self._reader = DurableReader(
+            stream, TASKS, TOLD, most=MOST_AT_ONCE, waits=WAITING, prepare=see_to_agents
+        )
 
     async def told(self) -> list[ToldTask]:
         """Wait a moment for what agents say of tasks; return what came.
@@ -52,37 +45,12 @@ class NatsTaskReader:
         Raises:
             StreamUnavailableError: if the stream cannot be asked.
         """
-        if not self._stream.connection:
-            # Whoever publishes says so already.
-            await asyncio.sleep(AGAIN)
-            return []
-        try:
-            found = await (await self._reader()).fetch(MOST_AT_ONCE, timeout=WAITING)
-        except NatsTimeoutError:
-            return []
-        except (NatsError, OSError, TimeoutError) as fault:
-            # Made anew the next time: the server may have lost it.
-            self._reading = None
-            raise away(fault) from fault
         return [
             ToldTask(
                 message.data, partial(told, message.ack), (message.headers or {}).get(HEADER, "")
             )
-            for message in found
+            for message in await self._reader.messages()
         ]
-
-    async def _reader(self) -> JetStreamContext.PullSubscription:
-        jetstream = self._stream.jetstream()
-        if self._reading is None or self._connection != self._stream.connection:
-            await taskstreams.see_to_agents(jetstream)
-            self._connection = self._stream.connection
-            config = ConsumerConfig(
-                durable_name=READER, filter_subject=TOLD, ack_policy=AckPolicy.EXPLICIT
-            )
-            # One that is there, and reads something else, is changed by it.
-            await jetstream.add_consumer(TASKS.name, config)
-            self._reading = await jetstream.pull_subscribe_bind(READER, TASKS.name)
-        return self._reading
 
     async def queues(self) -> list[QueueFigures]:
         """Return how far the readers of the stream are.

@@ -35,6 +35,8 @@ class PagurePart(StrictSettings):
     user: Name
     namespace: str = ""
     token_file: Path
+    # Who is told of what happens in the projects that agents make.
+    hook: Address | None = None
 
 
 class ForgePart(StrictSettings):
@@ -48,6 +50,11 @@ class ForgePart(StrictSettings):
         if (self.gitlab is None) == (self.pagure is None):
             raise ValueError("there is to be either gitlab or pagure")
         return self
+
+
+def hook(found: ForgePart) -> str:
+    """Return who is told of what happens in the projects that agents make; empty for nobody."""
+    return (found.pagure.hook if found.pagure else None) or ""
 
 
 def forge(found: ForgePart) -> Forge:

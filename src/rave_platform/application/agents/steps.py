@@ -28,12 +28,18 @@ CLOCKS = timedelta(minutes=5)
 
 
 class Steps:
-    """The steps, before one forge and with one runner."""
+    """The steps, before one forge and with one runner.
 
-    def __init__(self, forge: Forge, runner: Runner, allowed: TaskLimits) -> None:
+    `hook` is who hears from the forge of what happens in a project that was made, if anybody.
+    """
+
+    def __init__(
+        self, forge: Forge, runner: Runner, allowed: TaskLimits, *, hook: str = ""
+    ) -> None:
         self._forge = forge
         self._runner = runner
         self._allowed = allowed
+        self._hook = hook
 
     async def carry_out(self, progress: TaskProgress) -> StepOutcome:
         """Carry out the next step, which has begun; return what it came to.
@@ -64,6 +70,9 @@ class Steps:
     async def _create(self, progress: TaskProgress) -> StepOutcome:
         task = progress.task
         found = await self._forge.create_project(task.project, wording.title(task))
+        if self._hook:
+            # It signs with a key that the dispatcher works out itself.
+            await self._forge.see_to_hook(found.path, self._hook, "")
         old = found.created_at < task.created_at - CLOCKS
         return {"path": found.path, "url": f"{found.url}{' was there already' if old else ''}"}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_platform.application.rounds import Rounds
 from rave_platform.domain import tasks
-from rave_platform.domain.chat import conversation
+from rave_platform.domain.chat import conversation, merges
 from rave_platform.domain.tasks import DecisionOutcome, TaskDecision
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Following:
         if before is None:
             return
         if isinstance(found, DecisionOutcome):
-            said = replace(conversation.carried_out(before, found), traceparent=told.traceparent)
+            said = replace(merges.carried_out(before, found), traceparent=told.traceparent)
             await self._blocking(lambda: self._store.tell_outcome(found, said))
             self._said()
         elif deed := conversation.told(before, found):

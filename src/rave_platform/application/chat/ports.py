@@ -52,7 +52,7 @@ class PendingDeed:
 
 @dataclass(frozen=True)
 class ToldTask:
-    """What an agent said of a task; `taken` tells the stream that it is kept."""
+    """What an agent, or the forge, said; `taken` tells the stream that it is kept."""
 
     data: bytes
     taken: Callable[[], Awaitable[None]]
@@ -127,6 +127,12 @@ class ConversationStore(AgingStore, Protocol):
 
     def tell_outcome(self, outcome: DecisionOutcome, deed: ChatDeed) -> None:
         """Keep what is said of a decision; what was not carried out may be decided anew."""
+
+    def tell_merged(self, task_id: UUID, by: str, deed: ChatDeed) -> None:
+        """Keep what is said of a merge in the forge, and that the task needs no judgement more.
+
+        Of one that was approved here, whoever carries that out says so.
+        """
 
     def deeds(self, most: int) -> list[PendingDeed]:
         """Return what is not known to be done, the oldest first."""
@@ -205,6 +211,17 @@ class TaskReader(Protocol):
 
     async def agents(self) -> Sequence[AgentHeartbeat]:
         """Return the agents that gave a sign of life lately.
+
+        Raises:
+            StreamUnavailableError: if the stream cannot be asked.
+        """
+
+
+class ForgeReader(Protocol):
+    """What the forge says of merge requests in the stream."""
+
+    async def said(self) -> Sequence[ToldTask]:
+        """Wait a moment for what the forge says; return what came.
 
         Raises:
             StreamUnavailableError: if the stream cannot be asked.

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rave_platform.domain.chat.commands import ChatCommand
     from rave_platform.domain.chat.grammar import NotUnderstood
     from rave_platform.domain.chat.permissions import ChatPermissions
-    from rave_platform.domain.tasks import AgentHeartbeat, DecisionOutcome
+    from rave_platform.domain.tasks import AgentHeartbeat
     from rave_platform.domain.tracing import TraceContext
 
 # Seconds after which a command that was not heard in time is no longer obeyed: whoever gave it no
@@ -243,16 +243,6 @@ def told(before: ChatTask, task: AgentTask) -> ChatDeed | None:
     return ChatDeed(
         f"told:{task.task_id}:{task.status}:{task.attempt}", DeedKind.SAY, before.room,
         before.thread, "", characters.plain(text),
-    )  # fmt: skip
-
-
-def carried_out(before: ChatTask, outcome: DecisionOutcome) -> ChatDeed:
-    """Return what is said when a decision was carried out, or could not be."""
-    verb = outcome.decision.value
-    again = "" if outcome.done else f" Say !rave {verb} {short(outcome.task_id)} again to retry."
-    return ChatDeed(
-        f"told:{outcome.decision_uuid}", DeedKind.SAY, before.room, before.thread, "",
-        characters.plain(f"Task {short(outcome.task_id)}: {outcome.text}.{again}"),
     )  # fmt: skip
 
 

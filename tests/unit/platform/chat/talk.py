@@ -1,14 +1,22 @@
-"""Messages and tasks for tests."""
+"""Messages, tasks, a channel and whose groups are asked for: for tests."""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
+from rave_platform.adapters.chat.matrix import MatrixChannel, MatrixSettings
 from rave_platform.domain.chat.commands import Verb
 from rave_platform.domain.chat.conversation import ChatTask, HeardKind, HeardMessage, name_of
 from rave_platform.domain.chat.permissions import ChatPermissions
 from rave_platform.domain.tasks import AgentKind, AgentTask
+
+if TYPE_CHECKING:
+    import httpx
+
+    from rave_platform.application.chat.ports import Directory
 
 NOW = 1_764_000_000.0
 MOMENT = datetime.fromtimestamp(NOW, UTC)
@@ -26,6 +34,16 @@ def said(
 ) -> HeardMessage:  # fmt: skip
     sender = f"@{account or 'somebody'}:rave.test"
     return HeardMessage(f"$event-{number}", kind, room, sender, account, thread, text, at)
+
+
+def matrix(transport: httpx.MockTransport) -> MatrixChannel:
+    """Return a channel to a homeserver that answers so."""
+    return MatrixChannel(MatrixSettings("http://hs", "rave", "as", "hs"), transport)
+
+
+def groups(directory: Directory, account: str) -> frozenset[str]:
+    """Return the groups that somebody is in."""
+    return asyncio.run(directory.groups(account))
 
 
 def task(number: int = 1, **changes: object) -> AgentTask:

@@ -15,7 +15,7 @@ from pagure.lib import model, model_base
 from pagure.ui import clone
 from waitress import create_server
 
-from rave_forge import accounts, hooks, logout, schema
+from rave_forge import accounts, hooks, keys, logout, schema
 from rave_forge.systemd import notify
 
 LOOPBACK = "127.0.0.1"
@@ -47,6 +47,8 @@ def main(port: str) -> None:
     schema.prepare(config["DB_URL"], config["ACLS"], pagure.__version__, state / "schema")
     session = model_base.create_session(config["DB_URL"])
     accounts.keep(session, config["ACLS"], TOKEN.read_text().strip())
+    if key := config["RAVE_WEBHOOK_KEY"]:
+        keys.keep(session, key)
     session.remove()
     app = create_app()
     logout.serve(app)

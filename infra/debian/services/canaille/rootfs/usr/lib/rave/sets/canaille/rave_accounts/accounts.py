@@ -142,6 +142,23 @@ def revoke_client(client: str) -> dict[str, Any]:
     return {"changed": ended > 0}
 
 
+def take_client_secret(client: str, sha256: str) -> dict[str, Any]:
+    """Know a service by another secret besides the one that it has, of both the hash alone.
+
+    Raises:
+        Refused: there is no such client.
+    """
+    if not clients.take(client, sha256):
+        raise Refused("absent", f"there is no client {client}")
+    return {"changed": True}
+
+
+def forget_client_secret(client: str, sha256: str) -> dict[str, Any]:
+    """Know a service by its secret of before no longer."""
+    clients.forget(client, sha256)
+    return {"changed": True}
+
+
 def expire(user: str) -> dict[str, Any]:
     """Let the time of an account's tokens be over: the smoke suite does not wait an hour for it. No
     verb of the guest leads here.
@@ -164,6 +181,8 @@ ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "groups": change_groups,
     "clients": list_clients,
     "revoke-client": revoke_client,
+    "take-client-secret": take_client_secret,
+    "forget-client-secret": forget_client_secret,
     "expire": expire,
 }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from canaille.app import models
 from canaille.backends import Backend
 from canaille.oidc.models import Client
+from flask import current_app
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 # What is ours among the clients: nobody else registers any, but somebody might by hand.
 MARK = "rave"
 KEY = "RAVE_CLIENTS"
+# Hashes that clients are known by besides, by their ids, while a secret is renewed.
+ALSO = "RAVE_CLIENTS_ALSO"
 
 
 def below(origin: str, site: str | None) -> str:
@@ -36,6 +39,7 @@ def below(origin: str, site: str | None) -> str:
 def keep(app: Flask, wanted: list[dict[str, Any]], hashes: str, origin: str) -> None:
     """Register what is wanted, and let nothing else be registered."""
     known = dict(line.split() for line in hashes.splitlines())
+    app.config[ALSO] = {}
     app.config[KEY] = [
         record
         | {"redirects": [below(origin, record["site"]) + path for path in record["redirects"]]}
@@ -79,7 +83,8 @@ def _check(before: Any) -> Any:
         if client.software_id != MARK:
             return bool(before(client, secret))
         shown = hashlib.sha256(secret.encode()).hexdigest()
-        return hmac.compare_digest(shown, client.client_secret)
+        known = (client.client_secret, *current_app.config[ALSO].get(client.client_id, ()))
+        return any(hmac.compare_digest(shown, one) for one in known)
 
     return check
 
@@ -104,6 +109,33 @@ def listing(wanted: list[dict[str, Any]]) -> dict[str, Any]:
             for record in wanted
         ]
     }
+
+
+def take(identifier: str, sha256: str) -> bool:
+    """Know a client by another secret, and by the one of before until that is forgotten; return
+    whether there is such a client.
+    """
+    client = _ours_of(identifier)
+    if client is None:
+        return False
+    before = client.client_secret
+    if before != sha256:
+        also = current_app.config[ALSO]
+        also[identifier] = {*also.get(identifier, ()), before} - {sha256}
+        client.client_secret = sha256
+        Backend.instance.save(client)
+    return True
+
+
+def forget(identifier: str, sha256: str) -> None:
+    """Know a client no longer by a secret of before."""
+    also = current_app.config[ALSO]
+    also[identifier] = set(also.get(identifier, ())) - {sha256}
+
+
+def _ours_of(identifier: str) -> Any:
+    found = Backend.instance.get(models.Client, client_id=identifier)
+    return found if found is not None and found.software_id == MARK else None
 
 
 def end(identifier: str) -> int | None:
