@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,13 +17,17 @@ from urllib.parse import parse_qs
 import pytest
 
 from rave_guest.services import buildbot
-from tests.debian import part, plan, rendered
+from tests.debian import BASE, part, plan, rendered
+from tests.waiting import CEILING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 SYSTEM = "etc/systemd/system"
-forge = part("buildbot", "rootfs/usr/lib/rave/sets/buildbot/rave_ci/forge.py")
+SET = "rootfs/usr/lib/rave/sets/buildbot/rave_ci"
+forge = part("buildbot", f"{SET}/forge.py")
+RUN = BASE / "services/buildbot" / SET / "run.py"
 
 
 class Pagure(BaseHTTPRequestHandler):
@@ -112,6 +120,28 @@ def test_a_result_is_said_in_the_forges_words(
     assert forge.described({"complete": complete, "results": results}) == status
 
 
+@pytest.mark.parametrize(
+    ("script", "mode", "ends", "said"),
+    [("echo built", 0o755, 0, "built\n"), ("echo no >&2; exit 3", 0o755, 3, "no\n"),
+     ("kill -9 $$", 0o755, 137, ""), ("sleep 1000 & echo left $!", 0o755, 0, "left "),
+     ("true", 0o644, 126, ".ci/run cannot be executed: Permission denied\n")],
+)  # fmt: skip
+def test_a_build_ends_as_its_script_does_whatever_is_left_running(
+    script: str, mode: int, ends: int, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci/run").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / ".ci/run").chmod(mode)
+    program = f"import sys; sys.path.insert(0, {str(RUN.parent)!r}); import run; run.main()"
+    done = subprocess.run(
+        [sys.executable, "-IBSc", program], cwd=tmp_path, check=False, capture_output=True,
+        text=True, timeout=CEILING,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout[: len(said)] if said else done.stdout) == (ends, said)
+    if left := re.fullmatch("left (.+)\n", done.stdout):
+        os.kill(int(left[1]), signal.SIGKILL)
+
+
 @pytest.fixture(params=["development", "production"])
 def files(request: pytest.FixtureRequest) -> dict[str, str]:
     return rendered(request.param)
@@ -127,6 +157,8 @@ def test_who_pushes_or_looks_starts_it_and_no_boot_does(files: dict[str, str]) -
     hook = files["usr/lib/rave/forge/hooks/hook"]
     assert '\nPUSHED = "/run/buildbot-pushed"\n' in hook
     for name in ("buildbot", "buildbot-worker"):
+        # However often it starts or fails, its socket stays open.
+        assert "\nStartLimitIntervalSec=0\n" in files[f"{SYSTEM}/{name}.service"]
         assert services[name]["units"] == [f"{name}.socket"]
         assert (
             f"MemoryMax={services[name]['memory']['safe']}M\n"

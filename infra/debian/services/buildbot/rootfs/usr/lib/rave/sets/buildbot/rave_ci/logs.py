@@ -13,7 +13,12 @@ def faults() -> None:
     log.startLoggingWithObserver(_say, setStdout=False)
 
 
+def complain(text: str) -> None:
+    """Say something that is at fault."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
 def _say(event: dict[str, Any]) -> None:
     if event.get("isError"):
-        sys.stderr.write(f"{log.textFromEventDict(event)}\n")
-        sys.stderr.flush()
+        complain(str(log.textFromEventDict(event)))

@@ -13,7 +13,8 @@ from buildbot.db.connector import DBConnector
 from buildbot.master import BuildMaster
 from buildbot.process.factory import BuildFactory
 from buildbot.process.properties import Interpolate
-from buildbot.schedulers.basic import AnyBranchScheduler
+from buildbot.process.results import EXCEPTION, FAILURE
+from buildbot.schedulers.triggerable import Triggerable
 from buildbot.steps.master import MasterShellCommand
 from buildbot.steps.shell import ShellCommand
 from buildbot.steps.transfer import FileDownload
@@ -26,7 +27,7 @@ from rave_ci import logs
 from rave_ci.called import MEET, NAME, Called
 from rave_ci.flags import Flags
 from rave_ci.forge import RUN, Forge
-from rave_ci.pushes import Pushes
+from rave_ci.pushes import BUILDER, Pushes
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -34,19 +35,34 @@ if TYPE_CHECKING:
 ORIGIN = Path("/run/rave/origin")
 # What systemd listens on for it, in the socket's order.
 WEB, PUSHED = "systemd:domain=INET:index=0", 4
-QUIET, LONGEST = 900, 3600  # seconds that a build may say nothing, and take
 OUTPUT = 1 << 20  # bytes of a step's output that are kept
 SOURCE = "source.tar"
+# At the worker, of the same set.
+BUILDS = ["python3", "-IS", "/usr/lib/rave/sets/buildbot", "rave_ci.run:main"]
 # The worker reaches no forge: it is handed the files of the commit.
+# The forge may be away for a while. What is handed over has 1 GiB at most.
 FETCH = f"""
-rm -rf repository
+ulimit -f 2097152
+export GIT_HTTP_LOW_SPEED_LIMIT=1 GIT_HTTP_LOW_SPEED_TIME=120 GIT_TERMINAL_PROMPT=0
+rm -rf repository {SOURCE}
 git init --quiet --bare repository
-git -C repository fetch --quiet "$1" "refs/heads/$2"
-git -C repository archive --output ../{SOURCE} "$3"
+for wait in 10 20 40 80 0; do
+    git -C repository fetch --quiet --depth 1 "$1" "$2" && break
+    sleep "$wait"
+done
+git -C repository archive --output ../{SOURCE} "$2"
+rm -rf repository
 """
 
 
-def settings(forge: Forge, origin: str) -> dict[str, Any]:
+class Limits(NamedTuple):
+    """What a build may: seconds that it says nothing, and that it takes."""
+
+    quiet: int
+    longest: int
+
+
+def settings(forge: Forge, origin: str, limits: Limits) -> dict[str, Any]:
     """Return Buildbot's configuration on a machine of this public origin."""
     return {
         "title": "RAVE",
@@ -65,23 +81,34 @@ def settings(forge: Forge, origin: str) -> dict[str, Any]:
         "protocols": {"pb": {"port": f"unix:{MEET}:mode=660"}},
         "workers": [Called()],
         "change_source": [Pushes(forge, PUSHED, name="pushes")],
-        "schedulers": [AnyBranchScheduler(name="pushes", builderNames=["pushes"])],
-        "builders": [BuilderConfig(name="pushes", workernames=[NAME], factory=steps())],
+        # Without one nothing would be built, it says. Its own list of changes is not used.
+        "schedulers": [Triggerable(name=BUILDER, builderNames=[BUILDER])],
+        "builders": [BuilderConfig(name=BUILDER, workernames=[NAME], factory=steps(limits))],
         "services": [Flags(forge)],
     }
 
 
-def steps() -> BuildFactory:
+class Fetch(MasterShellCommand):  # type: ignore[misc]
+    """What goes wrong here is no fault of the commit's."""
+
+    @defer.inlineCallbacks  # type: ignore[untyped-decorator]
+    def run(self) -> Generator[Any, Any, int]:
+        """Return what became of it."""
+        result = yield super().run()
+        return EXCEPTION if result == FAILURE else int(result)
+
+
+def steps(limits: Limits) -> BuildFactory:
     """Return what a build is."""
     needed = {"haltOnFailure": True, "logEnviron": False}
-    words = [Interpolate(f"%(src::{name})s") for name in ("repository", "branch", "revision")]
+    words = [Interpolate(f"%(src::{name})s") for name in ("repository", "revision")]
     return BuildFactory(
         [
-            MasterShellCommand(["sh", "-euc", FETCH, "fetch", *words], name="fetch", **needed),
+            Fetch(["sh", "-euc", FETCH, "fetch", *words], name="fetch", **needed),
             FileDownload(mastersrc=SOURCE, workerdest=SOURCE, workdir="given", haltOnFailure=True),
             ShellCommand(command=["tar", "-xf", f"../given/{SOURCE}"], name="unpack", **needed),
             ShellCommand(
-                command=[f"./{RUN}"], name=RUN, timeout=QUIET, maxTime=LONGEST,
+                command=BUILDS, name=RUN, timeout=limits.quiet, maxTime=limits.longest,
                 env={
                     "CI": "true",
                     "CI_PROJECT": Interpolate("%(src::project)s"),
@@ -99,10 +126,11 @@ class Settings(NamedTuple):
 
     forge: Forge
     origin: str
+    limits: Limits
 
     def loadConfig(self) -> MasterConfig:
         """Return them as Buildbot keeps them."""
-        return MasterConfig.loadFromDict(settings(self.forge, self.origin), "settings")
+        return MasterConfig.loadFromDict(settings(*self), "settings")
 
 
 _opened = DBConnector.setup
@@ -118,13 +146,16 @@ def opened(store: DBConnector, **_: bool) -> Generator[Any, Any, None]:
 
 
 def main() -> None:
-    """Serve until the end. The program's one word is the forge's address."""
+    """Serve until the end. The program's words are the forge's address, and a build's limits."""
     logs.faults()
+    address, *limits = sys.argv[1:]
     token = Path(os.environ["CREDENTIALS_DIRECTORY"]) / "forge-token"
-    forge = Forge(sys.argv[1], token.read_text().strip() if token.exists() else "")
+    forge = Forge(address, token.read_text().strip() if token.exists() else "")
     origin = ORIGIN.read_text().strip() if ORIGIN.exists() else "https://rave.localhost"
     DBConnector.setup = opened
-    master = BuildMaster(str(Path.cwd()), config_loader=Settings(forge, origin))
+    master = BuildMaster(
+        str(Path.cwd()), config_loader=Settings(forge, origin, Limits(*map(int, limits)))
+    )
     application = service.Application("buildbot")
     master.setServiceParent(application)
     app.startApplication(application, False)

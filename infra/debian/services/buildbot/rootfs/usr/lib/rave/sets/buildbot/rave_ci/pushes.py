@@ -13,6 +13,7 @@ from twisted.internet import defer, reactor, threads
 from twisted.internet.interfaces import IReadDescriptor
 from zope.interface import implementer
 
+from rave_ci import logs
 from rave_ci.forge import project_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
 
     from rave_ci.forge import Forge
 
+# Whose builds they are.
+BUILDER = "pushes"
 LOOKS = 600  # seconds between two looks at all projects
+SOON = 30  # seconds until it looks anew for a forge that was away
 KEPT = 30 * 86400  # seconds that the output of builds is kept
 LONGEST = 4096  # bytes
 PATIENCE = 1.0  # seconds
@@ -65,7 +69,8 @@ class Pushes(ReconfigurablePollingChangeSource, StateMixin):  # type: ignore[mis
 
     def reconfigService(self, forge: Forge, listening: int) -> Any:
         """Take the forge, and where it tells of pushes: a descriptor."""
-        self._forge, self._listening, self._told = forge, listening, set[str]()
+        self._forge, self._listening = forge, listening
+        self._told, self._all_at = set[str](), 0.0
         return super().reconfigService(pollInterval=LOOKS, pollAtLaunch=True)
 
     def activate(self) -> Any:
@@ -82,13 +87,29 @@ class Pushes(ReconfigurablePollingChangeSource, StateMixin):  # type: ignore[mis
     def poll(self) -> Generator[Any, Any, None]:
         """Look at the projects that were told of, or at all."""
         told, self._told = self._told, set()
+        try:
+            if told and reactor.seconds() < self._all_at:
+                yield self._look(sorted(told), (yield self.getState("heads", {})))
+            else:
+                yield self._all()
+        except OSError as error:
+            logs.complain(f"the forge does not say what was pushed: {error}")
+            # It will be back before it is time to look again.
+            self._told |= told
+            reactor.callLater(SOON, self.doPoll)
+
+    @defer.inlineCallbacks  # type: ignore[untyped-decorator]
+    def _all(self) -> Generator[Any, Any, None]:
+        projects = yield threads.deferToThread(self._forge.projects)
         known = yield self.getState("heads", {})
-        if told:
-            projects = sorted(told)
-        else:
-            projects = yield threads.deferToThread(self._forge.projects)
-            known = {project: known[project] for project in projects if project in known}
-            yield self.master.db.logs.deleteOldLogChunks(int(time.time()) - KEPT)
+        yield self._look(projects, {name: known[name] for name in projects if name in known})
+        yield self.master.db.logs.deleteOldLogChunks(int(time.time()) - KEPT)
+        self._all_at = reactor.seconds() + LOOKS
+
+    @defer.inlineCallbacks  # type: ignore[untyped-decorator]
+    def _look(
+        self, projects: list[str], known: dict[str, dict[str, str]]
+    ) -> Generator[Any, Any, None]:
         for project in projects:
             found = yield threads.deferToThread(self._forge.heads, project)
             seen = set(known.get(project, {}).values())
@@ -96,14 +117,22 @@ class Pushes(ReconfigurablePollingChangeSource, StateMixin):  # type: ignore[mis
                 if commit not in seen:
                     yield self._changed(project, branch, commit)
                 seen.add(commit)
-            known[project] = found
-            # After what is to be built is noted: what is broken off is looked at once more.
-            yield self.setState("heads", known)
+            if known.get(project) != found:
+                known[project] = found
+                # After what is to be built is noted: what is broken off is looked at once more.
+                yield self.setState("heads", known)
 
     @defer.inlineCallbacks  # type: ignore[untyped-decorator]
     def _changed(self, project: str, branch: str, commit: str) -> Generator[Any, Any, None]:
-        if (yield threads.deferToThread(self._forge.wanted, project, commit)):
-            yield self.master.data.updates.addChange(
-                author="forge", comments=commit, files=[], project=project, branch=branch,
-                revision=commit, repository=self._forge.source(project),
-            )  # fmt: skip
+        if not (yield threads.deferToThread(self._forge.wanted, project, commit)):
+            return
+        # Without a scheduler between: it would note what is to be built after this has returned.
+        builder = yield self.master.data.updates.findBuilderId(BUILDER)
+        source = {
+            "codebase": "", "repository": self._forge.source(project), "project": project,
+            "branch": branch, "revision": commit,
+        }  # fmt: skip
+        yield self.master.data.updates.addBuildset(
+            waited_for=False, reason=f"pushed to {branch}", sourcestamps=[source],
+            builderids=[builder],
+        )  # fmt: skip
