@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from buildbot.config import BuilderConfig
 from buildbot.config.master import MasterConfig
+from buildbot.data.resultspec import Filter
 from buildbot.db.connector import DBConnector
 from buildbot.master import BuildMaster
 from buildbot.process.factory import BuildFactory
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 ORIGIN = Path("/run/rave/origin")
 # What systemd listens on for it, in the socket's order.
 WEB, PUSHED = "systemd:domain=INET:index=0", 4
+# How often a build is begun whose worker ends before it does, be it by what is built.
+TRIES = 5
 OUTPUT = 1 << 20  # bytes of a step's output that are kept
 SOURCE = "source.tar"
 # At the worker, of the same set.
@@ -94,6 +97,11 @@ class Fetch(MasterShellCommand):  # type: ignore[misc]
     @defer.inlineCallbacks  # type: ignore[untyped-decorator]
     def run(self) -> Generator[Any, Any, int]:
         """Return what became of it."""
+        mine = Filter("buildrequestid", "eq", [self.build.requests[0].id])
+        begun = yield self.master.data.get(("builds",), filters=[mine])
+        if len(begun) > TRIES:
+            yield self.addCompleteLog("stdio", f"It was begun {len(begun) - 1} times in vain.\n")
+            return int(EXCEPTION)
         result = yield super().run()
         return EXCEPTION if result == FAILURE else int(result)
 
