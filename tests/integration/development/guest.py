@@ -81,7 +81,7 @@ json.dump(asyncio.run(names()), sys.stdout)
 
 DELETE = """
 import sys
-sys.path.insert(0, "/usr/lib/rave/rave-guest")
+sys.path.insert(0, "/usr/lib/rave")
 from rave_guest.wire.forge import PagureUser
 with open("/run/secrets/pagure/token") as file:
     user = PagureUser(int(sys.argv[1]), "rave", file.read().strip(), 120)

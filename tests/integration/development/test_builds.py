@@ -48,7 +48,7 @@ SILENT = 20  # seconds that a build may say nothing, where that is tried
 PUSH = """
 import os, subprocess, sys, tempfile
 from base64 import b64encode
-sys.path.insert(0, "/usr/lib/rave/rave-guest")
+sys.path.insert(0, "/usr/lib/rave")
 from rave_guest.wire.forge import PagureUser
 port, project, script = sys.argv[1:]
 with open("/run/secrets/pagure/token") as file:

@@ -171,6 +171,7 @@ def test_a_build_has_nothing_of_the_machine(files: dict[str, str]) -> None:
     for setting in (
         "PrivateNetwork=yes", "PrivateTmp=yes", "ProtectSystem=strict", "CapabilityBoundingSet=",
         "TemporaryFileSystem=/data:ro /run:ro /var/lib:ro /var/log:ro /etc/rave:ro",
+        "TemporaryFileSystem=/dev/shm:mode=1777",
     ):  # fmt: skip
         assert f"\n{setting}\n" in unit
     assert "LoadCredential" not in unit
