@@ -27,6 +27,8 @@ let
     "hydrogen"
     "pagure"
     "pagure-worker"
+    "buildbot"
+    "buildbot-worker"
     "docker-registry"
     "webhook-dispatcher"
     "chat-bridge"

@@ -63,7 +63,7 @@ in
   "oidc/pagure-client-secret" = proven "canaille" (secret "Pagure's client secret at whoever signs people in" "pagure" (hex 32) [ "canaille" "pagure" ]);
 
   "pagure/secret-key" = secret "signs Pagure's sessions" "pagure" (hex 32) [ "pagure" "pagure-worker" ];
-  "pagure/token" = proven "pagure" (secret "by which rave's own programs use the forge" "pagure" (hex 32) [ "pagure" "agents" ]);
+  "pagure/token" = proven "pagure" (secret "by which rave's own programs use the forge" "pagure" (hex 32) [ "pagure" "agents" "buildbot" ]);
 
   "docker-registry/password" = proven "docker-registry" (secret "password of the registry's account rave, for robots" "docker-registry" password [ "docker-registry" ]);
 

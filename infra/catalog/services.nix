@@ -479,6 +479,39 @@ in
     oomScore = 150;
   };
 
+  buildbot = none // {
+    title = "Buildbot";
+    description = "builds what is pushed to the forge, and says there what became of it";
+    bases = {
+      # GitLab, NixOS' forge, has a CI of its own.
+      debian = {
+        units = [ "buildbot.socket" ];
+        packages = [ "git" ];
+        wheels = [ "buildbot==4.3.0" "buildbot-www==4.3.0" "buildbot-worker==4.3.0" ];
+        notKept = "what became of commits is in the forge, and any of them can be built again";
+        data = [ "/var/lib/buildbot" ];
+      };
+    };
+    # A program that the first push starts, or who looks. No health question: each would start it, too.
+    ports = [ (loopback "web" 8010) ];
+    secrets = [ "pagure/token" ];
+    memory = { safe = 192; full = 256; };
+    oomScore = 200;
+  };
+
+  buildbot-worker = none // {
+    title = "Builds";
+    description = "what Buildbot runs: one build at a time, which reaches nothing";
+    bases = {
+      debian = {
+        units = [ "buildbot-worker.socket" ];
+        notKept = "each build begins anew";
+      };
+    };
+    memory = { safe = 512; full = 1024; };
+    oomScore = 600;
+  };
+
   docker-registry = none // {
     title = "Registry";
     description = "images of containers, for robots that show a password";

@@ -41,7 +41,8 @@ SESSION_LASTS, SIGN_IN_LASTS = 12 * 3600, 600  # seconds
 # __Host-: this host alone, over TLS alone. Lax: who comes from the provider's site is known.
 COOKIE = "Path=/; Secure; HttpOnly; SameSite=Lax"
 # Where somebody may be sent on once they have signed in.
-ONWARD = {"": "/", "prometheus": "/prometheus/", "alertmanager": "/alertmanager/"}
+BEHIND = ("prometheus", "alertmanager", "buildbot")
+ONWARD = {"": "/"} | {name: f"/{name}/" for name in BEHIND}
 
 
 class Portal:

@@ -44,19 +44,19 @@ class PagureUser:
             return None
         return str(self._told(answer)["username"])
 
-    def create(self, name: str) -> str:
-        """Make a private project, with a branch `main` and a README, and return where it is: Pagure
-        puts what is private below its owner's name.
+    def create(self, name: str, *, private: bool = True) -> str:
+        """Make a project, with a branch `main` and a README, and return where it is: Pagure puts
+        what is private below its owner's name.
 
         Raises:
             PagureError: it was refused.
         """
         wanted = {
             "name": name, "description": "of the smoke suite", "create_readme": "true",
-            "default_branch": "main", "private": "true", "wait": "true",
+            "default_branch": "main", "private": str(private).lower(), "wait": "true",
         }  # fmt: skip
         self._told(self._post("/new", wanted))
-        return self.private(name)
+        return self.private(name) if private else name
 
     def private(self, name: str) -> str:
         """Return where a private project of this user is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,9 @@ class Forge:
         }.items():  # fmt: skip
             (place / "forge" / name).write_text(text)
         hook = place / "forge/hooks/hook"
+        self.pushed = place / "pushed"
         text = hook.read_text().replace("/run/pagure/hooks", str(self.socket))
+        text = text.replace("/run/buildbot-pushed", str(self.pushed))
         hook.write_text(text.replace("/usr/lib/rave/forge", str(place / "forge")))
         git("init", "-q", "--bare", place / "it.git")
         git("-C", place / "it.git", "config", "core.hooksPath", place / "forge/hooks")
@@ -151,6 +154,18 @@ def test_what_is_refused_or_fails_changes_nothing_and_says_so(
     assert kept.branches() == []
     # The next one is not the worse for it.
     assert kept.push("alice")[0] == 0
+
+
+def test_whoever_builds_is_told_where_something_was_pushed(kept: Forge) -> None:
+    with socket.socket(socket.AF_UNIX) as builds:
+        builds.bind(str(kept.pushed))
+        builds.listen()
+        assert kept.push("mallory")[0] == 1
+        assert kept.push("alice")[0] == 0
+        with builds.accept()[0] as told:
+            assert told.recv(4096).decode() == str(kept.place / "it.git")
+    # Nobody is there any more.
+    assert kept.push("alice", "other")[0] == 0
 
 
 def test_without_one_each_hook_is_run_alone_and_refuses_the_same(forge: Forge) -> None:

@@ -51,7 +51,7 @@ def test_where_it_is_told_that_sessions_have_ended_it_listens() -> None:
 @pytest.mark.parametrize("profile", ["development", "production"])
 def test_what_is_behind_sign_in_is_closed_and_takes_nothing(profile: str) -> None:
     found = locations(rendered(profile)[f"{LOCATIONS}/portal-behind.conf"])
-    assert {"/prometheus/", "/alertmanager/"} <= found.keys()
+    assert {"/prometheus/", "/alertmanager/", "/buildbot/"} <= found.keys()
     for name, body in found.items():
         if not name.startswith("@"):
             assert "auth_request /portal/session;" in body

@@ -266,7 +266,8 @@ def test_without_an_installed_secret_nobody_is_signed_in(
 
 @pytest.mark.parametrize(
     ("to", "leads"),
-    [("prometheus", "/prometheus/"), ("alertmanager", "/alertmanager/"), ("", "/"),
+    [("prometheus", "/prometheus/"), ("alertmanager", "/alertmanager/"),
+     ("buildbot", "/buildbot/"), ("", "/"),
      ("https://elsewhere/", "/"), ("//elsewhere", "/"), ("%2F%2Felsewhere", "/")],
 )  # fmt: skip
 def test_whoever_has_signed_in_is_led_on_within_the_portal_alone(

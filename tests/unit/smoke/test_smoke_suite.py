@@ -84,6 +84,7 @@ SINCE |= {f"services.matrix.{name}" for name in ("database", "federation", "step
 SINCE |= {f"services.pagure.{name}" for name in ("repository", "step")}
 SINCE |= {"services.agents.heard", "services.agents.step"}
 SINCE |= {"services.claude_code_router.closed", "services.hydrogen.page"}
+SINCE |= {"services.buildbot.push"}
 SINCE |= {"services.portal.program", "services.portal.step"}
 
 

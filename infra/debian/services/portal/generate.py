@@ -12,6 +12,7 @@ LINKS = {
     "prometheus": ("Prometheus", "/prometheus/"),
     # Debian's has no pages.
     "alertmanager": ("Alertmanager", "/alertmanager/api/v2/alerts"),
+    "buildbot": ("Builds", "/buildbot/"),
 }
 
 ADDRESS = "etc/systemd/system/prometheus.service.d/40-portal.conf"

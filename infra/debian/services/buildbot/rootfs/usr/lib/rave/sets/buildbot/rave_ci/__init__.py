@@ -1,0 +1,1 @@
+"""What makes Buildbot the CI of the guest's own forge."""
