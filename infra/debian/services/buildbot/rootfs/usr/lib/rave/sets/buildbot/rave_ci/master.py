@@ -116,7 +116,8 @@ def steps(limits: Limits) -> BuildFactory:
             FileDownload(mastersrc=SOURCE, workerdest=SOURCE, workdir="given", haltOnFailure=True),
             ShellCommand(command=["tar", "-xf", f"../given/{SOURCE}"], name="unpack", **needed),
             ShellCommand(
-                command=BUILDS, name=RUN, timeout=limits.quiet, maxTime=limits.longest,
+                command=BUILDS, name=RUN, description=RUN, descriptionDone=RUN,
+                timeout=limits.quiet, maxTime=limits.longest,
                 env={
                     "CI": "true",
                     "CI_PROJECT": Interpolate("%(src::project)s"),
