@@ -80,6 +80,8 @@ def push(arguments: Mapping[str, Any], system: System) -> Verdict:
         return _built(forge, commit, time.monotonic() + JOURNEY / 2)
     except PagureError as error:
         return failed(str(error))
+    except TimeoutError:
+        return failed(f"the forge takes longer than {STEP:g} s for one of its answers")
     finally:
         with suppress(PagureError, OSError, ValueError):
             forge.delete(PROJECT)
