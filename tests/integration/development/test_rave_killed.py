@@ -37,7 +37,7 @@ SEED = int(os.environ.get("RAVE_DEVELOPMENT_SEED", "1"))
 SHORTLY = 3.0  # seconds within which it is killed after a step was told
 # Seconds after which a smoke run is killed: before, and while, people sign in and command.
 KILLED_AFTER = (3, 10, 25)
-REPLAYED, REPLAYS, REPLAY = 5, 8, 4.0  # events, kills, and seconds within which each falls
+REPLAYED, REPLAYS, REPLAY = 5, 8, 10.0  # events, kills, and seconds within which each falls
 SILENT = {
     "cwd": ROOT, "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL,
 }  # fmt: skip
