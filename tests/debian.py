@@ -20,7 +20,12 @@ import generate  # noqa: E402
 
 def part(service: str, name: str = "generate.py") -> Any:
     """Return a program of a service's folder as a module."""
-    return generate.load(BASE / "services" / service / name)
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        # Bytecode beside a program of a rootfs would be a file of the guest.
+        return generate.load(BASE / "services" / service / name)
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @cache

@@ -142,6 +142,10 @@ def test_a_build_ends_as_its_script_does_whatever_is_left_running(
         os.kill(int(left[1]), signal.SIGKILL)
 
 
+def test_who_loads_a_program_of_the_guest_leaves_nothing_beside_it() -> None:
+    assert not list(RUN.parent.rglob("__pycache__"))
+
+
 @pytest.fixture(params=["development", "production"])
 def files(request: pytest.FixtureRequest) -> dict[str, str]:
     return rendered(request.param)
