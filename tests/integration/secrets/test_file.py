@@ -183,7 +183,9 @@ def test_of_a_webhooks_secret_the_one_before_counts_until_it_is_forgotten(
 
     def value() -> str:
         found = operator.values()
-        assert list(values.check(found, catalog)) == []
+        told = [(one.severity, one.code) for one in values.check(found, catalog)]
+        two = "\n" in found["webhook/key"]
+        assert told == ([("warning", "previous")] if two else [])
         return found["webhook/key"]
 
     first = value()
