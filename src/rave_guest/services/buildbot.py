@@ -54,7 +54,9 @@ def _about(about: Subject) -> dict[str, Any]:
 @check(
     "buildbot.push", phase="health",
     title="Buildbot: what is pushed to the forge is built, reaching nothing, and the forge is told",
-    needs=("buildbot.units", "buildbot-worker.units", "pagure.units", "pagure-worker.units"),
+    # A build beside it makes a scrape late under emulation.
+    needs=("buildbot.units", "buildbot-worker.units", "pagure.units", "pagure-worker.units",
+           "prometheus.targets"),
     timeout=JOURNEY, arguments=_about, figures={"seconds": "ci_seconds"},
 )  # fmt: skip
 def push(arguments: Mapping[str, Any], system: System) -> Verdict:
