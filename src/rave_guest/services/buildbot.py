@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import suppress
 from functools import partial
 
 from rave_guest import plan as plans
@@ -61,33 +59,22 @@ def _about(about: Subject) -> dict[str, Any]:
 )  # fmt: skip
 def push(arguments: Mapping[str, Any], system: System) -> Verdict:
     """Hook, master, worker and the forge's API have a part in it."""
-    from shutil import chown, rmtree
-
     from rave_guest.wire.forge import PagureError, PagureUser
 
     token = system.secret(arguments["secret"])
     if token is None:
         return missing(arguments["secret"])
     forge = PagureUser(arguments["port"], USER, token, STEP)
-    folder = f"/tmp/rave-ci-{os.urandom(8).hex()}"  # noqa: S108 - nobody can guess it
-    os.mkdir(folder, 0o700)
-    chown(folder, "nobody")
+    git = partial(forge.git, system)
     try:
-        # One that a run which was broken off has left.
-        forge.delete(PROJECT)
-        git = partial(forge.git, system)
-        git(folder, "clone", "--quiet", forge.address(forge.create(PROJECT, private=False)), "one")
-        commit = _commit(git, system, f"{folder}/one", arguments["ports"])
-        git(f"{folder}/one", "push", "--quiet", "origin", "HEAD:main")
-        return _built(forge, commit, time.monotonic() + JOURNEY / 2)
+        with forge.trying(PROJECT) as folder:
+            address = forge.address(forge.create(PROJECT, private=False))
+            git(folder, "clone", "--quiet", address, "one")
+            commit = _commit(git, system, f"{folder}/one", arguments["ports"])
+            git(f"{folder}/one", "push", "--quiet", "origin", "HEAD:main")
+            return _built(forge, commit, time.monotonic() + JOURNEY / 2)
     except PagureError as error:
         return failed(str(error))
-    except TimeoutError:
-        return failed(f"the forge takes longer than {STEP:g} s for one of its answers")
-    finally:
-        with suppress(PagureError, OSError, ValueError):
-            forge.delete(PROJECT)
-        rmtree(folder, ignore_errors=True)
 
 
 def _commit(git: partial[str], system: System, folder: str, ports: list[int]) -> str:

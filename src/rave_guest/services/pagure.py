@@ -9,7 +9,6 @@ import os
 import re
 import stat
 import time
-from contextlib import suppress
 from functools import partial
 
 from rave_guest import forging
@@ -51,27 +50,17 @@ def _token(about: Subject) -> dict[str, Any]:
 )  # fmt: skip
 def repository(arguments: Mapping[str, Any], system: System) -> Verdict:
     """Web, worker, queue, database, hooks and storage have a part in it."""
-    from shutil import chown, rmtree
-
     from rave_guest.wire.forge import PagureError, PagureUser
 
     token = system.secret(arguments["secret"])
     if token is None:
         return missing(arguments["secret"])
     forge = PagureUser(arguments["port"], USER, token, STEP)
-    folder = f"/tmp/rave-forge-{os.urandom(8).hex()}"  # noqa: S108 - nobody can guess it
-    os.mkdir(folder, 0o700)
-    chown(folder, "nobody")
     try:
-        # One that a run which was broken off has left.
-        forge.delete(forge.private(PROJECT))
-        return _round_trip(forge, system, folder)
+        with forge.trying(forge.private(PROJECT)) as folder:
+            return _round_trip(forge, system, folder)
     except PagureError as error:
         return failed(str(error))
-    finally:
-        with suppress(PagureError, OSError, ValueError):
-            forge.delete(forge.private(PROJECT))
-        rmtree(folder, ignore_errors=True)
 
 
 def _round_trip(forge: PagureUser, system: System, folder: str) -> Verdict:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from base64 import b64encode
+from contextlib import contextmanager, suppress
 from urllib.parse import quote, urlencode
 
 from rave_guest.wire import http
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
 
     from rave_guest.system import System
@@ -89,6 +91,29 @@ class PagureUser:
             self._told(self._post(f"/{quote(project)}/git/generateacls", {"wait": "true"}))
             answer = own._post(f"/{quote(project)}/delete", {})
         self._told(answer)
+
+    @contextmanager
+    def trying(self, project: str) -> Iterator[str]:
+        """Yield a new folder of nobody's; before and afterwards there is no such project.
+
+        Raises:
+            PagureError: as `delete` and what is tried; or one of the answers takes too long.
+        """
+        from shutil import chown, rmtree
+
+        folder = f"/tmp/rave-forge-{os.urandom(8).hex()}"  # noqa: S108 - nobody can guess it
+        os.mkdir(folder, 0o700)
+        chown(folder, "nobody")
+        try:
+            # One that a run which was broken off has left.
+            self.delete(project)
+            yield folder
+        except TimeoutError as late:
+            raise PagureError(f"one answer takes longer than {self._timeout:g} s") from late
+        finally:
+            with suppress(PagureError, OSError, ValueError):
+                self.delete(project)
+            rmtree(folder, ignore_errors=True)
 
     def git(self, system: System, folder: str, *words: str) -> str:
         """Let git carry out something in a folder of nobody's, as this user; returns what it says.

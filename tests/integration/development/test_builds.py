@@ -20,6 +20,7 @@ import pytest
 from rave_cli.errors import RaveError
 from rave_cli.flows import accounts
 from rave_cli.machines import store
+from tests.integration.development import ASKED_FOR
 from tests.integration.development.guest import Guest, eventually
 from tests.integration.development.pages import sign_in, text
 from tests.integration.development.people import origin
@@ -33,9 +34,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 pytestmark = [
-    pytest.mark.integration,
+    *ASKED_FOR,
     pytest.mark.timeout(7200),
-    pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
 ]
 
 CHROMIUM = os.environ.get("RAVE_CHROMIUM")

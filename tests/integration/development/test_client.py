@@ -15,6 +15,7 @@ import pytest
 
 from rave_cli.errors import RaveError
 from rave_cli.flows import accounts
+from tests.integration.development import ASKED_FOR
 from tests.integration.development.pages import click, sign_in, text, there
 from tests.integration.development.people import chatting, site
 from tests.integration.portal import chromium
@@ -29,9 +30,8 @@ if TYPE_CHECKING:
 
 CHROMIUM = os.environ.get("RAVE_CHROMIUM")
 pytestmark = [
-    pytest.mark.integration,
+    *ASKED_FOR,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
     pytest.mark.skipif(not CHROMIUM, reason="RAVE_CHROMIUM: not named"),
 ]
 

@@ -5,13 +5,13 @@ RAVE_DEVELOPMENT_MACHINE names a running machine of this home for it; else one i
 
 from __future__ import annotations
 
-import os
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rave_cli.machines import status
+from tests.integration.development import ASKED_FOR
 from tests.integration.development.guest import Guest, eventually
 from tests.integration.development.storm import Storm, storming, tell
 
@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 pytestmark = [
-    pytest.mark.integration,
+    *ASKED_FOR,
     pytest.mark.timeout(7200),
-    pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
 ]
 
 # Takes all that is left for whoever is not root, and gives it back.

@@ -15,6 +15,7 @@ import pytest
 
 from rave_guest import commanding
 from rave_guest.wire.matrix import MatrixError
+from tests.integration.development import ASKED_FOR
 from tests.integration.development.guest import GROUP, USER, Guest, eventually, somebody
 from tests.integration.development.people import origin
 
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 pytestmark = [
-    pytest.mark.integration,
+    *ASKED_FOR,
     pytest.mark.timeout(7200),
-    pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
 ]
 
 HOSTILE = {

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.integration.development import ASKED_FOR
 from tests.integration.development.guest import Guest
 from tests.integration.development.storm import Project, commanding_in, drawn, storming, tell
 
@@ -25,9 +26,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 pytestmark = [
-    pytest.mark.integration,
+    *ASKED_FOR,
     pytest.mark.timeout(14_400),
-    pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
 ]
 
 FIRST = int(os.environ.get("RAVE_DEVELOPMENT_SEED", "1"))

@@ -17,6 +17,7 @@ import pytest
 
 from rave_guest import delivering
 from tests import kills
+from tests.integration.development import ASKED_FOR
 from tests.integration.development.clone import ROOT
 from tests.integration.development.guest import Guest, eventually
 from tests.integration.development.storm import Webhooks, tell
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
 
 pytestmark = [
-    pytest.mark.integration,
+    *ASKED_FOR,
     pytest.mark.timeout(7200),
-    pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
 ]
 
 RAVE = (sys.executable, "-m", "rave_cli")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.integration.development import ASKED_FOR
 from tests.integration.development.pages import sign_in, text
 from tests.integration.portal import chromium
 from tests.waiting import until
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from tests.integration.development.clone import CleanClone
 
 pytestmark = [
-    pytest.mark.integration,
+    *ASKED_FOR,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not os.environ.get("RAVE_DEVELOPMENT"), reason="RAVE_DEVELOPMENT: not set"),
 ]
 
 CHROMIUM = os.environ.get("RAVE_CHROMIUM")

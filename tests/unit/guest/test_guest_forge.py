@@ -173,6 +173,23 @@ def test_a_push_that_is_refused_is_a_failure_and_the_project_goes(
     assert not [word for argv in machine.ran for word in argv if TOKEN in word]
 
 
+def test_an_answer_that_comes_late_is_told_with_its_own_time_and_the_project_goes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time of the whole check was told, which was not over."""
+
+    class Slow(Machine):
+        def run(self, argv: list[str], _timeout: float, **more: Any) -> Any:
+            raise TimeoutError
+
+    fake = Pagure()
+    with serving(fake.answer) as port:
+        found = asked(port, Slow(TOKEN), monkeypatch)
+    late = f"one answer takes longer than {pagure.STEP:g} s"
+    assert found == Verdict("fail", late, {})
+    assert not fake.projects
+
+
 def test_a_project_whose_making_was_broken_off_stops_no_later_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
