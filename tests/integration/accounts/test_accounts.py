@@ -28,6 +28,14 @@ pytestmark = [pytest.mark.integration, *postgres.NEEDED]
 
 ALICE = {"name": "Alice Liddell", "email": "alice@example.org", "groups": [], "password": True}
 
+# Fails where a transaction of Canaille's waits for somebody to go on with it.
+NOTHING_OPEN = """
+do $$ begin
+    if exists (select from pg_stat_activity where usename = 'canaille' and state like 'idle in %')
+    then raise 'a transaction is open'; end if;
+end $$
+"""
+
 
 class Operator:
     """Asks as the verb does, with a log of its own."""
@@ -126,6 +134,18 @@ def test_deleting_twice_is_no_fault(ask: Operator) -> None:
     with pytest.raises(Refused, match="no account alice") as caught:
         ask("show", "alice")
     assert caught.value.stage == "absent"
+
+
+def test_whoever_is_refused_leaves_no_transaction_open(
+    ask: Operator, database: postgres.Server
+) -> None:
+    """One that was left open until the next request held up the database's cleaning, and was the
+    failure of the next smoke run.
+    """
+    for _ in range(2):
+        with pytest.raises(Refused, match="no account nobody"):
+            ask("show", "nobody")
+        database.sql(NOTHING_OPEN)
 
 
 def test_every_change_is_written_down_and_no_password(ask: Operator) -> None:

@@ -17,6 +17,7 @@ import logging
 import os
 import socket
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from canaille.backends import Backend
 from rave_accounts.accounts import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from flask import Flask
 
@@ -61,7 +62,7 @@ class Control(threading.Thread):
         try:
             document = json.loads(request)
             act, arguments = self._actions[document["action"]], document["arguments"]
-            with self._app.app_context(), Backend.instance.session():
+            with self._app.app_context(), session():
                 return {"ok": True, "answer": act(**arguments)}
         except Refused as error:
             return {"ok": False, "reason": error.reason, "error": str(error)}
@@ -69,6 +70,16 @@ class Control(threading.Thread):
             # What it was about may hold what is not for a log.
             logging.exception("a request failed")
             return {"ok": False, "reason": "system", "error": type(error).__name__}
+
+
+@contextmanager
+def session() -> Iterator[None]:
+    """As Backend.session, which leaves its transaction open where an action is refused (0.3.6)."""
+    Backend.instance.setup()
+    try:
+        yield
+    finally:
+        Backend.instance.teardown()
 
 
 def own(address: str) -> socket.socket:
