@@ -28,8 +28,9 @@ from rave_platform.adapters.stream import NatsStream
 from rave_platform.adapters.taskstreams import TASKS
 from rave_platform.application.agents.beating import beat_forever
 from rave_platform.application.agents.deciding import Deciding
+from rave_platform.application.agents.ports import LOOK
 from rave_platform.application.agents.steps import Steps
-from rave_platform.application.agents.working import LOOK, Working
+from rave_platform.application.agents.working import Working
 from rave_platform.application.outbox import Outbox
 from rave_platform.application.ports import StoreUnavailableError
 from rave_platform.application.retention import prune_forever
@@ -79,16 +80,17 @@ async def serve(
     outbox = Outbox(ledger.outgoing, stream, blocking, tracer=tracer)
     figures = AgentFigures(agent)
     allowed = settings.limits(found)
+    look = min(LOOK, found.silent_seconds / 3)
     steps = Steps(forge, parts.runner, allowed, hook=forges.hook(found.forge))
     working = Working(
         ledger, queue, steps, blocking, allowed, told=outbox.wake,
-        kept=figures.kept, look=min(LOOK, found.silent_seconds / 3), tracer=tracer,
+        kept=figures.kept, look=look, tracer=tracer,
     )  # fmt: skip
     parts_of_it = [
         outbox.run(), working.run(),
         Deciding(
             ledger, queue, forge, blocking, told=outbox.wake, decided=figures.decided,
-            tracer=tracer,
+            look=look, tracer=tracer,
         ).run(),
         beat_forever(
             queue, agent, instance, lambda: working.current,

@@ -8,6 +8,8 @@ import signal
 import socket
 from typing import TYPE_CHECKING, Any
 
+from rave_platform.application.cancelling import cancel
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
 
@@ -33,18 +35,6 @@ async def work(parts: Sequence[Coroutine[Any, Any, None]]) -> None:
         raise RuntimeError("a part of the service ended by itself") from (
             None if task.cancelled() else task.exception()
         )
-
-
-async def cancel(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended: the client of NATS swallows a cancellation now and then.
-
-    It does so while it flushes or closes (nats-py 2.16, `_flush_pending` and `_close`).
-    """
-    waiting = set(tasks)
-    while waiting:
-        for task in waiting:
-            task.cancel()
-        _, waiting = await asyncio.wait(waiting, timeout=0.1)
 
 
 def notify(state: str, *handed: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 
 from rave_platform import lifetime
+from rave_platform.application.cancelling import cancel
 from rave_platform.listening import listen
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ async def together(
     done, _ = await asyncio.wait({serving, *beside}, return_when=asyncio.FIRST_COMPLETED)
     server.should_exit = True
     await serving
-    await lifetime.cancel(beside)
+    await cancel(beside)
     for task in done - {serving}:
         raise RuntimeError("a part of the service ended by itself") from (
             None if task.cancelled() else task.exception()

@@ -16,12 +16,13 @@ import uvicorn
 from starlette.applications import Starlette
 
 from rave_cli.profiles.names import BAKED
-from rave_platform import dispatcher, events, lifetime, service
+from rave_platform import dispatcher, events, service
 from rave_platform.adapters import configuration, settings
 from rave_platform.adapters.configuration import SettingsError
 from rave_platform.adapters.logs import JsonLines
 from rave_platform.adapters.settings import DispatcherSettings
 from rave_platform.adapters.store import SqliteEvents
+from rave_platform.application.cancelling import cancel
 from rave_platform.domain.handover import RETENTION_DAYS
 from rave_platform.domain.signatures import BodyHmac, GitLabHook, ProjectHmac, StandardWebhook
 from tests.unit.platform.deliveries import delivery
@@ -192,7 +193,7 @@ def test_a_part_that_swallows_its_cancellation_ends_all_the_same() -> None:
     async def work() -> bool:
         task = asyncio.create_task(stubborn())
         await asyncio.sleep(0)
-        await lifetime.cancel([task])
+        await cancel([task])
         return task.cancelled()
 
     assert asyncio.run(work())

@@ -6,18 +6,15 @@ it hears nothing of the first.
 
 from __future__ import annotations
 
-import asyncio
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
-from nats.js.api import AckPolicy, ConsumerConfig
 from nats.js.errors import NotFoundError
 from pydantic import BaseModel, ValidationError
 
 from rave_platform.adapters import taskstreams
+from rave_platform.adapters.pulling import SILENT, DurableConsumer
 from rave_platform.adapters.taskstreams import TASKS, away, told
 from rave_platform.application.agents.ports import Delivery
 from rave_platform.domain import tasks
@@ -28,27 +25,15 @@ if TYPE_CHECKING:
     from typing import TypeVar
     from uuid import UUID
 
-    from nats.js.client import JetStreamContext
-
     from rave_platform.adapters.stream import NatsStream
     from rave_platform.domain.tasks import AgentHeartbeat, AgentKind
 
     T = TypeVar("T")
     M = TypeVar("M", bound=BaseModel)
 
-# Seconds to wait for a message, and until it is looked again whether there is a connection.
-WAITING = 5.0
-AGAIN = 0.2
-# Seconds without a word after which the server brings a message again.
-SILENT = 30.0
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """A consumer: its name, and what it reads."""
-
-    name: str
-    subject: str
+# Seconds to wait for a message: no part of SILENT, so that what is brought again is not always
+# brought to the same agent.
+WAITING = 13.0
 
 
 class NatsTaskQueue:
@@ -56,10 +41,12 @@ class NatsTaskQueue:
 
     def __init__(self, stream: NatsStream, agent: AgentKind, silent: float = SILENT) -> None:
         self._stream = stream
-        self._silent = silent
-        self._asked = _Reader(f"agents-{agent}", f"rave.tasks.v1.asked.{agent}.*")
-        self._decided = _Reader("agents-decided", "rave.tasks.v1.decided.>")
-        self._reading: dict[_Reader, tuple[int, JetStreamContext.PullSubscription]] = {}
+
+        def consumer(name: str, subject: str) -> DurableConsumer:
+            return DurableConsumer(stream, TASKS, name, subject, waits=WAITING, silent=silent)
+
+        self._asked = consumer(f"agents-{agent}", f"rave.tasks.v1.asked.{agent}.*")
+        self._decided = consumer("agents-decided", "rave.tasks.v1.decided.>")
         self._agents_seen_to = 0
 
     async def asked(self) -> Delivery | None:
@@ -70,19 +57,11 @@ class NatsTaskQueue:
         """Wait a moment for a decision; return it."""
         return await self._next(self._decided)
 
-    async def _next(self, reader: _Reader) -> Delivery | None:
-        if not self._stream.connection:
-            # Whoever publishes says so already.
-            await asyncio.sleep(AGAIN)
+    async def _next(self, consumer: DurableConsumer) -> Delivery | None:
+        messages = await consumer.pull()
+        if not messages:
             return None
-        try:
-            (found,) = await (await self._subscription(reader)).fetch(1, timeout=WAITING)
-        except NatsTimeoutError:
-            return None
-        except (NatsError, OSError, TimeoutError) as fault:
-            # Made anew the next time: the server may have lost it.
-            self._reading.pop(reader, None)
-            raise away(fault) from fault
+        (found,) = messages
         return Delivery(
             found.data,
             partial(told, found.in_progress),
@@ -90,20 +69,6 @@ class NatsTaskQueue:
             lambda seconds: told(partial(found.nak, delay=seconds)),
             (found.headers or {}).get(HEADER, ""),
         )
-
-    async def _subscription(self, reader: _Reader) -> JetStreamContext.PullSubscription:
-        connection, found = self._reading.get(reader, (0, None))
-        if found is not None and connection == self._stream.connection:
-            return found
-        jetstream, connection = self._stream.jetstream(), self._stream.connection
-        config = ConsumerConfig(
-            durable_name=reader.name, filter_subject=reader.subject,
-            ack_policy=AckPolicy.EXPLICIT, ack_wait=self._silent,
-        )  # fmt: skip
-        await jetstream.add_consumer(TASKS.name, config)
-        found = await jetstream.pull_subscribe_bind(reader.name, TASKS.name)
-        self._reading[reader] = (connection, found)
-        return found
 
     async def standing(self, task_id: UUID) -> AgentTask | None:
         """Return how a task stands, as an agent said last; None if none said anything."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rave_platform.adapters.chat.reading import DurableReader
+from rave_platform.adapters.chat.reading import durable
 from rave_platform.adapters.stream import EVENTS
 from rave_platform.adapters.taskstreams import told
 from rave_platform.application.chat.ports import ToldTask
@@ -24,9 +24,9 @@ class NatsForgeReader:
 
     def __init__(self, stream: NatsStream, source: str) -> None:
         subject = f"rave.events.v{SCHEMA_VERSION}.{source}.{EventKind.MERGE_REQUEST}"
-        self._reader = DurableReader(stream, EVENTS, subject, most=MOST_AT_ONCE, waits=WAITING)
+        self._reader = durable(stream, EVENTS, subject=subject, waits=WAITING)
 
     async def said(self) -> list[ToldTask]:
         """As ForgeReader."""
-        found = await self._reader.messages()
+        found = await self._reader.pull(MOST_AT_ONCE)
         return [ToldTask(message.data, partial(told, message.ack)) for message in found]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
-from rave_platform.adapters.chat.reading import DurableReader
+from rave_platform.adapters.chat.reading import durable
 from rave_platform.adapters.taskstreams import AGENTS, TASKS, away, see_to_agents, told
 from rave_platform.application.chat.ports import QueueFigures, ToldTask
 from rave_platform.domain.tasks import AgentHeartbeat
@@ -35,9 +35,7 @@ class NatsTaskReader:
     def __init__(self, stream: NatsStream, wall: Callable[[], float] = time.time) -> None:
         self._stream = stream
         self._wall = wall
-        self._reader = DurableReader(
-            stream, TASKS, TOLD, most=MOST_AT_ONCE, waits=WAITING, prepare=see_to_agents
-        )
+        self._reader = durable(stream, TASKS, subject=TOLD, waits=WAITING, prepare=see_to_agents)
 
     async def told(self) -> list[ToldTask]:
         """Wait a moment for what agents say of tasks; return what came.
@@ -49,7 +47,7 @@ class NatsTaskReader:
             ToldTask(
                 message.data, partial(told, message.ack), (message.headers or {}).get(HEADER, "")
             )
-            for message in await self._reader.messages()
+            for message in await self._reader.pull(MOST_AT_ONCE)
         ]
 
     async def queues(self) -> list[QueueFigures]:

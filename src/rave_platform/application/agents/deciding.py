@@ -6,13 +6,18 @@ ended is cancelled its own agent looks itself.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from rave_platform.application.agents.ports import LOOK
+from rave_platform.application.cancelling import cancel
 from rave_platform.application.forge import ForgeRefusedError, ForgeUnavailableError
+from rave_platform.application.ports import StreamUnavailableError
 from rave_platform.application.rounds import Rounds
 from rave_platform.application.tracing import Tracer
 from rave_platform.domain import tasks, tracing
@@ -29,7 +34,7 @@ from rave_platform.domain.tracing import SpanKind
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rave_platform.application.agents.ports import TaskLedger, TaskQueue
+    from rave_platform.application.agents.ports import Delivery, TaskLedger, TaskQueue
     from rave_platform.application.forge import Forge
     from rave_platform.application.ports import Blocking
     from rave_platform.domain.tasks import AgentTask
@@ -54,6 +59,7 @@ class Deciding:
         *,
         told: Callable[[], None] = lambda: None,
         decided: Callable[[DecisionOutcome], None] = lambda _outcome: None,
+        look: float = LOOK,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         tracer: Tracer | None = None,
     ) -> None:
@@ -63,6 +69,7 @@ class Deciding:
         self._blocking = blocking
         self._told = told
         self._decided = decided
+        self._look = look
         self._now = now
         self._tracer = tracer or Tracer()
         self._rounds = Rounds(self.decide, "decisions wait")
@@ -89,7 +96,7 @@ class Deciding:
             return 1
         if decision.decision is not DecisionKind.CANCEL and not await self._known(decision):
             try:
-                outcome = await self._outcome(decision, delivery.traceparent)
+                outcome = await self._kept(decision, delivery)
             except ForgeUnavailableError as fault:
                 await delivery.later(fault.retry_after or AGAIN)
                 raise
@@ -98,6 +105,20 @@ class Deciding:
             self._decided(outcome)
         await delivery.done()
         return 1
+
+    async def _kept(self, decision: TaskDecision, delivery: Delivery) -> DecisionOutcome:
+        """Have no other agent begin with it, too, while a forge takes its time."""
+        keeping = asyncio.create_task(self._keep(delivery))
+        try:
+            return await self._outcome(decision, delivery.traceparent)
+        finally:
+            await cancel([keeping])
+
+    async def _keep(self, delivery: Delivery) -> None:
+        while True:
+            await asyncio.sleep(self._look)
+            with contextlib.suppress(StreamUnavailableError):
+                await delivery.keep()
 
     async def _known(self, decision: TaskDecision) -> bool:
         found = await self._blocking(lambda: self._ledger.knows_outcome(decision.decision_uuid))

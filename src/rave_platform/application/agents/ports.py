@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     )
 
 
+# Seconds between two looks whether a task is still wanted, and until the stream is told again that
+# something is worked on: a part of what it waits before it brings it to another agent.
+LOOK = 5.0
+
+
 class TaskFailedError(Exception):
     """A task cannot be done, however often it is tried: why, for whoever asked for it."""
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from rave_platform.application.agents.ports import TaskFailedError
+from rave_platform.application.agents.ports import LOOK, TaskFailedError
+from rave_platform.application.cancelling import cancel
 from rave_platform.application.ports import (
     StoreUnavailableError,
     StreamUnavailableError,
@@ -43,10 +44,6 @@ if TYPE_CHECKING:
     from rave_platform.domain.agents.progress import StepName
 
 LOG = logging.getLogger(__name__)
-
-# Seconds between two looks whether a task is still wanted, each of which also tells the stream that
-# it is worked on: a part of what the stream waits before it brings it to another agent.
-LOOK = 5.0
 
 
 class _Patience:
@@ -208,8 +205,9 @@ class Working:
                     return
             doing.result()
         finally:
-            for task in (doing, watching):
-                task.cancel()
+            # Once is enough for what clears up behind itself; it talks to no NATS.
+            doing.cancel()
+            await cancel([watching])
             await asyncio.gather(doing, watching, return_exceptions=True)
 
     async def _until_unwanted(self, task_id: UUID, delivery: Delivery | None) -> str:

@@ -24,10 +24,11 @@ from tests.unit.platform.agents.world import (
     decision,
     task,
 )
-from tests.waiting import NEVER
+from tests.waiting import CEILING, NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from uuid import UUID
 
     from rave_platform.application.agents.ports import Written
     from rave_platform.domain.tasks import AgentTask
@@ -202,6 +203,32 @@ def test_a_task_that_was_cancelled_before_it_began_is_not_done() -> None:
     world.stream.ask(task())
     lives(world)
     assert world.last()["error"] == "cancelled by alice"
+
+
+def test_a_cancellation_that_the_client_of_the_stream_swallows_holds_nothing_up() -> None:
+    """As nats-py does while it flushes: the agent hung for good, once its task was done."""
+    world = World()
+    world.gitlab.make(PROJECT)
+    world.stream.ask(task())
+    swallowed: list[int] = []
+
+    async def cancelled(_task_id: object) -> None:
+        if swallowed:
+            return
+        try:
+            await asyncio.sleep(NEVER)
+        except asyncio.CancelledError:
+            swallowed.append(1)
+
+    world.stream.cancelled = cancelled  # type: ignore[method-assign, assignment]
+
+    async def do() -> None:
+        async with asyncio.timeout(CEILING):
+            await world.live()
+
+    asyncio.run(do())
+    assert swallowed
+    assert world.statuses() == ["running", "completed"]
 
 
 def test_what_a_model_may_cost_is_given_to_it_and_too_dear_a_run_fails() -> None:
@@ -383,6 +410,30 @@ def test_a_decision_waits_for_a_forge_that_is_away() -> None:
     with pytest.raises(ForgeUnavailableError):
         lives(world)
     lives(world)
+    assert world.last()["done"]
+
+
+def test_nobody_else_is_given_a_decision_while_the_forge_takes_its_time() -> None:
+    world = World()
+    world.gitlab.make(PROJECT)
+    world.stream.ask(task())
+    lives(world)
+    world.look = 0.001
+    world.stream.decide(decision(DecisionKind.APPROVE))
+    before, standing = world.stream.kept, world.stream.standing
+
+    async def slow(task_id: UUID) -> AgentTask | None:
+        while world.stream.kept == before:
+            await asyncio.sleep(0.001)
+        return await standing(task_id)
+
+    world.stream.standing = slow  # type: ignore[method-assign]
+
+    async def do() -> None:
+        async with asyncio.timeout(CEILING):
+            await world.live()
+
+    asyncio.run(do())
     assert world.last()["done"]
 
 

@@ -203,8 +203,9 @@ class World:
             now=self.tick, tracer=self.tracer,
         )  # fmt: skip
         deciding = Deciding(
-            self.ledger, stream, forge, self.blocking, now=self.tick, tracer=self.tracer
-        )
+            self.ledger, stream, forge, self.blocking, look=self.look,
+            now=self.tick, tracer=self.tracer,
+        )  # fmt: skip
         # What was left is gone on with even where nothing is asked.
         await working.work()
         while stream.waiting["asked"]:
