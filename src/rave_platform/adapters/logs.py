@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 FIELDS = (
     "command", "account", "event_id",
     "source", "reason", "status", "event_uuid", "trace_id", "why", "count", "host", "port", "path",
+    "seconds",
 )  # fmt: skip
 
 
@@ -47,4 +48,3 @@ def begin(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("nats").setLevel(logging.CRITICAL)
