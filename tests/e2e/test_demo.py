@@ -21,8 +21,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1500)]
 
 
 def test_the_first_make_demo_takes_minutes_the_second_seconds(site: Site) -> None:
-    assert site.seconds["first make demo"] <= 8 * 60
-    assert site.seconds["second make demo"] <= 60
+    first, second = site.seconds["first make demo"], site.seconds["second make demo"]
+    assert first <= 8 * 60
+    # A host on which a boot takes a minute by itself makes both of them slow.
+    assert second <= max(60, first / 3)
 
 
 def test_it_leaves_one_running_machine(site: Site) -> None:

@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cyclonedx.model.bom import Bom
-from cyclonedx.schema import SchemaVersion
 from hypothesis import given
 from hypothesis import strategies as st
 from license_expression import get_spdx_licensing  # type: ignore[import-untyped]
 from packageurl import PackageURL
-from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
-from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
 from rave_cli.images import licences, sbom
 from rave_cli.images import lock as locks
@@ -47,7 +43,11 @@ def documents(lock: Lock) -> tuple[Any, Any]:
 def judge(lock: Lock) -> None:
     """Put both documents before the libraries of their formats."""
     # Compiles grammars for seconds: for whoever runs these tests, not for all who only list them.
+    from cyclonedx.model.bom import Bom
+    from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
+    from spdx_tools.spdx.parser.jsonlikedict.json_like_dict_parser import JsonLikeDictParser
+    from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
     first, second = documents(lock)
     fault = JsonStrictValidator(SchemaVersion.V1_5).validate_str(json.dumps(first))

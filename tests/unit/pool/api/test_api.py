@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import jsonschema
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from openapi_spec_validator import validate
 
 from rave_cli import audit
 from rave_cli.pool.access.wire import MOST_BODY
@@ -405,11 +403,17 @@ def test_nothing_that_is_asked_is_a_fault_of_the_pool(api: ServedApi, data: st.D
 
 
 def test_the_document_is_openapi() -> None:
+    # Compiles grammars for seconds, as jsonschema does: for whoever runs these tests, not for each
+    # process that only lists them.
+    from openapi_spec_validator import validate
+
     validate(openapi.document())
     assert {one.verb for one in ENDPOINTS} >= {"list", "show", "logs", "explain", "status"}
 
 
 def test_what_is_answered_is_what_the_document_says(api: ServedApi) -> None:
+    import jsonschema
+
     name, document = ended(), openapi.document()
     with api.owner() as owner:
         for endpoint in ENDPOINTS:

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import kubernetes_validate
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -287,6 +285,9 @@ def core() -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("name", core())
 def test_kubernetes_takes_what_is_rendered_and_nothing_besides(name: str, release: str) -> None:
     one = core()[name]
+    # Compiles grammars for seconds: for whoever runs these tests, not for all who only list them.
+    import kubernetes_validate
+
     kubernetes_validate.validate(one, release, strict=True)
     with pytest.raises(kubernetes_validate.ValidationError, match="speck"):
         kubernetes_validate.validate(one | {"speck": 1}, release, strict=True)
@@ -302,5 +303,7 @@ def test_the_schemas_of_their_projects_take_what_is_rendered(name: str) -> None:
     file = SCHEMAS / group / f"{one['kind'].lower()}_{version}.json"
     if not file.exists():
         pytest.skip(f"the schemas of others are not here: {file.name}; RAVE_SCHEMAS names where")
+    import jsonschema
+
     faults = jsonschema.Draft7Validator(json.loads(file.read_text())).iter_errors(one)
     assert [re.sub(r"\s+", " ", fault.message)[:200] for fault in faults] == []
