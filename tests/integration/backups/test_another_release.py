@@ -48,6 +48,7 @@ pytestmark = [
 
 # Names that have to be quoted, everything that rave's services have, and what they might.
 CLUSTER = r"""
+set password_encryption = 'scram-sha-256';
 revoke all on database postgres from public;
 revoke all on database template1 from public;
 create role app login connection limit 20 password 'secret of app';

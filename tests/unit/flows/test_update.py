@@ -14,7 +14,7 @@ import pytest
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import backup as backups
-from rave_cli.flows import dumping, restore, secure, trial, update
+from rave_cli.flows import restore, secure, trial, update
 from rave_cli.flows import machine as machines
 from rave_cli.flows import migrate as migrating
 from rave_cli.flows import vault as vaults
@@ -33,6 +33,7 @@ from rave_cli.machines import (
     suspend,
     underway,
 )
+from rave_cli.machines.guest import connection
 from rave_cli.machines.qemu import processes
 from rave_cli.process import Completed
 from rave_cli.profiles.catalog import Catalog, parse
@@ -541,13 +542,12 @@ class Dumps:
 def dumps(world: World, newer: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dumps:
     """The machine's image has PostgreSQL 15, the newer one 17, which takes a dump."""
     old = with_lock(world.machine.spec.image, tmp_path / "a", "postgresql-15", data=[])
-    after = {"data": [], "loads": ["postgresql"]}
-    new = with_lock(newer, tmp_path / "b", "postgresql-17", **after)
+    new = with_lock(newer, tmp_path / "b", "postgresql-17", data=[], loads=["postgresql"])
     world.machine = replace(world.machine, spec=replace(world.machine.spec, image=old))
     store.save(world.machine)
     monkeypatch.setattr(builds, "existing_image", lambda _plan: new)
     found = Dumps()
-    monkeypatch.setattr(dumping.connection, "connect", found.connect)
+    monkeypatch.setattr(connection, "connect", found.connect)
     return found
 
 

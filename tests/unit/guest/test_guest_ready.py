@@ -91,7 +91,7 @@ def test_nobody_is_late_while_databases_are_loaded(
     """A unit that waits for it, and one that goes down meanwhile for it lacks PostgreSQL."""
     told: list[str] = []
     monkeypatch.setattr(ready, "time", clock := Clock())
-    monkeypatch.setattr(ready.report, "send", told.append)
+    monkeypatch.setattr(report, "send", told.append)
     monkeypatch.setattr(ready, "LOADING", str(tmp_path / "loading"))
     if loads:
         (tmp_path / "loading").mkdir()
