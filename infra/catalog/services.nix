@@ -10,6 +10,7 @@
 #                        hands things over to them; `keep`, `put` and `pour` of its module in src/rave_guest/services/ know how
 #   bases.debian.data    the directories that lie on a machine's data disk, which outlives its system; if left out, `state.path`.
 #                        Each is made when the image is built, with its owner, and a link leads to it
+#   bases.debian.loads   whether it takes what another release of it has written of its data (src/rave_guest/state/load.py)
 #   bases.<base>.notKept why nothing of it is kept, though it has a directory of its own or keeps something elsewhere
 #   bases.debian.packages  Debian packages that bring it
 #   bases.debian.archive  where its maker has them, if Debian does not: `uri`, `suites`, fingerprints of its `keys` (the keys lie in
@@ -196,6 +197,7 @@ in
         state = keeps "/var/lib/postgresql/15/main" // { before = [ "matrix" "pagure" ]; };
         # All of it: what takes the place of a cluster is moved there, and a later release has one beside it.
         data = [ "/var/lib/postgresql" ];
+        loads = true;
       };
       nixos = { units = [ "postgresql.service" ]; };
     };

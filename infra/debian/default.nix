@@ -135,6 +135,7 @@ let
       lock = builtins.toFile "rave-lock.json" lockText;
       diskGiB = plan.resources.safe.diskGiB;
       data = catalog.debianData profile;
+      loads = builtins.filter (id: catalog.services.${id}.bases.debian.loads or false) (builtins.attrNames plan.services);
       cmdline = packages.cmdline;
     };
   };

@@ -43,6 +43,9 @@ PATIENCE = 15.0  # seconds of a round of questions, once the machine runs
 # Seconds for the others, from the last that came up, once one has failed or is started again. In
 # them the slowest, PostgreSQL, is tried three times under emulation.
 GRACE = 10.0
+# There while databases are loaded into a server of another release (state/load.py), which takes as
+# long as it takes; seconds between two times that the host is told so.
+LOADING, TELL_EVERY = "/run/postgresql-load", 5.0
 WATCH = 2.0  # seconds between two cheap looks (ban, secrets) once the machine runs
 GATHER = 0.2  # seconds for a change of a unit to become all of it
 FOLLOW_EVERY = 10.0  # seconds between two looks at the real-time clock, each many ports of QEMU's
@@ -150,6 +153,10 @@ class Grace:
         self._failed = self._troubled = False
         self._calm = time.monotonic()
 
+    def wait(self) -> None:
+        """Let nobody be counted as late by now."""
+        self._calm = time.monotonic()
+
     def over(self, verdicts: Collection[str], pending: list[WatchedService]) -> bool:
         """Take new verdicts, and the services that have none yet; return whether there is no more
         to wait for.
@@ -162,6 +169,25 @@ class Grace:
             self._troubled = True
             self._on_trouble()
         return time.monotonic() - self._calm > GRACE
+
+
+class Loading:
+    """Gives the services more time while databases are loaded, and tells the host so."""
+
+    def __init__(self, grace: Grace | None) -> None:
+        self._grace, self._told = grace, float("-inf")
+
+    def later(self, deadline: float, patience: float) -> float:
+        """Return the end of a round: `patience` seconds after the end of the load, if there is."""
+        now = time.monotonic()
+        if not os.path.isdir(LOADING):
+            return deadline
+        if now - self._told > TELL_EVERY:
+            self._told = now
+            report.send("loading")
+        if self._grace:
+            self._grace.wait()
+        return now + patience
 
 
 class Watch:
@@ -197,6 +223,7 @@ class Watch:
         for service in pending:
             service.begin()
         deadline = time.monotonic() + patience
+        loading = Loading(grace) if busy else None
         for look in count():
             if not pending:
                 break
@@ -209,6 +236,7 @@ class Watch:
             verdicts |= self._answers(asking, pause, len(pending) - len(verdicts))
             if "healthy" in verdicts.values():
                 asking.hurry()
+            deadline = loading.later(deadline, patience) if loading else deadline
             if time.monotonic() > deadline:
                 verdicts = {service: verdicts.get(service, service.late()) for service in pending}
             changed |= self._give(verdicts, told)

@@ -20,8 +20,8 @@ def send(stage: str, **fields: object) -> None:
     """Report a stage, with the machine's instance id and uptime; silent where nobody listens.
 
     Args:
-        stage: `systemd`, `sshd`, `core`, `services`, `secrets`, `ban`, `unban`, `stopping` or
-            `failed`.
+        stage: `systemd`, `sshd`, `loading`, `core`, `services`, `secrets`, `ban`, `unban`,
+            `stopping` or `failed`.
         fields: further members of the line; must be JSON.
     """
     device = port(PORTS)

@@ -73,7 +73,7 @@ def main() -> None:
         write_qcow2(raw, disk)
     shutil.copyfile(Path(spec["base"]) / "vmlinuz", out / "vmlinuz")
     shutil.copyfile(spec["lock"], out / "lock.json")
-    boot = {"kind": "kernel", "cmdline": spec["cmdline"], "data": kept}
+    boot = {"kind": "kernel", "cmdline": spec["cmdline"], "data": kept, "loads": spec["loads"]}
     (out / "boot.json").write_text(json.dumps(boot) + "\n")
     shutil.copyfile(spec["carried"], out / "plan.json")
 

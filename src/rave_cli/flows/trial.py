@@ -63,6 +63,8 @@ class SystemTrial:
         fetch: takes the data out of the old system, at the last moment before it stops, and returns
             what puts them into the new one, which begins with an empty data disk; None if that goes
             on with the machine's own.
+        last: what the old system does last, when nothing is to be written to its data any more;
+            None if that is nothing.
     """
 
     machine: Machine
@@ -74,6 +76,7 @@ class SystemTrial:
     check: bool
     on_event: OnEvent
     fetch: Callable[[Machine], Callable[[Machine], None]] | None = None
+    last: Callable[[Machine], None] | None = None
 
     def run(self) -> Tried:
         """Try it. The caller is alone with the machine.
@@ -120,6 +123,8 @@ class SystemTrial:
         if processes.find(self.machine) is None:
             return change
         change = generations.stopping(self.machine, change)
+        if self.last is not None:
+            self.last(self.machine)
         report = machines.stop(self.machine, on_event=self.on_event)
         if report.hard:
             raise RaveError(

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
+from rave_cli.flows import dumping, secure, unsettled
 from rave_cli.flows import image as images
 from rave_cli.flows import machine as machines
-from rave_cli.flows import secure, unsettled
 from rave_cli.flows.events import Event
 from rave_cli.flows.trial import SystemTrial, Tried
 from rave_cli.images import difference
@@ -24,6 +25,7 @@ from rave_cli.secrets.store import place
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rave_cli.flows.dumping import Room
     from rave_cli.flows.events import OnEvent
     from rave_cli.images.difference import ImageDifference
     from rave_cli.images.manifest import Image
@@ -37,12 +39,13 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class UpdateReport:
     """What an update changes, and what came of it: None if nothing had to be done, or was only
-    asked about.
+    asked about; `room` is what its databases take to be dumped, if they are.
     """
 
     machine: Machine
     difference: ImageDifference
     tried: Tried | None = None
+    room: Room | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""
@@ -51,6 +54,7 @@ class UpdateReport:
         return {
             "machine": self.machine.name,
             **self.difference.document(),
+            "dump": None if self.room is None else self.room.document,
             "updated": tried is not None,
             "downtimeSeconds": None if tried is None else round(tried.downtime, 3),
             "smoke": None if tried is None or tried.run is None else tried.run.document(),
@@ -91,7 +95,9 @@ def look(
     machine = store.load(name)
     require_data_disk(machine)
     image, _ = newest(machine, catalog, settings, build=build, on_event=on_event)
-    return UpdateReport(machine, difference.compare(machine.spec.image, image))
+    found = difference.compare(machine.spec.image, image)
+    room = dumping.look(machine) if found.server is not None and not found.obstacles else None
+    return UpdateReport(machine, found, room=room)
 
 
 def newest(
@@ -154,11 +160,13 @@ def update(
         if found.difference.older:
             text = "the new image's packages were chosen before those that the machine has"
             on_event(Event("warning", "update", text))
+        room = None if found.difference.server is None else dumping.require(machine)
         make_ready(catalog, check=check, on_event=on_event)
         trial = SystemTrial(
-            machine, image, plan, "update", settings, runs=runs, check=check, on_event=on_event
-        )
-        return UpdateReport(machine, found.difference, trial.run())
+            machine, image, plan, "update", settings, runs=runs, check=check, on_event=on_event,
+            last=None if room is None else partial(dumping.dump, room=room, on_event=on_event),
+        )  # fmt: skip
+        return UpdateReport(machine, found.difference, trial.run(), room)
 
 
 def stands(name: str, *, on_event: OnEvent) -> tuple[Machine, bool]:

@@ -35,6 +35,14 @@ class DataDirectory:
 
 
 @dataclass(frozen=True)
+class MajorChange:
+    """Major releases of PostgreSQL: of the data, and of the server that is to go on with them."""
+
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
 class ImageDifference:
     """What changes where one image takes another's place.
 
@@ -46,6 +54,7 @@ class ImageDifference:
         removed: services that go; what they keep stays on the data disk.
         secrets: those that only the other image's services need.
         databases: PostgreSQL's roles and databases that only the other's services need.
+        server: the releases, where PostgreSQL's databases have to be dumped and loaded anew.
         obstacles: what speaks against it, a sentence for each.
         unknown: what could not be compared, for an image does not tell.
         older: whether the other's packages were chosen before the one's, as in an older checkout.
@@ -58,6 +67,7 @@ class ImageDifference:
     removed: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
     databases: tuple[str, ...] = ()
+    server: MajorChange | None = None
     obstacles: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     older: bool = False
@@ -78,6 +88,9 @@ class ImageDifference:
             "services": {"added": list(self.added), "removed": list(self.removed)},
             "secrets": list(self.secrets),
             "databases": list(self.databases),
+            "postgresql": None
+            if self.server is None
+            else {"from": self.server.before, "to": self.server.after},
             "obstacles": list(self.obstacles),
             "unknown": list(self.unknown),
             "older": self.older,
@@ -100,8 +113,13 @@ def compare(old: Image, new: Image, *, keeps_data: bool = True) -> ImageDifferen
     packages = None if held is None or holds is None else locks.difference(held, holds)
     unknown = [] if packages is not None else ["packages"]
     obstacles: list[str] = []
+    server = _majors(held, holds) if keeps_data else None
+    if server is not None and not (cluster_of(old) and "postgresql" in loads(new)):
+        obstacles.append(
+            f"its data are of PostgreSQL {server.before}, which the {server.after} of the new image"
+            " does not read"
+        )
     if keeps_data:
-        obstacles += _majors(held, holds)
         own, wanted = data_directories(old), data_directories(new)
         if own is None or wanted is None:
             unknown.append("owners of the data")
@@ -120,6 +138,7 @@ def compare(old: Image, new: Image, *, keeps_data: bool = True) -> ImageDifferen
         removed=tuple(sorted(services[0] - services[1])),
         secrets=tuple(sorted(_secrets(after) - _secrets(before))) if before else (),
         databases=tuple(sorted(databases)),
+        server=server,
         obstacles=tuple(obstacles),
         unknown=tuple(unknown),
         older=_older(held, holds),
@@ -136,6 +155,29 @@ def data_directories(image: Image) -> tuple[DataDirectory, ...] | None:
         return tuple(DataDirectory(**entry) for entry in found)
     except (RaveError, ValueError, KeyError, TypeError):
         return None
+
+
+def loads(image: Image) -> frozenset[str]:
+    """Return the services of an image that take what another release of them has written of its
+    data; none of one that does not tell.
+    """
+    place = Path(image.store_path) / "boot.json"
+    try:
+        return frozenset(map(str, json.loads(paths.read_trusted(place))["loads"]))
+    except (RaveError, ValueError, KeyError, TypeError):
+        return frozenset()
+
+
+def cluster_of(image: Image) -> str | None:
+    """Return the directory of PostgreSQL's cluster in machines of an image; None of one that does
+    not tell.
+
+    Raises:
+        RaveError: HOST if its plan is damaged or of a newer rave.
+    """
+    plan = plan_of(image)
+    service = None if plan is None else plan.services.get("postgresql")
+    return None if service is None or service.state is None else service.state.path
 
 
 def plan_of(image: Image) -> Plan | None:
@@ -166,14 +208,12 @@ def _databases(plan: Plan | None) -> set[str]:
     return set() if plan is None else {entry.role for entry in plan.databases}
 
 
-def _majors(old: Lock | None, new: Lock | None) -> list[str]:
-    """Return what speaks against it if PostgreSQL could not read its data any more."""
+def _majors(old: Lock | None, new: Lock | None) -> MajorChange | None:
+    """Return the releases if PostgreSQL could not read its data any more."""
     before, after = _major(old), _major(new)
     if before is None or after is None or before == after:
-        return []
-    return [
-        f"its data are of PostgreSQL {before}, which the {after} of the new image does not read"
-    ]
+        return None
+    return MajorChange(before, after)
 
 
 def _major(lock: Lock | None) -> int | None:

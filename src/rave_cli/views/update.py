@@ -21,6 +21,9 @@ def difference_lines(report: UpdateReport) -> list[str]:
         )
     lines += [f"  service      + {service}" for service in found.added]
     lines += [f"  service      - {service}" for service in found.removed]
+    if found.server is not None and not found.obstacles:
+        releases = f"{found.server.before} -> {found.server.after}"
+        lines.append(f"  PostgreSQL   {releases}: {_anew(report)}")
     lines += [f"  new secret   {secret}" for secret in found.secrets]
     if found.packages is None:
         lines += ["  packages     an image does not say what it holds"]
@@ -29,6 +32,17 @@ def difference_lines(report: UpdateReport) -> list[str]:
     else:
         lines += ["  packages     the same; what differs is rave's own part"]
     return [*lines, *(f"  obstacle     {obstacle}" for obstacle in found.obstacles)]
+
+
+def _anew(report: UpdateReport) -> str:
+    """Return what another major release of PostgreSQL means."""
+    text, room = "its databases are dumped and loaded anew", report.room
+    if room is None:
+        return f"{text}; the machine must run for that"
+    return (
+        f"{text}: {room.bytes >> 20} MiB of them, which takes {room.needed >> 20} MiB of room"
+        f" meanwhile ({room.free >> 20} MiB are free)"
+    )
 
 
 def updated_lines(report: UpdateReport) -> list[str]:

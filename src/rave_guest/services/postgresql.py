@@ -349,7 +349,11 @@ def put(folder: str, target: str, ours: str) -> None:
         with open(f"{place}/PG_VERSION", encoding="ascii") as stream:
             versions.append(stream.read().strip())
     if len(set(versions)) > 1:
-        raise Refused("input", "the backup is of PostgreSQL {}, here is {}".format(*versions))
+        raise Refused(
+            "input",
+            "the backup is of PostgreSQL {}, here is {}: a machine of an image of then takes it,"
+            " and rave vm update brings that here".format(*versions),
+        )
     if recovers(folder):
         log.lay(folder, target)
 

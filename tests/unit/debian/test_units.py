@@ -175,7 +175,7 @@ def test_an_empty_lock_file_does_not_keep_postgresql_from_starting(
     tmp_path: Path, content: str, stays: bool
 ) -> None:
     """A QEMU that was killed left one: PostgreSQL takes it for a server that starts just now."""
-    (line,) = in_force(rendered("demo"), "postgresql.service")["ExecStartPre"]
+    *_, line = in_force(rendered("demo"), "postgresql.service")["ExecStartPre"]
     shell, option, script = shlex.split(line)
     lock = tmp_path / "postmaster.pid"
     lock.write_text(content)
@@ -183,4 +183,21 @@ def test_an_empty_lock_file_does_not_keep_postgresql_from_starting(
     subprocess.run(words, check=True)
     assert lock.exists() == stays
     lock.unlink(missing_ok=True)
+    subprocess.run(words, check=True)
+
+
+def test_data_of_another_release_alone_are_told(tmp_path: Path) -> None:
+    """What brings the machine back is said, and not that there is no such directory."""
+    line, *_ = in_force(rendered("demo"), "postgresql.service")["ExecStartPre"]
+    shell, option, script = shlex.split(line)
+    words = [shell, option, script.replace("cd /var/lib/postgresql", f"cd {tmp_path}")]
+    (tmp_path / "13/main").mkdir(parents=True)
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr + done.stdout == (
+        "no data of PostgreSQL 15 but of 13/main and no dump of them: rave vm rollback brings the"
+        " system of before back, rave vm update dumps them\n"
+    )
+    (tmp_path / "15/main").mkdir(parents=True)
+    (tmp_path / "15/main/PG_VERSION").touch()
     subprocess.run(words, check=True)

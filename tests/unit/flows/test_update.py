@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,9 @@ import pytest
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import backup as backups
+from rave_cli.flows import restore, secure, trial, update
 from rave_cli.flows import machine as machines
 from rave_cli.flows import migrate as migrating
-from rave_cli.flows import restore, secure, trial, update
 from rave_cli.flows import vault as vaults
 from rave_cli.images import build as builds
 from rave_cli.images import carried
@@ -32,9 +33,12 @@ from rave_cli.machines import (
     suspend,
     underway,
 )
+from rave_cli.machines.guest import connection
 from rave_cli.machines.qemu import processes
+from rave_cli.process import Completed
 from rave_cli.profiles.catalog import Catalog, parse
 from rave_cli.profiles.names import BAKED
+from rave_cli.views.update import difference_lines
 from tests import kills
 from tests.disks import LABEL, qcow2
 from tests.unit.machines.crashes import every_step
@@ -496,7 +500,6 @@ def test_an_image_whose_packages_were_chosen_before_those_that_it_replaces_is_to
     world: World, newer: Image, tmp_path: Path, before: str, after: str, *, older: bool
 ) -> None:
     from rave_cli.images import difference
-    from rave_cli.views.update import difference_lines
 
     old = with_lock(world.machine.spec.image, tmp_path / "a", "bash", resolved=before)
     new = with_lock(newer, tmp_path / "b", "bash", resolved=after)
@@ -504,6 +507,100 @@ def test_an_image_whose_packages_were_chosen_before_those_that_it_replaces_is_to
     assert (found.older, found.document()["older"]) == (older, older)
     lines = difference_lines(update.UpdateReport(world.machine, found))
     assert any(line.startswith("  older") for line in lines) == older
+
+
+# --- another major release of PostgreSQL ---------------------------------------------------------
+
+
+class Dumps:
+    """A guest whose PostgreSQL says how large it is, and dumps what it holds, or does not."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.says: dict[str, Any] = {"bytes": 3 << 20, "needed": 330 << 20, "free": 400 << 20}
+        self.fails = ""
+
+    @contextmanager
+    def connect(self, machine: Machine) -> Iterator[Dumps]:
+        assert processes.find(machine) is not None
+        yield self
+
+    def run(self, argv: tuple[str, ...], *, stdin: bytes, sudo: bool, **_more: Any) -> Completed:
+        assert (argv[:3], sudo) == (("python3", "-I", "-"), True)
+        assert b"pg_dumpall" in stdin
+        verb, cluster = argv[3:]
+        change = underway.read(store.load("demo"))
+        self.asked.append((verb, change.step if change else ""))
+        assert cluster == "/var/lib/postgresql/15/main"
+        if verb == "write" and self.fails:
+            return Completed(argv, 1, b"", f"more\nrave: {self.fails}\n".encode())
+        found = {"databases": ["app", "postgres"], "bytes": 1 << 20} if verb == "write" else {}
+        return Completed(argv, 0, json.dumps(self.says | found).encode(), b"")
+
+
+@pytest.fixture
+def dumps(world: World, newer: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Dumps:
+    """The machine's image has PostgreSQL 15, the newer one 17, which takes a dump."""
+    old = with_lock(world.machine.spec.image, tmp_path / "a", "postgresql-15", data=[])
+    new = with_lock(newer, tmp_path / "b", "postgresql-17", data=[], loads=["postgresql"])
+    world.machine = replace(world.machine, spec=replace(world.machine.spec, image=old))
+    store.save(world.machine)
+    monkeypatch.setattr(builds, "existing_image", lambda _plan: new)
+    found = Dumps()
+    monkeypatch.setattr(connection, "connect", found.connect)
+    return found
+
+
+def test_postgresql_dumps_its_databases_before_the_old_system_stops(
+    world: World, dumps: Dumps
+) -> None:
+    found = update.look("demo", world.catalog, world.settings, build=False, on_event=print)
+    lines = "\n".join(difference_lines(found))
+    assert "PostgreSQL   15 -> 17: its databases are dumped and loaded anew: 3 MiB" in lines
+    assert "330 MiB of room meanwhile (400 MiB are free)" in lines
+    document = found.document()
+    assert document["postgresql"] == {"from": 15, "to": 17}
+    assert document["dump"] == {"bytes": 3 << 20, "neededBytes": 330 << 20, "freeBytes": 400 << 20}
+    assert dumps.asked == [("look", "")]
+    world.update()
+    # Before anything is stopped, and when it is noted that the machine is.
+    assert dumps.asked[1:] == [("look", ""), ("write", "stopping")]
+    assert "2 databases, 1 MiB" in world.texts()
+    assert not world.is_old()
+
+
+def test_a_dump_that_fails_leaves_the_machine_as_it_was(world: World, dumps: Dumps) -> None:
+    dumps.fails = "a dump has not all of it: database app admits nobody"
+    pid = pid_of(world.machine)
+    with pytest.raises(RaveError, match="database app admits nobody") as caught:
+        world.update()
+    assert caught.value.exit_code == ExitCode.NOT_READY
+    assert world.is_old()
+    assert world.kept() == [world.data]
+    # Its services were stopped for the dump: it is started anew.
+    assert pid_of(world.now()) not in (None, pid)
+    assert underway.read(world.now()) is None
+
+
+def test_a_dump_needs_room_and_a_machine_that_runs(world: World, dumps: Dumps) -> None:
+    dumps.says["free"] = 329 << 20
+    pid = pid_of(world.machine)
+    with pytest.raises(RaveError, match="329 MiB free on its data disk") as caught:
+        world.update()
+    disk = world.machine.spec.disk_gib + 1
+    assert caught.value.hint == f"rave vm set demo --disk {disk}"
+    assert (caught.value.exit_code, pid_of(world.now())) == (ExitCode.HOST, pid)
+    dumps.says = {"bytes": "many"}
+    with pytest.raises(RaveError, match="does not say what its PostgreSQL holds"):
+        world.update()
+    lifecycle.stop(world.now())
+    found = update.look("demo", world.catalog, world.settings, build=False, on_event=print)
+    assert "the machine must run for that" in "\n".join(difference_lines(found))
+    with pytest.raises(RaveError, match="does not run") as caught:
+        world.update()
+    assert caught.value.hint == "rave vm start demo"
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert world.is_old()
 
 
 # --- the way back --------------------------------------------------------------------------------

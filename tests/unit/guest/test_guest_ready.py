@@ -84,6 +84,36 @@ def test_a_busy_pid_1_has_nobody_to_tell_of_each_change(busy: bool) -> None:
     assert manager.closed is busy
 
 
+@pytest.mark.parametrize("loads", [True, False])
+def test_nobody_is_late_while_databases_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loads: bool
+) -> None:
+    """A unit that waits for it, and one that goes down meanwhile for it lacks PostgreSQL."""
+    told: list[str] = []
+    monkeypatch.setattr(ready, "time", clock := Clock())
+    monkeypatch.setattr(report, "send", told.append)
+    monkeypatch.setattr(ready, "LOADING", str(tmp_path / "loading"))
+    if loads:
+        (tmp_path / "loading").mkdir()
+
+    class Manager(FakeManager):
+        def states(self, names: list[str]) -> dict[str, str]:
+            clock.sleep(1.0)
+            if clock.now > 200 and loads:
+                (tmp_path / "loading").rmdir()
+                self.looks = [{"a": "active", "b": "active"}]
+            return {name: self.looks[0][name] for name in names}
+
+    manager = Manager({"a": "activating", "b": "restarting"})
+    watch = watch_over(manager, one=record("a"), two=record("b"))
+    watch.settle(50, pause=0.001, grace=ready.Grace(lambda: None), busy=True)
+    states = ["healthy", "healthy"] if loads else ["starting", "failed"]
+    assert [state(watch, name) for name in ("one", "two")] == states
+    # Every five seconds, for the host counts them.
+    assert (30 <= len(told) <= 41) is loads
+    assert set(told) == ({"loading"} if loads else set())
+
+
 def test_all_units_of_a_service_count() -> None:
     manager = FakeManager({"a": "active", "b": "failed"})
     watch = watch_over(manager, one=record("a", "b"), two=record("a"))

@@ -102,6 +102,18 @@ def test_the_core_is_told_of_and_gives_the_others_time_of_their_own() -> None:
     assert readiness.has("services")
 
 
+def test_databases_that_are_loaded_take_as_long_as_they_take() -> None:
+    readiness, _ = boot()
+    for now in range(10, 1000, 5):
+        readiness.event(report("loading"), float(now))
+        readiness.tick(float(now))
+    assert readiness.stage is not None
+    assert readiness.stage.name == "services"
+    readiness.tick(995.0 + readiness.stage.seconds - 1)
+    with pytest.raises(RaveError, match="stopped at stage services"):
+        readiness.tick(995.0 + readiness.stage.seconds + 1)
+
+
 @given(st.lists(st.sampled_from(["core", "services", "sshd", "systemd"]), max_size=8))
 def test_the_core_is_told_of_once_a_boot_and_before_the_services(stages: list[str]) -> None:
     readiness, seen = boot()

@@ -63,6 +63,10 @@ WARM = (
 # and a guest's own patience with it among them.
 CORE, AFTER_CORE = "core", 240.0
 
+# A guest that loads databases into a server of another release tells so every few seconds: the time
+# that it takes counts as no stage's.
+LOADING = "loading"
+
 # What a console says when no later stage will ever come. Sources: Linux panic(), systemd's
 # emergency.service and sulogin, initramfs-tools, dracut.
 FATAL_CONSOLE = (
@@ -130,6 +134,7 @@ class Readiness:
         self._joined = False
         self._broken: tuple[str, float] | None = None
         self._core: float | None = None
+        self._loading = 0.0
 
     def join(self) -> None:
         """Take up a machine that runs already: its last verdict may be older than what mended it,
@@ -166,7 +171,7 @@ class Readiness:
             return 0.0
         if stage.name == "services" and self._core is not None:
             return self._core + AFTER_CORE * self._scale - now
-        since = self.reached[-1].seconds if self.reached else 0.0
+        since = max(self.reached[-1].seconds if self.reached else 0.0, self._loading)
         return since + stage.seconds * self._scale - now
 
     def tick(self, now: float) -> None:
@@ -218,8 +223,9 @@ class Readiness:
             self._begin_anew(now)
         if event.stage == "failed":
             raise self.fault(f"the guest gave up: {event.reason or 'no reason given'}", now)
-        if event.stage in ("systemd", "sshd"):
+        if event.stage in ("systemd", "sshd", LOADING):
             self.reach("systemd", now)
+            self._loading = now if event.stage == LOADING else self._loading
         if event.stage == CORE and self._core is None and not self.has("services"):
             self.reach("systemd", now)
             self._core = now
