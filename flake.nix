@@ -33,6 +33,7 @@
       profileMetadata = catalog.metadata;
 
       debianRequests = debian.requests;
+      inherit (debian) acceptedRequests;
 
       packages.x86_64-linux = debian.packages // nixos.packages.x86_64-linux;
     };

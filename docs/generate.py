@@ -15,7 +15,7 @@ import click
 from pydantic.json_schema import models_json_schema
 
 from rave_cli import app
-from rave_cli.images import licences
+from rave_cli.images import accepted, licences
 from rave_cli.images import lock as locks
 from rave_cli.pool.api import openapi as pool_api
 from rave_cli.pool.serving.families import FAMILIES, KNOWN, SYSTEM, spelled
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from rave_cli.images.lock import Locked
-    from rave_cli.profiles.catalog import KeptState
+    from rave_cli.profiles.catalog import KeptState, ServiceSummary
     from rave_cli.smoke.model import Check
 
 LOCKS = Path(__file__).resolve().parents[1] / "infra/debian/locks"
@@ -104,7 +104,7 @@ def catalog_page() -> str:
             CATALOG_INTRODUCTION,
             *profiles_section(catalog),
             *services_section(catalog),
-            *kept_section(catalog),
+            *kept_section(all_accepted()),
             *secrets_section(catalog),
             *ports_section(catalog),
             *facts_section(catalog),
@@ -129,12 +129,24 @@ def services_section(catalog: Catalog) -> list[str]:
         (
             f"`{name}`",
             f"{service.title}: {service.description}",
-            ", ".join(service.bases) or "none yet",
+            ", ".join(map(service_base(service), service.bases)) or "none yet",
             ", ".join(p for p, profile in catalog.profiles.items() if name in profile.services),
         )
         for name, service in catalog.services.items()
     ]
     return ["## Services\n", table(("service", "what it is", "bases", "profiles"), rows)]
+
+
+def all_accepted() -> Catalog:
+    """Return the catalog of whoever has accepted all that asks first."""
+    catalog = parse(BAKED.read_bytes())
+    return catalog.accepting([name for name, one in catalog.services.items() if one.asks])
+
+
+def service_base(service: ServiceSummary) -> Callable[[str], str]:
+    """Return how a base that carries a service is told."""
+    asks = " (once accepted)" if service.asks else ""
+    return lambda base: f"{base}{asks}" if base == "debian" else base
 
 
 def kept_section(catalog: Catalog) -> list[str]:
@@ -255,7 +267,7 @@ service is asked where a profile's base carries it; this page shows the producti
 
 def checks_page() -> str:
     """Return the page of every check, by phase, as the nixos and debian bases ask them."""
-    catalog = parse(BAKED.read_bytes())
+    catalog = all_accepted()
     found: dict[str, Check] = {}
     bases: dict[str, list[str]] = {}
     for base in catalog.profiles["production"].bases:
@@ -283,6 +295,12 @@ to without saying more. `rave image sbom` has the same as CycloneDX and SPDX.
 """
 
 
+ASKING_INTRODUCTION = """\
+In no image until its operator names it:
+[accept an application](../how-to/accept-an-application.md).
+"""
+
+
 def licences_page() -> str:
     """Return the page of licences: every file of every lock."""
     entries: dict[tuple[str, str, str], Locked] = {}
@@ -305,7 +323,22 @@ def licences_page() -> str:
             if at == origin
         ]
         parts += [f"## {origin[0].upper()}{origin[1:]}\n", table(header, rows)]
-    return "\n".join(parts)
+    return "\n".join([*parts, *asking_section()])
+
+
+def asking_section() -> list[str]:
+    """Return the table of what is in an image only if its operator has accepted it."""
+    catalog = parse(BAKED.read_bytes())
+    rows = []
+    for name, service in catalog.services.items():
+        if service.asks:
+            of = ", ".join(p for p, profile in catalog.profiles.items() if name in profile.services)
+            locked = accepted.load(LOCKS.parents[2], name).files
+            rows += [
+                (f.name, f.version, f.licence or "none named", service.asks, of) for f in locked
+            ]
+    header = ("name", "version", "licences", "why it asks", "profiles")
+    return ["## Off until accepted\n", ASKING_INTRODUCTION, table(header, rows)]
 
 
 def licence_cell(text: str) -> str:

@@ -29,23 +29,26 @@ def part(service: str, name: str = "generate.py") -> Any:
 
 
 @cache
-def plan(profile: str = "demo") -> dict[str, Any]:
-    """Return the plan of a profile on this base, as the guest has it."""
-    catalog = json.loads(BAKED.read_bytes())
-    found: dict[str, Any] = catalog["profiles"][profile]["bases"]["debian"]
-    return found
+def plan(profile: str = "demo", *accepted: str) -> dict[str, Any]:
+    """Return the plan of a profile on this base, as the guest has it, with what was accepted."""
+    of = json.loads(BAKED.read_bytes())["profiles"][profile]
+    found: dict[str, Any] = of["bases"]["debian"]
+    if not accepted:
+        return found
+    more = next(one for one in of["accepted"] if tuple(one["accepted"]) == accepted)
+    return {**found, **more, "services": {**found["services"], **more["services"]}}
 
 
 @cache
-def rendered(profile: str = "demo") -> dict[str, str]:
+def rendered(profile: str = "demo", *accepted: str) -> dict[str, str]:
     """Return the text of every file of ours in the guest by path, without a leading slash."""
-    services = [BASE / "services" / name for name in plan(profile)["services"]]
+    services = [BASE / "services" / name for name in plan(profile, *accepted)["services"]]
     copied = {
         str(path.relative_to(place)): path.read_text()
         for place in [folder / "rootfs" for folder in (BASE, *services)]
         for path in sorted(place.rglob("*"))
         if path.is_file()
     }
-    made = generate.configuration(plan(profile)).files
+    made = generate.configuration(plan(profile, *accepted)).files
     assert not copied.keys() & made.keys()
     return copied | made

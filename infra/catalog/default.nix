@@ -78,19 +78,41 @@ let
   # A base may carry a service that stays off until its operator has configured it (`enabled = false`).
   offByDefault = base: id: !(services.${id}.bases.${base}.enabled or true);
 
-  plan = base: name: profile:
-    planOf base name profile (builtins.filter (id: !(services.${id}.bases ? ${base} && offByDefault base id)) profile.services);
+  # In an image only if the operator has accepted it by name.
+  asks = base: id: services.${id}.bases ? ${base}.asks;
+
+  # `ids`: what the operator has accepted, of what a profile asks about.
+  accepting = ids: base: name: profile:
+    let
+      on = id: !(services.${id}.bases ? ${base}) || !(offByDefault base id) && (!(asks base id) || builtins.elem id ids);
+      plan = planOf base name profile (builtins.filter on profile.services);
+      attr = builtins.concatStringsSep "-with-" ([ plan.attr ] ++ ids);
+    in
+    if ids == [ ] then plan else plan // { inherit attr; qcow = "rave-${attr}.qcow2"; accepted = ids; };
+
+  # Every choice that an operator has, but none at all.
+  choices = ids: builtins.filter (choice: choice != [ ])
+    (builtins.foldl' (found: id: found ++ map (choice: choice ++ [ id ]) found) [ [ ] ] ids);
 in
 rec {
   inherit services secrets profiles facts bases offByDefault planOf;
 
   # plans.<profile>.<base>
   plans = builtins.mapAttrs
-    (name: profile: builtins.listToAttrs (map (base: { name = base; value = plan base name profile; }) bases))
+    (name: profile: builtins.listToAttrs (map (base: { name = base; value = accepting [ ] base name profile; }) bases))
+    profiles;
+
+  # Of each profile the plans of the Debian base in which the operator has accepted something.
+  acceptedPlans = builtins.mapAttrs
+    (name: profile: map (ids: accepting ids "debian" name profile)
+      (choices (builtins.sort builtins.lessThan (builtins.filter (asks "debian") profile.services))))
     profiles;
 
   # What is off is in no image, so nothing is fetched or made for it either.
-  onDebian = profile: builtins.filter (id: !(offByDefault "debian" id)) profiles.${profile}.services;
+  onDebian = profile: builtins.filter (id: !(offByDefault "debian" id) && !(asks "debian" id)) profiles.${profile}.services;
+
+  # What one that asks first brings; its lock is its own (infra/debian/locks/accepted).
+  acceptedRequest = id: { tarballs.${id} = services.${id}.bases.debian.tarballs; };
 
   # What a profile's services bring on the Debian base: its packages, and by service what a set of their own holds.
   debianRequest = profile:
@@ -108,23 +130,32 @@ rec {
     };
 
   # The directories that lie on the data disk of a machine on the Debian base: rave's own, and what the services
-  # it carries have there.
-  debianData = profile:
+  # it carries have there, which counts what the operator has accepted.
+  debianData = profile: accepted:
     let
-      own = builtins.filter (base: base != { }) (map (id: services.${id}.bases.debian or { }) (onDebian profile));
+      own = builtins.filter (base: base != { }) (map (id: services.${id}.bases.debian or { }) (onDebian profile ++ accepted));
       of = base: base.data or (if base ? state then [ base.state.path ] else [ ]);
     in
     unique ([ "/var/lib/rave" ] ++ builtins.concatMap of own);
+
+  # Of a plan in which something was accepted what the same plan without it does not say: the rest would be there twice.
+  moreOf = plan:
+    let
+      without = plans.${plan.profile}.debian;
+      differing = of: other: builtins.removeAttrs of (builtins.filter (name: other ? ${name} && other.${name} == of.${name}) (builtins.attrNames of));
+    in
+    differing plan without // { services = differing plan.services without.services; };
 
   # What `nix eval --json .#profileMetadata` prints and the CLI reads.
   metadata = {
     schemaVersion = 1;
     inherit secrets;
-    profiles = builtins.mapAttrs (name: profile: profile // { bases = plans.${name}; }) profiles;
+    profiles = builtins.mapAttrs (name: profile: profile // { bases = plans.${name}; accepted = map moreOf acceptedPlans.${name}; }) profiles;
     services = builtins.mapAttrs
       (id: service: {
         inherit (service) title description;
         bases = builtins.attrNames service.bases;
+        asks = service.bases.debian.asks or null;
         exceptions = builtins.mapAttrs (base: _: exceptionsOf base id) service.bases;
       })
       services;

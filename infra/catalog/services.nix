@@ -2,6 +2,8 @@
 #
 #   bases.<base>.units   systemd units that must be active; a base that is absent does not carry the service
 #   bases.<base>.enabled false: the base carries it, but it stays off until its operator has configured it
+#   bases.debian.asks    why it is in no image until the operator names it (RAVE_ACCEPTED), as for a licence that is not
+#                        clear: half a sentence. It may bring tarballs alone; infra/debian/locks/accepted has what is locked of it
 #   bases.<base>.waits   true: its units stay down until there are secrets
 #   bases.<base>.exceptions  where a check may find a secret, because nothing better can be done, with the
 #                        reason: `place` is a part of a file's path, or of a process' control group
@@ -658,10 +660,21 @@ in
   vibe-kanban = none // {
     title = "Vibe Kanban";
     description = "boards for agent work";
-    bases = nixosOptional [ "vibe-kanban.service" ];
+    bases = {
+      debian = {
+        units = [ "vibe-kanban.socket" ];
+        tarballs = [ "vibe-kanban@0.0.71" ];
+        asks = "its package names no licence";
+        state = keeps "/var/lib/vibe-kanban";
+      };
+      nixos = { units = [ "vibe-kanban.service" ]; enabled = false; };
+    };
+    # On Debian a program that the first request starts, and that ends when nobody comes: a health question would start it.
     ports = [ (loopback "web" 3020) ];
-    checks = [ (http "page" "serves its page" "http://127.0.0.1:3020/" { }) ];
-    memory = { safe = 256; full = 512; };
+    checks = [ (http "page" "serves its page" "http://127.0.0.1:3020/" { bases = [ "nixos" ]; }) ];
+    site = "vibe-kanban";
+    # With what scripts of its projects take; it takes 30 itself.
+    memory = { safe = 192; full = 320; };
     oomScore = 500;
   };
   claude-code-router = none // {

@@ -1,9 +1,10 @@
 # The Debian base: from a lock to an image. Pure, without nixpkgs; the host lends a shell and a few tools.
 #
-#   build { catalog, guest, platform, profile, lockText } -> { base, image }   (derivations)
+#   build { catalog, guest, platform, plan, lockText, accepted } -> { base, image }   (derivations)
 #
-# `lockText` is the lock file, which goes into the output as it is. The packages it names must be in the store:
-# `rave vm build-image` puts them there, under the names and hashes of the lock.
+# `lockText` is the lock file, which goes into the output as it is. `accepted` are the locks of what the operator has
+# accepted beside it, which are put into it. The packages they name must be in the store: `rave vm build-image` puts
+# them there, under the names and hashes of the lock.
 { catalog, guest, platform }:
 let
   packages = import ./packages.nix;
@@ -30,8 +31,9 @@ let
     passAsFile = [ "spec" ];
   };
 in
-profile: lockText:
+plan: lockText: accepted:
 let
+  inherit (plan) profile;
   lock = builtins.fromJSON lockText;
 
   # A locked file. Whoever has its content can add it to a store (nix-store --add-fixed sha256 FILE);
@@ -47,13 +49,22 @@ let
   };
   role = name: builtins.filter (package: package.role == name) lock.packages;
   one = list: builtins.head list;
-  files = lock.files or [ ];
-  plan = catalog.plans.${profile}.debian;
+  files = (lock.files or [ ]) ++ builtins.concatMap (one: one.files) accepted;
+  # What there is without anything accepted is the lock's own text.
+  lockWritten =
+    if accepted == [ ] then lockText
+    else builtins.toJSON (lock // {
+      inherit files;
+      requested = lock.requested // { tarballs = builtins.foldl' (all: one: all // one.requested.tarballs) (lock.requested.tarballs or { }) accepted; };
+    });
 
   checked = value:
     if lock.version != 3 then throw "the lock of profile ${profile} has another format; run: rave vm lock-closure --profile ${profile}"
     else if lock.requested == request packages (catalog.debianRequest profile) then value
     else throw "the lock of profile ${profile} was made for other packages; run: rave vm lock-closure --profile ${profile}";
+  checkedToo = value:
+    if map (one: one.requested) accepted == map catalog.acceptedRequest (plan.accepted or [ ]) then value
+    else throw "what is locked of ${toString plan.accepted} was made for other packages; run: rave vm lock-closure --profile ${profile}";
 
   base = run {
     name = "rave-debian-base";
@@ -132,12 +143,12 @@ let
       binaries = map (file: { inherit (file) name; file = locked file; }) (builtins.filter (file: file.kind == "program") files);
       plan = builtins.toFile "rave-plan.json" (builtins.toJSON (plan // { inherit versions; }));
       carried = builtins.toFile "rave-carried.json" (builtins.toJSON (import ../catalog/carried.nix plan));
-      lock = builtins.toFile "rave-lock.json" lockText;
+      lock = builtins.toFile "rave-lock.json" lockWritten;
       diskGiB = plan.resources.safe.diskGiB;
-      data = catalog.debianData profile;
+      data = catalog.debianData profile (plan.accepted or [ ]);
       loads = builtins.filter (id: catalog.services.${id}.bases.debian.loads or false) (builtins.attrNames plan.services);
       cmdline = packages.cmdline;
     };
   };
 in
-checked { inherit base image; }
+checked (checkedToo { inherit base image; })

@@ -1,4 +1,5 @@
-# Flake outputs of the Debian base: one image per profile, `<profile>-debian`. Needs no input.
+# Flake outputs of the Debian base: one image per profile, `<profile>-debian`, and one for whatever an operator may accept
+# beside it, `<profile>-debian-with-<service>`. Needs no input.
 { catalog }:
 let
   guest = import ./. { inherit catalog; guest = ../../src/rave_guest; platform = ../../src/rave_platform; };
@@ -13,7 +14,17 @@ let
     if builtins.pathExists (lockFile profile) then builtins.readFile (lockFile profile)
     else throw "profile ${profile} has no lock; run: rave vm lock-closure --profile ${profile}";
 
-  image = profile: { name = catalog.plans.${profile}.debian.attr; value = (guest profile (lockOf profile)).image; };
+  # Of what is in an image only if the operator has accepted it.
+  acceptedLock = id:
+    let file = ./locks/accepted + "/${id}.json"; in
+    if builtins.pathExists file then builtins.fromJSON (builtins.readFile file)
+    else throw "${id} has no lock; run: RAVE_ACCEPTED=${id} rave vm lock-closure";
+
+  image = plan: {
+    name = plan.attr;
+    value = (guest plan (lockOf plan.profile) (map acceptedLock (plan.accepted or [ ]))).image;
+  };
+  plans = profile: [ catalog.plans.${profile}.debian ] ++ catalog.acceptedPlans.${profile};
 in
 {
   # What `rave vm lock-closure` asks apt, pip and npm for.
@@ -21,5 +32,9 @@ in
     (profile: _: import ./request.nix (import ./packages.nix) (catalog.debianRequest profile))
     catalog.profiles;
 
-  packages = builtins.listToAttrs (map image (builtins.attrNames catalog.profiles));
+  # The same for what is in no image unless it is accepted.
+  acceptedRequests = builtins.listToAttrs (map (id: { name = id; value = catalog.acceptedRequest id; })
+    (builtins.filter (id: catalog.services.${id}.bases ? debian.asks) (builtins.attrNames catalog.services)));
+
+  packages = builtins.listToAttrs (map image (builtins.concatMap plans (builtins.attrNames catalog.profiles)));
 }

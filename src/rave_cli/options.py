@@ -30,10 +30,12 @@ class App:
     settings: Settings
 
     def catalog(self) -> Catalog:
-        """Return the catalog of the flake around us, or the one baked into this rave."""
+        """Return the catalog of the flake around us, or the one baked into this rave, with what
+        the operator has accepted.
+        """
         from rave_cli.profiles.source import load_catalog
 
-        return load_catalog(self.settings.flake)
+        return load_catalog(self.settings.flake).accepting(self.settings.accepted)
 
     def plan(self, profile: str | None, base: str | None, mode: Mode | None = None) -> Plan:
         """Return the plan for a profile and base, each defaulting to the settings, in a mode."""

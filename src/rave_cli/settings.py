@@ -26,6 +26,7 @@ DEFAULTS: Mapping[str, str] = {
     "RAVE_PROFILE": "demo",
     "RAVE_BASE": "nixos",
     "RAVE_FLAKE": "",
+    "RAVE_ACCEPTED": "",
     "RAVE_SIGNING_KEY": "",
     "RAVE_BACKUP_FOLDER": "",
     "RAVE_OTLP_ENDPOINT": "",
@@ -82,6 +83,11 @@ class Settings:
         if not 0 < seconds < float("inf"):
             raise _bad(setting, "a number of seconds above 0")
         return seconds
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The services that the operator has accepted by name, each once, in order."""
+        return tuple(sorted(set(self.text("RAVE_ACCEPTED").replace(",", " ").split())))
 
     @property
     def flake(self) -> Path | None:
@@ -226,6 +232,8 @@ def _require_own_flake(flake: Path) -> None:
 
 
 def _text(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_text, value))
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 

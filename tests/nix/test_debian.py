@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import locking
+from rave_cli.images import accepted, locking
 from rave_cli.images.lock import PackageRequest
 from rave_cli.images.nix import Nix
-from rave_cli.profiles.catalog import parse
+from rave_cli.profiles.catalog import Plan, parse
 from rave_cli.profiles.names import BAKED
 from rave_cli.profiles.source import installable, load_catalog
 from tests.nix.conftest import PROFILES, ROOT, EvaluationError, nix
@@ -55,13 +55,55 @@ def test_an_image_evaluates_without_any_input(flake: Path, profile: str) -> None
     assert path.endswith(f"-rave-debian-image-{profile}")
 
 
+ACCEPTED = [
+    tuple(more["accepted"]) for more in parse(BAKED.read_bytes()).profile("production").accepted
+]
+
+
 @pytest.mark.parametrize("profile", PROFILES)
-def test_what_is_kept_of_a_service_and_what_its_units_write_is_on_the_data_disk(
+def test_the_plan_of_an_image_with_something_accepted_is_the_one_that_the_cli_reads(
     profile: str,
 ) -> None:
-    question = f'(import {ROOT}/infra/catalog).debianData "{profile}"'
+    question = f"(import {ROOT}/infra/catalog).acceptedPlans.{profile}"
+    text = nix("nix-instantiate", "--eval", "--strict", "--json", "-E", question)
+    catalog = parse(BAKED.read_bytes())
+    for made in map(Plan.model_validate, json.loads(text)):
+        assert catalog.accepting(made.accepted).plan(profile, "debian") == made
+
+
+@pytest.mark.parametrize("service", sorted({one for ids in ACCEPTED for one in ids}))
+def test_what_is_locked_of_an_application_that_asks_first_is_what_it_asks_for(
+    flake: Path, service: str
+) -> None:
+    asked = evaluate(flake, f"acceptedRequests.{service}")
+    assert accepted.load(ROOT, service).requested.model_dump(mode="json") == asked
+
+
+def test_an_image_of_whoever_accepts_nothing_has_no_part_of_what_asks_first(flake: Path) -> None:
+    """The same derivation, whether or not there is such an application."""
+    attribute = "packages.x86_64-linux.development-debian.drvPath"
+    before = evaluate(flake, attribute)
+    with_it = evaluate(flake, f"{attribute.replace('debian', 'debian-with-vibe-kanban')}")
+    place = accepted.place(flake, "vibe-kanban")
+    text = place.read_text()
+    place.write_text(text.replace('"0.0.71"', '"0.0.72"'))
+    try:
+        assert evaluate(flake, attribute) == before != with_it
+    finally:
+        place.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("profile", "ids"), [*((one, ()) for one in PROFILES), *(("production", a) for a in ACCEPTED)]
+)
+def test_what_is_kept_of_a_service_and_what_its_units_write_is_on_the_data_disk(
+    profile: str, ids: tuple[str, ...]
+) -> None:
+    named = " ".join(f'"{one}"' for one in ids)
+    question = f'(import {ROOT}/infra/catalog).debianData "{profile}" [ {named} ]'
     data = json.loads(nix("nix-instantiate", "--eval", "--strict", "--json", "-E", question))
-    services = parse(BAKED.read_bytes()).plan(profile, "debian").services
+    catalog = parse(BAKED.read_bytes()).accepting(ids)
+    services = catalog.plan(profile, "debian").services
     places = {service.state.path for service in services.values() if service.state}
     for name in services:
         for unit in (ROOT / "infra/debian/services" / name).rglob("*.service"):

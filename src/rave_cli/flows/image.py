@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows.events import step
+from rave_cli.images import accepted, locking, sbom
 from rave_cli.images import build as builds
 from rave_cli.images import lock as locks
-from rave_cli.images import locking, sbom
 
 if TYPE_CHECKING:
     from rave_cli.flows.events import OnEvent, Step
@@ -180,9 +180,13 @@ def locked(plan: Plan, settings: Settings) -> tuple[Lock, bytes, str]:
     if image is not None and image.lock_sha256 is not None:
         lock, data = locks.load(Path(image.store_path) / builds.LOCK)
         return lock, data, f"the image {image.qcow2.name}"
-    place = locking.choose(settings.require_flake(), plan.profile).path
+    flake = settings.require_flake()
+    place = locking.choose(flake, plan.profile).path
     lock, data = locks.load(place)
-    return lock, data, f"the lock {place}"
+    if not plan.accepted:
+        return lock, data, f"the lock {place}"
+    whole = accepted.whole(flake, lock, plan.accepted)
+    return whole, locks.render(whole), f"the lock {place} with {', '.join(plan.accepted)}"
 
 
 def _telling(doing: Step) -> OnBuildEvent:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
-from rave_cli.images import carried, closure, locking, rootless
+from rave_cli.images import accepted, carried, closure, locking, rootless
 from rave_cli.images import lock as locks
 from rave_cli.images.archives import Sources
 from rave_cli.images.closure import Supply
@@ -30,6 +30,7 @@ from rave_cli.profiles.source import installable
 from rave_cli.records import DamagedRecordError
 
 if TYPE_CHECKING:
+    from rave_cli.images.accepted import AcceptedLock
     from rave_cli.images.events import OnEvent
     from rave_cli.images.nix import Output
     from rave_cli.profiles.catalog import Plan
@@ -149,12 +150,28 @@ def update_lock(
         old = None
     supply = Supply.of(flake, sources)
     fresh = closure.resolve(request, supply, on_event, old=old, renew=renew)
-    changes = locks.difference(old or fresh.model_copy(update={"packages": (), "files": ()}), fresh)
+    before, after = old or fresh.model_copy(update={"packages": (), "files": ()}), fresh
     # A lock that says the same keeps its date: what it names was there then, too.
     same = old is not None and fresh.model_copy(update={"resolved": old.resolved}) == old
-    if not dry_run and not same:
-        paths.atomic_write(place, locks.render(fresh))
-    return place, changes
+    writes = {} if same else {place: locks.render(fresh)}
+    for service in plan.accepted:
+        there = accepted.known(flake, service)
+        chosen = _accepted(service, flake, None if renew else there, fresh, on_event)
+        before = accepted.joined(before, [there] if there else [])
+        after = accepted.joined(after, [chosen])
+        if chosen != there:
+            writes[accepted.place(flake, service)] = accepted.render(chosen)
+    for file, text in () if dry_run else writes.items():
+        paths.atomic_write(file, text)
+    return place, locks.difference(before, after)
+
+
+def _accepted(
+    service: str, flake: Path, old: AcceptedLock | None, profile: locks.Lock, on_event: OnEvent
+) -> AcceptedLock:
+    asked = Nix("debian", "safe").evaluate(installable(flake, f"acceptedRequests.{service}"))
+    request = accepted.AcceptedRequest.model_validate(asked)
+    return accepted.choose(request, old, profile, closure.pool(), on_event)
 
 
 def existing_image(plan: Plan, attr: str | None = None) -> Image | None:
@@ -233,16 +250,21 @@ class _Build:
         profile = self.plan.profile
         chosen = locking.choose(self.flake, profile, locked=self.locked)
         try:
-            files = closure.fetch(chosen.lock, self.supply, self.on_event)
+            files = self.fetch(chosen.lock)
         except closure.DepartedError as error:
             if self.locked:
                 raise locking.refused(profile, error.names) from error
             original = locking.repository_lock(self.flake, profile)
             chosen = locking.replace_lock(chosen, original, self.supply, error.names, self.on_event)
-            files = closure.fetch(chosen.lock, self.supply, self.on_event)
+            files = self.fetch(chosen.lock)
         self.on_event(BuildEvent(f"adding {len(files)} files to the Nix store"))
         nix.add_files(files)
         return Nix(nix.base, nix.mode, chosen.path if chosen.own else None)
+
+    def fetch(self, lock: locks.Lock) -> tuple[Path, ...]:
+        """Return every file of a lock, and of what the operator has accepted beside it."""
+        whole = accepted.whole(self.flake, lock, self.plan.accepted)
+        return closure.fetch(whole, self.supply, self.on_event)
 
 
 def _links_to(link: Path, path: str) -> bool:

@@ -11,6 +11,8 @@ from pydantic.alias_generators import to_camel
 from rave_cli.errors import ExitCode, RaveError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rave_cli.profiles.names import Mode
 
 SCHEMA_VERSION = 1
@@ -250,7 +252,9 @@ class KnownException(CatalogRecord):
 
 
 class Plan(CatalogRecord):
-    """What one base makes of one profile."""
+    """What one base makes of one profile. `accepted`: what of it is there because the operator has
+    accepted it by name, in the order of the alphabet.
+    """
 
     profile: str
     base: str
@@ -264,6 +268,7 @@ class Plan(CatalogRecord):
     resources: ByMode[Resources]
     facts: Facts = Facts()
     exceptions: tuple[KnownException, ...] = ()
+    accepted: tuple[str, ...] = ()
 
     def in_mode(self, mode: Mode) -> Plan:
         """Return the plan whose `attr` is the flake's package for a mode.
@@ -298,21 +303,39 @@ class Plan(CatalogRecord):
 
 
 class Profile(CatalogRecord):
-    """A profile: what it is for, its services, and one plan per base."""
+    """A profile: what it is for, its services, and one plan per base. `accepted`: for each choice
+    of what the operator may accept in which the plan of the Debian base differs then; of its
+    services those that it has more. Few ask for that, so it is read when one does.
+    """
 
     description: str
     services: tuple[str, ...]
     features: tuple[str, ...]
     resources: ByMode[Resources]
     bases: dict[str, Plan]
+    accepted: tuple[dict[str, Any], ...] = ()
+
+    def accepting(self, ids: Collection[str]) -> Profile:
+        """Return the profile with what of these it asks about."""
+        asks = {one for document in self.accepted for one in document["accepted"]}
+        for document in self.accepted:
+            if set(document["accepted"]) == asks & set(ids):
+                whole = self.bases["debian"].model_dump(by_alias=True, mode="json")
+                services = {**whole["services"], **document["services"]}
+                plan = Plan.model_validate({**whole, **document, "services": services})
+                return self.model_copy(update={"bases": {**self.bases, "debian": plan}})
+        return self
 
 
 class ServiceSummary(CatalogRecord):
-    """A service of the catalog, the bases that carry it, and what is excepted on each."""
+    """A service of the catalog, the bases that carry it, and what is excepted on each. `asks`: why
+    it is in no image of the Debian base until the operator accepts it, if it is so.
+    """
 
     title: str
     description: str
     bases: tuple[str, ...]
+    asks: str | None = None
     exceptions: dict[str, tuple[KnownException, ...]] = {}
 
 
@@ -333,6 +356,26 @@ class Catalog(CatalogRecord):
         if name not in self.profiles:
             raise _unknown("profile", name, list(self.profiles))
         return self.profiles[name]
+
+    def accepting(self, ids: Collection[str]) -> Catalog:
+        """Return the catalog of an operator who has accepted these services (RAVE_ACCEPTED).
+
+        Raises:
+            RaveError: USAGE if one is none, or needs no acceptance.
+        """
+        asking = {name: one for name, one in self.services.items() if one.asks is not None}
+        for name in ids:
+            if name not in asking:
+                raise _not_asking(name, known=name in self.services, asking=list(asking))
+        profiles = {name: profile.accepting(ids) for name, profile in self.profiles.items()}
+        return self.model_copy(update={"profiles": profiles}) if ids else self
+
+    def asking(self, plan: Plan) -> dict[str, str]:
+        """Return what a plan lacks until the operator accepts it, and why."""
+        if plan.base != "debian":
+            return {}
+        reasons = {name: self.services[name].asks for name in plan.absent}
+        return {name: why for name, why in reasons.items() if why is not None}
 
     def plan(self, profile: str, base: str) -> Plan:
         """Return what `base` makes of `profile`.
@@ -370,5 +413,14 @@ def _unknown(kind: str, name: str, known: list[str]) -> RaveError:
     return RaveError(
         f"there is no {kind} {name!r}{guess}",
         hint=f"rave vm list-profiles   (known: {', '.join(sorted(known))})",
+        exit_code=ExitCode.USAGE,
+    )
+
+
+def _not_asking(name: str, *, known: bool, asking: list[str]) -> RaveError:
+    what = "needs no acceptance" if known else "is no service"
+    return RaveError(
+        f"RAVE_ACCEPTED names {name!r}, which {what}",
+        hint=f"rave config   (it may name: {', '.join(sorted(asking))})",
         exit_code=ExitCode.USAGE,
     )

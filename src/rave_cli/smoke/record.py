@@ -111,7 +111,7 @@ def service_health(run: SmokeRun, plan: Plan) -> dict[str, object]:
     for name in plan.services:
         found[name] = health_part([r for r in run.results if r.id.partition(".")[0] == name])
     for name in plan.absent:
-        found[name] = skipped(f"the base {run.base} does not carry it")
+        found[name] = skipped(f"this image of the base {run.base} does not have it")
     return found
 
 

@@ -120,7 +120,7 @@ def page(
 <footer>
 <dl>
 <dt>secrets<dd>{marked(SECRETS[state["secrets"]])}
-<dt>not carried by this base<dd>{absent}
+<dt>not in this image<dd>{absent}
 <dt>machine<dd><code>{escape(state["instance"])}</code>
 </dl>
 <p><a href="/status.json">status.json</a>

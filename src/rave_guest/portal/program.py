@@ -7,11 +7,17 @@ that it has taken, for
     /portal/session     whether they have signed in: 204, else 401 (auth_request)
     /portal/sign-in     sends them to sign in, and back to the page or to what `to` names
     /portal/callback    where they come back
+    /portal/enter       where they come to a site that is behind sign-in, with a pass for it
     /portal/sign-out    ends their session (POST)
     /portal/ended       the provider says whose sessions have ended (POST, within the machine)
 
 Usage: portal SETTINGS FOLDER; the settings are JSON (infra/debian/services/portal/generate.py), the
 folder is for sessions, in memory. systemd hands over the socket.
+
+An application with a name of its own below the machine's cannot have the portal's cookie. There the
+browser gets a key, and goes to sign in with that key's hash; it comes back with a pass, which is
+good once, for that site and for whoever has the key. Its session is another one: what an
+application might see of it opens nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from hashlib import sha256
 
 from rave_guest import report
 from rave_guest.portal import figures
@@ -37,7 +44,7 @@ if TYPE_CHECKING:
 HANDED = 3  # SD_LISTEN_FDS_START
 IDLE = 300.0  # seconds
 SESSION, SIGN_IN = "__Host-rave-portal", "__Host-rave-portal-sign-in"
-SESSION_LASTS, SIGN_IN_LASTS = 12 * 3600, 600  # seconds
+SESSION_LASTS, SIGN_IN_LASTS, PASS_LASTS = 12 * 3600, 600, 60  # seconds
 # __Host-: this host alone, over TLS alone. Lax: who comes from the provider's site is known.
 COOKIE = "Path=/; Secure; HttpOnly; SameSite=Lax"
 # Where somebody may be sent on once they have signed in.
@@ -57,6 +64,8 @@ class Portal:
             origin: the machine's public origin; empty if it has none, and nobody signs in.
         """
         self._settings, self._folder, self._origin = settings, folder, origin
+        # Of machines that have no such sites the settings may say nothing.
+        self._sites = frozenset(settings.get("sites", ()))
         address = settings["prometheus"]
         self._figures = figures.Curves(address) if address else None
         self._routes = {
@@ -64,6 +73,7 @@ class Portal:
             ("GET", "/portal/session"): self.session,
             ("GET", "/portal/sign-in"): self.sign_in,
             ("GET", "/portal/callback"): self.callback,
+            ("GET", "/portal/enter"): self.enter,
             ("POST", "/portal/sign-out"): self.sign_out,
             ("POST", "/portal/ended"): self.ended,
         }
@@ -95,12 +105,19 @@ class Portal:
         provider = self._provider()
         if provider is None:
             return refusal(404, "This machine has no accounts to sign in with.")
-        to = _fields(asked.query).get("to", "")
+        if site := self._site(asked):
+            key = self._led().keep({"site": site})
+            where = f"{self._origin}/portal/sign-in?to={site}&for={_hash(key)}"
+            return _see(where, (SIGN_IN, key, SIGN_IN_LASTS))
+        fields = _fields(asked.query)
+        to, whom = fields.get("to", ""), fields.get("for", "")
         if asked.headers.get("host") != self._origin.partition("://")[2]:
             # Only there the cookies are known with which they come back.
             return _see(f"{self._origin}/portal/sign-in?to={to if to in ONWARD else ''}")
+        if to in self._sites and (who := self._who(asked)):
+            return _see(self._passing(who, to, whom))
         address, known = provider.begin()
-        key = self._begun().keep({**known, "to": to})
+        key = self._begun().keep({**known, "to": to, "for": whom})
         return _see(address, (SIGN_IN, key, SIGN_IN_LASTS))
 
     def callback(self, asked: PageRequest) -> PageAnswer:
@@ -118,8 +135,28 @@ class Portal:
             return refusal(400, f"Not signed in: {error}.")
         self._sessions().take(asked.cookie(SESSION))
         key = self._sessions().keep(who)
-        onward = ONWARD.get(known["to"], "/")
+        to = known["to"]
+        onward = self._passing(who, to, known["for"]) if to in self._sites else ONWARD.get(to, "/")
         return _see(onward, (SESSION, key, SESSION_LASTS), (SIGN_IN, "", 0))
+
+    def enter(self, asked: PageRequest) -> PageAnswer:
+        """Take whoever comes to a site with a pass for it."""
+        site, key = self._site(asked), asked.cookie(SIGN_IN)
+        # Both are taken, so that they are good once, whatever comes of it.
+        led = self._led().take(key)
+        given = self._passes().take(_fields(asked.query).get("pass", ""))
+        if not site or led is None or given is None:
+            return refusal(400, "This sign-in was not begun here, or is over.")
+        if (led["site"], given["site"], given["for"]) != (site, site, _hash(key)):
+            return refusal(400, "This sign-in was begun by somebody else.")
+        session = self._sessions().keep({**given["who"], "site": site})
+        return _see("/", (SESSION, session, SESSION_LASTS), (SIGN_IN, "", 0))
+
+    def _passing(self, who: Mapping[str, Any], site: str, whom: str) -> str:
+        """Return where a site takes somebody: with a pass for who has the key of that hash."""
+        given = self._passes().keep({"who": who, "site": site, "for": whom})
+        scheme, _, place = self._origin.partition("://")
+        return f"{scheme}://{site}.{place}/portal/enter?pass={given}"
 
     def sign_out(self, asked: PageRequest) -> PageAnswer:
         """End a session, and lead on to where the provider's own ends."""
@@ -167,7 +204,14 @@ class Portal:
 
     def _who(self, asked: PageRequest) -> dict[str, Any] | None:
         key = asked.cookie(SESSION)
-        return self._sessions().find(key) if key else None
+        found = self._sessions().find(key) if key else None
+        return found if found and found.get("site", "") == self._site(asked) else None
+
+    def _site(self, asked: PageRequest) -> str:
+        """Return the site behind sign-in at which somebody asks; empty for the machine's own."""
+        place = self._origin.partition("://")[2]
+        name = asked.headers.get("host", "").removesuffix(f".{place}")
+        return name if name in self._sites else ""
 
     def _provider(self) -> SignInProvider | None:
         from rave_guest.portal.oidc import SignInProvider
@@ -180,6 +224,12 @@ class Portal:
 
     def _begun(self) -> Sessions:
         return self._kept("begun", SIGN_IN_LASTS)
+
+    def _led(self) -> Sessions:
+        return self._kept("led", SIGN_IN_LASTS)
+
+    def _passes(self) -> Sessions:
+        return self._kept("passes", PASS_LASTS)
 
     def _kept(self, name: str, seconds: float) -> Sessions:
         # With OpenSSL behind it, which who only looks does without.
@@ -202,6 +252,10 @@ def document(title: str, body: str) -> str:
         f'<title>rave: {escape(title)}</title>\n<link rel="stylesheet" href="/portal.css">\n'
         f"<main>\n<h1>{escape(title)}</h1>\n{body}\n</main>\n</html>\n"
     )
+
+
+def _hash(key: str) -> str:
+    return sha256(key.encode()).hexdigest()
 
 
 def _see(address: str, *cookies: tuple[str, str, int]) -> PageAnswer:

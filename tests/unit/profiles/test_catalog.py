@@ -10,10 +10,12 @@ from rave_cli.errors import ExitCode, RaveError
 from rave_cli.profiles.catalog import Catalog, Plan, parse
 from rave_cli.profiles.names import BAKED
 
+BOARD = "vibe-kanban"
 
-@pytest.fixture(scope="module")
-def catalog() -> Catalog:
-    return parse(BAKED.read_bytes())
+
+@pytest.fixture(scope="module", params=[(), (BOARD,)], ids=["as it is", "all accepted"])
+def catalog(request: pytest.FixtureRequest) -> Catalog:
+    return parse(BAKED.read_bytes()).accepting(request.param)
 
 
 def test_every_profile_can_be_asked_for_on_every_base(catalog: Catalog) -> None:
@@ -132,3 +134,57 @@ def test_full_pipe_is_an_image_of_its_own_on_nixos(catalog: Catalog) -> None:
     assert catalog.plan("demo", "nixos").in_mode("full").attr == "demo-full"
     assert catalog.plan("demo", "nixos").in_mode("safe").attr == "demo"
     assert catalog.plan("demo", "debian").in_mode("full").attr == "demo-debian"
+
+
+def test_what_asks_first_is_in_no_plan_until_it_is_accepted() -> None:
+    given = parse(BAKED.read_bytes())
+    asking = {name for name, service in given.services.items() if service.asks}
+    assert asking == {BOARD}
+    for profile in given.profiles.values():
+        plan = profile.bases["debian"]
+        assert not asking & set(plan.services)
+        assert plan.accepted == ()
+    assert given.asking(given.plan("development", "debian")) == {BOARD: given.services[BOARD].asks}
+    assert given.asking(given.plan("demo", "debian")) == {}
+    assert given.asking(given.plan("development", "nixos")) == {}
+
+
+@pytest.mark.parametrize("profile", ["development", "production"])
+def test_what_is_accepted_is_all_in_which_a_plan_differs(profile: str) -> None:
+    given = parse(BAKED.read_bytes())
+    before = given.plan(profile, "debian")
+    taken = given.accepting([BOARD])
+    after = taken.plan(profile, "debian")
+    assert set(after.services) - set(before.services) == {BOARD}
+    assert after.attr == f"{profile}-debian-with-{BOARD}"
+    assert after.accepted == (BOARD,)
+    assert taken.asking(after) == {}
+    same = {"services", "absent", "attr", "qcow", "accepted"}
+    assert before.model_dump(exclude=same) == after.model_dump(exclude=same)
+    assert {name: after.services[name] for name in before.services} == before.services
+    assert taken.plan(profile, "nixos") == given.plan(profile, "nixos")
+    assert taken.plan("demo", "debian") == given.plan("demo", "debian")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("vibe", "names 'vibe', which is no service"),
+     ("redis", "names 'redis', which needs no acceptance"), ("", "which is no service")],
+)  # fmt: skip
+def test_a_name_that_asks_nothing_is_not_accepted(name: str, said: str) -> None:
+    with pytest.raises(RaveError, match=said) as caught:
+        parse(BAKED.read_bytes()).accepting([BOARD, name])
+    assert caught.value.exit_code == ExitCode.USAGE
+    assert BOARD in str(caught.value.hint)
+
+
+def test_nobody_can_accept_what_was_not_known_yet() -> None:
+    document = json.loads(BAKED.read_bytes())
+    for profile in document["profiles"].values():
+        del profile["accepted"]
+    for service in document["services"].values():
+        del service["asks"]
+    old = parse(json.dumps(document))
+    assert old.accepting([]) == old
+    with pytest.raises(RaveError, match="needs no acceptance"):
+        old.accepting([BOARD])

@@ -15,6 +15,9 @@ LINKS = {
     "buildbot": ("Builds", "/buildbot/"),
 }
 
+# With a name of their own below the machine's, and no accounts: whoever has signed in is let in.
+SITES = ("vibe-kanban",)
+
 ADDRESS = "etc/systemd/system/prometheus.service.d/40-portal.conf"
 BEHIND = """\
 # What its pages name is below the portal's path; where it answers stays.
@@ -33,6 +36,8 @@ def files(plan: dict[str, Any]) -> dict[str, str]:
         "provider": provider(services),
         "links": [{"title": LINKS[name][0], "path": LINKS[name][1]} for name in behind],
     }
+    if sites := [services[name]["site"] for name in SITES if name in services]:
+        settings["sites"] = sites
     return {
         "etc/rave/portal.json": json.dumps(settings, indent=2) + "\n",
         # Only there people reach its pages: without, the operator's tunnel leads to them.
