@@ -14,9 +14,9 @@ import pytest
 from rave_cli import paths
 from rave_cli.errors import ExitCode, RaveError
 from rave_cli.flows import backup as backups
-from rave_cli.flows import restore, secure, trial, update
 from rave_cli.flows import machine as machines
 from rave_cli.flows import migrate as migrating
+from rave_cli.flows import restore, secure, trial, update
 from rave_cli.flows import vault as vaults
 from rave_cli.images import build as builds
 from rave_cli.images import carried
