@@ -109,8 +109,8 @@ def test_a_push_for_which_there_is_no_room_is_refused_and_the_next_one_taken(
     began = time.monotonic()
     refused = push(guest, LARGE)
     tell(f"refused after {time.monotonic() - began:.0f} s", **refused)
+    # That it is the disk is in the forge's journal alone (docs/explanation/faults.md).
     assert not refused["taken"]
-    assert "No space left on device" in refused["said"], refused
     # What was taken is there and whole, and of what was not, nothing is in anybody's way.
     assert git(guest, "rev-parse", "main") == before["commit"]
     git(guest, "fsck", "--full", "--strict")
