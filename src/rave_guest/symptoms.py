@@ -94,6 +94,8 @@ def last_words(lines: Iterable[str]) -> dict[str, list[str]]:
     for line in lines:
         entry = json.loads(line)
         text, unit = _text(entry.get("MESSAGE")), entry.get("UNIT")
+        if unit in of_it and text.startswith(FAILED):
+            continue
         names_fault = any(word in text.lower() for word in FAULTS)
         told = of_it if unit else faults if names_fault else own
         _keep(told, unit or entry.get("_SYSTEMD_UNIT", ""), text)
@@ -105,6 +107,8 @@ FAULTS = (
     "error", "fatal", "fail", "emerg", "cannot", "can't", "could not", "denied", "invalid",
     "no such", "no space", "refused", "killed", "panic:",
 )  # fmt: skip
+# How PID 1 ends what it says of a unit that did not start; why is in what it said before.
+FAILED = "Failed to start "
 DIGITS = {ord(digit): None for digit in "0123456789"}
 
 

@@ -6,8 +6,9 @@ import hashlib
 import hmac
 import json
 import os
+import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from urllib.parse import quote
 from rave_cli.machines import store
 from rave_cli.machines.guest import connection
 from rave_guest.wire.matrix import MatrixError
-from tests import kills
+from tests.integration.development import falling
 from tests.integration.development.people import Site, chatting, origin, site, trusting
 from tests.waiting import until
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from rave_cli.machines.spec import Machine
     from rave_guest.chat import Chat
+    from tests.integration.development.falling import Fall
 
 LOOK = 1.0  # seconds between two looks
 # Seconds for what an emulated machine comes to on a busy host: there one answer may take a minute,
@@ -34,23 +36,6 @@ LONGEST = 1200.0
 USER, GROUP = "rave-faults", "leads"
 # What comes of it where something in between was killed.
 AWAY = (MatrixError, OSError, ValueError, HTTPException)
-
-# Kills units, each some seconds from now, and names each as soon as systemd has it running anew.
-KILL = """
-fall() {
-    sleep "$2"
-    was=$(systemctl show -P InvocationID "$1")
-    systemctl kill --signal=KILL "$1" || return
-    # Each look costs an emulated machine a fifth of a second.
-    while state=$(systemctl show -P InvocationID -P ActiveState "$1" | tr '\n' ' ')
-        case $state in *"$was"*) true ;; "active "*) false ;; esac
-    do sleep 3; done
-    echo "$1"
-}
-while [ $# -gt 0 ]; do fall "$1" "$2" & shift 2; done
-wait
-"""
-BACK = 600.0  # seconds until it runs anew: what an application may take to start
 
 # Prints the name of each message of the stream of events, in which each is to be once.
 HANDED_OVER = """
@@ -108,16 +93,11 @@ class Guest:
         assert done.ok, (argv, done.error_text)
         return done.text
 
-    def kill(self, falls: Mapping[str, float]) -> None:
+    def kill(self, falls: Mapping[str, float]) -> list[Fall]:
         """End services as nothing but the kernel could, each in so many seconds; return once all
         run anew.
         """
-        units = {f"{service}.service": f"{after:.2f}" for service, after in falls.items()}
-        words = [word for pair in units.items() for word in pair]
-        back = self.run("sh", "-c", KILL, "sh", *words, timeout=BACK).split()
-        assert sorted(back) == sorted(units)
-        for _ in units:
-            kills.count()
+        return falling.killed(self, {service: [after] for service, after in falls.items()})
 
     # --- the forge
 
@@ -180,6 +160,8 @@ class Member(Guest):
     """The machine, as somebody has it who is signed in to its chat, too."""
 
     talk: Chat
+    # Of one connection, and several may talk.
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
     def say(self, text: str) -> str:
         """Say something until the homeserver has it, once; return its id."""
@@ -194,7 +176,8 @@ class Member(Guest):
 
         def asked() -> bool:
             try:
-                found.append(self.talk.one.ask(method, path, document))
+                with self.turn:
+                    found.append(self.talk.one.ask(method, path, document))
             except MatrixError as error:
                 if error.status != 429 and error.status < 500:
                     raise

@@ -14,21 +14,27 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from rave_cli.flows import webhooks
 from rave_guest import commanding
+from tests.integration.development import falling
 from tests.integration.development.guest import AWAY, LONGEST, LOOK, eventually, somebody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from rave_cli.machines.spec import Machine
     from rave_guest.commanding import Deed
+    from tests.integration.development.falling import Fall
     from tests.integration.development.guest import Guest, Member
 
-BETWEEN = 3.0  # seconds between two webhooks
+BETWEEN = 5.0  # seconds between two webhooks
 MOST = 1000  # messages that are looked through
+LATELY, LOOKED = 100, 4.0  # messages that are looked through each so many seconds
+LOG = os.environ.get("RAVE_DEVELOPMENT_LOG")  # a file to which what came of it is added
 
 
 def drawn(
@@ -86,6 +92,14 @@ class Webhooks(threading.Thread):
             self.acknowledged.append(json.loads(answer)["event_uuid"])
         return status in (200, 202)
 
+    def strange(self) -> Counter[str]:
+        """Return the sources of what is in the stream, and nobody here has sent: the forge tells
+        of what is made in it.
+        """
+        found = set(Counter(self.guest.handed_over()) - self._before) - set(self.acknowledged)
+        stored = {one.event_uuid: one.source for one in webhooks.listed(self.guest.machine.name)}
+        return Counter(stored.get(one, "nobody") for one in found)
+
     def settle(self) -> None:
         """Wait until nothing waits for the stream."""
         name = self.guest.machine.name
@@ -96,8 +110,12 @@ class Webhooks(threading.Thread):
         self.settle()
         found = Counter(self.guest.handed_over()) - self._before
         wanted = Counter(self.acknowledged)
+        stored = Counter(one.event_uuid for one in webhooks.listed(self.guest.machine.name))
+        lost = [
+            f"webhook {one} is stored {stored[one]} times" for one in wanted if stored[one] != 1
+        ]
         # What we did not send the forge told of what was made in it.
-        return [
+        return lost + [
             f"webhook {one} is acknowledged {wanted[one]} times, and there {found[one]} times"
             for one in wanted | found
             if found[one] != 1 or wanted[one] > 1
@@ -110,19 +128,36 @@ class Said:
     def __init__(self, guest: Member) -> None:
         self.guest = guest
         self.events: list[str] = []
+        self.began: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}  # until an answer was seen
+        self._seen: tuple[float, list[Deed]] = (-LOOKED, [])
         self.merged: list[str] = []  # what was asked for in which threads
 
     def say(self, text: str) -> str:
         """Say something; return its id."""
-        self.events.append(self.guest.say(text))
-        return self.events[-1]
+        began = time.monotonic()
+        event = self.guest.say(text)
+        self.began[event] = began
+        self.events.append(event)
+        return event
 
-    def lately(self, most: int = 50) -> list[Deed]:
+    def lately(self, most: int = LATELY) -> list[Deed]:
         """Return what the bridge has said lately; nothing while that cannot be had."""
-        try:
-            return commanding.deeds(self.guest.talk, most)
-        except AWAY:
-            return []
+        with self.guest.turn:
+            at, seen = self._seen
+            # Several may wait, and each look is work for the homeserver.
+            if most == LATELY and time.monotonic() - at < LOOKED:
+                return seen
+            try:
+                seen = commanding.deeds(self.guest.talk, most)
+            except AWAY:
+                return []
+            now = time.monotonic()
+            self._seen = now, seen
+        for event in [one.key.removeprefix("answer:") for one in seen]:
+            if event in self.began:
+                self.seconds.setdefault(event, now - self.began[event])
+        return seen
 
     def answered(self, event: str) -> None:
         """Wait until something is answered."""
@@ -166,9 +201,9 @@ class Project:
         """Wait until it is."""
         self.said.told(self.first, ": completed")
 
-    def merge(self, at: Callable[[str], None]) -> None:
+    def merge(self, at: Callable[[str], None], agent: str = "backend-architect") -> None:
         """Have something written and merged; `at` is told of each step."""
-        asked = self.said.say(f"!rave run backend-architect {self.name} Say hello in a test")
+        asked = self.said.say(f"!rave run {agent} {self.name} Say hello in a test")
         at("said")
         task = self.said.told(asked, "is accepted").split()[1]
         at("answered")
@@ -179,6 +214,7 @@ class Project:
         self.said.say(f"!rave approve {task}")
         at("approval said")
         self.said.told(asked, ": merged")
+        at("merged")
         self.said.merged.append(asked)
 
     def odd(self, *, merged: bool) -> list[str]:
@@ -199,9 +235,15 @@ class Project:
         return found + [f"noted {n} times: {text[:60]}" for text, n in notes.items() if n > 1]
 
 
-def tell(line: str) -> None:
+def tell(line: str, **figures: object) -> None:
     """Show how far it is: it takes long."""
-    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+    sys.stderr.write(
+        f"{time.strftime('%H:%M:%S')} {line} {json.dumps(figures) if figures else ''}\n"
+    )
+    if LOG:
+        told = {"test": os.environ.get("PYTEST_CURRENT_TEST"), "at": time.time(), "told": line}
+        with Path(LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(told | figures) + "\n")
 
 
 class Storm:
@@ -211,6 +253,7 @@ class Storm:
         self.guest, self.hooks = guest, hooks
         self.draw = random.Random(seed)  # noqa: S311 - the same each time
         self.killed: Counter[str] = Counter()
+        self.falls: list[Fall] = []
         self.problems: list[str] = []
 
     @contextmanager
@@ -219,10 +262,32 @@ class Storm:
         falls = {service: self.draw.uniform(0, within) for service in services}
         # By one way into the machine: a second one would be SSH, which costs it a second.
         with ThreadPoolExecutor(1) as pool:
-            falling = pool.submit(self.guest.kill, falls)
+            falls_now = pool.submit(self.guest.kill, falls)
             yield
-            falling.result()
-        self.killed.update(services)
+            self._fell(falls_now.result())
+
+    @contextmanager
+    def raging(self, wanted: Mapping[str, tuple[int, float]]) -> Iterator[None]:
+        """Kill each service so often beside what is done meanwhile, each time after it has run for
+        so many seconds at the mean; afterwards all run anew.
+        """
+        falls = {
+            service: [self.draw.uniform(0.1, 2 * pause) for _ in range(times)]
+            for service, (times, pause) in wanted.items()
+        }
+        falling.begin(self.guest, falls)
+        try:
+            yield
+        finally:
+            falling.stop(self.guest)
+            eventually(lambda: not falling.under_way(self.guest))
+            self._fell(falling.ended(self.guest))
+
+    def _fell(self, falls: Sequence[Fall]) -> None:
+        for one in falls:
+            tell(f"{one.service} fell", **asdict(one))
+        self.killed.update(one.service for one in falls)
+        self.falls += falls
 
 
 @contextmanager
@@ -232,8 +297,11 @@ def storming(guest: Guest, seed: int = 0) -> Iterator[Storm]:
         storm = Storm(guest, hooks, seed)
         yield storm
     storm.problems += hooks.odd()
-    tell(f"seed {seed}, killed: {json.dumps(storm.killed)}, {storm.killed.total()} in all")
-    tell(f"webhooks: {len(hooks.acknowledged)}, {json.dumps(hooks.answers)}")
+    tell(f"seed {seed}, {storm.killed.total()} killed", killed=storm.killed, odd=storm.problems)
+    sources = hooks.strange()
+    tell(f"webhooks: {len(hooks.acknowledged)}", answers=hooks.answers, others=sources)
+    if set(sources) - {"pagure"}:
+        storm.problems.append(f"in the stream, and nobody has sent it: {sources}")
     assert not storm.problems, storm.problems
 
 
@@ -244,4 +312,4 @@ def commanding_in(machine: Machine, seed: int = 0) -> Iterator[tuple[Storm, Said
         said = Said(member)
         yield storm, said
         storm.problems += said.odd()
-        tell(f"commands: {len(said.events)}")
+        tell(f"commands: {len(said.events)}", seconds=sorted(map(round, said.seconds.values())))

@@ -14,16 +14,19 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.development import ASKED_FOR
+from tests.integration.development import ASKED_FOR, falling
 from tests.integration.development.guest import Guest
 from tests.integration.development.storm import Project, commanding_in, drawn, storming, tell
 
 if TYPE_CHECKING:
     from rave_cli.machines.spec import Machine
+    from tests.integration.development.storm import Said
 
 pytestmark = [
     *ASKED_FOR,
@@ -33,7 +36,8 @@ pytestmark = [
 FIRST = int(os.environ.get("RAVE_DEVELOPMENT_SEED", "1"))
 SEEDS = range(FIRST, FIRST + int(os.environ.get("RAVE_DEVELOPMENT_ROUNDS", "1")))
 
-AGENT = "rave-agent@backend-architect"
+AGENTS = ("backend-architect", "frontend-developer", "ai-engineer")
+AGENT = f"rave-agent@{AGENTS[0]}"
 # On the way of a command to its answer, and of the webhooks meanwhile; of a project to the forge.
 # The homeserver starts for minutes on a busy host, so it falls less often.
 ANSWER = ("chat-bridge", "postgresql", "nats-server", "webhook-dispatcher")
@@ -41,6 +45,19 @@ SLOW = "matrix-synapse"
 WORK = ("chat-bridge", AGENT, "nats-server", "postgresql", "pagure", "pagure-worker")
 EVERY = ("webhook-dispatcher", SLOW, *WORK)
 STEPS = ("said", "answered", "begun", "completion said", "approval said")
+
+# In a storm: how often each falls, and how many seconds it has run then at the mean.
+# What is written in Python takes a processor for many seconds to start.
+STORM = {
+    "nats-server": (16, 16.0), "postgresql": (14, 20.0), "webhook-dispatcher": (8, 25.0),
+    "chat-bridge": (4, 60.0), "pagure-worker": (3, 60.0), "pagure": (1, 60.0),
+    **{f"rave-agent@{agent}": (2, 90.0) for agent in AGENTS},
+}  # fmt: skip
+SIDE_BY_SIDE = int(os.environ.get("RAVE_DEVELOPMENT_FLOWS", "3"))
+CHEAP = ("help", "status", "agents")  # commands beside it
+
+# What starts soon falls often.
+GUSTS = {"nats-server": (40, 5.0), "postgresql": (20, 10.0), "webhook-dispatcher": (8, 15.0)}
 
 # In a round: journeys, and within how many seconds of their beginning the kills fall.
 COMMANDS, SLOW_COMMANDS, ANSWERED = 4, 1, 2.5
@@ -108,3 +125,62 @@ def test_a_flow_loses_and_doubles_nothing(machine: Machine, seed: int) -> None:
         tell(f"flow {falls} {time.monotonic() - began:.0f} s: {odd or 'well'}")
         storm.problems += odd
         storm.guest.delete(project.name)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_commands_and_webhooks_outlast_gusts(machine: Machine, seed: int) -> None:
+    with commanding_in(machine, seed) as (storm, said), storm.raging(GUSTS):
+        for number in itertools.count():
+            if not falling.under_way(storm.guest):
+                break
+            said.answered(said.say(f"!rave {CHEAP[number % len(CHEAP)]}"))
+
+
+class Flow:
+    """A project that is made, written in, approved and merged, and when it came to which step."""
+
+    def __init__(self, said: Said, agent: str) -> None:
+        self.agent, self.steps = agent, [(time.time(), "asked for")]
+        self.project = Project(said)
+        self._said = said
+
+    def run(self) -> None:
+        """Have all of it done."""
+        self.project.made()
+        self._at("made")
+        self.project.merge(self._at, self.agent)
+
+    def _at(self, step: str) -> None:
+        self.steps.append((time.time(), step))
+        tell(f"{self.agent}: {step} {self.steps[-1][0] - self.steps[0][0]:.0f} s")
+
+    def step(self, when: float) -> str:
+        """Return the step to which it had come at a time."""
+        return [step for at, step in self.steps if at <= when or step == "asked for"][-1]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_flows_side_by_side_lose_and_double_nothing_in_a_storm(machine: Machine, seed: int) -> None:
+    with commanding_in(machine, seed) as (storm, said):
+        flows = [Flow(said, agent) for agent in AGENTS[:SIDE_BY_SIDE]]
+        with ThreadPoolExecutor(len(flows)) as pool:
+            with storm.raging(STORM):
+                running = [pool.submit(flow.run) for flow in flows]
+                for number in itertools.count():
+                    done = all(one.done() for one in running)
+                    if done or not falling.under_way(storm.guest):
+                        break
+                    said.answered(said.say(f"!rave {CHEAP[number % len(CHEAP)]}"))
+            for one in running:
+                one.result()
+        for event in said.events:
+            said.answered(event)
+        met = Counter(
+            f"{one.service}, {flow.step(one.at)}" for one in storm.falls for flow in flows
+        )
+        tell("what fell at which step of the three", met=met)
+        for flow in flows:
+            odd = flow.project.odd(merged=True)
+            tell(f"{flow.agent}: {odd or 'well'}", steps=flow.steps)
+            storm.problems += odd
+        storm.guest.delete(*(flow.project.name for flow in flows))

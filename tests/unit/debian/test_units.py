@@ -155,9 +155,10 @@ def exposure(root: Path, unit: str) -> float:
     return float(found[1])
 
 
-def test_an_application_that_says_when_it_is_ready_has_ten_minutes_for_it() -> None:
-    """On a busy host a start that took more than three failed the installation of the secrets for
-    which all these wait, and all of them were started anew.
+def test_an_application_that_says_when_it_is_ready_has_half_an_hour_for_it() -> None:
+    """On a busy host a start that took more than three minutes failed the installation of the
+    secrets for which all these wait, and all of them were started anew. On one with four machines
+    on two processors ten were not enough for any after kills, and each start was in vain.
     """
     files = rendered("development")
     late = {}
@@ -167,7 +168,7 @@ def test_an_application_that_says_when_it_is_ready_has_ten_minutes_for_it() -> N
         if python and found.get("Type") == ["notify"]:
             late[unit] = found.get("TimeoutStartSec")
     assert {"matrix-synapse.service", "canaille.service", "pagure.service"} <= late.keys()
-    assert all(seconds == ["600"] for seconds in late.values()), late
+    assert all(seconds == ["1800"] for seconds in late.values()), late
 
 
 @pytest.mark.parametrize(("content", "stays"), [("", False), ("224\n/var/lib\n", True)])

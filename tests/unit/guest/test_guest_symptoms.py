@@ -141,3 +141,16 @@ def test_the_kernels_count_of_killed_processes_is_read() -> None:
     assert symptoms.oom_kills("nr_free_pages 5\noom_kill 3\nnuma_hit 0") == 3
     assert symptoms.oom_kills("") == 0
     assert symptoms.oom_kills(Path("/proc/vmstat").read_text()) >= 0
+
+
+def test_of_a_start_that_took_too_long_it_is_said_and_not_only_that_it_failed() -> None:
+    unit = "pagure.service"
+    told = (
+        f"{unit}: start operation timed out. Terminating.",
+        f"{unit}: Failed with result 'timeout'.",
+        f"Failed to start {unit} - Pagure.",
+    )
+    lines = [json.dumps({"UNIT": unit, "MESSAGE": text}) for text in told]
+    assert symptoms.last_words(lines) == {unit: list(told[:2])}
+    # It is better than nothing.
+    assert symptoms.last_words(lines[2:]) == {unit: [told[2]]}

@@ -87,6 +87,11 @@ class MatrixChannel:
         self._hear: Hear | None = None
         # Who we are, which the homeserver says, and the rooms that are ours; None until it has.
         self._us: MatrixAccount | None = None
+        self._introducing = asyncio.Lock()
+        # What of it was answered already.
+        self._known: MatrixAccount | None = None
+        self._registered = False
+        self._own: dict[str, str] = {}
         self._rooms = None if settings.own_rooms else frozenset[str]()
         self._brought: dict[str, None] = {}
         # Up to where each room was looked through: the time before the last, and the last.
@@ -167,20 +172,31 @@ class MatrixChannel:
 
     async def _introduce(self) -> MatrixAccount:
         """See to it that our account and our rooms are there; return who we are."""
-        if self._us is not None:
+        # Several want it when we start. All would ask a slow homeserver for all of it, and it would
+        # answer none of them in time.
+        async with self._introducing:
+            if self._us is None:
+                self._us = await self._introduced()
             return self._us
+
+    async def _introduced(self) -> MatrixAccount:
         # The registration says who we are: its homeserver knows it before there is an account.
-        known = await self._http.ask("GET", http.path(*CLIENT, "v3", "account", "whoami"))
-        us = MatrixAccount.of(str(known.get("user_id", "")))
-        body = {
-            "type": "m.login.application_service",
-            "username": us.localpart,
-            "inhibit_login": True,
-        }
-        await self._unless("M_USER_IN_USE", "POST", http.path(*CLIENT, "v3", "register"), body)
-        names = self._settings.own_rooms
-        self._rooms = frozenset([await self._own_room(us, name) for name in names])
-        self._us = us
+        if self._known is None:
+            known = await self._http.ask("GET", http.path(*CLIENT, "v3", "account", "whoami"))
+            self._known = MatrixAccount.of(str(known.get("user_id", "")))
+        us = self._known
+        if not self._registered:
+            body = {
+                "type": "m.login.application_service",
+                "username": us.localpart,
+                "inhibit_login": True,
+            }
+            await self._unless("M_USER_IN_USE", "POST", http.path(*CLIENT, "v3", "register"), body)
+            self._registered = True
+        for name in self._settings.own_rooms:
+            if name not in self._own:
+                self._own[name] = await self._own_room(us, name)
+        self._rooms = frozenset(self._own.values())
         return us
 
     async def _own_room(self, us: MatrixAccount, name: str) -> str:

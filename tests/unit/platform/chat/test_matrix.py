@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -16,6 +17,7 @@ from starlette.applications import Starlette
 from rave_platform.adapters.chat import matrix_events
 from rave_platform.adapters.chat.matrix import MatrixChannel, MatrixSettings
 from rave_platform.adapters.chat.matrix_events import MatrixAccount
+from rave_platform.application.chat.ports import ChatUnavailableError
 from rave_platform.application.ports import StoreUnavailableError
 from rave_platform.domain.chat.conversation import HeardKind
 from tests.unit.platform.chat.talk import NOW, ROOM, matrix
@@ -325,3 +327,46 @@ def test_our_own_room_is_made_once(there: bool) -> None:
 
     assert asyncio.run(work()) == (US, {"!own:rave.test"})
     assert [body["room_alias_name"] for body in made] == ([] if there else ["rave"])
+
+
+# --- who we are
+class Slow:
+    """A homeserver that answers each question the second time it is asked, after a while."""
+
+    def __init__(self, times: int) -> None:
+        self.asked: Counter[str] = Counter()
+        self.times = times
+
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        place = request.url.path.rpartition("/")[2]
+        self.asked[place] += 1
+        await asyncio.sleep(0)
+        if self.asked[place] < self.times:
+            raise httpx.ReadTimeout("too slow")
+        return httpx.Response(200, json={"user_id": US.user, "room_id": ROOM})
+
+
+async def introductions(slow: Slow, at_once: int, attempts: int) -> list[object]:
+    settings = MatrixSettings("http://hs", "rave", "as", "hs", own_rooms=("one", "two"))
+    channel = MatrixChannel(settings, httpx.MockTransport(slow.answer))
+    found: list[object] = []
+    for _ in range(attempts):
+        every = [channel._introduce() for _ in range(at_once)]
+        found += await asyncio.gather(*every, return_exceptions=True)
+    await channel.close()
+    return found
+
+
+def test_several_that_want_to_know_who_we_are_have_it_asked_once() -> None:
+    slow = Slow(times=1)
+    assert asyncio.run(introductions(slow, at_once=4, attempts=1)) == [US] * 4
+    assert set(slow.asked.values()) == {1}
+
+
+def test_what_a_slow_homeserver_has_answered_of_it_is_not_asked_again() -> None:
+    """Under load it answered each question in time now and then, but never all of them in turn."""
+    slow = Slow(times=2)
+    found = asyncio.run(introductions(slow, at_once=1, attempts=5))
+    assert found[-1] == US
+    assert all(isinstance(one, ChatUnavailableError) for one in found[:-1])
+    assert set(slow.asked.values()) == {2}

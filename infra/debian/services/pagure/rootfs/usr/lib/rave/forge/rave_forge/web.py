@@ -15,7 +15,7 @@ from pagure.lib import model, model_base
 from pagure.ui import clone
 from waitress import create_server
 
-from rave_forge import accounts, hooks, keys, logout, schema
+from rave_forge import accounts, database, hooks, keys, logout, schema
 from rave_forge.systemd import notify
 
 LOOPBACK = "127.0.0.1"
@@ -44,6 +44,7 @@ def main(port: str) -> None:
     clone.tempfile = SimpleNamespace(SpooledTemporaryFile=tempfile.TemporaryFile)
     # Pagure 5.14.1 asks whoever shows a token for what only those have who have signed in.
     model.User.can_create = True
+    database.wait(config["DB_URL"])
     schema.prepare(config["DB_URL"], config["ACLS"], pagure.__version__, state / "schema")
     session = model_base.create_session(config["DB_URL"])
     accounts.keep(session, config["ACLS"], TOKEN.read_text().strip())
