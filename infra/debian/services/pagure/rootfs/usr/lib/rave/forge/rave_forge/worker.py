@@ -13,7 +13,7 @@ from pagure.config import config
 from pagure.lib import git, model, model_base, tasks, tasks_services
 from sqlalchemy.exc import ProgrammingError
 
-from rave_forge import database
+from rave_forge import database, making
 from rave_forge.systemd import notify
 
 QUEUES = ("celery", config["WEBHOOK_CELERY_QUEUE"], config["LOGCOM_CELERY_QUEUE"])
@@ -40,6 +40,8 @@ def take_up() -> None:
 def main() -> None:
     """Work until the end."""
     database.wait(config["DB_URL"])
+    making.see_to_end()
+    making.put_back()
     take_up()
     for name, task in tasks_services.conn.tasks.items():
         tasks.conn.tasks.setdefault(name, task)
