@@ -30,7 +30,7 @@ LOOKS, BESIDE, PACE = 60.0, 900.0, 128 << 10
 
 
 @dataclass(frozen=True)
-class Room:
+class DumpRoom:
     """Bytes: what PostgreSQL's databases take, what there must be free to dump and load them, and
     what is free on the data disk.
     """
@@ -45,7 +45,7 @@ class Room:
         return {"bytes": self.bytes, "neededBytes": self.needed, "freeBytes": self.free}
 
 
-def look(machine: Machine) -> Room | None:
+def look(machine: Machine) -> DumpRoom | None:
     """Return the room that a dump takes; None of a machine that does not run.
 
     Raises:
@@ -55,12 +55,12 @@ def look(machine: Machine) -> Room | None:
         return None
     found = _asked(machine, "look", LOOKS)
     try:
-        return Room(*(int(found[name]) for name in ("bytes", "needed", "free")))
+        return DumpRoom(*(int(found[name]) for name in ("bytes", "needed", "free")))
     except (KeyError, TypeError, ValueError) as error:
         raise _unclear(machine) from error
 
 
-def require(machine: Machine) -> Room:
+def require(machine: Machine) -> DumpRoom:
     """Return the room that a dump takes, and that there is.
 
     Raises:
@@ -86,7 +86,7 @@ def require(machine: Machine) -> Room:
     return room
 
 
-def dump(machine: Machine, room: Room, *, on_event: OnEvent) -> None:
+def dump(machine: Machine, room: DumpRoom, *, on_event: OnEvent) -> None:
     """Let PostgreSQL write what it holds. Nothing uses it from then on until the machine boots.
 
     Raises:

@@ -25,7 +25,7 @@ from rave_cli.secrets.store import place
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rave_cli.flows.dumping import Room
+    from rave_cli.flows.dumping import DumpRoom
     from rave_cli.flows.events import OnEvent
     from rave_cli.images.difference import ImageDifference
     from rave_cli.images.manifest import Image
@@ -45,7 +45,7 @@ class UpdateReport:
     machine: Machine
     difference: ImageDifference
     tried: Tried | None = None
-    room: Room | None = None
+    room: DumpRoom | None = None
 
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""
