@@ -94,14 +94,14 @@ class Failed(Exception):  # noqa: N818 - as Refused is
     """It cannot be done; why, in a sentence."""
 
 
-class Server:
+class PrivateServer:
     """A server of a cluster that nobody else reaches: its socket is in a directory of its own."""
 
     def __init__(self, programs: str, cluster: str, *settings: str) -> None:
         self.programs, self.cluster, self.settings = programs, cluster, settings
         self.folder = ""
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> PrivateServer:
         self.folder = tempfile.mkdtemp(prefix="rave-", dir=os.environ.get("RUNTIME_DIRECTORY"))
         self.told = open(f"{self.folder}/log", "w+", encoding="utf-8", errors="replace")
         for name, text in (("conf", ""), ("hba", "local all postgres peer\n"), ("ident", "")):
@@ -273,7 +273,7 @@ def write(cluster: str, programs: str = "") -> dict[str, Any]:
         shutil.rmtree(f"{home}/{name}", ignore_errors=True)
     os.mkdir(partial, 0o700)
     try:
-        with Server(programs or PROGRAMS.format(release), cluster) as server:
+        with PrivateServer(programs or PROGRAMS.format(release), cluster) as server:
             names = _write(server, partial)
         record = {
             "v": VERSION, "from": release, "cluster": os.path.relpath(cluster, home),
@@ -297,7 +297,7 @@ def write(cluster: str, programs: str = "") -> dict[str, Any]:
     return record
 
 
-def _write(server: Server, folder: str) -> list[str]:
+def _write(server: PrivateServer, folder: str) -> list[str]:
     if problems := server.ask(REFUSED):
         raise Failed(f"a dump has not all of it: {problems[0]}")
     for name, text in (("counts.sql", COUNTS), ("roles.sql", ROLES)):

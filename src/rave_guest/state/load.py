@@ -19,7 +19,7 @@ import sys
 from contextlib import suppress
 
 from rave_guest.state import dump
-from rave_guest.state.dump import Failed, Server
+from rave_guest.state.dump import Failed, PrivateServer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def load(cluster: str, programs: str) -> str:
     shutil.rmtree(work, ignore_errors=True)
     os.makedirs(work, mode=0o700)
     _made(work, programs)
-    with Server(programs, work, *QUICK) as server:
+    with PrivateServer(programs, work, *QUICK) as server:
         _fill(server, place, record["databases"])
     _run([f"{programs}/initdb", "--sync-only", f"--pgdata={work}"])
     os.rename(work, cluster)
@@ -112,7 +112,7 @@ def _made(work: str, programs: str) -> None:
     dump.noted(f"{work}/postgresql.conf", "")
 
 
-def _fill(server: Server, place: str, names: list[str]) -> None:
+def _fill(server: PrivateServer, place: str, names: list[str]) -> None:
     """Put everything into an empty cluster, and see whether all of it is there.
 
     Raises:

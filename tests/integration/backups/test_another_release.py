@@ -157,7 +157,7 @@ def dumped() -> Iterator[Disk]:
             f"load.INITDB = tuple(set(load.INITDB) - {{'--no-instructions'}})\n"
             "os.makedirs(before)\n"
             "load._made(before, old)\n"
-            "with dump.Server(old, before, 'fsync=off') as server:\n"
+            "with dump.PrivateServer(old, before, 'fsync=off') as server:\n"
             f"    server.ask({CLUSTER!r})\n"
             f"    dump.noted(server.folder + '/app.sql', {APP!r})\n"
             "    server.psql('app', server.folder + '/app.sql')\n"
@@ -176,7 +176,7 @@ def disk(dumped: Disk, tmp_path: Path) -> Iterator[Disk]:
 
 
 ASKED = """
-with dump.Server(new, after) as server:
+with dump.PrivateServer(new, after) as server:
     print(json.dumps({
         'marker': server.ask('select said from marker'),
         'password': server.ask("select left(rolpassword, 14) from pg_authid where rolname='app'"),
@@ -224,7 +224,7 @@ def test_a_statement_that_fails_is_told(disk: Disk) -> None:
 
 
 def test_a_cluster_that_has_run_since_is_not_replaced(disk: Disk) -> None:
-    disk.run("with dump.Server(old, before) as server: pass")
+    disk.run("with dump.PrivateServer(old, before) as server: pass")
     assert "has run since its databases were dumped" in disk.refused()
 
 
@@ -244,7 +244,7 @@ def test_the_system_before_removes_a_dump_that_nobody_loads(disk: Disk) -> None:
 
 def test_nothing_is_left_of_a_dump_that_fails(disk: Disk) -> None:
     disk.run(
-        "with dump.Server(old, before) as server:\n"
+        "with dump.PrivateServer(old, before) as server:\n"
         "    server.ask('alter database app allow_connections false')"
     )
     failed = disk.run("dump.write(before, old)", check=False)
