@@ -22,7 +22,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -52,22 +51,19 @@ class Suite:
     least something that does something to a machine is killed in it (tests/kills.py).
     """
 
-    name: str
     paths: tuple[str, ...]
     workers: int
     kills: int = 0
 
 
-# Two rows of suites, which run side by side, each in its order. The end-to-end tests share one
-# machine, so that one of them runs at a time, and that waits for its guest or the guest for it:
-# alone they leave half of two processors idle. Whatever else builds an image is behind the unit
-# tests, so that their first `make demo` starts from nothing. A unit test waits, too: hence several
-# for each processor, but each more of them lists and imports all tests anew.
-E2E = Suite("e2e", ("tests/e2e",), workers=1)
-UNIT = Suite("unit", ("tests/unit",), workers=2 * (os.cpu_count() or 1), kills=200)
-INTEGRATION = Suite("integration", ("tests/nix", "tests/integration"), workers=os.cpu_count() or 1)
-ROWS = ((UNIT, INTEGRATION), (E2E,))
-SUITES = {suite.name: suite for row in ROWS for suite in row}
+# In the order they run. The end-to-end tests come before whatever else builds an image, so that
+# their first `make demo` starts from nothing; they share one machine. A unit test waits, too: hence
+# several for each processor, but each more of them lists and imports all tests anew.
+SUITES = {
+    "unit": Suite(("tests/unit",), workers=2 * (os.cpu_count() or 1), kills=200),
+    "e2e": Suite(("tests/e2e",), workers=1),
+    "integration": Suite(("tests/nix", "tests/integration"), workers=os.cpu_count() or 1),
+}
 
 COVERAGE, BURNER = "--coverage", "--beside-a-burner"
 # Endless loops for each processor.
@@ -97,11 +93,11 @@ def main(words: list[str]) -> int:
     if unknown:
         sys.stderr.write(f"unknown: {', '.join(sorted(unknown))}\n{__doc__}")
         return 2
-    rows = [[suite for suite in row if not words or suite.name in words] for row in ROWS]
+    suites = [suite for name, suite in SUITES.items() if not words or name in words]
     # Looking at the types takes one processor; the tests have the others meanwhile.
     with ThreadPoolExecutor(1) as beside:
         linting = beside.submit(lint) if not words or "lint" in words else None
-        status, outcome = test([row for row in rows if row], measure=measure)
+        status, outcome = test(suites, measure=measure)
         failed = [] if linting is None else linting.result()
     failed += [] if status == 0 else ["pytest"]
     return close(failed, outcome)
@@ -135,43 +131,28 @@ def step(name: str, argv: list[str]) -> bool:
     return done.returncode == 0
 
 
-def test(rows: list[list[Suite]], *, measure: bool) -> tuple[int, Outcome]:
-    """Run the suites of each row, with branch coverage if `measure`; return the worst status and
-    the counts.
-    """
+def test(suites: list[Suite], *, measure: bool) -> tuple[int, Outcome]:
+    """Run pytest over each, with branch coverage if `measure`; return worst status and counts."""
+    status, outcome = 0, Outcome(Counter(), Counter())
     if measure:
         step("coverage erase", [sys.executable, "-m", "coverage", "erase"])
-        # What is measured is added to one file.
-        rows = [[suite for row in rows for suite in row]]
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        ThreadPoolExecutor(max(1, len(rows))) as side_by_side,
-    ):
-        go = partial(in_turn, scratch=Path(scratch), measure=measure, told=len(rows) > 1)
-        done = [result for row in side_by_side.map(go, rows) for result in row]
+    with tempfile.TemporaryDirectory() as scratch:
+        for number, suite in enumerate(suites):
+            report = Path(scratch) / f"{number}.xml"
+            status = max(status, run(suite, report, measure=measure))
+            status = max(status, enough(suite, report.with_suffix(".kills")))
+            if report.exists():
+                outcome = outcome + read(report)
     if measure:
         subprocess.run([sys.executable, "-m", "coverage", "report"], cwd=ROOT, check=False)
-    counted = sum((outcome for _, outcome in done), Outcome(Counter(), Counter()))
-    return max((status for status, _ in done), default=0), counted
+    return status, outcome
 
 
-def in_turn(
-    row: list[Suite], scratch: Path, *, measure: bool, told: bool
-) -> list[tuple[int, Outcome]]:
-    """Run one suite after the other; return the status and the counts of each."""
-    done = []
-    for suite in row:
-        report = scratch / f"{suite.name}.xml"
-        status = max(run(suite, report, measure=measure, told=told), enough(suite, report))
-        done.append((status, read(report) if report.exists() else Outcome(Counter(), Counter())))
-    return done
-
-
-def run(suite: Suite, report: Path, *, measure: bool, told: bool) -> int:
+def run(suite: Suite, report: Path, *, measure: bool) -> int:
     """Run pytest over one suite and return its status; files stay whole, each in one process.
 
     They are taken in their own order: by the number of their tests the few that take longest, which
-    kill at every step, would come last and alone. With `told`, each line says whose it is.
+    kill at every step, would come last and alone.
     """
     workers = [f"-n{suite.workers}", "--dist=loadfile", "--no-loadscope-reorder"]
     side_by_side = workers if suite.workers > 1 else []
@@ -179,21 +160,14 @@ def run(suite: Suite, report: Path, *, measure: bool, told: bool) -> int:
     words = ["-q", f"--junitxml={report}", *side_by_side, *coverage, *suite.paths]
     env = {**os.environ, kills.FILE: str(report.with_suffix(".kills"))}
     began = time.monotonic()
-    argv = [sys.executable, "-m", "pytest", *words]
-    with subprocess.Popen(
-        argv, cwd=ROOT, env=env, text=True, errors="replace",
-        stdout=subprocess.PIPE if told else None, stderr=subprocess.STDOUT if told else None,
-    ) as child:  # fmt: skip
-        for line in child.stdout or ():
-            print(f"{suite.name}: {line}", end="", flush=True)
+    done = subprocess.run([sys.executable, "-m", "pytest", *words], cwd=ROOT, check=False, env=env)
     print(f"{' '.join(suite.paths)} ({time.monotonic() - began:.0f} s)", flush=True)
     # Of one that a signal ended it is negative.
-    return abs(child.wait())
+    return abs(done.returncode)
 
 
-def enough(suite: Suite, report: Path) -> int:
+def enough(suite: Suite, counted: Path) -> int:
     """Return 1 if fewer were killed in a suite than is promised, and say so; else 0."""
-    counted = report.with_suffix(".kills")
     found = int(counted.read_text()) if counted.exists() else 0
     if found < suite.kills * kills.USUAL // max(kills.STRIDE, kills.USUAL):
         print(f"FAIL kills: {found} of machines, {suite.kills} are promised")
