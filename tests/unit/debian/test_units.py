@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from rave_guest import ready
+from rave_guest.state import load
 from tests.debian import BASE, plan, rendered
 
 PROFILES = ("demo", "development", "production")
@@ -202,3 +204,12 @@ def test_data_of_another_release_alone_are_told(tmp_path: Path) -> None:
     (tmp_path / "15/main").mkdir(parents=True)
     (tmp_path / "15/main/PG_VERSION").touch()
     subprocess.run(words, check=True)
+
+
+def test_a_load_makes_a_cluster_as_the_image_does_and_is_waited_for_where_it_says_so() -> None:
+    configure = (BASE / "services/postgresql/configure").read_text().replace("\\\n", " ")
+    (line,) = [line for line in configure.splitlines() if "bin/initdb" in line]
+    words = [word for word in shlex.split(line) if word.startswith("--")]
+    assert {word for word in words if not word.startswith("--pgdata")} == set(load.INITDB)
+    (folder,) = in_force(rendered("demo"), "postgresql-load.service")["RuntimeDirectory"]
+    assert f"/run/{folder}" == ready.LOADING
